@@ -1,0 +1,175 @@
+//! `kling-sim`: the simulator as a program, for demos, compose files and black-box tests.
+//!
+//! Talks to its user on stdout (where to find it; the audit at the end) and logs to stderr.
+
+use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use kling_sim::{DEFAULT_TOKEN, JobDuration, MAX_JOBS, Sim};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A faithful simulator of the Kling API v1 of useapi.net.
+#[derive(Debug, Parser)]
+#[command(name = "kling-sim", version)]
+struct Args {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9090", value_parser = listen)]
+    listen: SocketAddr,
+    /// The accounts, in the order of the list
+    #[arg(
+        long,
+        value_name = "EMAIL=MAX_JOBS,…",
+        required = true,
+        value_delimiter = ',',
+        value_parser = account
+    )]
+    accounts: Vec<(String, u32)>,
+    /// How long jobs take
+    #[arg(long, value_name = "MIN..MAX", default_value = "5..20", value_parser = job_seconds)]
+    job_seconds: JobDuration,
+    /// Seed of task ids and job durations
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Token every call must carry
+    #[arg(long, default_value = DEFAULT_TOKEN)]
+    token: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &*error, "simulator did not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    // Before anything is announced: a signal sent right after the first line must not kill.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut builder = Sim::builder()
+        .token(args.token)
+        .seed(args.seed)
+        .job_duration(args.job_seconds)
+        .listen(args.listen);
+    for (email, max_jobs) in args.accounts {
+        builder = builder.account(email, max_jobs);
+    }
+    let sim = builder.start().await?;
+    say(&format!(
+        "{url}\n\ntry: curl -H 'Authorization: Bearer {token}' {url}/accounts\n",
+        url = sim.base_url(),
+        token = sim.token()
+    ));
+
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    say(&sim.audit().to_string());
+    sim.shutdown().await;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the program's answer to its user")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .or(Err("expected IP:PORT, as in 127.0.0.1:9090".to_owned()))
+}
+
+fn account(text: &str) -> Result<(String, u32), String> {
+    let parsed = text.rsplit_once('=').and_then(|(email, max_jobs)| {
+        let max_jobs = max_jobs
+            .parse()
+            .ok()
+            .filter(|max_jobs| MAX_JOBS.contains(max_jobs))?;
+        (!email.is_empty()).then(|| (email.to_owned(), max_jobs))
+    });
+    parsed.ok_or_else(|| {
+        "expected EMAIL=MAX_JOBS with 1 to 50 jobs, as in a@example.com=8".to_owned()
+    })
+}
+
+fn job_seconds(text: &str) -> Result<JobDuration, String> {
+    let seconds = |text: &str| {
+        let seconds: f64 = text.parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    };
+    let parsed = text.split_once("..").and_then(|(min, max)| {
+        let (min, max) = (seconds(min)?, seconds(max)?);
+        (min <= max).then(|| JobDuration::between(min, max))
+    });
+    parsed.ok_or_else(|| "expected MIN..MAX in seconds with MIN <= MAX, as in 5..20".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["kling-sim"].iter().chain(flags))
+    }
+
+    #[test]
+    fn accounts_keep_their_order_and_may_contain_an_equals_sign() {
+        let args = parse(&["--accounts", "b@x=3,a=b@x=50"]).unwrap();
+        assert_eq!(
+            args.accounts,
+            [("b@x".to_owned(), 3), ("a=b@x".to_owned(), 50)]
+        );
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let args = parse(&["--accounts", "a@x=8"]).unwrap();
+        assert_eq!(args.listen.to_string(), "127.0.0.1:9090");
+        assert_eq!(args.job_seconds, JobDuration::default());
+        assert_eq!(args.token, "user:1-sim");
+    }
+
+    #[test]
+    fn a_bad_flag_is_told_what_was_expected() {
+        let cases = [
+            ("--listen", "localhost", "expected IP:PORT"),
+            ("--accounts", "a@x", "expected EMAIL=MAX_JOBS"),
+            ("--accounts", "=3", "expected EMAIL=MAX_JOBS"),
+            ("--accounts", "a@x=0", "1 to 50 jobs"),
+            ("--accounts", "a@x=51", "1 to 50 jobs"),
+            ("--job-seconds", "5", "expected MIN..MAX"),
+            ("--job-seconds", "20..5", "MIN <= MAX"),
+            ("--job-seconds", "-1..5", "expected MIN..MAX"),
+            ("--seed", "x", "invalid digit"),
+        ];
+        for (flag, value, expected) in cases {
+            let flag_and_value = format!("{flag}={value}");
+            let error = parse(&["--accounts=b@x=1", &flag_and_value]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{flag_and_value}");
+            let text = error.to_string();
+            assert!(
+                text.contains(expected) && text.contains(flag),
+                "{flag_and_value}: {text}"
+            );
+        }
+    }
+}

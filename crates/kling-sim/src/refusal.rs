@@ -1,0 +1,103 @@
+//! Why the upstream says no: every refusal, its words, its status and the form of its body.
+//!
+//! The words are the upstream's own where they are known, hence their capitals and full stops.
+
+use http::StatusCode;
+
+use crate::world::TaskId;
+
+/// A request that was understood and turned down.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("Unauthorized")]
+    Unauthorized,
+    #[error("Configuration not found. To create configuration use POST /accounts.")]
+    NotConfigured,
+    #[error("Account configuration not found. To create configuration use POST /accounts.")]
+    AccountUnknown,
+    #[error("Parameter email is required when several accounts are configured")]
+    EmailRequired,
+    #[error("Account {email} in error state: {error}")]
+    AccountInError { email: String, error: String },
+    #[error("Request body must be a JSON object")]
+    NotAJsonObject,
+    #[error("Parameter {field} is required")]
+    FieldMissing { field: &'static str },
+    #[error("Parameter {field} must be {expected}")]
+    FieldInvalid {
+        field: &'static str,
+        expected: &'static str,
+    },
+    #[error("Request body exceeds {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("Request body could not be read")]
+    BodyUnreadable,
+    #[error("Account {email} is at capacity: {executing} of {cap} jobs executing")]
+    AtCapacity {
+        email: String,
+        executing: u32,
+        cap: u32,
+    },
+    #[error("Invalid task_id parameter")]
+    TaskIdInvalid,
+    #[error("No works found for task {id}")]
+    NoWorks { id: TaskId },
+    #[error("Unable to locate running task_id {id}")]
+    NotRunning { id: TaskId },
+    #[error("No such operation")]
+    NoRoute,
+}
+
+/// How a refusal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The words alone, as `text/plain`.
+    Text,
+    /// `{"error":"…"}`
+    Error,
+    /// `{"error":"…","code":…}`
+    ErrorWithCode,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::EmailRequired
+            | Self::NotAJsonObject
+            | Self::FieldMissing { .. }
+            | Self::FieldInvalid { .. }
+            | Self::BodyUnreadable
+            | Self::TaskIdInvalid => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotConfigured
+            | Self::AccountUnknown
+            | Self::NoWorks { .. }
+            | Self::NotRunning { .. }
+            | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::AtCapacity { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::AccountInError { .. } => {
+                StatusCode::from_u16(596).expect("596 has three digits, which is all http asks for")
+            }
+        }
+    }
+
+    /// The form of the body: the upstream has three.
+    pub(crate) fn form(&self) -> Form {
+        match self {
+            Self::NotConfigured | Self::AccountUnknown => Form::Text,
+            Self::TaskIdInvalid | Self::NoWorks { .. } | Self::NotRunning { .. } => Form::Error,
+            Self::Unauthorized
+            | Self::EmailRequired
+            | Self::AccountInError { .. }
+            | Self::NotAJsonObject
+            | Self::FieldMissing { .. }
+            | Self::FieldInvalid { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::BodyUnreadable
+            | Self::AtCapacity { .. }
+            | Self::NoRoute => Form::ErrorWithCode,
+        }
+    }
+}

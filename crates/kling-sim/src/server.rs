@@ -1,0 +1,74 @@
+//! Sockets: the accept loop and one task for each connection.
+//!
+//! An accept error never ends the listener; the stop token ends the listener and every connection.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, Shared};
+use crate::reply::Cut;
+
+/// How long a connection may stay idle or take to send a head: longer than the 90 s that hyper's
+/// clients keep a connection, so that the two never race.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long to wait after an accept error, which is mostly about too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections until `stop`; `tasks` holds them all.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, Arc::clone(&shared));
+                tasks.spawn(stop.clone().run_until_cancelled_owned(connection));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "nodelay not set");
+    }
+    let service = service_fn(move |request| api::answer(Arc::clone(&shared), request));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let Err(error) = (&mut connection).await else {
+        return;
+    };
+    tracing::debug!(%error, "connection ended early");
+    let cut = error
+        .source()
+        .and_then(|source| source.downcast_ref::<Cut>());
+    if cut == Some(&Cut::Reset) {
+        let stream = connection.into_parts().io.into_inner();
+        if let Err(error) = stream.set_zero_linger() {
+            tracing::warn!(%error, "connection closes instead of being reset");
+        }
+    }
+}

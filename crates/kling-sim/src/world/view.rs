@@ -1,0 +1,234 @@
+//! What the API shows of the world, in the documented shapes (`GET`s and the job-start reply).
+//!
+//! Objects are written with sorted keys, which no client can tell; only the account list has an
+//! order that clients rely on, so it is written in the order of configuration.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serializer as _;
+use serde_json::{Value, json};
+
+use super::job::{Job, Phase, TaskId};
+use super::{Account, Started, World};
+use crate::refusal::Refusal;
+
+/// Sessions end this long after the start of the simulator.
+const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);
+
+impl World {
+    /// `GET /accounts`, as text: it is the only answer whose key order matters.
+    pub(crate) fn account_list(&self) -> String {
+        let mut json = Vec::new();
+        let entries = self
+            .accounts
+            .iter()
+            .map(|account| (&account.email, self.show(account)));
+        serde_json::Serializer::new(&mut json)
+            .collect_map(entries)
+            .expect("writing strings and numbers to memory cannot fail");
+        String::from_utf8(json).expect("serde_json writes UTF-8")
+    }
+
+    /// `GET /accounts/{email}`: the entry of the list and the balance.
+    pub(crate) fn account(&self, email: &str) -> Result<Value, Refusal> {
+        let mut shown = self.show(self.resolve(Some(email))?);
+        shown["balance"] = json!({
+            "points": [{
+                "orderId": "1",
+                "type": "plan",
+                "amount": 66_000,
+                "balance": 56_000,
+                "startTime": self.at(Duration::ZERO).as_millisecond(),
+                "endTime": self.at(SESSION_LIFE).as_millisecond(),
+            }],
+            "tickets": [],
+            "nextApplyTime": self.at(SESSION_LIFE).as_millisecond(),
+            "total": 56_000,
+        });
+        Ok(shown)
+    }
+
+    /// `GET /scheduler`: the running jobs of all accounts.
+    pub(crate) fn scheduler(&self) -> Value {
+        let rows = self.jobs.tracked().map(|job| {
+            let mut row = self.executing_row(job);
+            for (field, value) in [("replyUrl", &job.reply_url), ("replyRef", &job.reply_ref)] {
+                if let Some(value) = value {
+                    row[field] = json!(value);
+                }
+            }
+            row
+        });
+        rows.collect()
+    }
+
+    /// `GET /scheduler/available`: running jobs, and what is left on each account.
+    pub(crate) fn scheduler_available(&self) -> Value {
+        let executing: Value = self
+            .jobs
+            .tracked()
+            .map(|job| self.executing_row(job))
+            .collect();
+        let available: Value = self
+            .accounts
+            .iter()
+            .map(|account| self.availability(account))
+            .collect();
+        json!({ "executing": executing, "available": available })
+    }
+
+    /// `GET /tasks/{id}`: the account that owns the task must be the one asked.
+    pub(crate) fn task(&self, id: TaskId, email: Option<&str>) -> Result<Value, Refusal> {
+        let account = self.resolve(email)?;
+        let owned = self.jobs.get(id).filter(|job| job.email == account.email);
+        let job = owned.ok_or(Refusal::NoWorks { id })?;
+        let phase = job.phase(self.now);
+        let left = job
+            .ends_at()
+            .map_or(Duration::ZERO, |end| end.saturating_sub(self.now));
+        let works: Vec<Value> = phase
+            .is_final()
+            .then(|| self.work(job))
+            .into_iter()
+            .collect();
+        let mut shown = json!({
+            "etaTime": left.as_secs(),
+            "etaTimeOverSla": false,
+            "queuingEtaTime": 0,
+            "originEtaTime": job.duration.unwrap_or_default().as_secs(),
+            "originQueuingEtaTime": 0,
+            "message": "",
+            "task": { "id": id },
+            "works": works,
+        });
+        put_status(&mut shown, phase);
+        put_status(&mut shown["task"], phase);
+        Ok(shown)
+    }
+
+    /// The answer to an accepted job start: always `submitted`.
+    pub(crate) fn started(&self, started: &Started) -> Value {
+        let Started { job, arguments } = started;
+        let arguments: Value = arguments
+            .iter()
+            .map(|(name, value)| json!({ "name": name, "value": value }))
+            .collect();
+        let created = self.at(job.started).as_millisecond();
+        let mut task = json!({
+            "id": job.id,
+            "userId": job.user_id,
+            "type": job.operation.task_type,
+            "scene": "NORMAL_CREATION",
+            "taskInfo": {
+                "type": job.operation.task_type,
+                "inputs": [],
+                "arguments": arguments,
+                "extraArgs": {},
+                "callbackPayloads": [],
+                "scene": "NORMAL_CREATION",
+            },
+            "favored": false,
+            "deleted": false,
+            "viewed": false,
+            "createTime": created,
+            "updateTime": created,
+            "viewTime": 0,
+        });
+        put_status(&mut task, Phase::Submitted);
+        json!({ "task": task })
+    }
+
+    /// An account in error shows no session.
+    fn show(&self, account: &Account) -> Value {
+        let mut shown = json!({
+            "email": account.email,
+            "maxJobs": account.max_jobs,
+            "password": "…secured…",
+        });
+        match &account.error {
+            Some(error) => shown["error"] = json!(error),
+            None => {
+                let expiry = self.at(SESSION_LIFE);
+                shown["session"] = json!({
+                    "userId": account.user_id.to_string(),
+                    "ExpireTime": expiry.as_second(),
+                    "ExpireTimeUTC": iso(expiry),
+                });
+            }
+        }
+        shown
+    }
+
+    fn availability(&self, account: &Account) -> Value {
+        let executing = self.jobs.executing(&account.email);
+        json!({
+            "email": account.email,
+            "maxJobs": account.max_jobs,
+            "executing": executing,
+            "available": account.max_jobs.saturating_sub(executing),
+        })
+    }
+
+    fn executing_row(&self, job: &Job) -> Value {
+        let seconds = self.now.saturating_sub(job.started).as_secs();
+        json!({
+            "id": job.id,
+            "email": job.email,
+            "started": iso(self.at(job.started)),
+            "elapsed": format!("{:02}:{:02}", seconds / 60, seconds % 60),
+        })
+    }
+
+    fn work(&self, job: &Job) -> Value {
+        let id = job.id;
+        let mut work = json!({
+            // One work per task, so the task's number serves for it too.
+            "workId": id,
+            "workItemId": 1,
+            "taskId": id,
+            "userId": job.user_id,
+            "type": job.operation.task_type,
+            "contentType": "video",
+            "resource": {
+                "resource": format!("https://cdn.example/{id}.mp4"),
+                "height": 1080,
+                "width": 1920,
+                "duration": 5000,
+                "resourceKey": id.to_string(),
+            },
+            "cover": {
+                "resource": format!("https://cdn.example/{id}.png"),
+                "height": 1080,
+                "width": 1920,
+                "duration": 0,
+            },
+            "starNum": 0,
+            "cloneCount": 0,
+            "reportNum": 0,
+            "createTime": self.at(job.started).as_millisecond(),
+            "taskInfo": {},
+        });
+        put_status(&mut work, job.phase(self.now));
+        work
+    }
+
+    /// The wall-clock time `since_start` after the start of the simulator.
+    fn at(&self, since_start: Duration) -> Timestamp {
+        SignedDuration::try_from(since_start)
+            .ok()
+            .and_then(|since_start| self.epoch.checked_add(since_start).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn put_status(shown: &mut Value, phase: Phase) {
+    shown["status"] = json!(phase.code());
+    shown["status_name"] = json!(phase.name());
+    shown["status_final"] = json!(phase.is_final());
+}
+
+/// `2025-01-01T12:13:14.000Z`
+fn iso(time: Timestamp) -> String {
+    format!("{time:.3}")
+}

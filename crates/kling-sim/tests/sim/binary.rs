@@ -1,0 +1,97 @@
+//! The program as a process: it says where it is, works, and leaves with its audit.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kling-sim");
+
+/// Killed when dropped, so that a failing test leaves no process behind.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already unless the test fails; then there is nothing better to do.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn exchange(addr: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn takes_a_job_and_prints_its_audit_when_terminated() {
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--accounts=a@x=2,b@x=3",
+        "--token=t",
+        "--seed=4",
+    ];
+    let mut command = Command::new(PROGRAM);
+    let command = command
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut process = Process(command.spawn().unwrap());
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+    let mut url = String::new();
+    stdout.read_line(&mut url).unwrap();
+    let addr = url
+        .trim()
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_suffix("/v1/kling")
+        .unwrap();
+
+    let body = r#"{"email":"b@x","prompt":"a boat"}"#;
+    let length = body.len();
+    let start = format!(
+        "POST /v1/kling/videos/text2video HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    assert!(exchange(addr, &start).starts_with("HTTP/1.1 200 "));
+
+    let audit = "GET /_sim/audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(addr, audit);
+    let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+    let audit: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(audit["accounts"][1]["peak"], 1);
+    assert_eq!(audit["submissions"][0]["body"], body);
+
+    let pid = process.0.id().to_string();
+    assert!(
+        Command::new("sh")
+            .args(["-c", "kill -TERM $0", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(process.0.wait().unwrap().code(), Some(0));
+    assert!(rest.contains("curl -H 'Authorization: Bearer t'"), "{rest}");
+    let row = rest.lines().find(|line| line.starts_with("b@x")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells, ["b@x", "3", "1", "1", "1", "0"]);
+    assert!(rest.trim_end().ends_with("submissions: 1, duplicates: 0"));
+}
+
+#[test]
+fn a_bad_flag_ends_it_with_what_was_expected() {
+    let output = Command::new(PROGRAM)
+        .args(["--accounts", "a@x"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("expected EMAIL=MAX_JOBS with 1 to 50 jobs"),
+        "{stderr}"
+    );
+}

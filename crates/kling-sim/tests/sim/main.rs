@@ -1,0 +1,11 @@
+//! The simulator over real sockets. One binary, since each would link the world again.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod binary;
+mod capacity;
+mod client;
+mod life;
+mod list_faults;
+mod refusals;
+mod shapes;
