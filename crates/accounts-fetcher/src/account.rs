@@ -1,0 +1,43 @@
+//! What an account is, as far as the balancer is concerned.
+//!
+//! Passwords, user ids and balances of the upstream's objects never get this far.
+
+use std::sync::Arc;
+
+use crate::email;
+
+/// One Kling account of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The key of the upstream's list, in its spelling.
+    pub email: Arc<str>,
+    /// `a-` and 8 hex digits of the SHA-256 of the e-mail: its name in logs and metrics.
+    pub alias: Arc<str>,
+    /// Slots; 0 means known but never picked.
+    pub max_jobs: u32,
+    /// Why the upstream says the account cannot work; `None` while it is healthy.
+    pub error: Option<Arc<str>>,
+    /// When its login ends, as the upstream wrote it: an RFC 3339 time.
+    pub session_expires_at: Option<Arc<str>>,
+}
+
+impl Account {
+    /// A healthy account with `max_jobs` slots.
+    #[must_use]
+    pub fn new(email: &str, max_jobs: u32) -> Account {
+        Account {
+            email: email.into(),
+            alias: email::alias(email).into(),
+            max_jobs,
+            error: None,
+            session_expires_at: None,
+        }
+    }
+}
+
+/// One validated account list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// In the order of the upstream's list, each account once.
+    pub accounts: Vec<Account>,
+}

@@ -1,0 +1,133 @@
+//! The key of an account: which e-mails are acceptable, and when two of them mean one account.
+//!
+//! Invariant: an accepted e-mail has no white space, no control and no invisible character, so it
+//! can be shown, logged and compared without surprises. Deliverability is not checked.
+
+use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::limits::EMAIL_BYTES_MAX;
+
+/// What two spellings of one account have in common: Unicode NFC, the domain in ASCII lower case.
+///
+/// The local part keeps its case: the upstream compares e-mails case-sensitively.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity(Box<str>);
+
+impl Identity {
+    pub(crate) fn of(email: &str) -> Identity {
+        let mut composed: String = email.nfc().collect();
+        if let Some(at) = composed.rfind('@') {
+            composed[at..].make_ascii_lowercase();
+        }
+        Identity(composed.into_boxed_str())
+    }
+}
+
+/// The name of an account in logs and metrics: `a-` and 8 hex digits of the SHA-256 of its e-mail.
+pub(crate) fn alias(email: &str) -> String {
+    let digest = Sha256::digest(email);
+    let head = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |head, &byte| head << 8 | u32::from(byte));
+    format!("a-{head:08x}")
+}
+
+/// The e-mail in `key` without surrounding blanks, or `None` when the key is not acceptable.
+///
+/// Controls are white space to Unicode, but nobody types them by accident: they are not trimmed.
+pub(crate) fn accept(key: &str) -> Option<&str> {
+    let email = key.trim_matches(|c: char| c.is_whitespace() && !c.is_control());
+    let (local, domain) = email.rsplit_once('@')?;
+    let is_acceptable = !local.is_empty()
+        && !domain.is_empty()
+        && email.len() <= EMAIL_BYTES_MAX
+        && email.chars().all(is_visible);
+    is_acceptable.then_some(email)
+}
+
+/// Whether `c` leaves a mark of its own and cannot reorder its neighbours.
+pub(crate) fn is_visible(c: char) -> bool {
+    !(c.is_whitespace() || c.is_control() || is_invisible(c))
+}
+
+/// The general category Cf and the property `Default_Ignorable_Code_Point` of Unicode 16.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{00ad}' | '\u{034f}' | '\u{0600}'..='\u{0605}' | '\u{061c}' | '\u{06dd}' | '\u{070f}'
+        | '\u{0890}'..='\u{0891}' | '\u{08e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_is_the_head_of_the_sha256_of_the_email() {
+        // `printf %s a@example.com | sha256sum`
+        assert_eq!(alias("a@example.com"), "a-08168cd8");
+    }
+
+    #[test]
+    fn case_and_order_of_an_email_are_kept_and_blanks_around_it_are_not() {
+        assert_eq!(
+            accept(" \u{a0}Ann.B@Example.COM "),
+            Some("Ann.B@Example.COM")
+        );
+        assert_eq!(accept("a+b@x"), Some("a+b@x"));
+        assert_eq!(accept("ünï@exämple.com"), Some("ünï@exämple.com"));
+    }
+
+    #[test]
+    fn hostile_keys_are_refused() {
+        let too_long = format!("a@{}", "x".repeat(EMAIL_BYTES_MAX - 1));
+        let hostile = [
+            "",
+            "error",
+            "{}",
+            "@x",
+            "a@",
+            "@",
+            " @ ",
+            "a b@x",
+            "a@x\n",
+            "\r\na@x",
+            "a\0@x",
+            "a@x\u{7f}",
+            "a\u{85}@x",
+            "a\u{200b}@x",
+            "a\u{202e}@x",
+            "\u{feff}a@x",
+            "a@x\u{2066}",
+            "a\u{2028}@x",
+            "a\u{ad}@x",
+            "a\u{3164}@x",
+            "a@x\u{e0041}",
+            too_long.as_str(),
+        ];
+        for key in hostile {
+            assert_eq!(accept(key), None, "{key:?}");
+        }
+        assert!(
+            accept(&too_long[..EMAIL_BYTES_MAX]).is_some(),
+            "the longest that is accepted"
+        );
+    }
+
+    #[test]
+    fn spellings_of_one_account_share_an_identity() {
+        let same = |one: &str, other: &str| Identity::of(one) == Identity::of(other);
+        assert!(same("a@EXAMPLE.com", "a@example.COM"));
+        assert!(
+            same("caf\u{e9}@x", "cafe\u{301}@x"),
+            "composed and decomposed"
+        );
+        assert!(!same("Ann@x", "ann@x"), "the local part is case-sensitive");
+        assert!(!same("a@\u{c9}", "a@\u{e9}"), "only ASCII is lowercased");
+    }
+}

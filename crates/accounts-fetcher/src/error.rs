@@ -1,0 +1,99 @@
+//! Why a fetch failed.
+//!
+//! Invariant: no text here holds a byte of a body or of the token.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::FetchResult;
+
+/// Why a fetch brought no list.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("token holds characters that a header cannot carry")]
+    UnsendableToken,
+    #[error("account list was refused with status {status}")]
+    Refused {
+        status: StatusCode,
+        retry_after: Option<Duration>,
+    },
+    #[error("account list does not call itself json")]
+    ContentType,
+    #[error("account list has an unknown content encoding")]
+    UnknownEncoding,
+    #[error("account list is not valid gzip")]
+    BrokenEncoding(#[source] io::Error),
+    #[error("account list is not json at line {line} column {column}")]
+    Parse { line: usize, column: usize },
+    #[error("account list is not an object with at least one account")]
+    Schema,
+    #[error("account list exceeds {limit} {unit}")]
+    TooLarge { limit: usize, unit: &'static str },
+    #[error("account list did not come in time: {0}")]
+    Timeout(&'static str),
+    #[error("no connection to the upstream")]
+    Connect(#[source] hyper_util::client::legacy::Error),
+    #[error("exchange with the upstream broke off")]
+    Exchange(#[source] hyper_util::client::legacy::Error),
+    #[error("account list broke off")]
+    Body(#[source] hyper::Error),
+    #[error("account file cannot be read")]
+    File(#[source] io::Error),
+}
+
+impl FetchError {
+    pub(crate) fn of_client(error: hyper_util::client::legacy::Error) -> FetchError {
+        match error.is_connect() {
+            true => FetchError::Connect(error),
+            false => FetchError::Exchange(error),
+        }
+    }
+
+    pub(crate) fn result(&self) -> FetchResult {
+        match self {
+            FetchError::UnsendableToken => FetchResult::Unauthorized,
+            FetchError::Refused { status, .. } => match status.as_u16() {
+                401 | 403 => FetchResult::Unauthorized,
+                300..=399 => FetchResult::Redirect,
+                _ => FetchResult::Status,
+            },
+            FetchError::ContentType => FetchResult::ContentType,
+            FetchError::UnknownEncoding | FetchError::BrokenEncoding(_) => FetchResult::Encoding,
+            FetchError::Parse { .. } => FetchResult::Parse,
+            FetchError::Schema => FetchResult::Schema,
+            FetchError::TooLarge { .. } => FetchResult::TooLarge,
+            FetchError::Timeout(_) => FetchResult::Timeout,
+            FetchError::Connect(_) => FetchResult::Connect,
+            FetchError::Exchange(_) | FetchError::Body(_) => FetchResult::Transport,
+            FetchError::File(_) => FetchResult::File,
+        }
+    }
+
+    /// How long the upstream asked to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let FetchError::Refused { retry_after, .. } = self {
+            *retry_after
+        } else {
+            None
+        }
+    }
+}
+
+/// Shows an error with all its causes, for a log line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! The loop: look at the source, judge, publish, pause.
+//!
+//! Invariant: single flight, by construction; there is one loop and it waits for each look.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::error::FetchError;
+use crate::journal::Journal;
+use crate::judge::{Answer, Judge};
+use crate::pace::Pace;
+use crate::source::{FileWatch, HttpSource, Look, Source};
+use crate::{FetchResult, Listing};
+
+/// The longest time a changed list file goes unnoticed.
+const FILE_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// When to fetch and how long to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From one answer to the next fetch; varied by a fifth.
+    pub refresh_interval: Duration,
+    /// For one whole fetch, from connecting to the last byte.
+    pub timeout: Duration,
+    /// The longest pause after a failure.
+    pub backoff_max: Duration,
+}
+
+/// Fetches the account list for ever and publishes what can be believed.
+pub struct Fetcher {
+    source: Source,
+    timing: Timing,
+    keeper: Keeper,
+}
+
+impl Fetcher {
+    /// A fetcher that has not fetched yet, and the receiver of what it will publish.
+    #[must_use]
+    pub fn new(source: Source, timing: Timing) -> (Fetcher, watch::Receiver<Listing>) {
+        let (tx, rx) = watch::channel(Listing::default());
+        let keeper = Keeper {
+            tx,
+            judge: Judge::default(),
+            journal: Journal::default(),
+        };
+        (
+            Fetcher {
+                source,
+                timing,
+                keeper,
+            },
+            rx,
+        )
+    }
+
+    /// Fetches at once and then again and again, until all receivers are gone.
+    ///
+    /// Cancel-safe: dropping the future ends a fetch in flight; what was published stays with the
+    /// receivers.
+    pub async fn run(self) {
+        let tx = self.keeper.tx.clone();
+        let fetching = async {
+            match self.source {
+                Source::Http(source) => poll(source, self.timing, self.keeper).await,
+                Source::File(path) => watch(path, self.timing, self.keeper).await,
+            }
+        };
+        tokio::select! {
+            () = tx.closed() => {}
+            never = fetching => match never {},
+        }
+    }
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("source", &self.source)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper) -> Infallible {
+    let mut pace = Pace::new(&timing);
+    loop {
+        let outcome = source.fetch(timing.timeout).await;
+        let pause = match &outcome {
+            Ok(_) => pace.after_answer(&mut rand::rng()),
+            Err(error) => pace.after_failure(error, &mut rand::rng()),
+        };
+        keeper.keep(outcome);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn watch(path: PathBuf, timing: Timing, mut keeper: Keeper) -> Infallible {
+    let mut file = FileWatch::new(path);
+    let pause = timing.refresh_interval.min(FILE_LOOK_INTERVAL_MAX);
+    let mut is_settled = false;
+    loop {
+        match file.look(is_settled).await {
+            Look::Unchanged => keeper.confirm(),
+            Look::Read(outcome) => is_settled = keeper.keep(outcome).is_settled(),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Where the end of each fetch goes: the judge, the log, the receivers.
+struct Keeper {
+    tx: watch::Sender<Listing>,
+    judge: Judge,
+    journal: Journal,
+}
+
+impl Keeper {
+    fn keep(&mut self, outcome: Result<Answer, FetchError>) -> FetchResult {
+        match outcome {
+            Ok(answer) => self.keep_answer(answer),
+            Err(error) => {
+                self.judge.hear_failure();
+                self.journal.note_failure(&error);
+                self.publish(error.result(), |_| {})
+            }
+        }
+    }
+
+    fn keep_answer(&mut self, answer: Answer) -> FetchResult {
+        let remarks = match &answer {
+            Answer::Listed(list) => Some(list.remarks.clone()),
+            Answer::NotConfigured => None,
+        };
+        let verdict = self.judge.hear(answer);
+        self.journal.note_verdict(&verdict);
+        if let Some(remarks) = &remarks {
+            self.journal.note_remarks(remarks);
+        }
+        self.publish(verdict.result, |listing| {
+            if verdict.change.is_some() {
+                listing.snapshot = self.judge.last_good().map(Arc::clone);
+                listing.fetched_at = Some(Timestamp::now());
+            }
+            if let Some(remarks) = remarks {
+                listing.entries_rejected = remarks.rejected;
+            }
+        })
+    }
+
+    fn publish(&self, result: FetchResult, update: impl FnOnce(&mut Listing)) -> FetchResult {
+        self.tx.send_modify(|listing| {
+            listing.last_result = Some(result);
+            listing.counts.increment(result);
+            update(listing);
+        });
+        result
+    }
+
+    /// The source still says what was believed before; that is no fetch of its own.
+    fn confirm(&self) {
+        self.tx
+            .send_modify(|listing| listing.fetched_at = Some(Timestamp::now()));
+    }
+}

@@ -1,0 +1,172 @@
+//! Which list to believe.
+//!
+//! The judge holds the last good list and hears how each fetch ended. It guards against an upstream
+//! that is wrong in good form: an empty list is believed only the third time in a row, one that
+//! loses more than half of the known accounts the second time. Any other end of a fetch, a failure
+//! too, starts the row again: what comes and goes is not confirmed.
+//!
+//! Pure: no I/O, no clock, no log.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::email::Identity;
+use crate::limits::EMPTY_CONFIRMATIONS;
+use crate::list::{Entry, List};
+use crate::{Account, FetchResult, Snapshot};
+
+/// What a fetch that did not fail brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Listed(List),
+    /// The upstream says that it has no configuration: no list is no account.
+    NotConfigured,
+}
+
+/// What the judge made of an [`Answer`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) result: FetchResult,
+    /// `Some` when the answer was believed; then [`Judge::last_good`] is its list.
+    pub(crate) change: Option<Change>,
+}
+
+/// How a believed list differs from the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) is_any: bool,
+    pub(crate) added: usize,
+    pub(crate) removed: usize,
+    pub(crate) changed: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    last_good: Option<Arc<Snapshot>>,
+    /// Where in the last good list each account is.
+    places: HashMap<Identity, usize>,
+    doubt: Doubt,
+}
+
+/// What the previous fetch showed and was not believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Doubt {
+    #[default]
+    None,
+    Shrunk,
+    Empty {
+        seen: u32,
+    },
+}
+
+impl Judge {
+    /// The last list that was believed.
+    pub(crate) fn last_good(&self) -> Option<&Arc<Snapshot>> {
+        self.last_good.as_ref()
+    }
+
+    /// Hears of a fetch that failed.
+    pub(crate) fn hear_failure(&mut self) {
+        self.doubt = Doubt::None;
+    }
+
+    /// Decides whether to believe `answer`.
+    pub(crate) fn hear(&mut self, answer: Answer) -> Verdict {
+        match answer {
+            Answer::NotConfigured => {
+                let change = self.hear_empty();
+                let result = FetchResult::NotConfigured;
+                Verdict { result, change }
+            }
+            Answer::Listed(list) if list.entries.is_empty() => {
+                let change = self.hear_empty();
+                let result = match change {
+                    Some(_) => FetchResult::Empty,
+                    None => FetchResult::EmptyHeld,
+                };
+                Verdict { result, change }
+            }
+            Answer::Listed(list) => self.hear_accounts(list),
+        }
+    }
+
+    fn hear_empty(&mut self) -> Option<Change> {
+        let seen = match self.doubt {
+            Doubt::Empty { seen } => seen + 1,
+            Doubt::None | Doubt::Shrunk => 1,
+        };
+        let known = self.last_good.as_deref();
+        let is_known = known.is_some_and(|known| known.accounts.is_empty());
+        if is_known || seen >= EMPTY_CONFIRMATIONS {
+            Some(self.believe(Vec::new()))
+        } else {
+            self.doubt = Doubt::Empty { seen };
+            None
+        }
+    }
+
+    fn hear_accounts(&mut self, list: List) -> Verdict {
+        if self.is_sharp_loss(&list.entries) && self.doubt != Doubt::Shrunk {
+            self.doubt = Doubt::Shrunk;
+            let result = FetchResult::ShrinkHeld;
+            return Verdict {
+                result,
+                change: None,
+            };
+        }
+        let result = match list.remarks.rejected {
+            0 => FetchResult::Ok,
+            _ => FetchResult::Partial,
+        };
+        let mut accounts = Vec::with_capacity(list.entries.len());
+        for Entry { identity, account } in list.entries {
+            // A rejected value leaves the account as it was, if it was known.
+            if let Some(account) = account.or_else(|| self.known(&identity).cloned()) {
+                accounts.push((account, identity));
+            }
+        }
+        let change = Some(self.believe(accounts));
+        Verdict { result, change }
+    }
+
+    /// Whether more than half of the known accounts are missing. One that is there with a rejected
+    /// value is not missing.
+    fn is_sharp_loss(&self, entries: &[Entry]) -> bool {
+        let is_known = |entry: &&Entry| self.places.contains_key(&entry.identity);
+        let missing = self.places.len() - entries.iter().filter(is_known).count();
+        missing > self.places.len() / 2
+    }
+
+    fn known(&self, identity: &Identity) -> Option<&Account> {
+        let place = *self.places.get(identity)?;
+        self.last_good.as_ref()?.accounts.get(place)
+    }
+
+    /// Makes `accounts` the last good list; the old snapshot stays when it says the same.
+    fn believe(&mut self, accounts: Vec<(Account, Identity)>) -> Change {
+        self.doubt = Doubt::None;
+        let (accounts, identities): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
+        let known = self.last_good.as_deref();
+        if known.is_some_and(|known| known.accounts == accounts) {
+            return Change::default();
+        }
+        let mut change = Change {
+            is_any: true,
+            ..Change::default()
+        };
+        for (account, identity) in accounts.iter().zip(&identities) {
+            match self.known(identity) {
+                None => change.added += 1,
+                Some(known) if known != account => change.changed += 1,
+                Some(_) => {}
+            }
+        }
+        change.removed = self.places.len() + change.added - accounts.len();
+        self.places = identities.into_iter().zip(0..).collect();
+        self.last_good = Some(Arc::new(Snapshot { accounts }));
+        change
+    }
+}

@@ -1,0 +1,36 @@
+//! The list of Kling accounts: what an account is, where the list comes from, and keeping the
+//! last good one.
+//!
+//! ```text
+//! Source ──bytes──▶ list ──entries──▶ Judge ──believed snapshot──▶ watch channel of Listing
+//!  (HTTP, file)     (parse)           (empty, shrunk, partial)
+//! ```
+//!
+//! A [`Fetcher`] owns one [`Source`] and looks at it for ever; the receivers of its [`Listing`]
+//! always see the last list that was believed, together with how the newest fetch ended.
+//!
+//! Invariants: an unusable answer never replaces a usable list; whatever an upstream sends costs a
+//! bounded amount of memory, time and stack; the token goes to the configured host only, and
+//! neither it nor a body nor an e-mail reaches a log.
+//!
+//! Deliberately absent: choosing accounts, counting slots, and metrics. The counters travel in the
+//! [`Listing`], so that readers who skip updates lose none.
+
+mod account;
+mod email;
+mod error;
+mod fetch_result;
+mod fetcher;
+mod journal;
+mod judge;
+pub mod limits;
+mod list;
+mod listing;
+mod pace;
+mod source;
+
+pub use account::{Account, Snapshot};
+pub use fetch_result::{FetchCounts, FetchResult};
+pub use fetcher::{Fetcher, Timing};
+pub use listing::Listing;
+pub use source::{HttpSource, Source, TlsError, tls_client_config};

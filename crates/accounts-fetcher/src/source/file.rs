@@ -1,0 +1,102 @@
+//! The list in a file: looked at often, read only when it changed.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::task::spawn_blocking;
+
+use crate::error::FetchError;
+use crate::judge::Answer;
+use crate::limits::DECODED_BYTES_MAX;
+use crate::list::List;
+
+/// A list file and which version of it was read last.
+#[derive(Debug)]
+pub(crate) struct FileWatch {
+    path: Arc<Path>,
+    version: Option<Version>,
+}
+
+/// What one look at the file brought.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Unchanged,
+    Read(Result<Answer, FetchError>),
+}
+
+/// A file that was replaced, rewritten or appended to differs in at least one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    modified: SystemTime,
+    len: u64,
+    inode: u64,
+}
+
+impl FileWatch {
+    pub(crate) fn new(path: PathBuf) -> FileWatch {
+        FileWatch {
+            path: path.into(),
+            version: None,
+        }
+    }
+
+    /// Reads the file, unless what it said `is_settled` and it has not changed since.
+    pub(crate) async fn look(&mut self, is_settled: bool) -> Look {
+        let path = Arc::clone(&self.path);
+        let known = self.version.filter(|_| is_settled);
+        let (version, look) = spawn_blocking(move || look(&path, known))
+            .await
+            .expect("parsing does not panic");
+        self.version = version;
+        look
+    }
+}
+
+fn look(path: &Path, known: Option<Version>) -> (Option<Version>, Look) {
+    let version = match Version::of(path) {
+        Ok(version) => version,
+        Err(error) => return (None, Look::Read(Err(FetchError::File(error)))),
+    };
+    // The version is older than what is read: a change in between shows at the next look.
+    let look = if known == Some(version) {
+        Look::Unchanged
+    } else {
+        Look::Read(read(path))
+    };
+    (Some(version), look)
+}
+
+fn read(path: &Path) -> Result<Answer, FetchError> {
+    let limit = DECODED_BYTES_MAX;
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(FetchError::File)?;
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(FetchError::File)?;
+    if text.len() > limit {
+        return Err(FetchError::TooLarge {
+            limit,
+            unit: "bytes of file",
+        });
+    }
+    List::parse(&text).map(Answer::Listed)
+}
+
+impl Version {
+    fn of(path: &Path) -> io::Result<Version> {
+        let metadata: Metadata = path.metadata()?;
+        // Opening a pipe would wait for its other end.
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        Ok(Version {
+            modified: metadata.modified()?,
+            len: metadata.len(),
+            inode: metadata.ino(),
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Where the token goes, and what never reaches a log or a `Debug` output (A4, A13).
+
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use accounts_fetcher::{FetchResult, Fetcher, Source};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Level};
+
+use crate::upstream::{Reply, Upstream};
+use crate::watching::{TIMING, TOKEN, Watching, source};
+
+const GOOD: &str = r#"{"ann@x":{"maxJobs":3},"bob@x":{"maxJobs":2}}"#;
+
+/// With a single subscriber alive, `tracing` asks whichever thread meets a log line first whether
+/// anybody wants it, and remembers a no for all threads; with more than one it asks each time.
+static COMPANIONS: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
+
+/// What is logged on this thread while the guard lives, on all levels.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture() -> (Log, DefaultGuard) {
+        LazyLock::force(&COMPANIONS);
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// How many lines of this level contain `message`.
+    fn count(&self, level: &str, message: &str) -> usize {
+        let text = self.text();
+        text.lines()
+            .filter(|line| line.contains(level) && line.contains(message))
+            .count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_request_carries_the_token_and_asks_for_gzipped_json() {
+    let upstream = Upstream::start([Reply::json(GOOD)]).await;
+    Watching::upstream(&upstream).first_list().await;
+    let head = upstream.requests()[0].head.clone();
+    assert!(
+        head.starts_with("GET /v1/kling/accounts HTTP/1.1\r\n"),
+        "{head}"
+    );
+    for line in [
+        &format!("authorization: Bearer {TOKEN}"),
+        "accept: application/json",
+        "accept-encoding: gzip",
+        &format!("host: {}", upstream.addr),
+    ] {
+        assert!(
+            head.contains(&format!("\r\n{line}\r\n")),
+            "{line} in {head}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn debug_output_holds_no_token() {
+    let source = Source::Http(source(format!("user:{TOKEN}@127.0.0.1:1")));
+    assert!(!format!("{source:?}").contains(TOKEN));
+    let (fetcher, rx) = Fetcher::new(source, TIMING);
+    let text = format!("{fetcher:?} {rx:?}");
+    assert!(
+        text.contains("<redacted>") && !text.contains(TOKEN),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn logs_hold_no_token_no_email_and_nothing_of_a_body() {
+    let (log, _guard) = Log::capture();
+    let replies = [
+        Reply::json(GOOD),
+        Reply::json(r#"{"ann@x":{"maxJobs":-3},"bob@x":{"maxJobs":2},"bob@X":{}}"#),
+        Reply::json("ann@x b0dy"),
+        Reply::status(200)
+            .header("content-type", "text/html")
+            .body("b0dy"),
+        Reply::status(401).body("b0dy"),
+        Reply::json(r#"{"zoe@x":{"error":"b0dy"}}"#),
+        Reply::json("b0dy").announce(1000).then_reset(),
+    ];
+    let upstream = Upstream::start(replies).await;
+    Watching::upstream(&upstream)
+        .counted(FetchResult::Transport, 1)
+        .await;
+    let text = log.text();
+    for expected in [
+        "account list changed",
+        "odd entries",
+        "line 1 column 1",
+        "another token",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    for secret in [TOKEN, "s3cr3t", "b0dy", "ann@x", "bob@x", "zoe@x"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn logs_tell_transitions_once() {
+    let (log, _guard) = Log::capture();
+    let busy = || Reply::status(503);
+    let rejected = || Reply::status(401);
+    let replies = [
+        busy(),
+        busy(),
+        rejected(),
+        rejected(),
+        busy(),
+        rejected(),
+        Reply::json(GOOD),
+        busy(),
+    ];
+    let upstream = Upstream::start(replies).await;
+    Watching::upstream(&upstream)
+        .counted(FetchResult::Status, 5)
+        .await;
+    assert_eq!(
+        log.count("WARN", "account fetches began to fail"),
+        2,
+        "{}",
+        log.text()
+    );
+    assert_eq!(log.count("ERROR", "account list needs another token"), 1);
+    assert_eq!(
+        log.count("INFO", "account fetches healed failed_count=6"),
+        1
+    );
+    assert_eq!(
+        log.count("INFO", "account list changed added=2 removed=0 changed=0"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn odd_entries_are_told_once_for_as_long_as_they_stay() {
+    let (log, _guard) = Log::capture();
+    let odd = r#"{"ann@x":{"maxJobs":5000},"bob@x":{},"bob@X":{},"zoe@x":{"maxJobs":-1}}"#;
+    let replies = [odd, odd, odd, GOOD, GOOD].map(Reply::json);
+    let upstream = Upstream::start(replies).await;
+    Watching::upstream(&upstream)
+        .counted(FetchResult::Ok, 2)
+        .await;
+    assert_eq!(
+        log.count(
+            "WARN",
+            "account list has odd entries rejected=1 merged=1 clamped=1"
+        ),
+        1
+    );
+    assert_eq!(
+        log.count("INFO", "account list has no odd entries any more"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_no_header_can_carry_is_never_sent() {
+    let upstream = Upstream::start([Reply::json(GOOD)]).await;
+    let source = accounts_fetcher::HttpSource::new(
+        format!("http://{}", upstream.addr).parse().unwrap(),
+        "two\r\nlines".into(),
+        TIMING.timeout,
+        TIMING.timeout,
+        accounts_fetcher::tls_client_config().unwrap(),
+    );
+    let mut watching = Watching::new(Source::Http(source), TIMING);
+    watching.counted(FetchResult::Unauthorized, 2).await;
+    assert_eq!(upstream.connection_count(), 0);
+}
