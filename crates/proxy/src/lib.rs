@@ -1,0 +1,3 @@
+//! kling-balancer: a sidecar that puts every Kling job on a random account with a free slot.
+
+pub mod pool;

@@ -1,0 +1,532 @@
+//! The heart: which accounts exist, who holds their slots, who waits for one.
+//!
+//! Owns the choice, the leases and the waiters, and keeps these invariants after every call:
+//!
+//! - no grant on an account whose slots in use have reached its `maxJobs` of the newest snapshot;
+//! - every choice is uniform over the eligible accounts;
+//! - a slot comes back exactly once, however its lease ends;
+//! - no free slot that a waiter may take: it was handed over in the call that freed it, to the
+//!   longest-waiting one. So whatever is free is a newcomer's at once.
+//!
+//! Pure and synchronous: no I/O, no lock, no clock. Time is an argument, a [`Duration`] since the
+//! owner's start, and so is randomness. What waiters were granted is collected by
+//! [`Pool::next_handover`]; telling them is the owner's part.
+
+mod account;
+mod ask;
+mod free;
+mod lease;
+mod waiters;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use accounts_fetcher::Snapshot;
+use foldhash::fast::RandomState;
+use rand::Rng;
+use slotmap::SlotMap;
+
+pub use account::{AccountKey, AccountView, State};
+pub use ask::{
+    Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
+};
+pub use lease::{Cause, LeaseId, LeaseIdError, LeaseView, TASK_ID_DIGITS_MAX, TaskId, TaskIdError};
+pub use waiters::WaiterId;
+
+use account::Account;
+use free::FreeList;
+use lease::Lease;
+use waiters::Waiters;
+
+/// What bounds the book.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most waiters at once.
+    pub waiters_max: usize,
+    /// How long a slot is held for a bound job of which nothing more is heard.
+    pub job_ttl: Duration,
+}
+
+/// The accounts, their slots, the leases on them and the queue for them.
+#[derive(Debug)]
+pub struct Pool {
+    limits: Limits,
+    has_list: bool,
+    accounts: SlotMap<AccountKey, Account>,
+    /// In list order; removed accounts whose jobs still run come last.
+    order: Vec<AccountKey>,
+    /// By the lower-cased e-mail: accounts that differ only in case share an entry.
+    by_name: HashMap<String, Vec<AccountKey>, RandomState>,
+    usable_count: usize,
+    free: FreeList,
+    leases: HashMap<LeaseId, Lease, RandomState>,
+    by_task: HashMap<TaskId, LeaseId, RandomState>,
+    expiries: BTreeSet<(Duration, LeaseId)>,
+    waiters: Waiters,
+    handovers: VecDeque<Handover>,
+    ended_counts: [u64; Cause::ALL.len()],
+}
+
+impl Pool {
+    /// An empty book that refuses every pick until a snapshot is applied.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            has_list: false,
+            accounts: SlotMap::with_key(),
+            order: Vec::new(),
+            by_name: HashMap::default(),
+            usable_count: 0,
+            free: FreeList::default(),
+            leases: HashMap::default(),
+            by_task: HashMap::default(),
+            expiries: BTreeSet::new(),
+            waiters: Waiters::default(),
+            handovers: VecDeque::new(),
+            ended_counts: [0; Cause::ALL.len()],
+        }
+    }
+
+    /// Finds an account by its e-mail: exactly, else ignoring ASCII case if exactly one matches.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if none or several match.
+    pub fn find(&self, email: &str) -> Result<AccountKey, UnknownAccount> {
+        let alike = self
+            .by_name
+            .get(&email.to_ascii_lowercase())
+            .map_or(&[][..], Vec::as_slice);
+        let exact = alike
+            .iter()
+            .find(|key| &*self.accounts[**key].listed.email == email);
+        match (exact, alike) {
+            (Some(&key), _) | (None, &[key]) => Ok(key),
+            (None, _) => Err(UnknownAccount),
+        }
+    }
+
+    /// Turns e-mails into a constraint. Excluded e-mails that are not in the book exclude nothing.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if `only` is not in the current list.
+    pub fn constraint(
+        &self,
+        only: Option<&str>,
+        exclude: &[String],
+    ) -> Result<Constraint, UnknownAccount> {
+        match only {
+            Some(email) => {
+                let key = self.find(email)?;
+                if self.accounts[key].is_listed {
+                    Ok(Constraint::Only(key))
+                } else {
+                    Err(UnknownAccount)
+                }
+            }
+            None => {
+                let excluded = Excluded::new(exclude, |email| self.find(email).ok());
+                Ok(Constraint::AnyBut(excluded))
+            }
+        }
+    }
+
+    /// Leases a slot of an account drawn uniformly among the eligible ones, in one step.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    pub fn pick(
+        &mut self,
+        ask: &Ask,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<LeaseView, Refusal> {
+        match self.draw(&ask.constraint, rng) {
+            Some(key) => Ok(self.grant(key, ask, now)),
+            None => Err(self.refusal(&ask.constraint, now)),
+        }
+    }
+
+    /// Like [`Pool::pick`], but joins the queue where every account that would do is full.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that waiting would not help, or [`Refusal::QueueFull`].
+    pub fn pick_or_wait(
+        &mut self,
+        ask: Ask,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<Admission, Refusal> {
+        match self.pick(&ask, now, rng) {
+            Ok(lease) => Ok(Admission::Granted(lease)),
+            Err(Refusal::Saturated { .. }) if self.waiters.len() >= self.limits.waiters_max => {
+                Err(Refusal::QueueFull)
+            }
+            Err(Refusal::Saturated { .. }) => Ok(Admission::Queued(self.waiters.push(ask))),
+            Err(
+                refusal @ (Refusal::Learning
+                | Refusal::NoAccounts
+                | Refusal::NoUsableAccount
+                | Refusal::QueueFull),
+            ) => Err(refusal),
+        }
+    }
+
+    /// Takes a waiter out of the queue. False if it is not in it: it was granted, or has left.
+    pub fn leave(&mut self, waiter: WaiterId) -> bool {
+        let Some(ask) = self.waiters.remove(waiter) else {
+            return false;
+        };
+        if let Constraint::Only(key) = ask.constraint {
+            self.forget_if_gone(key);
+        }
+        true
+    }
+
+    /// The next slot that was handed to a waiter. The owner tells it, in this order.
+    pub fn next_handover(&mut self) -> Option<Handover> {
+        self.handovers.pop_front()
+    }
+
+    /// Changes a lease: renews it, binds it to its job, or both.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nothing has changed then.
+    pub fn update(
+        &mut self,
+        id: LeaseId,
+        update: Update,
+        now: Duration,
+    ) -> Result<LeaseView, LeaseError> {
+        let lease = self.leases.get_mut(&id).ok_or(LeaseError::Unknown)?;
+        let before = lease.expires_at;
+        if let Some(task_id) = update.task_id {
+            if self
+                .by_task
+                .get(&task_id)
+                .is_some_and(|holder| *holder != id)
+            {
+                return Err(LeaseError::TaskTaken);
+            }
+            if lease.task_id.as_ref() != Some(&task_id) {
+                self.by_task.insert(task_id.clone(), id);
+                if let Some(old) = lease.task_id.replace(task_id) {
+                    self.by_task.remove(&old);
+                }
+                lease.expires_at = now + self.limits.job_ttl;
+            }
+        } else if let (Some(ttl), None) = (update.ttl, &lease.task_id) {
+            lease.ttl = ttl;
+            lease.expires_at = now + ttl;
+        }
+        let after = lease.expires_at;
+        if after != before {
+            self.expiries.remove(&(before, id));
+            self.expiries.insert((after, id));
+        }
+        self.lease(id).ok_or(LeaseError::Unknown)
+    }
+
+    /// Ends a lease and returns its slot. False if there is no such lease: nothing changes then.
+    pub fn end(&mut self, id: LeaseId, cause: Cause, now: Duration) -> bool {
+        let Some(key) = self.strike(id, cause) else {
+            return false;
+        };
+        self.hand_over(key, now);
+        self.forget_if_gone(key);
+        true
+    }
+
+    /// Ends every lease whose time has come.
+    pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
+        let mut freed = Vec::new();
+        while let Some(&(at, id)) = self.expiries.first()
+            && at <= now
+        {
+            let is_bound = self.leases[&id].task_id.is_some();
+            freed.extend(self.strike(
+                id,
+                if is_bound {
+                    Cause::Unverified
+                } else {
+                    Cause::Expired
+                },
+            ));
+        }
+        if freed.is_empty() {
+            return;
+        }
+        self.hand_over_all(now, rng);
+        for key in freed {
+            self.forget_if_gone(key);
+        }
+    }
+
+    /// When the next lease ends by itself.
+    pub fn next_expiry(&self) -> Option<Duration> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// Makes `snapshot` the list. Leases stay: an account that left drains, a lowered cap
+    /// preempts nobody, a raised one serves waiters in order.
+    pub fn apply(&mut self, snapshot: &Snapshot, now: Duration, rng: &mut impl Rng) {
+        self.has_list = true;
+        let before = std::mem::take(&mut self.order);
+        for &key in &before {
+            self.change(key, |account| account.is_listed = false);
+        }
+        for listed in &snapshot.accounts {
+            let key = self.upsert(listed);
+            self.order.push(key);
+        }
+        for key in before {
+            if self.is_gone(key) {
+                self.forget(key);
+            } else if !self.accounts[key].is_listed {
+                self.order.push(key);
+            }
+        }
+        let mut waiters = std::mem::take(&mut self.waiters);
+        waiters.resolve(|email| self.find(email).ok());
+        self.waiters = waiters;
+        self.hand_over_all(now, rng);
+    }
+
+    /// Switches an account off for new picks, or on again.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if it is not in the book.
+    pub fn set_draining(
+        &mut self,
+        email: &str,
+        is_draining: bool,
+        now: Duration,
+    ) -> Result<AccountView, UnknownAccount> {
+        let key = self.find(email)?;
+        self.change(key, |account| account.is_draining = is_draining);
+        self.hand_over(key, now);
+        let view = self.accounts[key].view();
+        self.forget_if_gone(key);
+        Ok(view)
+    }
+
+    /// The lease `id`, if it is held.
+    pub fn lease(&self, id: LeaseId) -> Option<LeaseView> {
+        self.leases.get(&id).map(|lease| self.lease_view(id, lease))
+    }
+
+    /// Every held lease, oldest first.
+    pub fn leases(&self) -> Vec<LeaseView> {
+        let mut leases: Vec<_> = self
+            .leases
+            .iter()
+            .map(|(id, lease)| self.lease_view(*id, lease))
+            .collect();
+        leases.sort_by_key(|lease| (lease.created_at, lease.id));
+        leases
+    }
+
+    /// Every account, in list order; removed accounts whose jobs still run come last.
+    pub fn accounts(&self) -> impl Iterator<Item = AccountView> {
+        self.order.iter().map(|key| self.accounts[*key].view())
+    }
+
+    /// The account `email`.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if it is not in the book.
+    pub fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
+        self.find(email).map(|key| self.accounts[key].view())
+    }
+
+    /// The accounts a pick with `constraint` could take right now, in list order.
+    pub fn eligible(&self, constraint: &Constraint) -> impl Iterator<Item = AccountView> {
+        self.order
+            .iter()
+            .filter(|key| self.free.contains(**key) && constraint.allows(**key))
+            .map(|key| self.accounts[*key].view())
+    }
+
+    /// Why a pick could not be granted even if every slot were free, or `None`.
+    pub fn outage(&self) -> Option<Refusal> {
+        if !self.has_list {
+            Some(Refusal::Learning)
+        } else if !self.order.iter().any(|key| self.accounts[*key].is_listed) {
+            Some(Refusal::NoAccounts)
+        } else if self.usable_count == 0 {
+            Some(Refusal::NoUsableAccount)
+        } else {
+            None
+        }
+    }
+
+    /// How many callers wait.
+    pub fn waiters_count(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// How many leases ended, by cause, in the order of [`Cause::ALL`].
+    pub fn ended_counts(&self) -> [u64; Cause::ALL.len()] {
+        self.ended_counts
+    }
+
+    fn draw(&self, constraint: &Constraint, rng: &mut impl Rng) -> Option<AccountKey> {
+        match constraint {
+            Constraint::Only(key) => self.free.contains(*key).then_some(*key),
+            Constraint::AnyBut(excluded) => self.free.draw(excluded, rng),
+        }
+    }
+
+    fn grant(&mut self, key: AccountKey, ask: &Ask, now: Duration) -> LeaseView {
+        let expires_at = now + ask.ttl;
+        let lease = Lease {
+            account: key,
+            task_id: None,
+            created_at: now,
+            expires_at,
+            ttl: ask.ttl,
+        };
+        self.accounts[key].held += 1;
+        self.free.set(key, self.accounts[key].is_eligible());
+        self.expiries.insert((expires_at, ask.lease_id));
+        let view = self.lease_view(ask.lease_id, &lease);
+        self.leases.insert(ask.lease_id, lease);
+        view
+    }
+
+    /// Only called when no account that would do has a free slot.
+    fn refusal(&self, constraint: &Constraint, now: Duration) -> Refusal {
+        if let Some(outage) = self.outage() {
+            return outage;
+        }
+        let is_usable = |key: &AccountKey| self.accounts.get(*key).is_some_and(Account::is_usable);
+        let usable_count = match constraint {
+            Constraint::Only(key) => usize::from(is_usable(key)),
+            Constraint::AnyBut(excluded) => {
+                self.usable_count - excluded.keys().filter(is_usable).count()
+            }
+        };
+        if usable_count == 0 {
+            Refusal::NoUsableAccount
+        } else {
+            let first_expiry = self.next_expiry().map(|at| at.saturating_sub(now));
+            Refusal::Saturated { first_expiry }
+        }
+    }
+
+    /// Takes a lease out of the book. Its slot is free then, but not yet handed to a waiter.
+    fn strike(&mut self, id: LeaseId, cause: Cause) -> Option<AccountKey> {
+        let lease = self.leases.remove(&id)?;
+        self.expiries.remove(&(lease.expires_at, id));
+        if let Some(task_id) = &lease.task_id {
+            self.by_task.remove(task_id);
+        }
+        self.ended_counts[cause as usize] += 1;
+        self.change(lease.account, |account| account.held -= 1);
+        Some(lease.account)
+    }
+
+    /// Gives the free slots of one account to the waiters that may take them, in order.
+    fn hand_over(&mut self, key: AccountKey, now: Duration) {
+        while self.free.contains(key)
+            && let Some(waiter) = self.waiters.first_for(key)
+        {
+            self.serve(waiter, key, now);
+        }
+    }
+
+    /// Gives free slots to every waiter that may take one, in order, each drawn uniformly.
+    fn hand_over_all(&mut self, now: Duration, rng: &mut impl Rng) {
+        let mut next = self.waiters.first();
+        while let Some((waiter, constraint)) = next
+            && !self.free.is_empty()
+        {
+            if let Some(key) = self.draw(constraint, rng) {
+                self.serve(waiter, key, now);
+            }
+            next = self.waiters.after(waiter);
+        }
+    }
+
+    fn serve(&mut self, waiter: WaiterId, key: AccountKey, now: Duration) {
+        if let Some(ask) = self.waiters.remove(waiter) {
+            let lease = self.grant(key, &ask, now);
+            self.handovers.push_back(Handover { waiter, lease });
+        }
+    }
+
+    /// Adds an account, or updates the one of the same e-mail.
+    fn upsert(&mut self, listed: &accounts_fetcher::Account) -> AccountKey {
+        let name = listed.email.to_ascii_lowercase();
+        let alike = self.by_name.entry(name).or_default();
+        let known = alike
+            .iter()
+            .find(|key| self.accounts[**key].listed.email == listed.email);
+        if let Some(&key) = known {
+            self.change(key, |account| {
+                account.listed = listed.clone();
+                account.is_listed = true;
+            });
+            return key;
+        }
+        let account = Account::new(listed.clone());
+        self.usable_count += usize::from(account.is_usable());
+        let is_eligible = account.is_eligible();
+        let key = self.accounts.insert(account);
+        alike.push(key);
+        self.free.set(key, is_eligible);
+        key
+    }
+
+    /// Changes what decides about an account, and what follows from it.
+    fn change(&mut self, key: AccountKey, change: impl FnOnce(&mut Account)) {
+        let account = &mut self.accounts[key];
+        self.usable_count -= usize::from(account.is_usable());
+        change(account);
+        self.usable_count += usize::from(account.is_usable());
+        self.free.set(key, account.is_eligible());
+    }
+
+    /// Nobody would miss the account: it holds nothing, and nobody waits for it.
+    fn is_gone(&self, key: AccountKey) -> bool {
+        self.accounts.get(key).is_some_and(Account::is_forgettable) && !self.waiters.is_awaited(key)
+    }
+
+    fn forget_if_gone(&mut self, key: AccountKey) {
+        if self.is_gone(key) {
+            self.order.retain(|other| *other != key);
+            self.forget(key);
+        }
+    }
+
+    fn forget(&mut self, key: AccountKey) {
+        let Some(account) = self.accounts.remove(key) else {
+            return;
+        };
+        let name = account.listed.email.to_ascii_lowercase();
+        if let Some(alike) = self.by_name.get_mut(&name) {
+            alike.retain(|other| *other != key);
+            if alike.is_empty() {
+                self.by_name.remove(&name);
+            }
+        }
+    }
+
+    fn lease_view(&self, id: LeaseId, lease: &Lease) -> LeaseView {
+        let account = &self.accounts[lease.account];
+        LeaseView {
+            id,
+            email: account.listed.email.clone(),
+            alias: account.listed.alias.clone(),
+            task_id: lease.task_id.clone(),
+            max_jobs: account.listed.max_jobs,
+            in_flight: account.held,
+            created_at: lease.created_at,
+            expires_at: lease.told_expiry(),
+        }
+    }
+}

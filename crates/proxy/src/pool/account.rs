@@ -1,0 +1,159 @@
+//! One account in the book: its capacity, its slots in use, and why it can or cannot be picked.
+
+use std::sync::Arc;
+
+use slotmap::new_key_type;
+
+new_key_type! {
+    /// Names an account inside the pool. Never reused: a key of a forgotten account stays dead.
+    pub struct AccountKey;
+}
+
+/// Whether an account can be picked, or what stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has a free slot.
+    Available,
+    /// Every slot is in use.
+    Full,
+    /// The upstream reports an error of the account.
+    Error,
+    /// Switched off by the operator: running jobs finish.
+    Draining,
+    /// No longer in the list: running jobs finish.
+    Removed,
+}
+
+impl State {
+    /// Every state, in the order of the metric's series.
+    pub const ALL: [Self; 5] = [
+        Self::Available,
+        Self::Full,
+        Self::Error,
+        Self::Draining,
+        Self::Removed,
+    ];
+
+    /// The word of the API and of the metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Full => "full",
+            Self::Error => "error",
+            Self::Draining => "draining",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) listed: accounts_fetcher::Account,
+    pub(super) is_listed: bool,
+    pub(super) is_draining: bool,
+    pub(super) held: u32,
+}
+
+impl Account {
+    pub(super) fn new(listed: accounts_fetcher::Account) -> Self {
+        Self {
+            listed,
+            is_listed: true,
+            is_draining: false,
+            held: 0,
+        }
+    }
+
+    /// The one eligibility function: the account can be picked right now.
+    pub(super) fn is_eligible(&self) -> bool {
+        self.is_usable() && self.held < self.listed.max_jobs
+    }
+
+    /// The account could be picked if it had a free slot.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_listed && !self.is_draining && self.listed.error.is_none()
+    }
+
+    /// Nobody would miss it: off the list, no slot in use, no order of the operator to remember.
+    pub(super) fn is_forgettable(&self) -> bool {
+        !self.is_listed && self.held == 0 && !self.is_draining
+    }
+
+    fn state(&self) -> State {
+        if !self.is_listed {
+            State::Removed
+        } else if self.is_draining {
+            State::Draining
+        } else if self.listed.error.is_some() {
+            State::Error
+        } else if self.held >= self.listed.max_jobs {
+            State::Full
+        } else {
+            State::Available
+        }
+    }
+
+    pub(super) fn view(&self) -> AccountView {
+        let listed = &self.listed;
+        let state = self.state();
+        let reason = match state {
+            State::Available => None,
+            State::Full if listed.max_jobs == 0 => Some("its maxJobs is 0".into()),
+            State::Full => Some("every slot is in use".into()),
+            State::Error => listed.error.clone(),
+            State::Draining => Some("drained by the operator".into()),
+            State::Removed => Some("no longer in the account list".into()),
+        };
+        AccountView {
+            email: Arc::clone(&listed.email),
+            alias: Arc::clone(&listed.alias),
+            max_jobs: listed.max_jobs,
+            held: self.held,
+            is_eligible: self.is_eligible(),
+            state,
+            reason,
+            session_expires_at: listed.session_expires_at.clone(),
+        }
+    }
+}
+
+/// An account as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct AccountView {
+    /// The e-mail, in the list's spelling.
+    pub email: Arc<str>,
+    /// Its name in logs and metrics.
+    pub alias: Arc<str>,
+    /// Its capacity.
+    pub max_jobs: u32,
+    /// Its leased slots.
+    pub held: u32,
+    /// Whether it can be picked right now.
+    pub is_eligible: bool,
+    /// Whether it can be picked, in a word.
+    pub state: State,
+    /// What stands in the way, in a sentence.
+    pub reason: Option<Arc<str>>,
+    /// When its upstream session ends, RFC 3339, as the list says. Shown, never acted on.
+    pub session_expires_at: Option<Arc<str>>,
+}
+
+impl AccountView {
+    /// Slots a pick could take right now.
+    pub fn available(&self) -> u32 {
+        if self.is_eligible {
+            self.max_jobs - self.held
+        } else {
+            0
+        }
+    }
+
+    /// Slots in use above the capacity of a listed account, after its cap was lowered.
+    pub fn overcommitted(&self) -> u32 {
+        if self.state == State::Removed {
+            0
+        } else {
+            self.held.saturating_sub(self.max_jobs)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What callers ask of the pool, and what it answers.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{AccountKey, LeaseId, LeaseView, TaskId, WaiterId};
+
+/// What a caller wants: a slot of which accounts, under which lease.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The id the lease will have.
+    pub lease_id: LeaseId,
+    /// How long it lasts unless renewed, bound or released.
+    pub ttl: Duration,
+    /// Which accounts will do.
+    pub constraint: Constraint,
+}
+
+/// Which accounts will do. Made by [`Pool::constraint`](super::Pool::constraint).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Constraint {
+    /// Only this one.
+    Only(AccountKey),
+    /// Any but these.
+    AnyBut(Excluded),
+}
+
+impl Constraint {
+    pub(super) fn allows(&self, key: AccountKey) -> bool {
+        match self {
+            Self::Only(only) => *only == key,
+            Self::AnyBut(excluded) => !excluded.contains(key),
+        }
+    }
+}
+
+/// Accounts a caller does not want, as it named them and as the book knows them.
+///
+/// The names stay: an account that joins the list while the caller waits is excluded all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Excluded {
+    names: Vec<String>,
+    /// Sorted, each once.
+    keys: Vec<AccountKey>,
+}
+
+impl Excluded {
+    pub(super) fn new(names: &[String], find: impl Fn(&str) -> Option<AccountKey>) -> Self {
+        let mut excluded = Self {
+            names: names.to_vec(),
+            keys: Vec::new(),
+        };
+        excluded.resolve(find);
+        excluded
+    }
+
+    /// Looks the names up again. Unknown ones exclude nothing for now.
+    pub(super) fn resolve(&mut self, find: impl Fn(&str) -> Option<AccountKey>) {
+        self.keys.clear();
+        self.keys
+            .extend(self.names.iter().filter_map(|name| find(name)));
+        self.keys.sort_unstable();
+        self.keys.dedup();
+    }
+
+    pub(super) fn contains(&self, key: AccountKey) -> bool {
+        self.keys.binary_search(&key).is_ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = AccountKey> {
+        self.keys.iter().copied()
+    }
+}
+
+/// The answer to a caller who is ready to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// A slot was free.
+    Granted(LeaseView),
+    /// None was: the caller is in the queue.
+    Queued(WaiterId),
+}
+
+/// A slot handed to a waiter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// Who waited.
+    pub waiter: WaiterId,
+    /// What it was granted.
+    pub lease: LeaseView,
+}
+
+/// Why no slot was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No list has been applied yet.
+    #[error("the account list is not known yet")]
+    Learning,
+    /// The list is empty.
+    #[error("the account list is empty")]
+    NoAccounts,
+    /// Every account that would do is draining or in error.
+    #[error("no account that would do is usable")]
+    NoUsableAccount,
+    /// Every account that would do is full.
+    #[error("all accounts are at capacity")]
+    Saturated {
+        /// How long until the first lease of the book runs out by itself.
+        first_expiry: Option<Duration>,
+    },
+    /// As many callers wait as may.
+    #[error("the queue of waiting calls is full")]
+    QueueFull,
+}
+
+/// The named account is not in the book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("no such account")]
+pub struct UnknownAccount;
+
+/// Why a lease was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LeaseError {
+    /// The lease does not exist, or has ended.
+    #[error("no such lease, or it has ended")]
+    Unknown,
+    /// The job is bound to another lease: one job takes one slot.
+    #[error("the job is bound to another lease")]
+    TaskTaken,
+}
+
+/// A change of a lease. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// A new ttl, counted from now. A bound lease lasts as long as its job: it keeps its end.
+    pub ttl: Option<Duration>,
+    /// The job to bind to.
+    pub task_id: Option<TaskId>,
+}
