@@ -1,0 +1,272 @@
+//! The book of leases, whoever keeps it: the one door to the accounts and their slots.
+//!
+//! Every ledger grants by the rules of [`crate::pool`]; they differ in what survives a crash and
+//! in who shares the book. A grant is a [`Slot`]: a value that goes back when it is dropped.
+
+pub mod memory;
+
+use std::{sync::Arc, time::Duration};
+
+use accounts_fetcher::Snapshot;
+use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::pool::{
+    AccountView, Cause, LeaseError, LeaseId, LeaseView, Refusal, UnknownAccount, Update,
+};
+use memory::Memory;
+
+/// What a pick asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PickRequest {
+    /// Only this account.
+    pub email: Option<String>,
+    /// None of these. Unknown e-mails exclude nothing.
+    pub exclude: Vec<String>,
+    /// How long the lease lasts unless renewed, bound or released.
+    pub ttl: Duration,
+    /// How long to wait for a slot at most.
+    pub wait: Duration,
+}
+
+/// Why a pick was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PickError {
+    /// The account asked for is not in the list.
+    #[error(transparent)]
+    UnknownAccount(#[from] UnknownAccount),
+    /// There is no slot.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What a pick would find: every account, and which of them it could take.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// Every account, in list order.
+    pub accounts: Vec<AccountView>,
+    /// The e-mails the pick would draw from.
+    pub eligible: Vec<Arc<str>>,
+}
+
+/// What the book counts.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Every account, in list order.
+    pub accounts: Vec<AccountView>,
+    /// How many callers wait for a slot.
+    pub waiters_count: usize,
+    /// How many leases ended, in the order of [`Cause::ALL`].
+    pub ended_counts: [u64; Cause::ALL.len()],
+}
+
+/// The clock of a ledger. Leases count from its start, so that no wall clock decides about a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+    started_at: Timestamp,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            started_at: Timestamp::now(),
+        }
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The instant `time` after the start, or `None` beyond what an instant can hold.
+    pub fn instant(&self, time: Duration) -> Option<Instant> {
+        self.started.checked_add(time)
+    }
+
+    /// The calendar time `time` after the start, for people.
+    pub fn timestamp(&self, time: Duration) -> Timestamp {
+        SignedDuration::try_from(time)
+            .ok()
+            .and_then(|time| self.started_at.checked_add(time).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A slot just granted, not yet in the hands of who asked for it.
+///
+/// Dropped before it is [kept](Slot::keep), the slot goes back: a caller that is gone cannot know
+/// the lease, so nobody will use it.
+#[derive(Debug)]
+#[must_use = "a dropped slot goes back at once"]
+pub struct Slot {
+    ledger: Arc<Ledger>,
+    lease: LeaseView,
+    is_kept: bool,
+}
+
+impl Slot {
+    /// The lease that holds the slot.
+    pub fn lease(&self) -> &LeaseView {
+        &self.lease
+    }
+
+    /// Leaves the slot with its lease: from now on its holder releases it, or its ttl.
+    pub fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.ledger.give_back(self.lease.id);
+        }
+    }
+}
+
+/// The book of leases. Memory is lost with the process and never awaits anything but a free slot.
+#[derive(Debug)]
+pub enum Ledger {
+    /// In this process.
+    Memory(Memory),
+}
+
+#[expect(
+    clippy::unused_async,
+    reason = "a ledger outside this process has to await its answers"
+)]
+impl Ledger {
+    /// Leases a slot of a random account that will do, waiting up to `request.wait` for one.
+    ///
+    /// Cancel-safe: a dropped call leaves the queue, and gives back what it was granted meanwhile.
+    ///
+    /// # Errors
+    /// [`PickError`]; no slot is taken then. A wait that ends is [`Refusal::Saturated`].
+    pub async fn pick(self: &Arc<Self>, request: &PickRequest) -> Result<Slot, PickError> {
+        let lease = match &**self {
+            Self::Memory(memory) => memory.pick(request).await?,
+        };
+        Ok(Slot {
+            ledger: Arc::clone(self),
+            lease,
+            is_kept: false,
+        })
+    }
+
+    /// What `request` would find now. Takes nothing.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if the account asked for is not in the list.
+    pub async fn survey(&self, request: &PickRequest) -> Result<Survey, UnknownAccount> {
+        match self {
+            Self::Memory(memory) => memory.survey(request),
+        }
+    }
+
+    /// The lease `id`, if it is held.
+    pub async fn lease(&self, id: LeaseId) -> Option<LeaseView> {
+        match self {
+            Self::Memory(memory) => memory.lease(id),
+        }
+    }
+
+    /// Every held lease, oldest first.
+    pub async fn leases(&self) -> Vec<LeaseView> {
+        match self {
+            Self::Memory(memory) => memory.leases(),
+        }
+    }
+
+    /// Renews a lease, binds it to its job, or both.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nothing has changed then.
+    pub async fn update(&self, id: LeaseId, update: Update) -> Result<LeaseView, LeaseError> {
+        match self {
+            Self::Memory(memory) => memory.update(id, update),
+        }
+    }
+
+    /// Ends a lease. False if it is not held: nothing changes then.
+    pub async fn release(&self, id: LeaseId) -> bool {
+        match self {
+            Self::Memory(memory) => memory.end(id, Cause::Released),
+        }
+    }
+
+    /// Makes `snapshot` the account list.
+    pub async fn apply(&self, snapshot: &Snapshot) {
+        match self {
+            Self::Memory(memory) => memory.apply(snapshot),
+        }
+    }
+
+    /// Every account, in list order.
+    pub async fn accounts(&self) -> Vec<AccountView> {
+        match self {
+            Self::Memory(memory) => memory.accounts(),
+        }
+    }
+
+    /// The account `email`.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if it is not in the book.
+    pub async fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
+        match self {
+            Self::Memory(memory) => memory.account(email),
+        }
+    }
+
+    /// Switches an account off for new picks, or on again.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if it is not in the book.
+    pub async fn set_draining(
+        &self,
+        email: &str,
+        is_draining: bool,
+    ) -> Result<AccountView, UnknownAccount> {
+        match self {
+            Self::Memory(memory) => memory.set_draining(email, is_draining),
+        }
+    }
+
+    /// Why no pick can be granted whatever is released, or `None`.
+    pub async fn outage(&self) -> Option<Refusal> {
+        match self {
+            Self::Memory(memory) => memory.outage(),
+        }
+    }
+
+    /// What the metrics show.
+    pub async fn figures(&self) -> Figures {
+        match self {
+            Self::Memory(memory) => memory.figures(),
+        }
+    }
+
+    /// Ends leases in time. Runs until dropped; cancel-safe.
+    pub async fn keep_time(&self) {
+        match self {
+            Self::Memory(memory) => memory.keep_time().await,
+        }
+    }
+
+    /// The calendar time of a moment in a lease's life.
+    pub fn timestamp(&self, time: Duration) -> Timestamp {
+        match self {
+            Self::Memory(memory) => memory.clock().timestamp(time),
+        }
+    }
+
+    fn give_back(&self, id: LeaseId) {
+        match self {
+            Self::Memory(memory) => memory.end(id, Cause::Undelivered),
+        };
+    }
+}

@@ -1,0 +1,289 @@
+//! The ledger in this process: a [`Pool`] behind one short lock.
+//!
+//! Invariant: whoever was handed a slot is told under the lock that granted it. So a waiter that
+//! leaves finds either itself in the queue or its grant in its hands, never neither.
+
+use std::{collections::HashMap, process, time::Duration};
+
+use accounts_fetcher::Snapshot;
+use tokio::{
+    sync::{Notify, oneshot},
+    time,
+};
+
+use super::{Clock, Figures, PickError, PickRequest, Survey};
+use crate::{
+    pool::{
+        AccountView, Admission, Ask, Cause, Constraint, LeaseError, LeaseId, LeaseView, Limits,
+        Pool, Refusal, UnknownAccount, Update, WaiterId,
+    },
+    sync::{Mutex, MutexGuard},
+};
+
+/// The book of one process.
+#[derive(Debug)]
+pub struct Memory {
+    clock: Clock,
+    book: Mutex<Book>,
+    alarm_moved: Notify,
+}
+
+#[derive(Debug)]
+struct Book {
+    pool: Pool,
+    waiting: HashMap<WaiterId, oneshot::Sender<LeaseView>>,
+    /// When [`Memory::keep_time`] will look again.
+    alarm: Duration,
+}
+
+/// The answer to a caller who is ready to wait.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    /// A slot was free.
+    Granted(LeaseView),
+    /// None was.
+    Waiting(Waiting<'a>),
+}
+
+/// A place in the queue. Dropped, it is left, and a slot handed over meanwhile goes back.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    memory: &'a Memory,
+    id: WaiterId,
+    granted: oneshot::Receiver<LeaseView>,
+}
+
+impl Waiting<'_> {
+    /// Waits for the slot. Cancel-safe. `None` never comes while the ledger lives.
+    pub async fn granted(&mut self) -> Option<LeaseView> {
+        (&mut self.granted).await.ok()
+    }
+
+    /// Leaves the queue. A slot handed over in the last instant is the caller's.
+    pub fn leave(mut self) -> Option<LeaseView> {
+        self.step_out()
+    }
+
+    fn step_out(&mut self) -> Option<LeaseView> {
+        let was_waiting = {
+            let mut book = self.memory.lock();
+            book.waiting.remove(&self.id);
+            book.pool.leave(self.id)
+        };
+        if was_waiting {
+            None
+        } else {
+            self.granted.try_recv().ok()
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.step_out() {
+            self.memory.end(lease.id, Cause::Undelivered);
+        }
+    }
+}
+
+impl Memory {
+    /// An empty book.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            clock: Clock::start(),
+            book: Mutex::new(Book {
+                pool: Pool::new(limits),
+                waiting: HashMap::new(),
+                alarm: Duration::MAX,
+            }),
+            alarm_moved: Notify::new(),
+        }
+    }
+
+    /// Leases a slot, or takes a place in the queue for one.
+    ///
+    /// # Errors
+    /// [`PickError`] where waiting would not help, or nobody more may wait.
+    pub fn enter(&self, request: &PickRequest) -> Result<Entry<'_>, PickError> {
+        let lease_id = LeaseId::random(&mut rand::rng());
+        self.change(|book, now| {
+            let constraint = book.constraint(request).map_err(|unknown| {
+                // Nothing can be known of an account before there is a list.
+                book.pool
+                    .outage()
+                    .map_or(unknown.into(), PickError::Refused)
+            })?;
+            let ask = Ask {
+                lease_id,
+                ttl: request.ttl,
+                constraint,
+            };
+            if request.wait.is_zero() {
+                return Ok(Entry::Granted(book.pool.pick(
+                    &ask,
+                    now,
+                    &mut rand::rng(),
+                )?));
+            }
+            match book.pool.pick_or_wait(ask, now, &mut rand::rng())? {
+                Admission::Granted(lease) => Ok(Entry::Granted(lease)),
+                Admission::Queued(id) => {
+                    let (tell, granted) = oneshot::channel();
+                    book.waiting.insert(id, tell);
+                    Ok(Entry::Waiting(Waiting {
+                        memory: self,
+                        id,
+                        granted,
+                    }))
+                }
+            }
+        })
+    }
+
+    /// Ends a lease. False if it is not held.
+    pub fn end(&self, id: LeaseId, cause: Cause) -> bool {
+        self.change(|book, now| book.pool.end(id, cause, now))
+    }
+
+    /// Makes `snapshot` the account list.
+    pub fn apply(&self, snapshot: &Snapshot) {
+        self.change(|book, now| book.pool.apply(snapshot, now, &mut rand::rng()));
+    }
+
+    /// Every account, in list order.
+    pub fn accounts(&self) -> Vec<AccountView> {
+        self.change(|book, _| book.pool.accounts().collect())
+    }
+
+    pub(super) async fn pick(&self, request: &PickRequest) -> Result<LeaseView, PickError> {
+        let mut waiting = match self.enter(request)? {
+            Entry::Granted(lease) => return Ok(lease),
+            Entry::Waiting(waiting) => waiting,
+        };
+        match time::timeout(request.wait, waiting.granted()).await {
+            Ok(Some(lease)) => Ok(lease),
+            Ok(None) | Err(_) => match waiting.leave() {
+                Some(lease) => Ok(lease),
+                None => Err(Refusal::Saturated {
+                    first_expiry: self.first_expiry(),
+                }
+                .into()),
+            },
+        }
+    }
+
+    pub(super) fn survey(&self, request: &PickRequest) -> Result<Survey, UnknownAccount> {
+        self.change(|book, _| {
+            let constraint = book.constraint(request)?;
+            Ok(Survey {
+                accounts: book.pool.accounts().collect(),
+                eligible: book
+                    .pool
+                    .eligible(&constraint)
+                    .map(|account| account.email)
+                    .collect(),
+            })
+        })
+    }
+
+    pub(super) fn lease(&self, id: LeaseId) -> Option<LeaseView> {
+        self.change(|book, _| book.pool.lease(id))
+    }
+
+    pub(super) fn leases(&self) -> Vec<LeaseView> {
+        self.change(|book, _| book.pool.leases())
+    }
+
+    pub(super) fn update(&self, id: LeaseId, update: Update) -> Result<LeaseView, LeaseError> {
+        self.change(|book, now| book.pool.update(id, update, now))
+    }
+
+    pub(super) fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
+        self.change(|book, _| book.pool.account(email))
+    }
+
+    pub(super) fn set_draining(
+        &self,
+        email: &str,
+        is_draining: bool,
+    ) -> Result<AccountView, UnknownAccount> {
+        self.change(|book, now| book.pool.set_draining(email, is_draining, now))
+    }
+
+    pub(super) fn outage(&self) -> Option<Refusal> {
+        self.change(|book, _| book.pool.outage())
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        self.change(|book, _| Figures {
+            accounts: book.pool.accounts().collect(),
+            waiters_count: book.pool.waiters_count(),
+            ended_counts: book.pool.ended_counts(),
+        })
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Every call ends what is overdue; this one makes sure that there is a call in time.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            let alarm = self.change(|book, _| {
+                book.alarm = book.pool.next_expiry().unwrap_or(Duration::MAX);
+                book.alarm
+            });
+            match self.clock.instant(alarm) {
+                Some(instant) => tokio::select! {
+                    () = time::sleep_until(instant) => {}
+                    () = self.alarm_moved.notified() => {}
+                },
+                None => self.alarm_moved.notified().await,
+            }
+        }
+    }
+
+    fn first_expiry(&self) -> Option<Duration> {
+        self.change(|book, now| book.pool.next_expiry().map(|at| at.saturating_sub(now)))
+    }
+
+    /// Every use of the book goes through here: what is overdue ends first, and whoever was
+    /// handed a slot is told before the lock is let go.
+    fn change<T>(&self, change: impl FnOnce(&mut Book, Duration) -> T) -> T {
+        let mut book = self.lock();
+        let now = self.clock.now();
+        book.pool.expire(now, &mut rand::rng());
+        let answer = change(&mut book, now);
+        book.tell_waiters(now);
+        if let Some(next) = book.pool.next_expiry()
+            && next < book.alarm
+        {
+            book.alarm = next;
+            self.alarm_moved.notify_one();
+        }
+        answer
+    }
+
+    /// A panic under the lock may have left half a change. Going on could overrun an account, so
+    /// the process ends instead.
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(|_| process::abort())
+    }
+}
+
+impl Book {
+    fn constraint(&self, request: &PickRequest) -> Result<Constraint, UnknownAccount> {
+        self.pool
+            .constraint(request.email.as_deref(), &request.exclude)
+    }
+
+    fn tell_waiters(&mut self, now: Duration) {
+        while let Some(handover) = self.pool.next_handover() {
+            let tell = self.waiting.remove(&handover.waiter);
+            let told = tell.map(|tell| tell.send(handover.lease));
+            if let Some(Err(lease)) = told {
+                self.pool.end(lease.id, Cause::Undelivered, now);
+            }
+        }
+    }
+}
