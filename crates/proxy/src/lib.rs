@@ -3,3 +3,5 @@
 pub mod pool;
 pub mod ledger;
 mod sync;
+pub mod cli;
+pub mod config;

@@ -1,0 +1,186 @@
+//! Settings: raw text from flags, environment and file becomes one valid [`Config`], or a list of
+//! every mistake there is. Nothing is bound or started before.
+
+mod reader;
+mod settings;
+mod source;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::ArgMatches;
+use http::Uri;
+use secrecy::SecretString;
+
+pub use settings::{ENV_PREFIX, SETTINGS, Setting};
+pub use value::duration;
+
+use reader::Reader;
+use source::Given;
+
+/// The shortest ttl of a lease: below it a client could not renew in time.
+pub const TTL_MIN: Duration = Duration::from_secs(1);
+
+/// Every setting in force.
+#[derive(Debug)]
+pub struct Config {
+    /// Address of the API.
+    pub listen: SocketAddr,
+    /// Address of the metrics listener.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How metrics name an account.
+    pub account_label: AccountLabel,
+    /// Where the list and the jobs go.
+    pub upstream: Upstream,
+    /// Where the list comes from.
+    pub accounts: Accounts,
+    /// How picks choose and wait.
+    pub selection: Selection,
+    /// How long slots are held.
+    pub leases: Leases,
+    /// Who may call.
+    pub auth: Auth,
+    /// How long running calls may finish after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// Worker threads; one per core if `None`.
+    pub workers: Option<usize>,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_filter: String,
+}
+
+/// How metrics name an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountLabel {
+    /// By its alias.
+    Alias,
+    /// By its e-mail.
+    Email,
+    /// Not at all: all accounts together.
+    None,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// The Kling API and how patient we are with it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its address, without a trailing slash.
+    pub base_url: Uri,
+    /// Its token. Absent only if the list comes from a file.
+    pub token: Option<SecretString>,
+    /// To open a connection.
+    pub connect_timeout: Duration,
+    /// Between two pieces of a body.
+    pub idle_timeout: Duration,
+}
+
+/// The account list.
+#[derive(Debug)]
+pub struct Accounts {
+    /// Read the list from here instead of the upstream.
+    pub file: Option<PathBuf>,
+    /// Between two fetches.
+    pub refresh_interval: Duration,
+    /// One whole fetch.
+    pub timeout: Duration,
+    /// Longest pause after failed fetches.
+    pub backoff_max: Duration,
+}
+
+/// How picks wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection {
+    /// For picks that name no wait.
+    pub wait: Duration,
+    /// The longest wait.
+    pub wait_max: Duration,
+    /// The most waiters.
+    pub waiters_max: usize,
+}
+
+/// How long slots are held.
+#[derive(Clone, Copy, Debug)]
+pub struct Leases {
+    /// For picks that name no ttl.
+    pub ttl: Duration,
+    /// The longest ttl.
+    pub ttl_max: Duration,
+    /// For a bound job nobody reports on.
+    pub job_ttl: Duration,
+}
+
+/// Who may call.
+#[derive(Debug)]
+pub struct Auth {
+    /// One of these must be shown, unless there are none.
+    pub tokens: Vec<SecretString>,
+    /// Further `Host` names served without a token. Lower case.
+    pub allowed_hosts: HashSet<String>,
+    /// Web origins that may call.
+    pub allowed_origins: HashSet<String>,
+}
+
+/// Everything wrong with the settings, in one go.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    fn add(&mut self, place: impl fmt::Display, problem: impl fmt::Display) {
+        self.0.push(format!("{place}: {problem}"));
+    }
+
+    fn unknown(&mut self, place: &str, what: &str, hint: Option<String>) {
+        let hint = hint.map_or_else(
+            || "; `kling-balancer --help` lists them all".to_owned(),
+            |name| format!("; did you mean `{name}`?"),
+        );
+        self.0.push(format!("{place}: unknown {what}{hint}"));
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Config {
+    /// Builds the configuration from `flags`, `env` and `file`, in this precedence.
+    ///
+    /// # Errors
+    /// All [`Mistakes`] of all sources together.
+    pub fn load(
+        flags: &ArgMatches,
+        env: impl Iterator<Item = (String, String)>,
+        file: Option<&Path>,
+    ) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let given = Given::gather(flags, env, file, &mut mistakes);
+        let mut read = Reader { given, mistakes };
+        let config = read.config();
+        match config {
+            Some(config) if read.mistakes.0.is_empty() => Ok(config),
+            Some(_) | None => Err(read.mistakes),
+        }
+    }
+}

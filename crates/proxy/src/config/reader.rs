@@ -1,0 +1,334 @@
+//! Makes a [`Config`] of what was given, and collects what is wrong with it.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    AccountLabel, Accounts, Auth, Config, Leases, LogFormat, Mistakes, Selection, TTL_MIN,
+    Upstream,
+    source::{Given, Origin, Text},
+    value::{self, duration},
+};
+
+/// The shortest interval or deadline a setting may name.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The most waiters a setting may allow: each holds a connection and some kilobytes.
+const WAITERS_CEILING: usize = 1_000_000;
+/// The most worker threads.
+const WORKERS_CEILING: usize = 1024;
+
+/// Reads values and collects what is wrong with them.
+pub(super) struct Reader {
+    pub(super) given: Given,
+    pub(super) mistakes: Mistakes,
+}
+
+impl Reader {
+    /// Every value is read before the first `?`, so that no mistake hides another one.
+    pub(super) fn config(&mut self) -> Option<Config> {
+        let listen = self.one("listen", value::socket_addr);
+        let metrics_listen = self.one("metrics.listen", value::socket_addr);
+        let account_label = self.one(
+            "metrics.account_label",
+            value::one_of(&[
+                ("alias", AccountLabel::Alias),
+                ("email", AccountLabel::Email),
+                ("none", AccountLabel::None),
+            ]),
+        );
+        let accounts = self.accounts();
+        let upstream = self.upstream();
+        let selection = self.selection();
+        let leases = self.leases();
+        let auth = self.auth(listen);
+        let shutdown_grace = self.one("shutdown.grace", duration);
+        let workers = self.one("runtime.workers", value::number(1, WORKERS_CEILING));
+        let log_format = self.one(
+            "log.format",
+            value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        );
+        let log_filter = self.one("log.filter", |text| match text
+            .parse::<tracing_subscriber::filter::Targets>()
+        {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(format!(
+                "expected a filter such as info,proxy=debug ({error})"
+            )),
+        });
+        self.settings_without_effect();
+        if listen.is_some() && listen == metrics_listen && listen.is_some_and(|at| at.port() != 0) {
+            self.reject(
+                "metrics.listen",
+                "expected another address than that of listen",
+            );
+        }
+        Some(Config {
+            listen: listen?,
+            metrics_listen,
+            account_label: account_label?,
+            upstream: upstream?,
+            accounts: accounts?,
+            selection: selection?,
+            leases: leases?,
+            auth: auth?,
+            shutdown_grace: shutdown_grace?,
+            workers,
+            log_format: log_format?,
+            log_filter: log_filter?,
+        })
+    }
+
+    fn upstream(&mut self) -> Option<Upstream> {
+        let base_url = self.one("upstream.base_url", value::base_url);
+        let token = self.secret("upstream.token", "upstream.token_file");
+        let connect_timeout = self.interval("upstream.connect_timeout");
+        let idle_timeout = self.interval("upstream.idle_timeout");
+        let is_valid = |token: &SecretString| {
+            token
+                .expose_secret()
+                .bytes()
+                .all(|byte| matches!(byte, 0x21..=0x7e))
+        };
+        if let Some(token) = &token
+            && !is_valid(token)
+        {
+            self.reject(
+                "upstream.token",
+                "expected visible ASCII characters without spaces",
+            );
+        }
+        if token.is_none() && !self.is_given("accounts.file") && !self.is_given("upstream.token") {
+            self.reject(
+                "upstream.token",
+                "missing; set KLB_UPSTREAM__TOKEN, or upstream.token_file to a file that holds it",
+            );
+        }
+        Some(Upstream {
+            base_url: base_url?,
+            token,
+            connect_timeout: connect_timeout?,
+            idle_timeout: idle_timeout?,
+        })
+    }
+
+    fn accounts(&mut self) -> Option<Accounts> {
+        let file = self.one("accounts.file", value::word).map(PathBuf::from);
+        let refresh_interval = self.interval("accounts.refresh_interval");
+        let timeout = self.interval("accounts.timeout");
+        let backoff_max = self.interval("accounts.backoff_max");
+        Some(Accounts {
+            file,
+            refresh_interval: refresh_interval?,
+            timeout: timeout?,
+            backoff_max: backoff_max?,
+        })
+    }
+
+    fn selection(&mut self) -> Option<Selection> {
+        let strategy = self.one("selection.strategy", |text| match text {
+            "random" => Ok(()),
+            _ => Err("expected random, the only strategy there is".to_owned()),
+        });
+        let wait = self.one("selection.wait", duration);
+        let wait_max = self.one("selection.wait_max", duration);
+        let waiters_max = self.one("selection.waiters_max", value::number(0, WAITERS_CEILING));
+        if let (Some(wait), Some(max)) = (wait, wait_max)
+            && wait > max
+        {
+            self.reject("selection.wait", "expected at most selection.wait_max");
+        }
+        strategy?;
+        Some(Selection {
+            wait: wait?,
+            wait_max: wait_max?,
+            waiters_max: waiters_max?,
+        })
+    }
+
+    fn leases(&mut self) -> Option<Leases> {
+        let ttl = self.one("leases.ttl", value::duration_from(TTL_MIN));
+        let ttl_max = self.one("leases.ttl_max", value::duration_from(TTL_MIN));
+        let job_ttl = self.one("leases.job_ttl", value::duration_from(TTL_MIN));
+        if let (Some(ttl), Some(max)) = (ttl, ttl_max)
+            && ttl > max
+        {
+            self.reject("leases.ttl", "expected at most leases.ttl_max");
+        }
+        Some(Leases {
+            ttl: ttl?,
+            ttl_max: ttl_max?,
+            job_ttl: job_ttl?,
+        })
+    }
+
+    fn auth(&mut self, listen: Option<SocketAddr>) -> Option<Auth> {
+        let tokens = self.client_tokens();
+        let allowed_hosts = self.many("auth.allowed_hosts", value::word);
+        let allowed_origins = self.many("auth.allowed_origins", value::word);
+        let allow_unauthenticated = self.one("auth.allow_unauthenticated", value::flag);
+        let has_tokens = self.is_given("auth.tokens") || self.is_given("auth.tokens_file");
+        if let Some(listen) = listen
+            && !listen.ip().to_canonical().is_loopback()
+            && !has_tokens
+            && allow_unauthenticated == Some(false)
+        {
+            let wanted = match listen.ip() {
+                IpAddr::V4(_) => "127.0.0.1",
+                IpAddr::V6(_) => "[::1]",
+            };
+            self.reject(
+                "listen",
+                &format!(
+                    "beyond this machine anyone could spend your credits; set \
+                     KLB_AUTH__TOKENS_FILE, or listen on {wanted}:{}, or say \
+                     auth.allow_unauthenticated = true",
+                    listen.port()
+                ),
+            );
+        }
+        Some(Auth {
+            tokens,
+            allowed_hosts: allowed_hosts?
+                .iter()
+                .map(|host| host.to_ascii_lowercase())
+                .collect(),
+            allowed_origins: allowed_origins?.into_iter().collect(),
+        })
+    }
+
+    fn client_tokens(&mut self) -> Vec<SecretString> {
+        let inline = self.many("auth.tokens", value::word).unwrap_or_default();
+        let listed = self.one("auth.tokens_file", value::word).and_then(|path| {
+            let text = self.read_secret_file("auth.tokens_file", &path)?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            Some(lines.map(str::to_owned).collect::<Vec<_>>())
+        });
+        let all = inline.into_iter().chain(listed.unwrap_or_default());
+        all.map(SecretString::from).collect()
+    }
+
+    /// Settings of parts that are not built yet: a mistake in one is told today, not on the day
+    /// it takes effect.
+    fn settings_without_effect(&mut self) {
+        self.interval("upstream.request_timeout");
+        self.one("reconcile.interval", |text| match duration(text)? {
+            Duration::ZERO => Ok(Duration::ZERO),
+            interval if interval < INTERVAL_MIN => {
+                Err(format!("expected 0 or at least {INTERVAL_MIN:?}"))
+            }
+            interval => Ok(interval),
+        });
+        self.one("reconcile.settle", duration);
+        self.one("reconcile.tie_picks", value::flag);
+        self.one("forward.body_max", value::size);
+        self.one("forward.buffer_total", value::size);
+        self.many("forward.extra_jobs", value::word);
+        self.many("forward.retry_statuses", value::status);
+        self.many("forward.refusal_patterns", value::word);
+        self.one("state.kind", |text| match text {
+            "memory" => Ok(()),
+            _ => Err("expected memory, the only kind there is yet".to_owned()),
+        });
+        self.one("state.path", value::word);
+        self.one("state.url", value::word);
+    }
+
+    /// A secret given as it is, or by the file that holds it.
+    fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
+        if self.is_given(key) && self.is_given(file_key) {
+            self.reject(
+                file_key,
+                &format!("expected only one of {key} and {file_key}"),
+            );
+            return None;
+        }
+        let inline = self.one(key, value::word);
+        let from_file = self
+            .one(file_key, value::word)
+            .and_then(|path| self.read_secret_file(file_key, &path));
+        inline
+            .or(from_file)
+            .map(|text| SecretString::from(text.trim()))
+    }
+
+    fn read_secret_file(&mut self, key: &'static str, path: &str) -> Option<String> {
+        match fs::read_to_string(path) {
+            Ok(text) if text.trim().is_empty() => {
+                self.reject(key, &format!("the file {path} is empty"));
+                None
+            }
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.reject(key, &format!("the file {path} cannot be read ({error})"));
+                None
+            }
+        }
+    }
+
+    fn interval(&mut self, key: &'static str) -> Option<Duration> {
+        self.one(key, value::duration_from(INTERVAL_MIN))
+    }
+
+    fn one<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, origin) = self.given.get(key)?;
+        let parsed = match &text {
+            Text::One(text) => parse(text),
+            Text::Many(_) => Err("expected one value, not a list".to_owned()),
+        };
+        self.checked(key, &origin, parsed)
+    }
+
+    /// One word counts as a list of one.
+    fn many<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let Some((text, origin)) = self.given.get(key) else {
+            return Some(Vec::new());
+        };
+        let words = match text {
+            Text::One(word) => vec![word],
+            Text::Many(words) => words,
+        };
+        let parsed = words.iter().map(|word| parse(word)).collect();
+        self.checked(key, &origin, parsed)
+    }
+
+    fn checked<T>(
+        &mut self,
+        key: &'static str,
+        origin: &Origin,
+        parsed: Result<T, String>,
+    ) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.mistakes.add(origin.naming(key), problem);
+                None
+            }
+        }
+    }
+
+    fn is_given(&self, key: &'static str) -> bool {
+        self.given.get(key).is_some()
+    }
+
+    fn reject(&mut self, key: &'static str, problem: &str) {
+        let place = self
+            .given
+            .get(key)
+            .map_or(key.to_owned(), |(_, origin)| origin.naming(key));
+        self.mistakes.add(place, problem);
+    }
+}

@@ -1,0 +1,220 @@
+//! Where settings come from: flags, environment, file. Reads text, judges no value.
+
+use std::{collections::HashMap, path::Path};
+
+use clap::ArgMatches;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Mistakes,
+    settings::{ENV_PREFIX, SETTINGS, Setting},
+};
+
+/// The largest settings file: a hundred times the annotated one.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Who gave a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Flag,
+    Env(String),
+    File { path: String, line: usize },
+    Default,
+}
+
+impl Origin {
+    /// Where `key` was given, in words that name it.
+    pub(super) fn naming(&self, key: &str) -> String {
+        match self {
+            Self::Flag => format!("--{key}"),
+            Self::Env(name) => name.clone(),
+            Self::File { path, line } => format!("{path}:{line}: {key}"),
+            Self::Default => key.to_owned(),
+        }
+    }
+}
+
+/// What was given: a word, or a list of words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// The values given, each from the strongest source that gives one.
+#[derive(Debug, Default)]
+pub(super) struct Given(HashMap<&'static str, (Text, Origin)>);
+
+impl Given {
+    /// Precedence: flag, then environment, then file.
+    pub(super) fn gather(
+        flags: &ArgMatches,
+        env: impl Iterator<Item = (String, String)>,
+        file: Option<&Path>,
+        mistakes: &mut Mistakes,
+    ) -> Self {
+        let mut given = Self::default();
+        if let Some(path) = file {
+            given.read_file(path, mistakes);
+        }
+        given.read_env(env, mistakes);
+        given.read_flags(flags);
+        given
+    }
+
+    /// What was given for `key`, else its default. `None` if there is neither.
+    pub(super) fn get(&self, key: &'static str) -> Option<(Text, Origin)> {
+        if let Some(given) = self.0.get(key) {
+            return Some(given.clone());
+        }
+        let default = find(key)?.default;
+        (!default.is_empty()).then(|| (parse_text(default), Origin::Default))
+    }
+
+    fn read_flags(&mut self, flags: &ArgMatches) {
+        for setting in SETTINGS.iter().filter(|setting| !setting.is_secret) {
+            if let Some(value) = flags.get_one::<String>(setting.key) {
+                self.0
+                    .insert(setting.key, (parse_text(value), Origin::Flag));
+            }
+        }
+    }
+
+    /// An empty variable counts as not given: that is what `${NAME:-}` leaves behind.
+    fn read_env(&mut self, env: impl Iterator<Item = (String, String)>, mistakes: &mut Mistakes) {
+        let mut ours: Vec<_> = env
+            .filter(|(name, value)| name.starts_with(ENV_PREFIX) && !value.is_empty())
+            .collect();
+        ours.sort_unstable();
+        for (name, value) in ours {
+            let key = name[ENV_PREFIX.len()..].replace("__", ".").to_lowercase();
+            match find(&key) {
+                Some(setting) => {
+                    self.0
+                        .insert(setting.key, (parse_text(&value), Origin::Env(name)));
+                }
+                None => {
+                    let hint = nearest(&key).map(|setting| setting.env_name());
+                    mistakes.unknown(&name, "environment variable", hint);
+                }
+            }
+        }
+    }
+
+    fn read_file(&mut self, path: &Path, mistakes: &mut Mistakes) {
+        let shown = path.display().to_string();
+        let text = match std::fs::metadata(path) {
+            Ok(found) if found.len() > FILE_BYTES_MAX => {
+                Err(format!("larger than {FILE_BYTES_MAX} bytes"))
+            }
+            Ok(_) | Err(_) => std::fs::read_to_string(path).map_err(|error| error.to_string()),
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => {
+                mistakes.add(shown, format!("cannot be read ({error}); check --config"));
+                return;
+            }
+        };
+        let line_of = |offset: usize| text[..offset].matches('\n').count() + 1;
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        for error in errors {
+            let line = error.span().map_or(1, |span| line_of(span.start));
+            mistakes.add(format!("{shown}:{line}"), error.message());
+        }
+        self.read_table("", table.get_ref(), &shown, &line_of, mistakes);
+    }
+
+    fn read_table(
+        &mut self,
+        prefix: &str,
+        table: &DeTable<'_>,
+        path: &str,
+        line_of: &dyn Fn(usize) -> usize,
+        mistakes: &mut Mistakes,
+    ) {
+        for (name, value) in table.iter() {
+            let key = format!("{prefix}{}", name.get_ref());
+            let line = line_of(name.span().start);
+            let is_section = SETTINGS.iter().any(|setting| {
+                setting
+                    .key
+                    .strip_prefix(&*key)
+                    .is_some_and(|rest| rest.starts_with('.'))
+            });
+            match (find(&key), value.get_ref()) {
+                (_, DeValue::Table(inner)) if is_section => {
+                    self.read_table(&format!("{key}."), inner, path, line_of, mistakes);
+                }
+                (Some(setting), value) => {
+                    let origin = Origin::File {
+                        path: path.to_owned(),
+                        line,
+                    };
+                    match text_of(value) {
+                        Some(text) => {
+                            self.0.insert(setting.key, (text, origin));
+                        }
+                        None => mistakes.add(
+                            origin.naming(setting.key),
+                            "expected a value or a list of values, not a table",
+                        ),
+                    }
+                }
+                (None, _) => {
+                    let hint = nearest(&key).map(|setting| setting.key.to_owned());
+                    mistakes.unknown(&format!("{path}:{line}"), &format!("key `{key}`"), hint);
+                }
+            }
+        }
+    }
+}
+
+fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The setting a misspelt key was probably meant to be.
+fn nearest(key: &str) -> Option<&'static Setting> {
+    SETTINGS
+        .iter()
+        .map(|setting| (strsim::jaro_winkler(setting.key, key), setting))
+        .filter(|(likeness, _)| *likeness > 0.85)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, setting)| setting)
+}
+
+/// Text outside a file: a list is written `[a, b]` as in TOML, anything else is one word.
+fn parse_text(text: &str) -> Text {
+    let is_list = text.trim_start().starts_with('[');
+    match DeValue::parse(text) {
+        Ok(value) if is_list => text_of(value.get_ref()).unwrap_or(Text::One(text.to_owned())),
+        Ok(_) | Err(_) => Text::One(text.to_owned()),
+    }
+}
+
+fn text_of(value: &DeValue<'_>) -> Option<Text> {
+    match value.as_array() {
+        Some(items) => items
+            .iter()
+            .map(Spanned::get_ref)
+            .map(word_of)
+            .collect::<Option<_>>()
+            .map(Text::Many),
+        None => word_of(value).map(Text::One),
+    }
+}
+
+fn word_of(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.clone().into_owned()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}

@@ -1,0 +1,120 @@
+//! What a setting's text may say, kind by kind. Each failure says what was expected.
+
+use std::{net::IpAddr, net::SocketAddr, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use http::Uri;
+use jiff::SignedDuration;
+
+/// The longest time any setting may name. Beyond a month a value is a slip of the pen.
+const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// Reads a duration such as `30s`, `1m 30s` or `500ms`. A bare `0` is zero.
+///
+/// # Errors
+/// What was expected instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a duration with a unit, such as 500ms, 30s or 5m";
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let parsed: SignedDuration = text.parse().map_err(|_error| EXPECTED.to_owned())?;
+    let parsed = Duration::try_from(parsed)
+        .map_err(|_error| "expected a duration that is not negative".to_owned())?;
+    if parsed > DURATION_MAX {
+        return Err("expected a duration of at most 31 days".to_owned());
+    }
+    Ok(parsed)
+}
+
+/// Reads a duration of at least `min`.
+pub(super) fn duration_from(min: Duration) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| match duration(text)? {
+        parsed if parsed < min => Err(format!("expected at least {min:?}")),
+        parsed => Ok(parsed),
+    }
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_error| "expected true or false".to_owned())
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    ByteSize::from_str(text)
+        .map(|size| size.as_u64())
+        .map_err(|_error| "expected a size such as 512KiB or 16MiB".to_owned())
+}
+
+/// Reads a whole number from `min` to `max`.
+pub(super) fn number(min: usize, max: usize) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("expected a whole number from {min} to {max}")),
+    }
+}
+
+pub(super) fn status(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(status @ 100..=999) => Ok(status),
+        Ok(_) | Err(_) => Err("expected HTTP statuses such as [429, 596]".to_owned()),
+    }
+}
+
+pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_error| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+pub(super) fn word(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Err("expected a text".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Reads one of a closed set of words.
+pub(super) fn one_of<T: Copy>(
+    words: &'static [(&'static str, T)],
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                format!("expected {}", words.join(" or "))
+            })
+    }
+}
+
+/// Reads the address of the upstream, without a trailing slash.
+pub(super) fn base_url(text: &str) -> Result<Uri, String> {
+    const EXPECTED: &str =
+        "expected an http:// or https:// address such as https://api.useapi.net/v1/kling";
+    let uri: Uri = text
+        .trim_end_matches('/')
+        .parse()
+        .map_err(|_error| EXPECTED.to_owned())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let (true, Some(authority)) = (is_http, uri.authority()) else {
+        return Err(EXPECTED.to_owned());
+    };
+    if authority.as_str().contains('@') {
+        return Err("expected an address without user and password".to_owned());
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err("expected an address without ? and #".to_owned());
+    }
+    let is_link_local = match authority.host().trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(addr)) => addr.is_link_local(),
+        Ok(IpAddr::V6(addr)) => addr.is_unicast_link_local(),
+        Err(_) => false,
+    };
+    if is_link_local {
+        return Err("expected a host that is not link-local".to_owned());
+    }
+    Ok(uri)
+}
