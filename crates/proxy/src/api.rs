@@ -1,0 +1,188 @@
+//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, health and metrics.
+//!
+//! Knows requests and answers; asks the [`Ledger`] and never looks inside it. Every call ends in
+//! one place, where it is counted and logged.
+
+mod accounts;
+mod gate;
+mod health;
+mod keys;
+mod leases;
+mod params;
+mod pick;
+mod reply;
+mod route;
+
+use std::sync::Arc;
+
+use accounts_fetcher::Listing;
+use http::{HeaderValue, Method, Request, StatusCode};
+use rand::RngExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use reply::{Reply, ReplyBody};
+
+use crate::{
+    config::{AccountLabel, Config, Leases, Selection},
+    error::Error,
+    ledger::Ledger,
+    metrics::{self, Metrics, Picture},
+};
+use gate::{Caller, Gate};
+use keys::Keys;
+use route::Route;
+
+/// Which listener a call came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The API.
+    Main,
+    /// The metrics listener: monitoring only, no token asked.
+    Monitoring,
+}
+
+/// The surface, ready to answer.
+#[derive(Debug)]
+pub struct Api {
+    ledger: Arc<Ledger>,
+    listing: watch::Receiver<Listing>,
+    metrics: Arc<Metrics>,
+    gate: Gate,
+    keys: Keys,
+    selection: Selection,
+    leases: Leases,
+    account_label: AccountLabel,
+    shutdown: CancellationToken,
+}
+
+impl Api {
+    /// A surface over `ledger`. `shutdown` makes it refuse picks and end waits.
+    pub fn new(
+        config: &Config,
+        ledger: Arc<Ledger>,
+        listing: watch::Receiver<Listing>,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            ledger,
+            listing,
+            metrics,
+            gate: Gate::new(&config.auth, config.listen),
+            keys: Keys::new(),
+            selection: config.selection,
+            leases: config.leases,
+            account_label: config.account_label,
+            shutdown,
+        }
+    }
+
+    /// Answers one call.
+    ///
+    /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
+    pub async fn answer<B>(&self, request: Request<B>, door: Door) -> Reply
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let request_id = format!("{:016x}", rand::rng().random::<u64>());
+        let path = request.uri().path().to_owned();
+        let route = Route::find(&path);
+        let route = route.filter(|route| door == Door::Main || route.is_monitoring());
+        let route_name = route.as_ref().map_or("none", Route::as_str);
+        let method = method_name(request.method());
+        let count = self.metrics.count_request(route_name, method);
+        let mut reply = match self.admitted(request, route, door, &request_id).await {
+            Ok(reply) => reply,
+            Err(error) => reply::error(&error, &request_id),
+        };
+        if let Ok(value) = HeaderValue::try_from(&request_id) {
+            reply.headers_mut().insert("x-request-id", value);
+        }
+        let status = reply.status();
+        let elapsed = count.end(status.as_str());
+        tracing::debug!(
+            request_id,
+            http.request.method = method,
+            http.route = route_name,
+            http.response.status_code = status.as_u16(),
+            elapsed_ms = elapsed.as_millis(),
+            "request answered"
+        );
+        reply
+    }
+
+    async fn admitted<B>(
+        &self,
+        request: Request<B>,
+        route: Option<Route<'_>>,
+        door: Door,
+        request_id: &str,
+    ) -> Result<Reply, Error>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let caller = match door {
+            Door::Main => {
+                let is_open = route.as_ref().is_some_and(Route::is_open);
+                self.gate.admit(&request, is_open)?
+            }
+            Door::Monitoring => Caller::default(),
+        };
+        let route = route.ok_or(Error::NoRoute)?;
+        route.check_method(request.method())?;
+        match route {
+            Route::Pick => self.pick(request, caller).await,
+            Route::Leases => Ok(self.list_leases().await),
+            Route::Lease(id) => self.lease(request, &id).await,
+            Route::Accounts => Ok(self.list_accounts().await),
+            Route::Account(email) => self.account(&email).await,
+            Route::Drain(email) => self.set_draining(&email, true).await,
+            Route::Resume(email) => self.set_draining(&email, false).await,
+            Route::Metrics => Ok(self.scrape().await),
+            Route::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
+            Route::Readyz | Route::Healthz => {
+                let query = request.uri().query().unwrap_or_default();
+                Ok(self.readiness(query, request_id).await)
+            }
+        }
+    }
+
+    async fn scrape(&self) -> Reply {
+        let figures = self.ledger.figures().await;
+        let listing = self.listing.borrow().clone();
+        let picture = Picture {
+            figures: &figures,
+            listing: &listing,
+            label: self.account_label,
+        };
+        match self.metrics.render(&picture) {
+            Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
+            Err(error) => {
+                tracing::error!(%error, "metrics cannot be written");
+                reply::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "metrics cannot be written\n",
+                )
+            }
+        }
+    }
+}
+
+/// The method as a label: a closed set, whatever a client invents.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "_OTHER",
+    }
+}

@@ -1,0 +1,89 @@
+//! `/accounts`: our view of the accounts, and the operator's switch.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    Api,
+    leases::WireTime,
+    reply::{self, Reply},
+};
+use crate::{error::Error, pool::AccountView};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountsBody {
+    accounts: Vec<AccountBody>,
+    fetched_at: Option<WireTime>,
+}
+
+/// An account on the wire. Never a password: the fetcher does not even keep it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountBody {
+    email: Arc<str>,
+    alias: Arc<str>,
+    max_jobs: u32,
+    in_flight: u32,
+    held: u32,
+    uncertain: u32,
+    foreign_jobs: u32,
+    available: u32,
+    state: &'static str,
+    reason: Option<Arc<str>>,
+    until: Option<WireTime>,
+    session_expires_at: Option<Arc<str>>,
+}
+
+impl From<AccountView> for AccountBody {
+    fn from(account: AccountView) -> Self {
+        Self {
+            available: account.available(),
+            email: account.email,
+            alias: account.alias,
+            max_jobs: account.max_jobs,
+            in_flight: account.held,
+            held: account.held,
+            uncertain: 0,
+            foreign_jobs: 0,
+            state: account.state.as_str(),
+            reason: account.reason,
+            until: None,
+            session_expires_at: account.session_expires_at,
+        }
+    }
+}
+
+impl Api {
+    pub(super) async fn list_accounts(&self) -> Reply {
+        let accounts = self
+            .ledger
+            .accounts()
+            .await
+            .into_iter()
+            .map(AccountBody::from)
+            .collect();
+        let fetched_at = self.listing.borrow().fetched_at.map(WireTime);
+        reply::json(&AccountsBody {
+            accounts,
+            fetched_at,
+        })
+    }
+
+    pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
+        Ok(reply::json(&AccountBody::from(
+            self.ledger.account(email).await?,
+        )))
+    }
+
+    pub(super) async fn set_draining(
+        &self,
+        email: &str,
+        is_draining: bool,
+    ) -> Result<Reply, Error> {
+        let account = self.ledger.set_draining(email, is_draining).await?;
+        tracing::info!(account = %account.alias, is_draining, "account switched by the operator");
+        Ok(reply::json(&AccountBody::from(account)))
+    }
+}

@@ -1,0 +1,143 @@
+//! Who may call, and which requests are too odd to be looked at.
+//!
+//! A web page in the user's own browser can reach a loopback port. It must not be able to spend
+//! money: not by a request across sites (`Origin`, `Sec-Fetch-Site`), not by a host name of its
+//! own that resolves to this machine (`Host`).
+
+use std::{collections::HashSet, net::IpAddr, net::SocketAddr};
+
+use http::{HeaderMap, Request, Uri, header, uri::Authority};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::{config::Auth, error::Error};
+
+/// Which of the client tokens a caller showed. Idempotency keys of different tokens are apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Caller(usize);
+
+/// The rules of who may call.
+#[derive(Debug)]
+pub(super) struct Gate {
+    tokens: Vec<SecretString>,
+    hosts: HashSet<String>,
+    origins: HashSet<String>,
+}
+
+impl Gate {
+    pub(super) fn new(auth: &Auth, listen: SocketAddr) -> Self {
+        let mut hosts = auth.allowed_hosts.clone();
+        hosts.insert(host_of(&listen.to_string()).to_owned());
+        Self {
+            tokens: auth.tokens.clone(),
+            hosts,
+            origins: auth.allowed_origins.clone(),
+        }
+    }
+
+    /// Lets a request in, or says why not. `is_open`: it needs no client token.
+    pub(super) fn admit<B>(&self, request: &Request<B>, is_open: bool) -> Result<Caller, Error> {
+        check_path(request.uri().path())?;
+        if self.tokens.is_empty() {
+            self.check_host(request.uri(), request.headers())?;
+        }
+        self.check_origin(request.headers())?;
+        if self.tokens.is_empty() || is_open {
+            return Ok(Caller::default());
+        }
+        self.caller(request.headers())
+    }
+
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+        let mut named = headers.get_all(header::HOST).iter();
+        let host = named
+            .next()
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        if named.next().is_some() {
+            return Err(Error::bad_request("Host", "expected one Host header"));
+        }
+        // A target in absolute form names the host too, RFC 9112 §3.2.2: both must be ours.
+        let is_ours = self.is_served(host)
+            && uri
+                .authority()
+                .map(Authority::as_str)
+                .is_none_or(|named| self.is_served(named));
+        if is_ours {
+            Ok(())
+        } else {
+            Err(Error::WrongHost)
+        }
+    }
+
+    fn is_served(&self, named: &str) -> bool {
+        let host = host_of(named).to_ascii_lowercase();
+        let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => host == "localhost" || host.ends_with(".localhost"),
+        };
+        is_loopback
+            || self.hosts.contains(&host)
+            || self.hosts.contains(&named.to_ascii_lowercase())
+    }
+
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let is_known = |origin: &http::HeaderValue| {
+            origin
+                .to_str()
+                .is_ok_and(|origin| self.origins.contains(origin))
+        };
+        let is_cross_site = headers
+            .get_all("sec-fetch-site")
+            .iter()
+            .any(|site| site.as_bytes() == b"cross-site");
+        if is_cross_site || !headers.get_all(header::ORIGIN).iter().all(is_known) {
+            return Err(Error::ForbiddenOrigin);
+        }
+        Ok(())
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Error> {
+        let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(shown), None) = (shown.next(), shown.next()) else {
+            return Err(Error::Unauthorized);
+        };
+        let (scheme, token) = shown.as_bytes().split_at(shown.len().min("Bearer ".len()));
+        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
+            return Err(Error::Unauthorized);
+        }
+        // Every token is compared, so that the time tells nothing about which one came close.
+        let mut caller = None;
+        for (idx, known) in self.tokens.iter().enumerate() {
+            if bool::from(known.expose_secret().as_bytes().ct_eq(token)) {
+                caller = Some(Caller(idx));
+            }
+        }
+        caller.ok_or(Error::Unauthorized)
+    }
+}
+
+/// The host of a `Host` header, without its port.
+fn host_of(named: &str) -> &str {
+    match named.rfind(':') {
+        Some(colon) if !named[colon..].contains(']') => &named[..colon],
+        Some(_) | None => named,
+    }
+}
+
+/// Refuses paths that mean different things to different readers.
+fn check_path(path: &str) -> Result<(), Error> {
+    let is_odd_byte = |byte: &u8| matches!(byte, b'\\' | 0);
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
+    if decoded.iter().any(is_odd_byte) {
+        return Err(Error::bad_request(
+            "path",
+            "expected no backslash and no NUL",
+        ));
+    }
+    let is_dots = |segment: &[u8]| matches!(segment, b"." | b"..");
+    if decoded.split(|byte| *byte == b'/').any(is_dots) {
+        return Err(Error::bad_request("path", "expected no . and .. segments"));
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Idempotency keys of picks: the same key gets the same lease for as long as it is held.
+//!
+//! Follows draft-ietf-httpapi-idempotency-key-header-07, with one difference: a refusal is never
+//! remembered, so a client that retries after one makes a new attempt. A key lives as long as its
+//! call and then as long as its lease; the table forgets no other.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use dashmap::{DashMap, Entry};
+use foldhash::fast::RandomState;
+use http::{HeaderMap, Method};
+
+use super::gate::Caller;
+use crate::{
+    error::Error,
+    ledger::{Ledger, PickRequest},
+    pool::{LeaseId, LeaseView},
+};
+
+/// The most keys remembered at once. Each stands for a held slot or a call being answered; ten
+/// times the default number of waiters is far beyond both.
+const KEYS_MAX: usize = 100_000;
+/// How many keys the table takes before it first looks for ended leases.
+const SWEEP_MIN: usize = 1024;
+/// The longest key a client may choose.
+const KEY_CHARS_MAX: usize = 255;
+
+/// A key in its scope: the same word of another client or method is another key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    caller: Caller,
+    method: Method,
+    word: String,
+}
+
+impl Key {
+    /// Reads the key of a request, if it has one.
+    pub(super) fn read(
+        headers: &HeaderMap,
+        caller: Caller,
+        method: &Method,
+    ) -> Result<Option<Self>, Error> {
+        const NAME: &str = "Idempotency-Key";
+        let mut values = headers.get_all(NAME).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        let unquoted = value.to_str().map(|text| {
+            text.strip_prefix('"')
+                .and_then(|t| t.strip_suffix('"'))
+                .unwrap_or(text)
+        });
+        match (unquoted, values.next()) {
+            (Ok(word), None)
+                if (1..=KEY_CHARS_MAX).contains(&word.len())
+                    && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Ok(Some(Self {
+                    caller,
+                    method: method.clone(),
+                    word: word.to_owned(),
+                }))
+            }
+            _ => Err(Error::bad_request(
+                NAME,
+                "expected one key of 1 to 255 visible characters",
+            )),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Remembered {
+    request: PickRequest,
+    /// `None` while the call is being answered.
+    lease: Option<LeaseId>,
+}
+
+/// The table of keys.
+#[derive(Debug)]
+pub(super) struct Keys {
+    table: DashMap<Key, Remembered, RandomState>,
+    sweep_at: AtomicUsize,
+}
+
+/// What a key stands for.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// A lease that is still held.
+    Held(LeaseView),
+    /// Nothing yet: the call may go on under this claim.
+    Claimed(Claim<'a>),
+}
+
+/// A key whose call is being answered. Dropped, the key is free again.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    table: &'a DashMap<Key, Remembered, RandomState>,
+    key: Option<Key>,
+}
+
+impl Claim<'_> {
+    /// Remembers what the call was granted.
+    pub(super) fn remember(mut self, lease: LeaseId) {
+        let key = self.key.take();
+        if let Some(mut entry) = key.and_then(|key| self.table.get_mut(&key)) {
+            entry.lease = Some(lease);
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.table.remove(&key);
+        }
+    }
+}
+
+impl Keys {
+    pub(super) fn new() -> Self {
+        Self {
+            table: DashMap::with_hasher(RandomState::default()),
+            sweep_at: AtomicUsize::new(SWEEP_MIN),
+        }
+    }
+
+    /// Looks a key up, or claims it for `request`.
+    pub(super) async fn claim(
+        &self,
+        key: Key,
+        request: &PickRequest,
+        ledger: &Ledger,
+    ) -> Result<Found<'_>, Error> {
+        self.sweep(ledger).await;
+        loop {
+            let ended = match self.known(&key, request)? {
+                None => {
+                    return Ok(Found::Claimed(Claim {
+                        table: &self.table,
+                        key: Some(key),
+                    }));
+                }
+                Some((lease, is_same)) => match ledger.lease(lease).await {
+                    Some(held) if is_same => return Ok(Found::Held(held)),
+                    Some(_) => return Err(Error::KeyReused),
+                    None => lease,
+                },
+            };
+            self.table
+                .remove_if(&key, |_, remembered| remembered.lease == Some(ended));
+        }
+    }
+
+    /// The lease of a known key, and whether it was made for the same request. Claims a new key.
+    fn known(&self, key: &Key, request: &PickRequest) -> Result<Option<(LeaseId, bool)>, Error> {
+        let is_full = self.table.len() >= KEYS_MAX;
+        match self.table.entry(key.clone()) {
+            Entry::Occupied(entry) => match entry.get() {
+                remembered if remembered.request != *request && remembered.lease.is_none() => {
+                    Err(Error::KeyReused)
+                }
+                Remembered { lease: None, .. } => Err(Error::KeyInUse),
+                Remembered {
+                    lease: Some(lease),
+                    request: made_for,
+                } => Ok(Some((*lease, made_for == request))),
+            },
+            Entry::Vacant(_) if is_full => Err(Error::KeysFull),
+            Entry::Vacant(entry) => {
+                entry.insert(Remembered {
+                    request: request.clone(),
+                    lease: None,
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Forgets the keys of ended leases whenever the table has doubled since it last did.
+    async fn sweep(&self, ledger: &Ledger) {
+        if self.table.len() < self.sweep_at.load(Ordering::Relaxed) {
+            return;
+        }
+        // Read before the ledger is asked: a lease that is not held after it was remembered has
+        // ended for good.
+        let remembered: HashSet<_> = self
+            .table
+            .iter()
+            .filter_map(|entry| entry.value().lease)
+            .collect();
+        let held: HashSet<_> = ledger.leases().await.iter().map(|lease| lease.id).collect();
+        let has_ended = |lease| remembered.contains(&lease) && !held.contains(&lease);
+        self.table
+            .retain(|_, entry| !entry.lease.is_some_and(has_ended));
+        self.sweep_at
+            .store((2 * self.table.len()).max(SWEEP_MIN), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,150 @@
+//! `/leases`: who holds what, renewing, binding, giving back.
+
+use std::sync::Arc;
+
+use http::{Method, Request};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::{
+    Api, params,
+    reply::{self, Reply},
+};
+use crate::{
+    error::Error,
+    ledger::Ledger,
+    pool::{LeaseId, LeaseView, TaskId, Update},
+};
+
+/// A calendar time on the wire: RFC 3339 with milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WireTime(pub(super) Timestamp);
+
+impl Serialize for WireTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.3}", self.0))
+    }
+}
+
+/// A lease on the wire.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LeaseBody {
+    #[serde(serialize_with = "as_text")]
+    lease_id: LeaseId,
+    email: Arc<str>,
+    alias: Arc<str>,
+    state: &'static str,
+    kind: &'static str,
+    max_jobs: u32,
+    in_flight: u32,
+    /// A string: ids can exceed `2^53`, which many readers of JSON round.
+    task_id: Option<String>,
+    created_at: WireTime,
+    expires_at: WireTime,
+}
+
+impl LeaseBody {
+    pub(super) fn new(lease: &LeaseView, ledger: &Ledger) -> Self {
+        Self {
+            lease_id: lease.id,
+            email: Arc::clone(&lease.email),
+            alias: Arc::clone(&lease.alias),
+            state: if lease.task_id.is_some() {
+                "bound"
+            } else {
+                "reserved"
+            },
+            kind: "pick",
+            max_jobs: lease.max_jobs,
+            in_flight: lease.in_flight,
+            task_id: lease
+                .task_id
+                .as_ref()
+                .map(|task_id| task_id.as_str().to_owned()),
+            created_at: WireTime(ledger.timestamp(lease.created_at)),
+            expires_at: WireTime(ledger.timestamp(lease.expires_at)),
+        }
+    }
+}
+
+fn as_text<S: Serializer>(id: &LeaseId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+#[derive(Serialize)]
+struct LeasesBody {
+    leases: Vec<LeaseBody>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct UpdateParams {
+    ttl: Option<String>,
+    /// Raw, since its digits must not pass through a double.
+    task_id: Option<Box<RawValue>>,
+}
+
+impl Api {
+    pub(super) async fn list_leases(&self) -> Reply {
+        let leases = self.ledger.leases().await;
+        let leases = leases
+            .iter()
+            .map(|lease| LeaseBody::new(lease, &self.ledger))
+            .collect();
+        reply::json(&LeasesBody { leases })
+    }
+
+    pub(super) async fn lease<B>(&self, request: Request<B>, id: &str) -> Result<Reply, Error>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // What is no id at all names no lease either.
+        let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
+        let method = request.method().clone();
+        if method == Method::DELETE {
+            let is_released = self.ledger.release(id).await;
+            return if is_released {
+                Ok(reply::no_content())
+            } else {
+                Err(Error::UnknownLease)
+            };
+        }
+        let lease = if method == Method::PUT {
+            let update = self.read_update(params::json_object(request).await?)?;
+            self.ledger.update(id, update).await?
+        } else {
+            self.ledger.lease(id).await.ok_or(Error::UnknownLease)?
+        };
+        Ok(reply::json(&LeaseBody::new(&lease, &self.ledger)))
+    }
+
+    fn read_update(&self, params: UpdateParams) -> Result<Update, Error> {
+        if params.ttl.is_none() && params.task_id.is_none() {
+            return Err(Error::bad_request("body", "expected ttl, taskId or both"));
+        }
+        let ttl = params
+            .ttl
+            .as_deref()
+            .map(|text| self.read_ttl(text))
+            .transpose()?;
+        let task_id = params.task_id.as_deref().map(read_task_id).transpose()?;
+        Ok(Update { ttl, task_id })
+    }
+}
+
+fn read_task_id(raw: &RawValue) -> Result<TaskId, Error> {
+    let text = raw.get();
+    let digits = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    digits.parse().map_err(|_error| {
+        Error::bad_request(
+            "taskId",
+            "expected a whole number, or a string of its digits",
+        )
+    })
+}

@@ -1,0 +1,223 @@
+//! `/pick`: choose an account with a free slot and lease the slot, in one step.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, header};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Api,
+    gate::Caller,
+    keys::{Found, Key},
+    leases::LeaseBody,
+    params::{self, query_pairs, shown},
+    reply::{self, Reply},
+};
+use crate::{
+    config::{TTL_MIN, duration},
+    error::Error,
+    ledger::{PickRequest, Slot},
+};
+
+/// The most accounts one call may exclude: more than the 200 that metrics tell apart.
+const EXCLUDE_MAX: usize = 256;
+
+/// What the query or the body of a pick says. All optional.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Params {
+    email: Option<String>,
+    exclude: Option<Vec<String>>,
+    wait: Option<String>,
+    ttl: Option<String>,
+    dry_run: Option<bool>,
+}
+
+impl Params {
+    fn from_query(query: &str) -> Result<Self, Error> {
+        let mut params = Self::default();
+        for pair in query_pairs(query) {
+            let (name, value) = pair?;
+            let is_new = match name {
+                "email" => params.email.replace(value).is_none(),
+                "wait" => params.wait.replace(value).is_none(),
+                "ttl" => params.ttl.replace(value).is_none(),
+                "dryRun" => params.dry_run.replace(read_flag(name, &value)?).is_none(),
+                "exclude" => {
+                    params.exclude.get_or_insert_default().push(value);
+                    true
+                }
+                _ => {
+                    let expected = "unknown; expected email, exclude, wait, ttl or dryRun";
+                    return Err(Error::bad_request(shown(name), expected));
+                }
+            };
+            if !is_new {
+                return Err(Error::bad_request(name, "given twice"));
+            }
+        }
+        Ok(params)
+    }
+
+    /// Both places together. A field in both is an error, even with the same value.
+    fn join(self, other: Self) -> Result<Self, Error> {
+        fn one<T>(field: &str, a: Option<T>, b: Option<T>) -> Result<Option<T>, Error> {
+            match (a, b) {
+                (Some(_), Some(_)) => Err(Error::bad_request(
+                    field,
+                    "given in the query and in the body",
+                )),
+                (a, b) => Ok(a.or(b)),
+            }
+        }
+        Ok(Self {
+            email: one("email", self.email, other.email)?,
+            exclude: one("exclude", self.exclude, other.exclude)?,
+            wait: one("wait", self.wait, other.wait)?,
+            ttl: one("ttl", self.ttl, other.ttl)?,
+            dry_run: one("dryRun", self.dry_run, other.dry_run)?,
+        })
+    }
+}
+
+fn read_flag(name: &str, value: &str) -> Result<bool, Error> {
+    value
+        .parse()
+        .map_err(|_error| Error::bad_request(name, "expected true or false"))
+}
+
+#[derive(Serialize)]
+struct DryRunBody {
+    eligible: Vec<Arc<str>>,
+    accounts: Vec<StandingBody>,
+}
+
+#[derive(Serialize)]
+struct StandingBody {
+    email: Arc<str>,
+    state: &'static str,
+    reason: Option<Arc<str>>,
+}
+
+impl Api {
+    /// Answers a pick, and counts how it ended.
+    pub(super) async fn pick<B>(&self, request: Request<B>, caller: Caller) -> Result<Reply, Error>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let key = Key::read(request.headers(), caller, request.method())?;
+        let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
+        let params = in_query.join(params::json_object(request).await?)?;
+        let is_dry_run = params.dry_run.unwrap_or(false);
+        let request = self.pick_request(params)?;
+        if is_dry_run {
+            return self.dry_run(&request).await;
+        }
+        let Some(key) = key else {
+            return Ok(self.granted(self.lease_slot(&request).await?));
+        };
+        match self.keys.claim(key, &request, &self.ledger).await? {
+            Found::Held(lease) => Ok(uncached(reply::json(&LeaseBody::new(&lease, &self.ledger)))),
+            Found::Claimed(claim) => {
+                let slot = self.lease_slot(&request).await?;
+                claim.remember(slot.lease().id);
+                Ok(self.granted(slot))
+            }
+        }
+    }
+
+    async fn lease_slot(&self, request: &PickRequest) -> Result<Slot, Error> {
+        let mut count = self.metrics.count_pick();
+        let picked = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(Error::ShuttingDown),
+            picked = self.ledger.pick(request) => picked.map_err(|error| self.explain(error.into())),
+        };
+        count.end(picked.as_ref().err());
+        picked
+    }
+
+    fn granted(&self, slot: Slot) -> Reply {
+        let mut reply = uncached(reply::json(&LeaseBody::new(slot.lease(), &self.ledger)));
+        reply.body_mut().carry(slot);
+        reply
+    }
+
+    async fn dry_run(&self, request: &PickRequest) -> Result<Reply, Error> {
+        let survey = self.ledger.survey(request).await?;
+        let accounts = survey.accounts.into_iter().map(|account| StandingBody {
+            email: account.email,
+            state: account.state.as_str(),
+            reason: account.reason,
+        });
+        let body = DryRunBody {
+            eligible: survey.eligible,
+            accounts: accounts.collect(),
+        };
+        Ok(uncached(reply::json(&body)))
+    }
+
+    fn pick_request(&self, params: Params) -> Result<PickRequest, Error> {
+        let exclude = params.exclude.unwrap_or_default();
+        if exclude.len() > EXCLUDE_MAX {
+            let expected = format!("expected at most {EXCLUDE_MAX} e-mails");
+            return Err(Error::bad_request("exclude", expected));
+        }
+        if params.email.as_deref() == Some("") || exclude.iter().any(String::is_empty) {
+            let field = if params.email.as_deref() == Some("") {
+                "email"
+            } else {
+                "exclude"
+            };
+            return Err(Error::bad_request(field, "expected an e-mail, not nothing"));
+        }
+        if params
+            .email
+            .as_ref()
+            .is_some_and(|email| exclude.contains(email))
+        {
+            return Err(Error::bad_request(
+                "exclude",
+                "names the account that email asks for",
+            ));
+        }
+        let wait = match params.wait {
+            Some(text) => read_duration("wait", &text)?.min(self.selection.wait_max),
+            None => self.selection.wait,
+        };
+        let ttl = match params.ttl {
+            Some(text) => self.read_ttl(&text)?,
+            None => self.leases.ttl,
+        };
+        Ok(PickRequest {
+            email: params.email,
+            exclude,
+            ttl,
+            wait,
+        })
+    }
+
+    pub(super) fn read_ttl(&self, text: &str) -> Result<Duration, Error> {
+        let ttl = read_duration("ttl", text)?;
+        if (TTL_MIN..=self.leases.ttl_max).contains(&ttl) {
+            return Ok(ttl);
+        }
+        let max = self.leases.ttl_max;
+        Err(Error::bad_request(
+            "ttl",
+            format!("expected {TTL_MIN:?} to {max:?}"),
+        ))
+    }
+}
+
+fn read_duration(field: &str, text: &str) -> Result<Duration, Error> {
+    duration(text).map_err(|expected| Error::bad_request(field, expected))
+}
+
+fn uncached(mut reply: Reply) -> Reply {
+    reply
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}

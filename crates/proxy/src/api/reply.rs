@@ -1,0 +1,155 @@
+//! What we answer with: JSON, text, and the one envelope of all our errors.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use serde::Serialize;
+
+use crate::{error::Error, ledger::Slot};
+
+/// The product's name in `Proxy-Status`, RFC 9209 §2.
+const PROXY_NAME: &str = "kling-balancer";
+
+/// The body of an answer: one piece of bytes, and the slot it tells of.
+///
+/// The slot is kept in the moment the bytes are taken for writing. An answer dropped before that
+/// takes its slot along: nobody can have learned of the lease.
+#[derive(Debug, Default)]
+pub struct ReplyBody {
+    bytes: Option<Bytes>,
+    slot: Option<Slot>,
+}
+
+impl ReplyBody {
+    fn new(bytes: impl Into<Bytes>) -> Self {
+        Self {
+            bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
+            slot: None,
+        }
+    }
+
+    /// Ties `slot` to the delivery of this body.
+    pub(super) fn carry(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+}
+
+impl http_body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(slot) = self.slot.take() {
+            slot.keep();
+        }
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// An answer of ours.
+pub type Reply = Response<ReplyBody>;
+
+pub(super) fn json(value: &impl Serialize) -> Reply {
+    let bytes =
+        serde_json::to_vec(value).expect("our answers have string keys and no failing parts");
+    with_type(StatusCode::OK, "application/json", bytes)
+}
+
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
+    with_type(status, "text/plain; charset=utf-8", text)
+}
+
+pub(super) fn with_type(
+    status: StatusCode,
+    content_type: &'static str,
+    bytes: impl Into<Bytes>,
+) -> Reply {
+    let mut reply = Response::new(ReplyBody::new(bytes));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+pub(super) fn no_content() -> Reply {
+    let mut reply = Response::new(ReplyBody::default());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    reply
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    error: String,
+    code: u16,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u128>,
+    request_id: &'a str,
+}
+
+pub(super) fn error(error: &Error, request_id: &str) -> Reply {
+    let status = error.status();
+    let retry_after = error.retry_after();
+    let mut reply = json(&Envelope {
+        error: error.message(),
+        code: status.as_u16(),
+        reason: error.reason(),
+        retry_after_ms: retry_after.map(|after| after.as_millis()),
+        request_id,
+    });
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    let proxy_status = format!("{PROXY_NAME}; error={}", error.proxy_status());
+    if let Ok(value) = HeaderValue::try_from(proxy_status) {
+        headers.insert("proxy-status", value);
+    }
+    if let Some(after) = retry_after {
+        // Whole seconds, never earlier than we mean: RFC 9110 §10.2.3.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    match error {
+        Error::MethodNotAllowed { allow } => {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        Error::Unauthorized => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Error::BodyTooLarge { .. } => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Error::Refused(_)
+        | Error::TokenRejected
+        | Error::ShuttingDown
+        | Error::KeysFull
+        | Error::UnknownAccount
+        | Error::UnknownLease
+        | Error::BadRequest { .. }
+        | Error::ForbiddenOrigin
+        | Error::WrongHost
+        | Error::NoRoute
+        | Error::KeyInUse
+        | Error::KeyReused
+        | Error::UnsupportedMedia => {}
+    }
+    reply
+}

@@ -1,0 +1,104 @@
+//! Which path and method lead where.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::error::Error;
+
+/// A place one can call, with what its path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Pick,
+    Leases,
+    Lease(Cow<'a, str>),
+    Accounts,
+    Account(Cow<'a, str>),
+    Drain(Cow<'a, str>),
+    Resume(Cow<'a, str>),
+    Metrics,
+    Livez,
+    Readyz,
+    Healthz,
+}
+
+impl<'a> Route<'a> {
+    /// Finds the place `path` names. `None`: nothing is served there.
+    pub(super) fn find(path: &'a str) -> Option<Self> {
+        match path {
+            "/pick" => return Some(Self::Pick),
+            "/leases" => return Some(Self::Leases),
+            "/accounts" => return Some(Self::Accounts),
+            "/metrics" => return Some(Self::Metrics),
+            "/livez" => return Some(Self::Livez),
+            "/readyz" => return Some(Self::Readyz),
+            "/healthz" => return Some(Self::Healthz),
+            _ => {}
+        }
+        let mut segments = path.strip_prefix('/')?.split('/');
+        let (place, name) = (segments.next()?, segments.next()?);
+        let name = percent_decode_str(name)
+            .decode_utf8()
+            .ok()
+            .filter(|name| !name.is_empty())?;
+        match (place, segments.next(), segments.next()) {
+            ("leases", None, None) => Some(Self::Lease(name)),
+            ("accounts", None, None) => Some(Self::Account(name)),
+            ("accounts", Some("drain"), None) => Some(Self::Drain(name)),
+            ("accounts", Some("resume"), None) => Some(Self::Resume(name)),
+            _ => None,
+        }
+    }
+
+    /// The route as metrics and logs name it: a template, never what a client sent.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pick => "/pick",
+            Self::Leases => "/leases",
+            Self::Lease(_) => "/leases/{id}",
+            Self::Accounts => "/accounts",
+            Self::Account(_) => "/accounts/{email}",
+            Self::Drain(_) => "/accounts/{email}/drain",
+            Self::Resume(_) => "/accounts/{email}/resume",
+            Self::Metrics => "/metrics",
+            Self::Livez => "/livez",
+            Self::Readyz => "/readyz",
+            Self::Healthz => "/healthz",
+        }
+    }
+
+    /// Whether it answers without a client token: probes have none.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Livez | Self::Readyz | Self::Healthz)
+    }
+
+    /// Whether the metrics listener serves it.
+    pub(super) fn is_monitoring(&self) -> bool {
+        matches!(self, Self::Metrics | Self::Livez | Self::Readyz)
+    }
+
+    /// Refuses methods the route does not take. `HEAD` goes wherever reading changes nothing.
+    pub(super) fn check_method(&self, method: &Method) -> Result<(), Error> {
+        let (allow, methods): (_, &[Method]) = match self {
+            Self::Pick => ("GET, POST", &[Method::GET, Method::POST]),
+            Self::Lease(_) => (
+                "GET, HEAD, PUT, DELETE",
+                &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
+            ),
+            Self::Drain(_) | Self::Resume(_) => ("POST", &[Method::POST]),
+            Self::Leases
+            | Self::Accounts
+            | Self::Account(_)
+            | Self::Metrics
+            | Self::Livez
+            | Self::Readyz
+            | Self::Healthz => ("GET, HEAD", &[Method::GET, Method::HEAD]),
+        };
+        if methods.contains(method) {
+            Ok(())
+        } else {
+            Err(Error::MethodNotAllowed { allow })
+        }
+    }
+}

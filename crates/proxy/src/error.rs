@@ -1,0 +1,249 @@
+//! The one mapping from what went wrong to what a client is told: status, reason, message, and
+//! when to come back.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::{
+    ledger::PickError,
+    pool::{LeaseError, Refusal, UnknownAccount},
+};
+
+/// When to come back if nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The latest we tell a client to come back for a slot: one may be released any moment.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Why a call was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// There is no slot to give.
+    Refused(Refusal),
+    /// There is no list, since the upstream does not take our token.
+    TokenRejected,
+    /// The process is going away.
+    ShuttingDown,
+    /// The table of idempotency keys is full.
+    KeysFull,
+    /// The account is not in the list.
+    UnknownAccount,
+    /// The lease is not held.
+    UnknownLease,
+    /// The request does not say what it must, or says it wrong.
+    BadRequest {
+        /// Which part of the request.
+        field: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// No or a wrong client token.
+    Unauthorized,
+    /// A web page that may not call.
+    ForbiddenOrigin,
+    /// The `Host` is not ours.
+    WrongHost,
+    /// There is nothing at this path.
+    NoRoute,
+    /// The path takes other methods.
+    MethodNotAllowed {
+        /// Which ones, as in the `Allow` header.
+        allow: &'static str,
+    },
+    /// A call with the same idempotency key is still being answered.
+    KeyInUse,
+    /// The idempotency key belongs to another request.
+    KeyReused,
+    /// The body is larger than the limit.
+    BodyTooLarge {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The body is not of a type we read.
+    UnsupportedMedia,
+}
+
+impl Error {
+    /// A request whose `field` is wrong.
+    pub fn bad_request(field: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::BadRequest {
+            field: field.into(),
+            expected: expected.into(),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(Refusal::Saturated { .. } | Refusal::QueueFull) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
+            | Self::TokenRejected
+            | Self::ShuttingDown
+            | Self::KeysFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UnknownAccount | Self::UnknownLease | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
+            Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::KeyInUse => StatusCode::CONFLICT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// The word that programs branch on.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(Refusal::Saturated { .. }) => "saturated",
+            Self::Refused(Refusal::QueueFull) => "queue-full",
+            Self::Refused(Refusal::Learning) => "learning",
+            Self::Refused(Refusal::NoAccounts) => "no-accounts",
+            Self::Refused(Refusal::NoUsableAccount) => "no-usable-account",
+            Self::TokenRejected => "token-rejected",
+            Self::ShuttingDown => "shutting-down",
+            Self::KeysFull => "store-unavailable",
+            Self::UnknownAccount => "unknown-account",
+            Self::UnknownLease => "unknown-lease",
+            Self::BadRequest { .. } => "bad-request",
+            Self::Unauthorized => "unauthorized",
+            Self::ForbiddenOrigin => "forbidden-origin",
+            Self::WrongHost => "wrong-host",
+            Self::NoRoute => "no-route",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
+            Self::KeyInUse => "key-in-use",
+            Self::KeyReused => "key-reused",
+            Self::BodyTooLarge { .. } => "body-too-large",
+            Self::UnsupportedMedia => "unsupported-media",
+        }
+    }
+
+    /// What a person is told: what is wrong, and what to do next.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Refused(Refusal::Learning) => {
+                "the account list has not been fetched yet; see /readyz?verbose".to_owned()
+            }
+            Self::Refused(Refusal::NoAccounts) => {
+                "the account list is empty; add accounts with POST /accounts at the upstream"
+                    .to_owned()
+            }
+            Self::Refused(Refusal::NoUsableAccount) => {
+                "every account that would do is draining or in error; see /accounts".to_owned()
+            }
+            Self::Refused(refusal @ (Refusal::Saturated { .. } | Refusal::QueueFull)) => {
+                refusal.to_string()
+            }
+            Self::TokenRejected => {
+                "the upstream rejects the token; check upstream.token".to_owned()
+            }
+            Self::ShuttingDown => "shutting down".to_owned(),
+            Self::KeysFull => "too many idempotency keys are remembered; release leases".to_owned(),
+            Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
+            Self::UnknownLease => "no such lease, or it has ended".to_owned(),
+            Self::BadRequest { field, expected } => format!("{field}: {expected}"),
+            Self::Unauthorized => {
+                "send one of the client tokens as Authorization: Bearer <token>".to_owned()
+            }
+            Self::ForbiddenOrigin => {
+                "calls from this web origin are refused; see auth.allowed_origins".to_owned()
+            }
+            Self::WrongHost => {
+                "this Host is not served; call by a loopback name or see auth.allowed_hosts"
+                    .to_owned()
+            }
+            Self::NoRoute => "nothing is served at this path".to_owned(),
+            Self::MethodNotAllowed { allow } => format!("this path takes {allow}"),
+            Self::KeyInUse => "a call with this Idempotency-Key is still being answered".to_owned(),
+            Self::KeyReused => "this Idempotency-Key belongs to another request".to_owned(),
+            Self::BodyTooLarge { max } => format!("the body exceeds {max} bytes"),
+            Self::UnsupportedMedia => {
+                "send the body as JSON, with Content-Type: application/json".to_owned()
+            }
+        }
+    }
+
+    /// When to come back, if coming back can help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal::Saturated {
+                first_expiry: Some(at),
+            }) => Some((*at).clamp(RETRY_AFTER, RETRY_AFTER_MAX)),
+            Self::Refused(_)
+            | Self::TokenRejected
+            | Self::ShuttingDown
+            | Self::KeysFull
+            | Self::KeyInUse => Some(RETRY_AFTER),
+            Self::UnknownAccount
+            | Self::UnknownLease
+            | Self::BadRequest { .. }
+            | Self::Unauthorized
+            | Self::ForbiddenOrigin
+            | Self::WrongHost
+            | Self::NoRoute
+            | Self::MethodNotAllowed { .. }
+            | Self::KeyReused
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedMedia => None,
+        }
+    }
+
+    /// The error type of the `Proxy-Status` header, RFC 9209 §2.3.
+    pub fn proxy_status(&self) -> &'static str {
+        match self {
+            Self::Refused(Refusal::Saturated { .. } | Refusal::QueueFull) => {
+                "connection_limit_reached"
+            }
+            Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
+            | Self::TokenRejected
+            | Self::ShuttingDown => "destination_unavailable",
+            Self::KeysFull => "proxy_internal_error",
+            Self::Unauthorized | Self::ForbiddenOrigin => "http_request_denied",
+            Self::UnknownAccount
+            | Self::UnknownLease
+            | Self::BadRequest { .. }
+            | Self::WrongHost
+            | Self::NoRoute
+            | Self::MethodNotAllowed { .. }
+            | Self::KeyInUse
+            | Self::KeyReused
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedMedia => "http_request_error",
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<UnknownAccount> for Error {
+    fn from(UnknownAccount: UnknownAccount) -> Self {
+        Self::UnknownAccount
+    }
+}
+
+impl From<PickError> for Error {
+    fn from(error: PickError) -> Self {
+        match error {
+            PickError::UnknownAccount(unknown) => unknown.into(),
+            PickError::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<LeaseError> for Error {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Unknown => Self::UnknownLease,
+            LeaseError::TaskTaken => {
+                Self::bad_request("taskId", "this job is bound to another lease")
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `kling-balancer`: settings, logs, parts, run, drain, exit code.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the program talks to its user"
+)]
+
+use std::{env, error::Error, iter, path::PathBuf, process::ExitCode};
+
+use proxy::{
+    cli::{self, Task},
+    config::Config,
+    health,
+    shutdown::Signals,
+    sidecar::Sidecar,
+    telemetry,
+};
+use tokio::{runtime, time};
+use tokio_util::sync::CancellationToken;
+
+/// The settings are wrong: `EX_CONFIG` of sysexits.
+const EXIT_CONFIG: u8 = 78;
+/// Something the sidecar needs is not to be had: `EX_UNAVAILABLE` of sysexits.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let (task, flags) = cli::task(&matches);
+    let file = flags.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let env =
+        env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = match Config::load(flags, env, file) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let outcome = match task {
+        Task::CheckConfig => {
+            println!("the settings are valid");
+            return ExitCode::SUCCESS;
+        }
+        Task::Healthcheck => on_runtime(&config, health::check(&config)),
+        Task::Serve => on_runtime(&config, serve(&config)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let causes = iter::successors(error.source(), |cause| (*cause).source());
+            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+            eprintln!("kling-balancer: {error}{causes}");
+            ExitCode::from(if task == Task::Healthcheck {
+                1
+            } else {
+                EXIT_UNAVAILABLE
+            })
+        }
+    }
+}
+
+fn on_runtime(
+    config: &Config,
+    task: impl Future<Output = Result<(), Box<dyn Error>>>,
+) -> Result<(), Box<dyn Error>> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    if let Some(workers) = config.workers {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build()?.block_on(task)
+}
+
+async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    telemetry::start(config);
+    // Each waiting pick holds a connection; the soft limit is often 1024.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let mut signals = Signals::listen()?;
+    let shutdown = CancellationToken::new();
+    let sidecar = Sidecar::start(config, shutdown.clone()).await?;
+    tracing::info!(addr = %sidecar.addr()?, upstream = %config.upstream.base_url, "serving");
+    let mut running = tokio::spawn(sidecar.run());
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        ended = &mut running => return Ok(ended?),
+    };
+    tracing::info!(signal, "draining");
+    shutdown.cancel();
+    tokio::select! {
+        ended = time::timeout(config.shutdown_grace, running) => match ended {
+            Ok(ended) => { ended?; tracing::info!("drained") }
+            Err(_) => tracing::warn!("calls were cut off at the end of shutdown.grace"),
+        },
+        signal = signals.next() => tracing::warn!(signal, "calls were cut off by a second signal"),
+    }
+    Ok(())
+}

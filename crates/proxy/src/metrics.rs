@@ -1,0 +1,222 @@
+//! What Prometheus sees: counters that live here, and a picture of the book drawn at each scrape.
+//!
+//! Every series is there from the start, so that a rate can be taken of the first event. Series
+//! of an account go when the account goes.
+
+mod scrape;
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+pub use scrape::{ACCOUNTS_MAX, Picture};
+
+/// The type of what [`Metrics::render`] writes.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// From the time of a lookup to the longest wait.
+const WAIT_BUCKETS: [f64; 14] = [
+    0.000_01, 0.000_1, 0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+/// As above; most calls end at once, waiting picks do not.
+const REQUEST_BUCKETS: [f64; 14] = WAIT_BUCKETS;
+
+/// How a pick can end other than by a grant.
+const REFUSALS: [&str; 9] = [
+    "saturated",
+    "queue-full",
+    "learning",
+    "no-accounts",
+    "no-usable-account",
+    "token-rejected",
+    "shutting-down",
+    "unknown-account",
+    CLIENT_GONE,
+];
+/// The client left before its pick was decided.
+const CLIENT_GONE: &str = "client-gone";
+/// The status under which calls are counted whose client left before the answer.
+const CLIENT_GONE_CODE: &str = "499";
+
+/// The counters of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    picks: IntCounterVec,
+    granted: IntCounter,
+    pick_wait: Histogram,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+}
+
+impl Metrics {
+    /// Fresh counters, all at zero.
+    ///
+    /// # Errors
+    /// If a metric's definition is not valid: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("kling_balancer".to_owned()), None)?;
+        let picks = IntCounterVec::new(
+            Opts::new("picks_total", "Picks by how they ended."),
+            &["result"],
+        )?;
+        let pick_wait = Histogram::with_opts(
+            HistogramOpts::new("pick_wait_seconds", "Time from a pick to its grant.")
+                .buckets(WAIT_BUCKETS.to_vec()),
+        )?;
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "http_requests_total",
+                "Calls answered, by route, method and status.",
+            ),
+            &["route", "method", "code"],
+        )?;
+        let request_duration = HistogramVec::new(
+            HistogramOpts::new("http_request_duration_seconds", "Time from head to answer.")
+                .buckets(REQUEST_BUCKETS.to_vec()),
+            &["route"],
+        )?;
+        let build_info = IntGaugeVec::new(
+            Opts::new("build_info", "Constant 1; the labels tell the version."),
+            &["version"],
+        )?;
+        registry.register(Box::new(picks.clone()))?;
+        registry.register(Box::new(pick_wait.clone()))?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(request_duration.clone()))?;
+        registry.register(Box::new(build_info.clone()))?;
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        for refusal in REFUSALS {
+            picks.with_label_values(&[refusal]);
+        }
+        requests.with_label_values(&["/pick", "GET", "200"]);
+        requests.with_label_values(&["/pick", "POST", "200"]);
+        request_duration.with_label_values(&["/pick"]);
+        let granted = picks.with_label_values(&["granted"]);
+        Ok(Self {
+            registry,
+            picks,
+            granted,
+            pick_wait,
+            requests,
+            request_duration,
+        })
+    }
+
+    /// Begins to count a pick. Dropped before its end, it is one whose client left.
+    pub fn count_pick(&self) -> PickCount<'_> {
+        PickCount {
+            metrics: self,
+            started: Instant::now(),
+            is_ended: false,
+        }
+    }
+
+    /// Begins to count a call. Dropped before its end, it is one whose client left.
+    pub fn count_request(
+        self: &Arc<Self>,
+        route: &'static str,
+        method: &'static str,
+    ) -> RequestCount {
+        RequestCount {
+            metrics: Arc::clone(self),
+            route,
+            method,
+            started: Instant::now(),
+            is_ended: false,
+        }
+    }
+
+    /// Writes everything in the Prometheus text format 0.0.4.
+    ///
+    /// # Errors
+    /// If two metrics share a name: a mistake in this module.
+    pub fn render(&self, picture: &Picture<'_>) -> Result<Vec<u8>, prometheus::Error> {
+        let mut families = self.registry.gather();
+        families.extend(picture.draw()?.gather());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+
+    fn end_request(&self, count: &RequestCount, code: &str) {
+        self.requests
+            .with_label_values(&[count.route, count.method, code])
+            .inc();
+        let elapsed = count.started.elapsed();
+        self.request_duration
+            .with_label_values(&[count.route])
+            .observe(elapsed.as_secs_f64());
+    }
+}
+
+/// A pick being counted.
+#[derive(Debug)]
+pub struct PickCount<'a> {
+    metrics: &'a Metrics,
+    started: Instant,
+    is_ended: bool,
+}
+
+impl PickCount<'_> {
+    /// The pick was granted, or refused with `error`.
+    pub fn end(&mut self, error: Option<&Error>) {
+        self.is_ended = true;
+        match error {
+            None => {
+                self.metrics.granted.inc();
+                self.metrics
+                    .pick_wait
+                    .observe(self.started.elapsed().as_secs_f64());
+            }
+            Some(error) => self
+                .metrics
+                .picks
+                .with_label_values(&[error.reason()])
+                .inc(),
+        }
+    }
+}
+
+impl Drop for PickCount<'_> {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.metrics.picks.with_label_values(&[CLIENT_GONE]).inc();
+        }
+    }
+}
+
+/// A call being counted.
+#[derive(Debug)]
+pub struct RequestCount {
+    metrics: Arc<Metrics>,
+    route: &'static str,
+    method: &'static str,
+    started: Instant,
+    is_ended: bool,
+}
+
+impl RequestCount {
+    /// The call was answered with `code`. Returns the time it took.
+    pub fn end(mut self, code: &str) -> Duration {
+        self.is_ended = true;
+        self.metrics.end_request(&self, code);
+        self.started.elapsed()
+    }
+}
+
+impl Drop for RequestCount {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.metrics.end_request(self, CLIENT_GONE_CODE);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The part of the metrics that is read off the book and the account list at each scrape.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use accounts_fetcher::{FetchResult, Listing};
+use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::{
+    config::AccountLabel,
+    ledger::Figures,
+    pool::{AccountView, Cause, State},
+};
+
+/// The most accounts that get series of their own. A user has a handful; Prometheus suffers from
+/// label sets without bound. The rest are added up under `other`.
+pub const ACCOUNTS_MAX: usize = 200;
+const OTHER: &str = "other";
+
+/// What one scrape shows.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    /// The book.
+    pub figures: &'a Figures,
+    /// The account list.
+    pub listing: &'a Listing,
+    /// How accounts are named.
+    pub label: AccountLabel,
+}
+
+/// The sums of all accounts that share a label.
+#[derive(Default)]
+struct Sums {
+    slots: i64,
+    held: i64,
+    states: [i64; State::ALL.len()],
+}
+
+impl Picture<'_> {
+    pub(super) fn draw(&self) -> Result<Registry, prometheus::Error> {
+        let registry = Registry::new_custom(Some("kling_balancer".to_owned()), None)?;
+        self.draw_accounts(&registry)?;
+        self.draw_fetches(&registry)?;
+        let waiters = IntGauge::new("waiters", "Picks that wait for a slot.")?;
+        waiters.set(signed(self.figures.waiters_count));
+        registry.register(Box::new(waiters))?;
+        let ended = IntCounterVec::new(
+            Opts::new("leases_ended_total", "Leases that ended, by cause."),
+            &["cause"],
+        )?;
+        for cause in Cause::ALL {
+            let count = self.figures.ended_counts[cause as usize];
+            ended.with_label_values(&[cause.as_str()]).inc_by(count);
+        }
+        registry.register(Box::new(ended))?;
+        Ok(registry)
+    }
+
+    fn draw_accounts(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let slots = gauges("slots", "Slots of an account: its maxJobs.", &["account"])?;
+        let in_use = gauges(
+            "slots_in_use",
+            "Slots in use, by what uses them.",
+            &["account", "kind"],
+        )?;
+        let states = gauges(
+            "account_state",
+            "1 for the state an account is in, else 0; a count where accounts share a label.",
+            &["account", "state"],
+        )?;
+        let overcommitted = IntGauge::new(
+            "overcommitted_slots",
+            "Slots in use above maxJobs, after caps were lowered.",
+        )?;
+        for (label, sums) in self.sums() {
+            slots.with_label_values(&[&*label]).set(sums.slots);
+            in_use.with_label_values(&[&*label, "held"]).set(sums.held);
+            in_use.with_label_values(&[&*label, "uncertain"]).set(0);
+            in_use.with_label_values(&[&*label, "foreign"]).set(0);
+            for (state, count) in State::ALL.into_iter().zip(sums.states) {
+                states
+                    .with_label_values(&[&*label, state.as_str()])
+                    .set(count);
+            }
+        }
+        let excess = self
+            .figures
+            .accounts
+            .iter()
+            .map(|account| i64::from(account.overcommitted()));
+        overcommitted.set(excess.sum());
+        registry.register(Box::new(slots))?;
+        registry.register(Box::new(in_use))?;
+        registry.register(Box::new(states))?;
+        registry.register(Box::new(overcommitted))
+    }
+
+    fn draw_fetches(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let fetches = IntCounterVec::new(
+            Opts::new(
+                "fetches_total",
+                "Fetches of the account list, by how they ended.",
+            ),
+            &["result"],
+        )?;
+        for result in FetchResult::ALL {
+            let count = self.listing.counts.get(result);
+            fetches.with_label_values(&[result.as_str()]).inc_by(count);
+        }
+        let last_success = Gauge::new(
+            "accounts_last_success_timestamp_seconds",
+            "When the account list was last fetched, Unix time; 0 before the first time.",
+        )?;
+        let fetched_at = self
+            .listing
+            .fetched_at
+            .map_or(0.0, |at| at.as_duration().as_secs_f64());
+        last_success.set(fetched_at);
+        registry.register(Box::new(fetches))?;
+        registry.register(Box::new(last_success))
+    }
+
+    fn sums(&self) -> BTreeMap<Arc<str>, Sums> {
+        let mut by_label: BTreeMap<Arc<str>, Sums> = BTreeMap::new();
+        for (idx, account) in self.figures.accounts.iter().enumerate() {
+            let sums = by_label.entry(self.label_of(idx, account)).or_default();
+            let is_removed = account.state == State::Removed;
+            sums.slots += if is_removed {
+                0
+            } else {
+                i64::from(account.max_jobs)
+            };
+            sums.held += i64::from(account.held);
+            sums.states[account.state as usize] += 1;
+        }
+        by_label
+    }
+
+    fn label_of(&self, idx: usize, account: &AccountView) -> Arc<str> {
+        match self.label {
+            // An empty label is the same as none to Prometheus.
+            AccountLabel::None => "".into(),
+            AccountLabel::Alias | AccountLabel::Email if idx >= ACCOUNTS_MAX => OTHER.into(),
+            AccountLabel::Alias => Arc::clone(&account.alias),
+            AccountLabel::Email => Arc::clone(&account.email),
+        }
+    }
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,28 @@
+//! Logs: one line an event, text or JSON, on standard error.
+
+use std::io;
+
+use tracing_subscriber::{
+    filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
+
+use crate::config::{Config, LogFormat};
+
+/// Starts logging for the process. A second call changes nothing.
+pub fn start(config: &Config) {
+    let filter: Targets = config.log_filter.parse().unwrap_or_default();
+    let logs = registry().with(filter);
+    let started = match config.log_format {
+        LogFormat::Text => logs.with(fmt::layer().with_writer(io::stderr)).try_init(),
+        LogFormat::Json => {
+            let lines = fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_writer(io::stderr);
+            logs.with(lines).try_init()
+        }
+    };
+    if started.is_err() {
+        tracing::debug!("logging had been started before");
+    }
+}
