@@ -1,0 +1,146 @@
+//! `/accounts`, and lists that change while slots are in use.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::{harness::Running, pick::state_of};
+
+#[tokio::test]
+async fn shows_every_account_in_list_order_and_no_password() {
+    let running = Running::with(&[("z@x", 2), ("a@x", 0)]).await;
+    running.pick("").await;
+    let answer = running.get("/accounts").await;
+    assert!(!answer.text.contains("secured") && !answer.text.contains("password"));
+    let body = answer.json();
+    assert!(
+        body["fetchedAt"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .is_ok()
+    );
+    let mut busy = body["accounts"][0].clone();
+    assert!(
+        busy.as_object_mut()
+            .unwrap()
+            .remove("sessionExpiresAt")
+            .unwrap()
+            .is_string()
+    );
+    let alias = |email| accounts_fetcher::Account::new(email, 1).alias.to_string();
+    let wanted = json!({
+        "email": "z@x", "alias": alias("z@x"), "maxJobs": 2, "inFlight": 1, "held": 1,
+        "uncertain": 0, "foreignJobs": 0, "available": 1, "state": "available", "reason": null,
+        "until": null,
+    });
+    assert_eq!(busy, wanted);
+    let empty = &body["accounts"][1];
+    assert_eq!(
+        (&empty["email"], &empty["state"], &empty["available"]),
+        (&json!("a@x"), &json!("full"), &json!(0))
+    );
+    assert_eq!(running.account("A@x").await["email"], "a@x");
+    running
+        .get("/accounts/b@x")
+        .await
+        .assert_refused(404, "unknown-account");
+}
+
+#[tokio::test]
+async fn a_drained_account_finishes_and_a_resumed_one_is_picked_again() {
+    let running = Running::with(&[("a@x", 2), ("b@x", 2)]).await;
+    let lease = running.pick("?email=a@x").await;
+    let drained = running.post("/accounts/a%40x/drain", "").await;
+    assert_eq!(drained.json()["state"], "draining");
+    for _ in 0..2 {
+        assert_eq!(running.pick("").await["email"], "b@x");
+    }
+    running.get("/pick").await.assert_refused(429, "saturated");
+    running
+        .get("/pick?email=a@x")
+        .await
+        .assert_refused(503, "no-usable-account");
+    assert_eq!(
+        running
+            .get(&format!("/leases/{}", lease["leaseId"].as_str().unwrap()))
+            .await
+            .status,
+        StatusCode::OK
+    );
+    assert_eq!(
+        running.post("/accounts/a@x/resume", "").await.json()["state"],
+        "available"
+    );
+    assert_eq!(running.pick("").await["email"], "a@x");
+    running
+        .post("/accounts/b@y/drain", "")
+        .await
+        .assert_refused(404, "unknown-account");
+    running
+        .get("/accounts/a@x/drain")
+        .await
+        .assert_refused(405, "method-not-allowed");
+}
+
+#[tokio::test]
+async fn a_removed_account_drains_and_keeps_its_count_if_it_returns() {
+    let running = Running::with(&[("a@x", 2), ("b@x", 1), ("c@x", 0)]).await;
+    let lease = running.pick("?email=a@x").await;
+    running.sim.remove_account("a@x");
+    running
+        .until_metric(&state_of("a@x", "removed"), |value| value == 1.0)
+        .await;
+    assert_eq!(running.pick("").await["email"], "b@x");
+    running.get("/pick").await.assert_refused(429, "saturated");
+    running
+        .get("/pick?email=a@x")
+        .await
+        .assert_refused(404, "unknown-account");
+    let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
+    running.put(&path, r#"{"ttl":"5m"}"#).await.lease();
+
+    running.sim.set_account("a@x", 2);
+    running
+        .until_metric(&state_of("a@x", "available"), |value| value == 1.0)
+        .await;
+    assert_eq!(running.account("a@x").await["held"], 1);
+    running.sim.remove_account("a@x");
+    running
+        .until_metric(&state_of("a@x", "removed"), |value| value == 1.0)
+        .await;
+    running.release(&lease).await;
+    running
+        .get("/accounts/a@x")
+        .await
+        .assert_refused(404, "unknown-account");
+    assert!(
+        !running
+            .get("/metrics")
+            .await
+            .text
+            .contains(&state_of("a@x", "removed")),
+        "its series go with it"
+    );
+}
+
+#[tokio::test]
+async fn a_lowered_cap_preempts_nobody_and_a_raised_one_is_used_at_once() {
+    let running = Running::with(&[("a@x", 3)]).await;
+    let mut leases = Vec::new();
+    for _ in 0..3 {
+        leases.push(running.pick("").await);
+    }
+    running.sim.set_account("a@x", 1);
+    running
+        .until_metric("kling_balancer_overcommitted_slots", |excess| excess == 2.0)
+        .await;
+    assert_eq!(running.account("a@x").await["available"], 0);
+    for lease in &leases[..2] {
+        running.release(lease).await;
+        running.get("/pick").await.assert_refused(429, "saturated");
+    }
+    running.release(&leases[2]).await;
+    running.pick("").await;
+    running.sim.set_account("a@x", 2);
+    running.pick("?wait=20s").await;
+}

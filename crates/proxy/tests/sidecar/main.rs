@@ -1,0 +1,22 @@
+//! The sidecar on real sockets against the simulator.
+//!
+//! One binary, since each one costs a link; the files are named by behaviour. What the simulator
+//! saw is asserted on the simulator's own books.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod accounts;
+mod bad_input;
+mod gate;
+mod harness;
+mod idempotency;
+mod leases;
+mod list_faults;
+mod load;
+mod metrics;
+mod pick;
+mod process;
+mod waiting;

@@ -1,0 +1,326 @@
+//! The program itself: exit codes, messages, signals, memory, and what its logs never say.
+
+use std::{
+    net::SocketAddr,
+    process::{Output, Stdio},
+};
+
+use http::{Method, StatusCode};
+use kling_sim::{ListFault, Sim};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::harness::{eventually, send};
+
+const TOKEN: &str = "user:1-very-secret-token";
+const CLIENT_TOKEN: &str = "very-secret-client-token";
+
+fn program(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
+    command
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .kill_on_drop(true);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program(args, env).output().await.unwrap();
+    let text = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(text).unwrap())
+}
+
+/// A running program, the address it says it listens on, and its log.
+struct Process {
+    child: Child,
+    addr: SocketAddr,
+    log: tokio::task::JoinHandle<String>,
+}
+
+impl Process {
+    async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
+        let base_url = sim.base_url();
+        let mut all = vec![
+            ("KLB_LISTEN", "127.0.0.1:0"),
+            ("KLB_UPSTREAM__BASE_URL", base_url.as_str()),
+            ("KLB_UPSTREAM__TOKEN", sim.token()),
+            ("KLB_ACCOUNTS__REFRESH_INTERVAL", "100ms"),
+            ("KLB_LOG__FORMAT", "json"),
+        ];
+        all.extend(env);
+        let mut child = program(&["serve"], &all).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        let addr = loop {
+            let start = text.len();
+            assert_ne!(
+                log.read_line(&mut text).await.unwrap(),
+                0,
+                "it ended: {text}"
+            );
+            let line: serde_json::Value = serde_json::from_str(&text[start..]).unwrap();
+            if line["message"] == "serving" {
+                break line["addr"].as_str().unwrap().parse().unwrap();
+            }
+        };
+        let log = tokio::spawn(async move {
+            log.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        Self { child, addr, log }
+    }
+
+    async fn until_ready(&self) {
+        eventually(async || {
+            let answer = send(self.addr, Method::GET, "/readyz", &[], "").await;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Its exit code and everything it logged.
+    async fn end(mut self) -> (Option<i32>, String) {
+        (
+            self.child.wait().await.unwrap().code(),
+            self.log.await.unwrap(),
+        )
+    }
+}
+
+async fn sim() -> Sim {
+    Sim::builder()
+        .account("alice@example.com", 1)
+        .token(TOKEN)
+        .start()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn ends_at_once_when_nothing_runs() {
+    let sim = sim().await;
+    for signal in ["-TERM", "-INT"] {
+        let process = Process::start(&sim, &[("KLB_SHUTDOWN__GRACE", "10m")]).await;
+        process.until_ready().await;
+        process.signal(signal).await;
+        let (code, log) = process.end().await;
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("\"drained\""), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn tells_waiting_clients_before_it_ends() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let addr = process.addr;
+    assert_eq!(
+        send(addr, Method::GET, "/pick", &[], "").await.status,
+        StatusCode::OK
+    );
+    let waiter =
+        tokio::spawn(async move { send(addr, Method::GET, "/pick?wait=60s", &[], "").await });
+    eventually(async || {
+        let metrics = send(addr, Method::GET, "/metrics", &[], "").await.text;
+        metrics.contains("kling_balancer_waiters 1").then_some(())
+    })
+    .await;
+    process.signal("-TERM").await;
+    waiter.await.unwrap().assert_refused(503, "shutting-down");
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn secrets_never_reach_log_metrics_errors_or_accounts() {
+    let sim = sim().await;
+    let env = [
+        ("KLB_AUTH__TOKENS", CLIENT_TOKEN),
+        ("KLB_LOG__FILTER", "trace"),
+    ];
+    let process = Process::start(&sim, &env).await;
+    process.until_ready().await;
+    let bearer = format!("Bearer {CLIENT_TOKEN}");
+    let shown = [
+        ("authorization", bearer.as_str()),
+        ("cookie", "session=very-secret-cookie"),
+    ];
+    let mut said = String::new();
+    for path in [
+        "/pick",
+        "/pick?ttl=very-secret-ttl",
+        "/accounts",
+        "/leases",
+        "/metrics",
+        "/readyz?verbose",
+        "/nowhere",
+    ] {
+        said += &send(process.addr, Method::GET, path, &shown, "").await.text;
+        said += &send(
+            process.addr,
+            Method::GET,
+            path,
+            &[("authorization", "Bearer very-secret-guess")],
+            "",
+        )
+        .await
+        .text;
+    }
+    sim.list_fault(ListFault::Unauthorized);
+    eventually(async || {
+        let metrics = send(process.addr, Method::GET, "/metrics", &shown, "")
+            .await
+            .text;
+        (!metrics.contains(r#"result="unauthorized"} 0"#)).then_some(())
+    })
+    .await;
+    process.signal("-TERM").await;
+    let (_, log) = process.end().await;
+    assert!(
+        log.contains("token"),
+        "the rejected token is told of: {log}"
+    );
+    assert!(log.contains("\"request_id\""), "{log}");
+    for text in [&said, &log] {
+        assert!(!text.contains("very-secret"), "{text}");
+    }
+    assert!(
+        !log.contains("alice@"),
+        "accounts have aliases in logs: {log}"
+    );
+}
+
+#[tokio::test]
+async fn an_idle_sidecar_is_small() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let path = format!("/proc/{}/status", process.child.id().unwrap());
+    let status = std::fs::read_to_string(path).unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 16 * 1024, "{kib} KiB resident");
+}
+
+#[tokio::test]
+async fn every_mistake_is_reported_in_one_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("klb.toml");
+    let text =
+        "listen = \"nowhere\"\n\n[upstream]\nbase_ulr = \"http://x\"\n\n[leases]\nttl = \"2h\"\n";
+    std::fs::write(&path, text).unwrap();
+    let file = path.to_str().unwrap();
+    let env = [
+        ("KLB_ACCOUNTS__TIMEOUT", "soon"),
+        ("KLB_ACOUNTS__FILE", "x"),
+    ];
+    for task in ["serve", "check-config", "healthcheck"] {
+        let (code, said) = output(
+            &[task, "--config", file, "--selection.strategy", "best"],
+            &env,
+        )
+        .await;
+        assert_eq!(code, Some(78), "{said}");
+        for wanted in [
+            format!("{file}:1: listen: expected an IP address and a port, such as 127.0.0.1:8080"),
+            format!("{file}:4: unknown key `upstream.base_ulr`; did you mean `upstream.base_url`?"),
+            format!("{file}:7: leases.ttl: expected at most leases.ttl_max"),
+            "KLB_ACCOUNTS__TIMEOUT: expected a duration with a unit, such as 500ms, 30s or 5m"
+                .to_owned(),
+            "KLB_ACOUNTS__FILE: unknown environment variable; did you mean `KLB_ACCOUNTS__FILE`?"
+                .to_owned(),
+            "--selection.strategy: expected random, the only strategy there is".to_owned(),
+            "upstream.token: missing; set KLB_UPSTREAM__TOKEN".to_owned(),
+        ] {
+            assert!(said.contains(&wanted), "{wanted}\nis not in\n{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn valid_settings_are_said_to_be_so() {
+    let (code, said) = output(&["check-config"], &[("KLB_UPSTREAM__TOKEN", TOKEN)]).await;
+    assert_eq!((code, said.as_str()), (Some(0), "the settings are valid\n"));
+}
+
+#[tokio::test]
+async fn a_used_port_is_named() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let (code, said) = output(&["--listen", &addr], &[("KLB_UPSTREAM__TOKEN", TOKEN)]).await;
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains(&format!("cannot listen on {addr}")), "{said}");
+}
+
+#[tokio::test]
+async fn listening_beyond_this_machine_needs_tokens() {
+    let env = [
+        ("KLB_UPSTREAM__TOKEN", TOKEN),
+        ("KLB_LISTEN", "0.0.0.0:8080"),
+    ];
+    let (code, said) = output(&["check-config"], &env).await;
+    assert_eq!(code, Some(78));
+    assert!(said.contains("KLB_LISTEN: beyond this machine"), "{said}");
+    for (name, value) in [
+        ("KLB_AUTH__TOKENS", CLIENT_TOKEN),
+        ("KLB_AUTH__ALLOW_UNAUTHENTICATED", "true"),
+    ] {
+        let env = [env[0], env[1], (name, value)];
+        assert_eq!(output(&["check-config"], &env).await.0, Some(0), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_healthcheck_tells_whether_it_is_ready_and_why_not() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let addr = process.addr.to_string();
+    let env = [
+        ("KLB_UPSTREAM__TOKEN", TOKEN),
+        ("KLB_LISTEN", addr.as_str()),
+    ];
+    assert_eq!(
+        output(&["healthcheck"], &env).await,
+        (Some(0), String::new())
+    );
+    send(
+        process.addr,
+        Method::POST,
+        "/accounts/alice@example.com/drain",
+        &[],
+        "",
+    )
+    .await;
+    let (code, said) = output(&["healthcheck"], &env).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("[-] picks: no-usable-account"), "{said}");
+    process.signal("-TERM").await;
+    process.end().await;
+    let (code, said) = output(&["healthcheck"], &env).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("nothing listens on"), "{said}");
+}

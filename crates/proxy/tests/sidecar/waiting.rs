@@ -1,0 +1,156 @@
+//! Picks that wait: in order, bounded, and leaving nothing behind.
+
+use std::sync::Arc;
+
+use http::Method;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::harness::{Running, send};
+
+const WAITERS: &str = "kling_balancer_waiters";
+
+#[tokio::test]
+async fn waiters_are_served_in_order_with_the_slot_that_was_freed() {
+    let running = Arc::new(Running::with(&[("a@x", 1), ("b@x", 1)]).await);
+    let held = [running.pick("").await, running.pick("").await];
+    let mut waiting = Vec::new();
+    for place in 1..=3 {
+        let waiter = Arc::clone(&running);
+        waiting.push(tokio::spawn(async move { waiter.pick("?wait=60s").await }));
+        running
+            .until_metric(WAITERS, |count| count == f64::from(place))
+            .await;
+    }
+    for (lease, waiter) in held.iter().zip(&mut waiting) {
+        running.release(lease).await;
+        assert_eq!(waiter.await.unwrap()["email"], lease["email"]);
+    }
+    assert!(!waiting[2].is_finished(), "there are two slots");
+    running.sim.set_account("c@x", 1);
+    assert_eq!(
+        (&mut waiting[2]).await.unwrap()["email"],
+        "c@x",
+        "a new account serves waiters"
+    );
+    assert_eq!(running.metric(WAITERS).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_wait_that_ends_is_saturated_and_leaves_the_queue() {
+    let running = Running::configured(&[("a@x", 1)], &[("SELECTION__WAIT", "150ms")]).await;
+    running.pick("").await;
+    running.get("/pick").await.assert_refused(429, "saturated");
+    running
+        .get("/pick?wait=100ms")
+        .await
+        .assert_refused(429, "saturated");
+    running
+        .get("/pick?wait=0s")
+        .await
+        .assert_refused(429, "saturated");
+    assert_eq!(running.metric(WAITERS).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_longer_wait_than_the_longest_is_cut() {
+    let running = Running::configured(&[("a@x", 1)], &[("SELECTION__WAIT_MAX", "100ms")]).await;
+    running.pick("").await;
+    running
+        .get("/pick?wait=700h")
+        .await
+        .assert_refused(429, "saturated");
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded() {
+    let running =
+        Arc::new(Running::configured(&[("a@x", 1)], &[("SELECTION__WAITERS_MAX", "1")]).await);
+    let lease = running.pick("").await;
+    let waiter = {
+        let running = Arc::clone(&running);
+        tokio::spawn(async move { running.pick("?wait=60s").await })
+    };
+    running.until_metric(WAITERS, |count| count == 1.0).await;
+    running
+        .get("/pick?wait=60s")
+        .await
+        .assert_refused(429, "queue-full");
+    running.release(&lease).await;
+    waiter.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slot_that_expires_serves_a_waiter() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let first = running.pick("?ttl=1s").await;
+    let second = running.pick("?wait=60s").await;
+    assert_ne!(first["leaseId"], second["leaseId"]);
+    let expired = r#"kling_balancer_leases_ended_total{cause="expired"}"#;
+    assert_eq!(running.metric(expired).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_disconnects_while_it_waits_leaves_the_queue() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let lease = running.pick("").await;
+    let mut gone = TcpStream::connect(running.addr).await.unwrap();
+    gone.write_all(b"GET /pick?wait=60s HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    running.until_metric(WAITERS, |count| count == 1.0).await;
+    drop(gone);
+    running.until_metric(WAITERS, |count| count == 0.0).await;
+    running.release(&lease).await;
+    assert_eq!(running.held().await, 0);
+    let gone = r#"kling_balancer_picks_total{result="client-gone"}"#;
+    assert_eq!(running.metric(gone).await, 1.0);
+}
+
+/// Clients hang up at every moment around the grant. Whatever they could not learn of comes back
+/// at once, the rest by its ttl; nothing is held in the end and the slot still serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_disconnect_in_the_instant_of_the_grant_leak_nothing() {
+    let running = Arc::new(Running::with(&[("a@x", 4)]).await);
+    for round in 0..300u64 {
+        let holder = running.pick("?wait=20s").await;
+        let mut gone = TcpStream::connect(running.addr).await.unwrap();
+        gone.write_all(b"GET /pick?wait=60s&ttl=1s HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        let releaser = {
+            let running = Arc::clone(&running);
+            tokio::spawn(async move { running.release(&holder).await })
+        };
+        // Yields, not time: the hang-up comes a few scheduling steps sooner or later each round.
+        for _ in 0..round % 30 {
+            tokio::task::yield_now().await;
+        }
+        if round % 2 == 0 {
+            gone.set_zero_linger().unwrap();
+        }
+        drop(gone);
+        releaser.await.unwrap();
+    }
+    let in_use = format!(
+        r#"kling_balancer_slots_in_use{{account="{}",kind="held"}}"#,
+        accounts_fetcher::Account::new("a@x", 1).alias
+    );
+    running.until_metric(&in_use, |held| held == 0.0).await;
+    assert_eq!(running.metric(WAITERS).await, 0.0);
+    running.pick("").await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_waits_at_once() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    running.pick("").await;
+    let waiter = tokio::spawn(send_waiting(running.addr));
+    running.until_metric(WAITERS, |count| count == 1.0).await;
+    running.shutdown.cancel();
+    waiter.await.unwrap().assert_refused(503, "shutting-down");
+    running.task.await.unwrap();
+}
+
+async fn send_waiting(addr: std::net::SocketAddr) -> crate::harness::Answer {
+    send(addr, Method::GET, "/pick?wait=60s", &[], "").await
+}
