@@ -1,0 +1,172 @@
+//! `cargo demo`: the sidecar at work, without a token and without an account.
+//!
+//! Runs the simulator of the upstream and the sidecar in this process, sends jobs over real HTTP
+//! as any client would, and shows how the slots fill up. Everything it prints is learned from the
+//! outside: the sidecar's `/accounts` and `/metrics`, and the audit that the simulator keeps for
+//! itself. Exit code 0 means that nothing failed and no account was over its cap.
+
+mod jobs;
+mod report;
+mod rest;
+mod screen;
+mod stage;
+mod view;
+
+use std::{error::Error, future, io, iter, net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use proxy::shutdown::Signals;
+use tokio::time;
+
+use crate::{
+    jobs::{Crew, Event},
+    report::Tally,
+    screen::Screen,
+    stage::Stage,
+    view::View,
+};
+
+/// Runs the sidecar against a simulated upstream and lets clients compete for the slots.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo demo")]
+struct Args {
+    /// Where the sidecar listens [default: 127.0.0.1:8080, or a free port if that one is taken]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// How many jobs the clients send
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    jobs: u32,
+    /// Stop after so many seconds [default: serve until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let mut screen = Screen::new();
+    match run(&args, &mut screen).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays the demo from the first line to the last; `false` if something went wrong in it.
+async fn run(args: &Args, screen: &mut Screen) -> Result<bool, Box<dyn Error>> {
+    // Before anything else is started: an early Ctrl-C must end the demo cleanly too.
+    let mut signals = Signals::listen()?;
+    let mut stage = Stage::start(args.listen).await?;
+    screen.say(&report::opening(&stage, args.jobs))?;
+    let mut crew = Crew::start(stage.balancer(), stage.kling(), args.jobs);
+    let mut show = Show {
+        tally: Tally::new(args.jobs),
+        blind: None,
+        stage: &mut stage,
+        screen,
+    };
+    let ending = show.play(&mut crew, &mut signals, args.seconds).await?;
+    let is_good = show.tally.is_clean(&show.stage.audit());
+    // First the clients: a drain waits for whoever is still calling.
+    drop(crew);
+    stage.end().await;
+    screen.freeze()?;
+    screen.say(ending.trim_end())?;
+    Ok(is_good)
+}
+
+/// The part between the curtain's rise and its fall.
+struct Show<'a> {
+    tally: Tally,
+    /// Why the last look at the sidecar failed, so that a lasting failure is told once.
+    blind: Option<String>,
+    stage: &'a mut Stage,
+    screen: &'a mut Screen,
+}
+
+impl Show<'_> {
+    /// Shows what happens until somebody stops it, and returns the last words.
+    async fn play(
+        &mut self,
+        crew: &mut Crew,
+        signals: &mut Signals,
+        seconds: Option<u64>,
+    ) -> Result<String, Box<dyn Error>> {
+        let time_is_up = async {
+            match seconds {
+                Some(seconds) => time::sleep(Duration::from_secs(seconds)).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::pin!(time_is_up);
+        let mut tick = time::interval(self.screen.pace());
+        let mut is_working = true;
+        let cause = loop {
+            tokio::select! {
+                biased;
+                signal = signals.next() => break format!("Stopped by {signal}"),
+                () = &mut time_is_up => break "Stopped, the time is up".to_owned(),
+                () = self.stage.broke_down() => return Err("the sidecar ended by itself".into()),
+                event = crew.event(), if is_working => match event {
+                    Some(event) => self.note(event)?,
+                    None => {
+                        is_working = false;
+                        let audit = self.stage.audit();
+                        self.screen.say(&report::finale(&self.tally, &audit))?;
+                        self.screen.say(&report::invitation(self.stage, seconds.is_some()))?;
+                    }
+                },
+                _ = tick.tick() => self.look().await?,
+            }
+        };
+        if is_working {
+            let audit = self.stage.audit();
+            return Ok(report::interlude(&cause, &self.tally, &audit));
+        }
+        Ok(format!("{cause}."))
+    }
+
+    /// Takes down what a client did. A failure is shown at once and stays on the screen.
+    fn note(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Done { email } => {
+                self.tally.done(email);
+                Ok(())
+            }
+            Event::Failed(failure) => {
+                self.tally.failed();
+                self.screen.say(&format!("FAILED: {failure}"))
+            }
+        }
+    }
+
+    /// Asks the sidecar how things are and shows the answer.
+    async fn look(&mut self) -> io::Result<()> {
+        match View::fetch(self.stage.balancer()).await {
+            Ok(view) => {
+                self.blind = None;
+                let over_limit = self.stage.audit().over_limit();
+                self.screen.show(&view, &self.tally, over_limit)
+            }
+            Err(failure) => {
+                let failure = failure.to_string();
+                if self.blind.as_ref() == Some(&failure) {
+                    return Ok(());
+                }
+                self.blind = Some(failure.clone());
+                self.note(Event::Failed(failure))
+            }
+        }
+    }
+}
+
+/// Tells the user why there is no demo, with every cause.
+#[expect(clippy::print_stderr, reason = "the program talks to its user")]
+fn complain(error: &(dyn Error + 'static)) {
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    eprintln!("demo: {error}{causes}");
+}
