@@ -72,6 +72,20 @@ impl Error {
         }
     }
 
+    /// Every way a well-formed pick can be refused.
+    pub fn of_picks() -> [Self; 8] {
+        [
+            Self::Refused(Refusal::Saturated { first_expiry: None }),
+            Self::Refused(Refusal::QueueFull),
+            Self::Refused(Refusal::Learning),
+            Self::Refused(Refusal::NoAccounts),
+            Self::Refused(Refusal::NoUsableAccount),
+            Self::TokenRejected,
+            Self::ShuttingDown,
+            Self::UnknownAccount,
+        ]
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {

@@ -18,9 +18,8 @@ use proxy::{
 use tokio::{runtime, time};
 use tokio_util::sync::CancellationToken;
 
-/// The settings are wrong: `EX_CONFIG` of sysexits.
+/// The settings are wrong, and something is not to be had: `EX_CONFIG`, `EX_UNAVAILABLE`.
 const EXIT_CONFIG: u8 = 78;
-/// Something the sidecar needs is not to be had: `EX_UNAVAILABLE` of sysexits.
 const EXIT_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
@@ -79,6 +78,9 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let shutdown = CancellationToken::new();
     let sidecar = Sidecar::start(config, shutdown.clone()).await?;
+    if let Some(addr) = sidecar.metrics_addr() {
+        tracing::info!(%addr, "serving metrics");
+    }
     tracing::info!(addr = %sidecar.addr()?, upstream = %config.upstream.base_url, "serving");
     let mut running = tokio::spawn(sidecar.run());
     let signal = tokio::select! {

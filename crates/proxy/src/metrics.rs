@@ -27,18 +27,6 @@ const WAIT_BUCKETS: [f64; 14] = [
 /// As above; most calls end at once, waiting picks do not.
 const REQUEST_BUCKETS: [f64; 14] = WAIT_BUCKETS;
 
-/// How a pick can end other than by a grant.
-const REFUSALS: [&str; 9] = [
-    "saturated",
-    "queue-full",
-    "learning",
-    "no-accounts",
-    "no-usable-account",
-    "token-rejected",
-    "shutting-down",
-    "unknown-account",
-    CLIENT_GONE,
-];
 /// The client left before its pick was decided.
 const CLIENT_GONE: &str = "client-gone";
 /// The status under which calls are counted whose client left before the answer.
@@ -94,9 +82,10 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        for refusal in REFUSALS {
-            picks.with_label_values(&[refusal]);
+        for refusal in Error::of_picks() {
+            picks.with_label_values(&[refusal.reason()]);
         }
+        picks.with_label_values(&[CLIENT_GONE]);
         requests.with_label_values(&["/pick", "GET", "200"]);
         requests.with_label_values(&["/pick", "POST", "200"]);
         request_duration.with_label_values(&["/pick"]);

@@ -1,6 +1,9 @@
 //! Logs: one line an event, text or JSON, on standard error.
 
-use std::io;
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 
 use tracing_subscriber::{
     filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
@@ -12,8 +15,11 @@ use crate::config::{Config, LogFormat};
 pub fn start(config: &Config) {
     let filter: Targets = config.log_filter.parse().unwrap_or_default();
     let logs = registry().with(filter);
+    let has_colors = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     let started = match config.log_format {
-        LogFormat::Text => logs.with(fmt::layer().with_writer(io::stderr)).try_init(),
+        LogFormat::Text => logs
+            .with(fmt::layer().with_ansi(has_colors).with_writer(io::stderr))
+            .try_init(),
         LogFormat::Json => {
             let lines = fmt::layer()
                 .json()

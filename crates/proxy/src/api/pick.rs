@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, header};
+use http::Request;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -118,7 +118,7 @@ impl Api {
             return Ok(self.granted(self.lease_slot(&request).await?));
         };
         match self.keys.claim(key, &request, &self.ledger).await? {
-            Found::Held(lease) => Ok(uncached(reply::json(&LeaseBody::new(&lease, &self.ledger)))),
+            Found::Held(lease) => Ok(reply::json(&LeaseBody::new(&lease, &self.ledger))),
             Found::Claimed(claim) => {
                 let slot = self.lease_slot(&request).await?;
                 claim.remember(slot.lease().id);
@@ -139,7 +139,7 @@ impl Api {
     }
 
     fn granted(&self, slot: Slot) -> Reply {
-        let mut reply = uncached(reply::json(&LeaseBody::new(slot.lease(), &self.ledger)));
+        let mut reply = reply::json(&LeaseBody::new(slot.lease(), &self.ledger));
         reply.body_mut().carry(slot);
         reply
     }
@@ -155,7 +155,7 @@ impl Api {
             eligible: survey.eligible,
             accounts: accounts.collect(),
         };
-        Ok(uncached(reply::json(&body)))
+        Ok(reply::json(&body))
     }
 
     fn pick_request(&self, params: Params) -> Result<PickRequest, Error> {
@@ -213,11 +213,4 @@ impl Api {
 
 fn read_duration(field: &str, text: &str) -> Result<Duration, Error> {
     duration(text).map_err(|expected| Error::bad_request(field, expected))
-}
-
-fn uncached(mut reply: Reply) -> Reply {
-    reply
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
 }

@@ -83,9 +83,10 @@ pub(super) fn with_type(
 ) -> Reply {
     let mut reply = Response::new(ReplyBody::new(bytes));
     *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Every answer is about this moment; a cached lease would be two clients' slot.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
 
@@ -152,4 +153,52 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         | Error::UnsupportedMedia => {}
     }
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use accounts_fetcher::{Account, Snapshot};
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{
+        ledger::{Ledger, PickRequest, memory::Memory},
+        pool::Limits,
+    };
+
+    async fn held_after(deliver: impl AsyncFnOnce(ReplyBody)) -> u32 {
+        let job_ttl = Duration::from_secs(1);
+        let memory = Memory::new(Limits {
+            waiters_max: 0,
+            job_ttl,
+        });
+        memory.apply(&Snapshot {
+            accounts: vec![Account::new("a@x", 1)],
+        });
+        let ledger = Arc::new(Ledger::Memory(memory));
+        let ttl = Duration::from_secs(60);
+        let request = PickRequest {
+            email: None,
+            exclude: Vec::new(),
+            ttl,
+            wait: Duration::ZERO,
+        };
+        let mut body = ReplyBody::new("{}");
+        body.carry(ledger.pick(&request).await.unwrap());
+        deliver(body).await;
+        ledger.accounts().await[0].held
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_written_leaves_the_slot_to_its_lease() {
+        let deliver = async |body: ReplyBody| drop(body.collect().await.unwrap());
+        assert_eq!(held_after(deliver).await, 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_never_written_takes_its_slot_along() {
+        assert_eq!(held_after(async |body| drop(body)).await, 0);
+    }
 }

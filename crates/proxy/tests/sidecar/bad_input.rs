@@ -136,7 +136,6 @@ async fn wrong_methods_types_and_sizes_are_told() {
             "{method}"
         );
     }
-    running.send(Method::CONNECT, "localhost:80", &[], "").await;
     for content_type in [
         "application/x-www-form-urlencoded",
         "text/plain",

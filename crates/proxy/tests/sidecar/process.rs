@@ -8,7 +8,8 @@ use std::{
 use http::{Method, StatusCode};
 use kling_sim::{ListFault, Sim};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
 
@@ -42,6 +43,7 @@ async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
 struct Process {
     child: Child,
     addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
     log: tokio::task::JoinHandle<String>,
 }
 
@@ -59,6 +61,7 @@ impl Process {
         let mut child = program(&["serve"], &all).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut text = String::new();
+        let mut metrics_addr = None;
         let addr = loop {
             let start = text.len();
             assert_ne!(
@@ -67,15 +70,23 @@ impl Process {
                 "it ended: {text}"
             );
             let line: serde_json::Value = serde_json::from_str(&text[start..]).unwrap();
-            if line["message"] == "serving" {
-                break line["addr"].as_str().unwrap().parse().unwrap();
+            let addr = || line["addr"].as_str().unwrap().parse().unwrap();
+            match line["message"].as_str() {
+                Some("serving metrics") => metrics_addr = Some(addr()),
+                Some("serving") => break addr(),
+                _ => {}
             }
         };
         let log = tokio::spawn(async move {
             log.read_to_string(&mut text).await.unwrap();
             text
         });
-        Self { child, addr, log }
+        Self {
+            child,
+            addr,
+            metrics_addr,
+            log,
+        }
     }
 
     async fn until_ready(&self) {
@@ -149,6 +160,73 @@ async fn tells_waiting_clients_before_it_ends() {
     process.signal("-TERM").await;
     waiter.await.unwrap().assert_refused(503, "shutting-down");
     assert_eq!(process.end().await.0, Some(0));
+}
+
+/// Begins a call whose body is still to come, and returns once the sidecar waits for it.
+async fn begin_call(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = b"POST /pick HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Content-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+#[tokio::test]
+async fn finishes_what_runs_and_is_not_ready_meanwhile() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[("KLB_METRICS__LISTEN", "127.0.0.1:0")]).await;
+    let monitoring = process.metrics_addr.unwrap();
+    process.until_ready().await;
+    let mut call = begin_call(process.addr).await;
+    process.signal("-TERM").await;
+    let draining = eventually(async || {
+        let answer = send(monitoring, Method::GET, "/readyz", &[], "").await;
+        (answer.status != StatusCode::OK).then_some(answer)
+    })
+    .await;
+    draining.assert_refused(503, "shutting-down");
+    eventually(async || {
+        TcpStream::connect(process.addr)
+            .await
+            .is_err()
+            .then_some(())
+    })
+    .await;
+
+    call.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    call.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\"shutting-down\"") && answer.contains("connection: close"));
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn cuts_off_what_outlasts_the_grace_or_a_second_signal() {
+    let sim = sim().await;
+    for grace in ["100ms", "10m"] {
+        let process = Process::start(&sim, &[("KLB_SHUTDOWN__GRACE", grace)]).await;
+        process.until_ready().await;
+        let call = begin_call(process.addr).await;
+        process.signal("-TERM").await;
+        if grace == "10m" {
+            eventually(async || {
+                TcpStream::connect(process.addr)
+                    .await
+                    .is_err()
+                    .then_some(())
+            })
+            .await;
+            process.signal("-INT").await;
+        }
+        let (code, log) = process.end().await;
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("calls were cut off"), "{log}");
+        drop(call);
+    }
 }
 
 #[tokio::test]
