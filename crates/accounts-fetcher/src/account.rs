@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::email;
+use crate::email::{self, Identity};
 
 /// One Kling account of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The key of the upstream's list, in its spelling.
     pub email: Arc<str>,
+    /// What this and any other spelling of the account have in common.
+    pub identity: Identity,
     /// `a-` and 8 hex digits of the SHA-256 of the e-mail: its name in logs and metrics.
     pub alias: Arc<str>,
     /// Slots; 0 means known but never picked.
@@ -27,6 +29,7 @@ impl Account {
     pub fn new(email: &str, max_jobs: u32) -> Account {
         Account {
             email: email.into(),
+            identity: Identity::of(email),
             alias: email::alias(email).into(),
             max_jobs,
             error: None,

@@ -3,6 +3,8 @@
 //! Invariant: an accepted e-mail has no white space, no control and no invisible character, so it
 //! can be shown, logged and compared without surprises. Deliverability is not checked.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
@@ -12,15 +14,17 @@ use crate::limits::EMAIL_BYTES_MAX;
 ///
 /// The local part keeps its case: the upstream compares e-mails case-sensitively.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Identity(Box<str>);
+pub struct Identity(Arc<str>);
 
 impl Identity {
-    pub(crate) fn of(email: &str) -> Identity {
+    /// The identity of the account `email` names.
+    #[must_use]
+    pub fn of(email: &str) -> Identity {
         let mut composed: String = email.nfc().collect();
         if let Some(at) = composed.rfind('@') {
             composed[at..].make_ascii_lowercase();
         }
-        Identity(composed.into_boxed_str())
+        Identity(composed.into())
     }
 }
 

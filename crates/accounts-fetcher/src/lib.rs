@@ -30,6 +30,7 @@ mod pace;
 mod source;
 
 pub use account::{Account, Snapshot};
+pub use email::Identity;
 pub use fetch_result::{FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing};
 pub use listing::Listing;

@@ -16,6 +16,7 @@ mod account;
 mod ask;
 mod free;
 mod lease;
+mod roster;
 mod waiters;
 
 #[cfg(test)]
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use accounts_fetcher::Snapshot;
+use accounts_fetcher::{Identity, Snapshot};
 use foldhash::fast::RandomState;
 use rand::Rng;
 use slotmap::SlotMap;
@@ -62,6 +63,7 @@ pub struct Pool {
     order: Vec<AccountKey>,
     /// By the lower-cased e-mail: accounts that differ only in case share an entry.
     by_name: HashMap<String, Vec<AccountKey>, RandomState>,
+    by_identity: HashMap<Identity, AccountKey, RandomState>,
     usable_count: usize,
     free: FreeList,
     leases: HashMap<LeaseId, Lease, RandomState>,
@@ -81,6 +83,7 @@ impl Pool {
             accounts: SlotMap::with_key(),
             order: Vec::new(),
             by_name: HashMap::default(),
+            by_identity: HashMap::default(),
             usable_count: 0,
             free: FreeList::default(),
             leases: HashMap::default(),
@@ -89,49 +92,6 @@ impl Pool {
             waiters: Waiters::default(),
             handovers: VecDeque::new(),
             ended_counts: [0; Cause::ALL.len()],
-        }
-    }
-
-    /// Finds an account by its e-mail: exactly, else ignoring ASCII case if exactly one matches.
-    ///
-    /// # Errors
-    /// [`UnknownAccount`] if none or several match.
-    pub fn find(&self, email: &str) -> Result<AccountKey, UnknownAccount> {
-        let alike = self
-            .by_name
-            .get(&email.to_ascii_lowercase())
-            .map_or(&[][..], Vec::as_slice);
-        let exact = alike
-            .iter()
-            .find(|key| &*self.accounts[**key].listed.email == email);
-        match (exact, alike) {
-            (Some(&key), _) | (None, &[key]) => Ok(key),
-            (None, _) => Err(UnknownAccount),
-        }
-    }
-
-    /// Turns e-mails into a constraint. Excluded e-mails that are not in the book exclude nothing.
-    ///
-    /// # Errors
-    /// [`UnknownAccount`] if `only` is not in the current list.
-    pub fn constraint(
-        &self,
-        only: Option<&str>,
-        exclude: &[String],
-    ) -> Result<Constraint, UnknownAccount> {
-        match only {
-            Some(email) => {
-                let key = self.find(email)?;
-                if self.accounts[key].is_listed {
-                    Ok(Constraint::Only(key))
-                } else {
-                    Err(UnknownAccount)
-                }
-            }
-            None => {
-                let excluded = Excluded::new(exclude, |email| self.find(email).ok());
-                Ok(Constraint::AnyBut(excluded))
-            }
         }
     }
 
@@ -269,49 +229,6 @@ impl Pool {
     /// When the next lease ends by itself.
     pub fn next_expiry(&self) -> Option<Duration> {
         self.expiries.first().map(|(at, _)| *at)
-    }
-
-    /// Makes `snapshot` the list. Leases stay: an account that left drains, a lowered cap
-    /// preempts nobody, a raised one serves waiters in order.
-    pub fn apply(&mut self, snapshot: &Snapshot, now: Duration, rng: &mut impl Rng) {
-        self.has_list = true;
-        let before = std::mem::take(&mut self.order);
-        for &key in &before {
-            self.change(key, |account| account.is_listed = false);
-        }
-        for listed in &snapshot.accounts {
-            let key = self.upsert(listed);
-            self.order.push(key);
-        }
-        for key in before {
-            if self.is_gone(key) {
-                self.forget(key);
-            } else if !self.accounts[key].is_listed {
-                self.order.push(key);
-            }
-        }
-        let mut waiters = std::mem::take(&mut self.waiters);
-        waiters.resolve(|email| self.find(email).ok());
-        self.waiters = waiters;
-        self.hand_over_all(now, rng);
-    }
-
-    /// Switches an account off for new picks, or on again.
-    ///
-    /// # Errors
-    /// [`UnknownAccount`] if it is not in the book.
-    pub fn set_draining(
-        &mut self,
-        email: &str,
-        is_draining: bool,
-        now: Duration,
-    ) -> Result<AccountView, UnknownAccount> {
-        let key = self.find(email)?;
-        self.change(key, |account| account.is_draining = is_draining);
-        self.hand_over(key, now);
-        let view = self.accounts[key].view();
-        self.forget_if_gone(key);
-        Ok(view)
     }
 
     /// The lease `id`, if it is held.
@@ -459,29 +376,6 @@ impl Pool {
         }
     }
 
-    /// Adds an account, or updates the one of the same e-mail.
-    fn upsert(&mut self, listed: &accounts_fetcher::Account) -> AccountKey {
-        let name = listed.email.to_ascii_lowercase();
-        let alike = self.by_name.entry(name).or_default();
-        let known = alike
-            .iter()
-            .find(|key| self.accounts[**key].listed.email == listed.email);
-        if let Some(&key) = known {
-            self.change(key, |account| {
-                account.listed = listed.clone();
-                account.is_listed = true;
-            });
-            return key;
-        }
-        let account = Account::new(listed.clone());
-        self.usable_count += usize::from(account.is_usable());
-        let is_eligible = account.is_eligible();
-        let key = self.accounts.insert(account);
-        alike.push(key);
-        self.free.set(key, is_eligible);
-        key
-    }
-
     /// Changes what decides about an account, and what follows from it.
     fn change(&mut self, key: AccountKey, change: impl FnOnce(&mut Account)) {
         let account = &mut self.accounts[key];
@@ -489,31 +383,6 @@ impl Pool {
         change(account);
         self.usable_count += usize::from(account.is_usable());
         self.free.set(key, account.is_eligible());
-    }
-
-    /// Nobody would miss the account: it holds nothing, and nobody waits for it.
-    fn is_gone(&self, key: AccountKey) -> bool {
-        self.accounts.get(key).is_some_and(Account::is_forgettable) && !self.waiters.is_awaited(key)
-    }
-
-    fn forget_if_gone(&mut self, key: AccountKey) {
-        if self.is_gone(key) {
-            self.order.retain(|other| *other != key);
-            self.forget(key);
-        }
-    }
-
-    fn forget(&mut self, key: AccountKey) {
-        let Some(account) = self.accounts.remove(key) else {
-            return;
-        };
-        let name = account.listed.email.to_ascii_lowercase();
-        if let Some(alike) = self.by_name.get_mut(&name) {
-            alike.retain(|other| *other != key);
-            if alike.is_empty() {
-                self.by_name.remove(&name);
-            }
-        }
     }
 
     fn lease_view(&self, id: LeaseId, lease: &Lease) -> LeaseView {

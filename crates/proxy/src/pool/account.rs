@@ -69,9 +69,12 @@ impl Account {
         self.is_usable() && self.held < self.listed.max_jobs
     }
 
-    /// The account could be picked if it had a free slot.
+    /// The account could be picked if all its slots were free.
     pub(super) fn is_usable(&self) -> bool {
-        self.is_listed && !self.is_draining && self.listed.error.is_none()
+        self.is_listed
+            && !self.is_draining
+            && self.listed.error.is_none()
+            && self.listed.max_jobs > 0
     }
 
     /// Nobody would miss it: off the list, no slot in use, no order of the operator to remember.

@@ -46,20 +46,20 @@ pub struct Excluded {
 }
 
 impl Excluded {
-    pub(super) fn new(names: &[String], find: impl Fn(&str) -> Option<AccountKey>) -> Self {
+    pub(super) fn new<'a>(names: &[String], alike: impl Fn(&str) -> &'a [AccountKey]) -> Self {
         let mut excluded = Self {
             names: names.to_vec(),
             keys: Vec::new(),
         };
-        excluded.resolve(find);
+        excluded.resolve(alike);
         excluded
     }
 
-    /// Looks the names up again. Unknown ones exclude nothing for now.
-    pub(super) fn resolve(&mut self, find: impl Fn(&str) -> Option<AccountKey>) {
+    /// Looks up again which accounts the names may mean. Unknown ones exclude nothing for now.
+    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&str) -> &'a [AccountKey]) {
         self.keys.clear();
         self.keys
-            .extend(self.names.iter().filter_map(|name| find(name)));
+            .extend(self.names.iter().flat_map(|name| alike(name)));
         self.keys.sort_unstable();
         self.keys.dedup();
     }

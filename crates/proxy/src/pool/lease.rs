@@ -70,7 +70,7 @@ impl TaskId {
 
 /// The text is not a task id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a task id is 1 to {TASK_ID_DIGITS_MAX} digits, with or without a leading minus")]
+#[error("a task id is 1 to {TASK_ID_DIGITS_MAX} digits without leading zeros")]
 pub struct TaskIdError;
 
 impl FromStr for TaskId {
@@ -78,8 +78,11 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self, TaskIdError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
+        // One job has one id: 007 would be another name of 7.
+        let is_padded = digits.starts_with('0') && text != "0";
         let is_valid = (1..=TASK_ID_DIGITS_MAX).contains(&digits.len())
-            && digits.bytes().all(|byte| byte.is_ascii_digit());
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+            && !is_padded;
         if is_valid {
             Ok(Self(text.into()))
         } else {

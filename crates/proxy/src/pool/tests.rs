@@ -154,8 +154,8 @@ fn refuses_in_words_that_tell_why() {
     let mut bench = Bench::new(&[("a@x", 1), ("b@x", 0)]);
     assert_eq!(
         bench.pick_of(Some("b@x"), &[]),
-        Err(Refusal::Saturated { first_expiry: None }),
-        "an account of no slots is full"
+        Err(Refusal::NoUsableAccount),
+        "no wait brings a slot of an account that has none"
     );
     assert_eq!(
         bench.pick_of(None, &["a@x", "b@x", "a@x"]),
@@ -185,11 +185,29 @@ fn finds_accounts_exactly_then_ignoring_case_if_one_matches() {
 }
 
 #[test]
+fn another_spelling_of_an_account_brings_no_new_slots() {
+    let mut bench = Bench::new(&[("Ann@X.com", 2)]);
+    bench.fill();
+    bench.apply(&[("Ann@x.com", 2)], START);
+    let account = bench.pool.account("Ann@x.com").unwrap();
+    assert_eq!((account.state, account.held), (State::Full, 2));
+    assert_eq!(bench.pick(), Err(SATURATED));
+    assert_eq!(bench.pool.accounts().count(), 1);
+    assert!(bench.pool.account("ann@X.COM").is_ok());
+}
+
+#[test]
 fn excluded_accounts_are_never_drawn() {
     let mut bench = Bench::new(&[("a@x", 50), ("b@x", 1), ("c@x", 50)]);
     let lease = bench.pick_of(None, &["A@x", "c@x", "stranger@x"]).unwrap();
     assert_eq!(&*lease.email, "b@x");
     assert_eq!(bench.pick_of(None, &["a@x", "c@x"]), Err(SATURATED));
+    let mut bench = Bench::new(&[("Ann@x", 1), ("ann@x", 1)]);
+    assert_eq!(
+        bench.pick_of(None, &["ANN@x"]),
+        Err(Refusal::NoUsableAccount),
+        "a name that may mean two excludes both"
+    );
 }
 
 #[test]

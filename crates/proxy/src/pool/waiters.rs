@@ -86,10 +86,10 @@ impl Waiters {
     }
 
     /// Looks up anew which accounts the waiters exclude.
-    pub(super) fn resolve(&mut self, find: impl Fn(&str) -> Option<AccountKey>) {
+    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&str) -> &'a [AccountKey]) {
         for ask in self.queue.values_mut() {
             if let Constraint::AnyBut(excluded) = &mut ask.constraint {
-                excluded.resolve(&find);
+                excluded.resolve(&alike);
             }
         }
     }

@@ -295,7 +295,10 @@ impl Run {
                     Refusal::NoAccounts => !EMAILS.iter().any(|email| is_listed(email)),
                     Refusal::NoUsableAccount => !EMAILS.iter().any(|email| {
                         let entry = self.model.accounts.get(email).cloned().unwrap_or_default();
-                        let is_usable = entry.is_listed && !entry.is_broken && !entry.is_draining;
+                        let is_usable = entry.is_listed
+                            && !entry.is_broken
+                            && !entry.is_draining
+                            && entry.cap > 0;
                         wish.allows(email) && is_usable
                     }),
                     Refusal::Saturated { .. } => !waits,
