@@ -22,7 +22,8 @@ use http::Uri;
 use secrecy::SecretString;
 
 pub use settings::{ENV_PREFIX, SETTINGS, Setting};
-pub use value::duration;
+pub use source::environment;
+pub use value::{duration, in_words};
 
 use reader::Reader;
 use source::Given;
@@ -84,8 +85,6 @@ pub enum LogFormat {
 pub struct Upstream {
     /// Its address, without a trailing slash.
     pub base_url: Uri,
-    /// Its token. Absent only if the list comes from a file.
-    pub token: Option<SecretString>,
     /// To open a connection.
     pub connect_timeout: Duration,
     /// Between two pieces of a body.
@@ -95,14 +94,23 @@ pub struct Upstream {
 /// The account list.
 #[derive(Debug)]
 pub struct Accounts {
-    /// Read the list from here instead of the upstream.
-    pub file: Option<PathBuf>,
+    /// Where the list comes from.
+    pub source: ListSource,
     /// Between two fetches.
     pub refresh_interval: Duration,
     /// One whole fetch.
     pub timeout: Duration,
     /// Longest pause after failed fetches.
     pub backoff_max: Duration,
+}
+
+/// Where the account list comes from.
+#[derive(Debug)]
+pub enum ListSource {
+    /// The upstream, which asks for this token.
+    Upstream(SecretString),
+    /// A file.
+    File(PathBuf),
 }
 
 /// How picks wait.

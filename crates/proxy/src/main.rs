@@ -5,11 +5,11 @@
     reason = "the program talks to its user"
 )]
 
-use std::{env, error::Error, iter, path::PathBuf, process::ExitCode};
+use std::{error::Error, iter, path::PathBuf, process::ExitCode};
 
 use proxy::{
     cli::{self, Task},
-    config::Config,
+    config::{self, Config},
     health,
     shutdown::Signals,
     sidecar::Sidecar,
@@ -23,12 +23,16 @@ const EXIT_CONFIG: u8 = 78;
 const EXIT_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    let matches = cli::command().get_matches();
+    let matches = match cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _printed = error.print(); // Nothing can be done if it cannot be.
+            return ExitCode::from(if error.use_stderr() { EXIT_CONFIG } else { 0 });
+        }
+    };
     let (task, flags) = cli::task(&matches);
     let file = flags.get_one::<PathBuf>("config").map(PathBuf::as_path);
-    let env =
-        env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = match Config::load(flags, env, file) {
+    let config = match Config::load(flags, config::environment(), file) {
         Ok(config) => config,
         Err(mistakes) => {
             eprintln!("{mistakes}");
@@ -49,11 +53,8 @@ fn main() -> ExitCode {
             let causes = iter::successors(error.source(), |cause| (*cause).source());
             let causes: String = causes.map(|cause| format!(": {cause}")).collect();
             eprintln!("kling-balancer: {error}{causes}");
-            ExitCode::from(if task == Task::Healthcheck {
-                1
-            } else {
-                EXIT_UNAVAILABLE
-            })
+            let is_check = task == Task::Healthcheck;
+            ExitCode::from(if is_check { 1 } else { EXIT_UNAVAILABLE })
         }
     }
 }
@@ -71,10 +72,6 @@ fn on_runtime(
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config);
-    // Each waiting pick holds a connection; the soft limit is often 1024.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-    }
     let mut signals = Signals::listen()?;
     let shutdown = CancellationToken::new();
     let sidecar = Sidecar::start(config, shutdown.clone()).await?;
@@ -85,13 +82,13 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut running = tokio::spawn(sidecar.run());
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        ended = &mut running => return Ok(ended?),
+        ended = &mut running => return Ok(ended??),
     };
     tracing::info!(signal, "draining");
     shutdown.cancel();
     tokio::select! {
         ended = time::timeout(config.shutdown_grace, running) => match ended {
-            Ok(ended) => { ended?; tracing::info!("drained") }
+            Ok(ended) => { ended??; tracing::info!("drained") }
             Err(_) => tracing::warn!("calls were cut off at the end of shutdown.grace"),
         },
         signal = signals.next() => tracing::warn!(signal, "calls were cut off by a second signal"),

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::{
-    AccountLabel, Accounts, Auth, Config, Leases, LogFormat, Mistakes, Selection, TTL_MIN,
-    Upstream,
+    AccountLabel, Accounts, Auth, Config, Leases, ListSource, LogFormat, Mistakes, Selection,
+    TTL_MIN, Upstream,
     source::{Given, Origin, Text},
     value::{self, duration},
 };
@@ -86,48 +86,60 @@ impl Reader {
 
     fn upstream(&mut self) -> Option<Upstream> {
         let base_url = self.one("upstream.base_url", value::base_url);
-        let token = self.secret("upstream.token", "upstream.token_file");
         let connect_timeout = self.interval("upstream.connect_timeout");
         let idle_timeout = self.interval("upstream.idle_timeout");
-        let is_valid = |token: &SecretString| {
-            token
-                .expose_secret()
-                .bytes()
-                .all(|byte| matches!(byte, 0x21..=0x7e))
-        };
-        if let Some(token) = &token
-            && !is_valid(token)
-        {
-            self.reject(
-                "upstream.token",
-                "expected visible ASCII characters without spaces",
-            );
-        }
-        if token.is_none() && !self.is_given("accounts.file") && !self.is_given("upstream.token") {
-            self.reject(
-                "upstream.token",
-                "missing; set KLB_UPSTREAM__TOKEN, or upstream.token_file to a file that holds it",
-            );
-        }
         Some(Upstream {
             base_url: base_url?,
-            token,
             connect_timeout: connect_timeout?,
             idle_timeout: idle_timeout?,
         })
     }
 
     fn accounts(&mut self) -> Option<Accounts> {
-        let file = self.one("accounts.file", value::word).map(PathBuf::from);
+        let source = self.list_source();
         let refresh_interval = self.interval("accounts.refresh_interval");
         let timeout = self.interval("accounts.timeout");
         let backoff_max = self.interval("accounts.backoff_max");
         Some(Accounts {
-            file,
+            source: source?,
             refresh_interval: refresh_interval?,
             timeout: timeout?,
             backoff_max: backoff_max?,
         })
+    }
+
+    fn list_source(&mut self) -> Option<ListSource> {
+        let token = self.upstream_token();
+        if let Some(path) = self.one("accounts.file", value::word) {
+            return Some(ListSource::File(PathBuf::from(path)));
+        }
+        if !self.is_given("upstream.token") && !self.is_given("upstream.token_file") {
+            self.reject(
+                "upstream.token",
+                "missing; set KLB_UPSTREAM__TOKEN, or upstream.token_file to a file that holds it",
+            );
+        }
+        token.map(ListSource::Upstream)
+    }
+
+    /// The token as it is given, or from the file that holds it.
+    fn upstream_token(&mut self) -> Option<SecretString> {
+        const FILE_KEY: &str = "upstream.token_file";
+        if self.is_given("upstream.token") && self.is_given(FILE_KEY) {
+            self.reject(
+                FILE_KEY,
+                "expected only one of upstream.token and upstream.token_file",
+            );
+            return None;
+        }
+        match self.secret_file(FILE_KEY) {
+            Some(text) => {
+                let token = value::token(&text)
+                    .map_err(|problem| format!("the file holds no token; {problem}"));
+                self.checked_given(FILE_KEY, token)
+            }
+            None => self.one("upstream.token", value::token),
+        }
     }
 
     fn selection(&mut self) -> Option<Selection> {
@@ -170,15 +182,14 @@ impl Reader {
     fn auth(&mut self, listen: Option<SocketAddr>) -> Option<Auth> {
         let tokens = self.client_tokens();
         let allowed_hosts = self.many("auth.allowed_hosts", value::word);
-        let allowed_origins = self.many("auth.allowed_origins", value::word);
+        let allowed_origins = self.many("auth.allowed_origins", value::origin);
         let allow_unauthenticated = self.one("auth.allow_unauthenticated", value::flag);
-        let has_tokens = self.is_given("auth.tokens") || self.is_given("auth.tokens_file");
-        if let Some(listen) = listen
+        if let (Some(listen), Some(tokens)) = (listen, &tokens)
             && !listen.ip().to_canonical().is_loopback()
-            && !has_tokens
+            && tokens.is_empty()
             && allow_unauthenticated == Some(false)
         {
-            let wanted = match listen.ip() {
+            let loopback = match listen.ip() {
                 IpAddr::V4(_) => "127.0.0.1",
                 IpAddr::V6(_) => "[::1]",
             };
@@ -186,31 +197,34 @@ impl Reader {
                 "listen",
                 &format!(
                     "beyond this machine anyone could spend your credits; set \
-                     KLB_AUTH__TOKENS_FILE, or listen on {wanted}:{}, or say \
+                     KLB_AUTH__TOKENS_FILE, or listen on {loopback}:{}, or say \
                      auth.allow_unauthenticated = true",
                     listen.port()
                 ),
             );
         }
+        let lower = |host: String| host.to_ascii_lowercase();
         Some(Auth {
-            tokens,
-            allowed_hosts: allowed_hosts?
-                .iter()
-                .map(|host| host.to_ascii_lowercase())
-                .collect(),
+            tokens: tokens?,
+            allowed_hosts: allowed_hosts?.into_iter().map(lower).collect(),
             allowed_origins: allowed_origins?.into_iter().collect(),
         })
     }
 
-    fn client_tokens(&mut self) -> Vec<SecretString> {
-        let inline = self.many("auth.tokens", value::word).unwrap_or_default();
-        let listed = self.one("auth.tokens_file", value::word).and_then(|path| {
-            let text = self.read_secret_file("auth.tokens_file", &path)?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            Some(lines.map(str::to_owned).collect::<Vec<_>>())
-        });
-        let all = inline.into_iter().chain(listed.unwrap_or_default());
-        all.map(SecretString::from).collect()
+    /// `None` if one of the places that may name tokens is wrong.
+    fn client_tokens(&mut self) -> Option<Vec<SecretString>> {
+        const FILE_KEY: &str = "auth.tokens_file";
+        let inline = self.many("auth.tokens", value::token);
+        let listed = match self.secret_file(FILE_KEY) {
+            Some(text) => {
+                let lines = text.lines().filter(|line| !line.trim().is_empty());
+                let tokens = lines.map(value::token).collect();
+                self.checked_given(FILE_KEY, tokens)
+            }
+            None if self.is_given(FILE_KEY) => None,
+            None => Some(Vec::new()),
+        };
+        Some([inline?, listed?].concat())
     }
 
     /// Settings of parts that are not built yet: a mistake in one is told today, not on the day
@@ -219,9 +233,10 @@ impl Reader {
         self.interval("upstream.request_timeout");
         self.one("reconcile.interval", |text| match duration(text)? {
             Duration::ZERO => Ok(Duration::ZERO),
-            interval if interval < INTERVAL_MIN => {
-                Err(format!("expected 0 or at least {INTERVAL_MIN:?}"))
-            }
+            interval if interval < INTERVAL_MIN => Err(format!(
+                "expected 0 or at least {}",
+                value::in_words(INTERVAL_MIN)
+            )),
             interval => Ok(interval),
         });
         self.one("reconcile.settle", duration);
@@ -239,36 +254,15 @@ impl Reader {
         self.one("state.url", value::word);
     }
 
-    /// A secret given as it is, or by the file that holds it.
-    fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
-        if self.is_given(key) && self.is_given(file_key) {
-            self.reject(
-                file_key,
-                &format!("expected only one of {key} and {file_key}"),
-            );
-            return None;
-        }
-        let inline = self.one(key, value::word);
-        let from_file = self
-            .one(file_key, value::word)
-            .and_then(|path| self.read_secret_file(file_key, &path));
-        inline
-            .or(from_file)
-            .map(|text| SecretString::from(text.trim()))
-    }
-
-    fn read_secret_file(&mut self, key: &'static str, path: &str) -> Option<String> {
-        match fs::read_to_string(path) {
-            Ok(text) if text.trim().is_empty() => {
-                self.reject(key, &format!("the file {path} is empty"));
-                None
-            }
-            Ok(text) => Some(text),
-            Err(error) => {
-                self.reject(key, &format!("the file {path} cannot be read ({error})"));
-                None
-            }
-        }
+    /// The text of the file that a setting names.
+    fn secret_file(&mut self, key: &'static str) -> Option<String> {
+        let path = self.one(key, value::word)?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Err(format!("the file {path} is empty")),
+            Ok(text) => Ok(text),
+            Err(error) => Err(format!("the file {path} cannot be read ({error})")),
+        };
+        self.checked_given(key, text)
     }
 
     fn interval(&mut self, key: &'static str) -> Option<Duration> {
@@ -318,6 +312,11 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn checked_given<T>(&mut self, key: &'static str, parsed: Result<T, String>) -> Option<T> {
+        let (_, origin) = self.given.get(key)?;
+        self.checked(key, &origin, parsed)
     }
 
     fn is_given(&self, key: &'static str) -> bool {

@@ -67,7 +67,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "upstream.request_timeout",
         "5m",
-        "from the last request byte to the response head",
+        "from the last request byte to the response head. No effect yet",
     ),
     setting(
         "upstream.idle_timeout",

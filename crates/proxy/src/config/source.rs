@@ -1,6 +1,6 @@
 //! Where settings come from: flags, environment, file. Reads text, judges no value.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, env, ffi::OsString, path::Path};
 
 use clap::ArgMatches;
 use toml::{
@@ -15,6 +15,13 @@ use super::{
 
 /// The largest settings file: a hundred times the annotated one.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The environment of this process. Bytes that are not UTF-8 become a mark that no setting takes
+/// for a value, so that they are told as a mistake.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
 
 /// Who gave a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +68,7 @@ impl Given {
             given.read_file(path, mistakes);
         }
         given.read_env(env, mistakes);
-        given.read_flags(flags);
+        given.read_flags(flags, mistakes);
         given
     }
 
@@ -71,14 +78,23 @@ impl Given {
             return Some(given.clone());
         }
         let default = find(key)?.default;
-        (!default.is_empty()).then(|| (parse_text(default), Origin::Default))
+        let text = parse_text(default).ok().filter(|_| !default.is_empty())?;
+        Some((text, Origin::Default))
     }
 
-    fn read_flags(&mut self, flags: &ArgMatches) {
+    fn add(&mut self, key: &'static str, text: &str, origin: Origin, mistakes: &mut Mistakes) {
+        match parse_text(text) {
+            Ok(text) => {
+                self.0.insert(key, (text, origin));
+            }
+            Err(problem) => mistakes.add(origin.naming(key), problem),
+        }
+    }
+
+    fn read_flags(&mut self, flags: &ArgMatches, mistakes: &mut Mistakes) {
         for setting in SETTINGS.iter().filter(|setting| !setting.is_secret) {
             if let Some(value) = flags.get_one::<String>(setting.key) {
-                self.0
-                    .insert(setting.key, (parse_text(value), Origin::Flag));
+                self.add(setting.key, value, Origin::Flag, mistakes);
             }
         }
     }
@@ -93,8 +109,7 @@ impl Given {
             let key = name[ENV_PREFIX.len()..].replace("__", ".").to_lowercase();
             match find(&key) {
                 Some(setting) => {
-                    self.0
-                        .insert(setting.key, (parse_text(&value), Origin::Env(name)));
+                    self.add(setting.key, &value, Origin::Env(name), mistakes);
                 }
                 None => {
                     let hint = nearest(&key).map(|setting| setting.env_name());
@@ -187,13 +202,16 @@ fn nearest(key: &str) -> Option<&'static Setting> {
         .map(|(_, setting)| setting)
 }
 
-/// Text outside a file: a list is written `[a, b]` as in TOML, anything else is one word.
-fn parse_text(text: &str) -> Text {
-    let is_list = text.trim_start().starts_with('[');
-    match DeValue::parse(text) {
-        Ok(value) if is_list => text_of(value.get_ref()).unwrap_or(Text::One(text.to_owned())),
-        Ok(_) | Err(_) => Text::One(text.to_owned()),
+/// Text outside a file: a list is written `["a", "b"]` as in TOML, anything else is one word.
+fn parse_text(text: &str) -> Result<Text, String> {
+    // [::1]:8080 is a word.
+    if !(text.trim_start().starts_with('[') && text.trim_end().ends_with(']')) {
+        return Ok(Text::One(text.to_owned()));
     }
+    let list = DeValue::parse(text)
+        .ok()
+        .and_then(|value| text_of(value.get_ref()));
+    list.ok_or_else(|| r#"expected one word, or a list such as ["one", "two"]"#.to_owned())
 }
 
 fn text_of(value: &DeValue<'_>) -> Option<Text> {

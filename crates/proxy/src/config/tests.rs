@@ -186,7 +186,10 @@ fn a_base_url_is_an_address_we_may_call() {
 fn a_token_comes_from_one_place_and_is_never_shown() {
     let holder = file("  user:2-file\n");
     let path = holder.path().to_str().unwrap();
-    let token_of = |config: Config| config.upstream.token.unwrap().expose_secret().to_owned();
+    let token_of = |config: Config| match config.accounts.source {
+        ListSource::Upstream(token) => token.expose_secret().to_owned(),
+        ListSource::File(path) => panic!("{path:?}"),
+    };
     assert_eq!(
         token_of(load(&["--upstream.token_file", path], &[], None).unwrap()),
         "user:2-file"
@@ -210,6 +213,13 @@ fn a_token_comes_from_one_place_and_is_never_shown() {
     );
     load(&["--accounts.file", "list.json"], &[], None).unwrap();
 
+    let spaced = file("user:3 secret");
+    let path = spaced.path().to_str().unwrap();
+    let said = load(&["--upstream.token_file", path], &[], None).unwrap_err();
+    assert!(
+        said.starts_with("--upstream.token_file: the file holds no token"),
+        "{said}"
+    );
     let said = load(&[], &[("KLB_UPSTREAM__TOKEN", "user:3 secret")], None).unwrap_err();
     assert!(
         said.contains("expected visible ASCII") && !said.contains("secret"),
@@ -225,6 +235,67 @@ fn a_token_comes_from_one_place_and_is_never_shown() {
     );
     let flag = cli::command().try_get_matches_from(["kling-balancer", "--upstream.token", "x"]);
     assert!(flag.is_err(), "no secret on a command line");
+}
+
+#[test]
+fn client_tokens_are_what_was_meant() {
+    let tokens = |value| {
+        let auth = load(&[], &[TOKEN, ("KLB_AUTH__TOKENS", value)], None)?.auth;
+        Ok::<_, String>(
+            auth.tokens
+                .iter()
+                .map(|t| t.expose_secret().to_owned())
+                .collect(),
+        )
+    };
+    assert_eq!(tokens(" tok "), Ok(vec!["tok".to_owned()]));
+    assert_eq!(
+        tokens(r#"["a", "b"]"#),
+        Ok(vec!["a".to_owned(), "b".to_owned()])
+    );
+    for wrong in [
+        "[a, b]",
+        "two words",
+        "[\"ok\", \"\"]",
+        "gr\u{fc}n",
+        "\u{fffd}",
+    ] {
+        assert!(
+            tokens(wrong)
+                .unwrap_err()
+                .starts_with("KLB_AUTH__TOKENS: expected"),
+            "{wrong}"
+        );
+    }
+    let listed = file("one\n\n two \n");
+    let path = listed.path().to_str().unwrap();
+    let auth = load(&["--auth.tokens_file", path], &[TOKEN], None)
+        .unwrap()
+        .auth;
+    assert_eq!(auth.tokens.len(), 2);
+}
+
+#[test]
+fn web_origins_have_the_form_that_browsers_send() {
+    for wrong in ["localhost:3000", "http://x/", "http://", "://x"] {
+        let said = load(&["--auth.allowed_origins", wrong], &[TOKEN], None).unwrap_err();
+        assert!(
+            said.contains("expected web origins such as"),
+            "{wrong}: {said}"
+        );
+    }
+    load(
+        &["--auth.allowed_origins", r#"["http://x:1", "https://y"]"#],
+        &[TOKEN],
+        None,
+    )
+    .unwrap();
+}
+
+#[test]
+fn an_address_in_brackets_is_a_word() {
+    let config = load(&["--listen", "[::1]:8080"], &[TOKEN], None).unwrap();
+    assert_eq!(config.listen, "[::1]:8080".parse().unwrap());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{net::IpAddr, net::SocketAddr, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use http::Uri;
 use jiff::SignedDuration;
+use secrecy::SecretString;
 
 /// The longest time any setting may name. Beyond a month a value is a slip of the pen.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -27,10 +28,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+/// Writes a duration as one would in a setting: `1h`, `90s` as `1m 30s`.
+pub fn in_words(time: Duration) -> String {
+    SignedDuration::try_from(time).map_or_else(|_| format!("{time:?}"), |time| format!("{time:#}"))
+}
+
 /// Reads a duration of at least `min`.
 pub(super) fn duration_from(min: Duration) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| match duration(text)? {
-        parsed if parsed < min => Err(format!("expected at least {min:?}")),
+        parsed if parsed < min => Err(format!("expected at least {}", in_words(min))),
         parsed => Ok(parsed),
     }
 }
@@ -64,6 +70,25 @@ pub(super) fn status(text: &str) -> Result<u16, String> {
 pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_error| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+/// Reads a token: what can stand in a header.
+pub(super) fn token(text: &str) -> Result<SecretString, String> {
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("expected visible ASCII characters without spaces".to_owned());
+    }
+    Ok(SecretString::from(token))
+}
+
+/// Reads a web origin, RFC 6454 §6.2.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        Some((scheme, host)) if !scheme.is_empty() && !host.is_empty() && !host.contains('/') => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected web origins such as http://localhost:3000".to_owned()),
+    }
 }
 
 pub(super) fn word(text: &str) -> Result<String, String> {
