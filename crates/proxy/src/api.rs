@@ -30,8 +30,13 @@ use crate::{
     metrics::{self, Metrics, Picture},
 };
 use gate::{Caller, Gate};
-use keys::Keys;
+use keys::{KEYS_MAX, Keys};
 use route::Route;
+
+/// The most header lines of a request: hyper's own default.
+pub const HEADERS_MAX: usize = 100;
+/// The largest head of a request, target included: room for the longest list of exclusions.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Which listener a call came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +75,7 @@ impl Api {
             listing,
             metrics,
             gate: Gate::new(&config.auth, config.listen),
-            keys: Keys::new(),
+            keys: Keys::new(KEYS_MAX),
             selection: config.selection,
             leases: config.leases,
             account_label: config.account_label,
@@ -87,8 +92,8 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let request_id = format!("{:016x}", rand::rng().random::<u64>());
-        let path = request.uri().path().to_owned();
-        let route = Route::find(&path);
+        let uri = request.uri().clone();
+        let route = Route::find(uri.path());
         let route = route.filter(|route| door == Door::Main || route.is_monitoring());
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
@@ -124,6 +129,7 @@ impl Api {
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        check_head(&request)?;
         let caller = match door {
             Door::Main => {
                 let is_open = route.as_ref().is_some_and(Route::is_open);
@@ -133,6 +139,7 @@ impl Api {
         };
         let route = route.ok_or(Error::NoRoute)?;
         route.check_method(request.method())?;
+        route.check_query(request.uri().query())?;
         match route {
             Route::Pick => self.pick(request, caller).await,
             Route::Leases => Ok(self.list_leases().await),
@@ -169,6 +176,21 @@ impl Api {
             }
         }
     }
+}
+
+fn check_head<B>(request: &Request<B>) -> Result<(), Error> {
+    let headers = request.headers();
+    let lines = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    let target_bytes = request.uri().path().len() + request.uri().query().map_or(0, str::len);
+    if headers.len() > HEADERS_MAX || target_bytes + lines.sum::<usize>() > HEAD_BYTES_MAX {
+        return Err(Error::HeadersTooLarge {
+            lines_max: HEADERS_MAX,
+            bytes_max: HEAD_BYTES_MAX,
+        });
+    }
+    Ok(())
 }
 
 /// The method as a label: a closed set, whatever a client invents.

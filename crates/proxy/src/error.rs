@@ -61,6 +61,13 @@ pub enum Error {
     },
     /// The body is not of a type we read.
     UnsupportedMedia,
+    /// The head of the request is larger than the limits.
+    HeadersTooLarge {
+        /// The most header lines.
+        lines_max: usize,
+        /// The most bytes, target included.
+        bytes_max: usize,
+    },
 }
 
 impl Error {
@@ -106,6 +113,7 @@ impl Error {
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }
 
@@ -132,6 +140,7 @@ impl Error {
             Self::KeyReused => "key-reused",
             Self::BodyTooLarge { .. } => "body-too-large",
             Self::UnsupportedMedia => "unsupported-media",
+            Self::HeadersTooLarge { .. } => "headers-too-large",
         }
     }
 
@@ -146,7 +155,7 @@ impl Error {
                     .to_owned()
             }
             Self::Refused(Refusal::NoUsableAccount) => {
-                "every account that would do is draining or in error; see /accounts".to_owned()
+                "every account that would do is draining, in error, of no slots or excluded; see /accounts".to_owned()
             }
             Self::Refused(refusal @ (Refusal::Saturated { .. } | Refusal::QueueFull)) => {
                 refusal.to_string()
@@ -177,6 +186,9 @@ impl Error {
             Self::UnsupportedMedia => {
                 "send the body as JSON, with Content-Type: application/json".to_owned()
             }
+            Self::HeadersTooLarge { lines_max, bytes_max } => {
+                format!("the head exceeds {lines_max} lines or {bytes_max} bytes")
+            }
         }
     }
 
@@ -201,7 +213,8 @@ impl Error {
             | Self::MethodNotAllowed { .. }
             | Self::KeyReused
             | Self::BodyTooLarge { .. }
-            | Self::UnsupportedMedia => None,
+            | Self::UnsupportedMedia
+            | Self::HeadersTooLarge { .. } => None,
         }
     }
 
@@ -225,7 +238,8 @@ impl Error {
             | Self::KeyInUse
             | Self::KeyReused
             | Self::BodyTooLarge { .. }
-            | Self::UnsupportedMedia => "http_request_error",
+            | Self::UnsupportedMedia
+            | Self::HeadersTooLarge { .. } => "http_request_error",
         }
     }
 }

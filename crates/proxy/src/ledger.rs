@@ -5,7 +5,10 @@
 
 pub mod memory;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use accounts_fetcher::Snapshot;
 use jiff::{SignedDuration, Timestamp};
@@ -61,11 +64,16 @@ pub struct Figures {
     pub ended_counts: [u64; Cause::ALL.len()],
 }
 
+/// How far the calendar may run away from a ledger's clock before it is looked at again: further
+/// than the corrections of a time server, far less than a suspended machine sleeps.
+const CALENDAR_DRIFT_MAX: SignedDuration = SignedDuration::from_secs(1);
+
 /// The clock of a ledger. Leases count from its start, so that no wall clock decides about a slot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Clock {
     started: Instant,
-    started_at: Timestamp,
+    /// The calendar time of the start. It moves when the calendar is set, or the machine slept.
+    started_at: Mutex<Timestamp>,
 }
 
 impl Clock {
@@ -73,7 +81,7 @@ impl Clock {
     pub fn start() -> Self {
         Self {
             started: Instant::now(),
-            started_at: Timestamp::now(),
+            started_at: Mutex::new(Timestamp::now()),
         }
     }
 
@@ -87,12 +95,22 @@ impl Clock {
         self.started.checked_add(time)
     }
 
-    /// The calendar time `time` after the start, for people.
+    /// The calendar time `time` after the start, for people. The same `time` gives the same answer
+    /// until the calendar jumps.
     pub fn timestamp(&self, time: Duration) -> Timestamp {
-        SignedDuration::try_from(time)
-            .ok()
-            .and_then(|time| self.started_at.checked_add(time).ok())
-            .unwrap_or(Timestamp::MAX)
+        let elapsed = SignedDuration::try_from(self.now()).unwrap_or(SignedDuration::MAX);
+        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        let start = Timestamp::now()
+            .saturating_sub(elapsed)
+            .unwrap_or(Timestamp::MIN);
+        let mut started_at = self
+            .started_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if start.duration_since(*started_at).abs() > CALENDAR_DRIFT_MAX {
+            *started_at = start;
+        }
+        started_at.saturating_add(time).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -160,8 +178,8 @@ impl Ledger {
     /// What `request` would find now. Takes nothing.
     ///
     /// # Errors
-    /// [`UnknownAccount`] if the account asked for is not in the list.
-    pub async fn survey(&self, request: &PickRequest) -> Result<Survey, UnknownAccount> {
+    /// [`PickError`] if the account asked for cannot be found.
+    pub async fn survey(&self, request: &PickRequest) -> Result<Survey, PickError> {
         match self {
             Self::Memory(memory) => memory.survey(request),
         }

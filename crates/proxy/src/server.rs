@@ -1,83 +1,158 @@
 //! A listener and its connections: HTTP/1.1, bounded, drained on shutdown.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+mod socket;
+
+use std::{future, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::api::{Api, Door};
+use crate::api::{Api, Door, HEAD_BYTES_MAX, HEADERS_MAX};
+use socket::Peer;
 
-/// The most connections at once; further ones wait in the kernel's backlog. Room for the default
-/// number of waiting picks, each of which holds one, and as many again that do not wait.
-const CONNECTIONS_MAX: usize = 20_000;
 /// How long a request head may take, and how long a connection may idle between requests. Longer
-/// than the idle times of common clients (Node 5 s, Go 90 s is the exception), so that the client
-/// closes first and no request meets a closing connection.
+/// than the idle times of common clients (Node 5 s, Go 90 s), so that the client closes first and
+/// no request meets a closing connection.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(100);
-/// The largest request head.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The pause after the system ran out of descriptors or memory: accepting at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The client closed its side before its call was answered.
+#[derive(Debug, Error)]
+#[error("the client hung up")]
+struct HungUp;
+
 /// Serves `api` until `shutdown`, then lets running calls finish. Returns when none is left.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, door: Door, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = GracefulShutdown::new();
+///
+/// At most `connections_max` clients are connected at once; further ones wait in the kernel.
+pub async fn serve(
+    listener: TcpListener,
+    api: Arc<Api>,
+    door: Door,
+    connections_max: usize,
+    shutdown: CancellationToken,
+) {
+    let mut places = Places {
+        semaphore: Arc::new(Semaphore::new(connections_max)),
+        are_taken: false,
+    };
+    let mut is_failing = false;
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &mut places) => accepted,
         };
-        let (stream, place) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
+        match accepted {
+            Ok((stream, place)) => {
+                is_failing = false;
+                let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
+                connections.spawn(async move {
+                    converse(stream, api, door, shutdown).await;
+                    drop(place);
+                });
+            }
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "connections cannot be accepted");
+                if !is_failing {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
+                is_failing = true;
                 time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let api = Arc::clone(&api);
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let api = Arc::clone(&api);
-            async move { Ok::<_, Infallible>(api.answer(request, door).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), answer);
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection broke off");
-            }
-            drop(place);
-        });
+        }
     }
     drop(listener);
-    connections.shutdown().await;
+    connections.close();
+    connections.wait().await;
+}
+
+/// Answers the calls of one connection.
+async fn converse(stream: TcpStream, api: Arc<Api>, door: Door, shutdown: CancellationToken) {
+    let peer = Peer::new(stream);
+    let calls = TaskTracker::new();
+    let answer = service_fn(|request: Request<Incoming>| {
+        let (api, peer, call) = (Arc::clone(&api), peer.clone(), calls.token());
+        async move {
+            tokio::select! {
+                biased;
+                mut reply = api.answer(request, door) => {
+                    reply.body_mut().belong_to(call);
+                    Ok(reply)
+                }
+                () = peer.hung_up() => Err(HungUp),
+            }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        // Twice what we allow, so that the answer to a head that is too large is ours.
+        .max_headers(2 * HEADERS_MAX)
+        .max_buf_size(2 * HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(peer.socket()), answer);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            // A request that has not arrived is not running, nor is an idle connection.
+            let is_idle = || calls.is_empty() && !peer.is_write_blocked();
+            let idle = future::poll_fn(|_| if is_idle() { Poll::Ready(()) } else { Poll::Pending });
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                () = idle => Ok(()),
+            }
+        }
+        ended = connection.as_mut() => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection broke off");
+    }
+}
+
+/// The room for connections.
+struct Places {
+    semaphore: Arc<Semaphore>,
+    are_taken: bool,
+}
+
+impl Places {
+    /// Waits for a free place, and says once when there is none.
+    async fn take(&mut self) -> io::Result<OwnedSemaphorePermit> {
+        match Arc::clone(&self.semaphore).try_acquire_owned() {
+            Ok(place) => {
+                self.are_taken = false;
+                return Ok(place);
+            }
+            Err(TryAcquireError::NoPermits) if !self.are_taken => {
+                tracing::warn!("as many clients are connected as may be; further ones wait");
+                self.are_taken = true;
+            }
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {}
+        }
+        Arc::clone(&self.semaphore)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)
+    }
 }
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    places: &mut Places,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.take().await?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, place))

@@ -3,19 +3,29 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use accounts_fetcher::{Fetcher, HttpSource, Listing, Source, Timing, TlsError, tls_client_config};
-use secrecy::SecretString;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Api, Door},
-    config::Config,
+    config::{Config, ListSource},
     ledger::{Ledger, memory::Memory},
     metrics::Metrics,
     pool::Limits,
     server,
 };
+
+/// Room for clients that do not wait, however few may.
+const CONNECTIONS_MIN: usize = 1024;
+/// The most connections of the metrics listener: a few scrapers and probes.
+const MONITORING_CONNECTIONS_MAX: usize = 64;
+/// Open files that are not a client's connection: listeners, logs, fetches, the runtime's own.
+const DESCRIPTORS_RESERVED: usize = 32;
 
 /// Why the sidecar could not start.
 #[derive(Debug, Error)]
@@ -36,6 +46,45 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
+/// A part that runs for ever has ended. Without it the sidecar would be wrong soon.
+#[derive(Debug, Error)]
+#[error("a background task ended; this is a bug, please report it")]
+pub struct TaskEnded(#[source] Option<JoinError>);
+
+/// How many clients may be connected and wait, by what the settings and the system allow.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    connections_max: usize,
+    waiters_max: usize,
+}
+
+impl Room {
+    /// A waiting pick holds a connection. As many connections again stay free, for those who
+    /// release what the others wait for.
+    fn of(waiters_max: usize) -> Self {
+        // The soft limit is often 1024, and may be raised to the hard one.
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let allowed = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(2);
+        let connections_max = (2 * waiters_max)
+            .max(CONNECTIONS_MIN)
+            .min(allowed)
+            .min(Semaphore::MAX_PERMITS);
+        let room = Self {
+            connections_max,
+            waiters_max: waiters_max.min(connections_max / 2),
+        };
+        if room.waiters_max < waiters_max {
+            tracing::warn!(
+                descriptors,
+                waiters_max = room.waiters_max,
+                "selection.waiters_max is lowered to what the limit of open files allows"
+            );
+        }
+        room
+    }
+}
+
 /// A sidecar that listens and is ready to run.
 #[derive(Debug)]
 pub struct Sidecar {
@@ -45,6 +94,7 @@ pub struct Sidecar {
     fetcher: Fetcher,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
+    connections_max: usize,
     shutdown: CancellationToken,
 }
 
@@ -55,8 +105,9 @@ impl Sidecar {
     /// [`StartError`] says what is in the way.
     pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (fetcher, listing) = Fetcher::new(source(config)?, timing(config));
+        let room = Room::of(config.selection.waiters_max);
         let limits = Limits {
-            waiters_max: config.selection.waiters_max,
+            waiters_max: room.waiters_max,
             job_ttl: config.leases.job_ttl,
         };
         let ledger = Arc::new(Ledger::Memory(Memory::new(limits)));
@@ -80,6 +131,7 @@ impl Sidecar {
             fetcher,
             listener,
             metrics_listener,
+            connections_max: room.connections_max,
             shutdown,
         })
     }
@@ -102,7 +154,10 @@ impl Sidecar {
     /// Runs until the shutdown begins and every running call has been answered.
     ///
     /// The metrics listener goes on telling "not ready" until then. The caller bounds the drain.
-    pub async fn run(self) {
+    ///
+    /// # Errors
+    /// [`TaskEnded`] if a part that has to run did not.
+    pub async fn run(self) -> Result<(), TaskEnded> {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.fetcher.run());
         tasks.spawn(follow(self.listing, Arc::clone(&self.ledger)));
@@ -110,18 +165,31 @@ impl Sidecar {
             let ledger = Arc::clone(&self.ledger);
             async move { ledger.keep_time().await }
         });
-        let drained = CancellationToken::new();
         if let Some(listener) = self.metrics_listener {
-            let api = Arc::clone(&self.api);
+            let (api, never) = (Arc::clone(&self.api), CancellationToken::new());
+            let door = Door::Monitoring;
             tasks.spawn(server::serve(
                 listener,
                 api,
-                Door::Monitoring,
-                drained.clone(),
+                door,
+                MONITORING_CONNECTIONS_MAX,
+                never,
             ));
         }
-        server::serve(self.listener, self.api, Door::Main, self.shutdown).await;
+        let door = Door::Main;
+        let serving = server::serve(
+            self.listener,
+            self.api,
+            door,
+            self.connections_max,
+            self.shutdown,
+        );
+        tokio::select! {
+            () = serving => {}
+            ended = tasks.join_next() => return Err(TaskEnded(ended.and_then(Result::err))),
+        }
         tasks.shutdown().await;
+        Ok(())
     }
 }
 
@@ -151,21 +219,16 @@ async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 fn source(config: &Config) -> Result<Source, TlsError> {
-    if let Some(path) = &config.accounts.file {
-        return Ok(Source::File(path.clone()));
-    }
-    let upstream = &config.upstream;
-    let token = upstream
-        .token
-        .clone()
-        .unwrap_or_else(|| SecretString::from(""));
-    Ok(Source::Http(HttpSource::new(
-        upstream.base_url.clone(),
-        token,
-        upstream.connect_timeout,
-        upstream.idle_timeout,
-        tls_client_config()?,
-    )))
+    Ok(match &config.accounts.source {
+        ListSource::File(path) => Source::File(path.clone()),
+        ListSource::Upstream(token) => Source::Http(HttpSource::new(
+            config.upstream.base_url.clone(),
+            token.clone(),
+            config.upstream.connect_timeout,
+            config.upstream.idle_timeout,
+            tls_client_config()?,
+        )),
+    })
 }
 
 fn timing(config: &Config) -> Timing {

@@ -7,7 +7,7 @@ use kling_sim::{Audit, JobDuration, Sim};
 use proxy::{
     cli,
     config::{Config, ENV_PREFIX, Mistakes},
-    sidecar::{Sidecar, StartError},
+    sidecar::{Sidecar, StartError, TaskEnded},
 };
 use tokio::{
     task::JoinHandle,
@@ -38,7 +38,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Stage {
     sim: Sim,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), TaskEnded>>,
     shutdown: CancellationToken,
     balancer: Server,
     kling: Server,

@@ -22,7 +22,7 @@ use crate::{
 
 /// The most keys remembered at once. Each stands for a held slot or a call being answered; ten
 /// times the default number of waiters is far beyond both.
-const KEYS_MAX: usize = 100_000;
+pub(super) const KEYS_MAX: usize = 100_000;
 /// How many keys the table takes before it first looks for ended leases.
 const SWEEP_MIN: usize = 1024;
 /// The longest key a client may choose.
@@ -83,6 +83,7 @@ struct Remembered {
 #[derive(Debug)]
 pub(super) struct Keys {
     table: DashMap<Key, Remembered, RandomState>,
+    keys_max: usize,
     sweep_at: AtomicUsize,
 }
 
@@ -121,10 +122,12 @@ impl Drop for Claim<'_> {
 }
 
 impl Keys {
-    pub(super) fn new() -> Self {
+    /// A table of at most `keys_max` keys.
+    pub(super) fn new(keys_max: usize) -> Self {
         Self {
             table: DashMap::with_hasher(RandomState::default()),
-            sweep_at: AtomicUsize::new(SWEEP_MIN),
+            keys_max,
+            sweep_at: AtomicUsize::new(SWEEP_MIN.min(keys_max)),
         }
     }
 
@@ -157,7 +160,7 @@ impl Keys {
 
     /// The lease of a known key, and whether it was made for the same request. Claims a new key.
     fn known(&self, key: &Key, request: &PickRequest) -> Result<Option<(LeaseId, bool)>, Error> {
-        let is_full = self.table.len() >= KEYS_MAX;
+        let is_full = self.table.len() >= self.keys_max;
         match self.table.entry(key.clone()) {
             Entry::Occupied(entry) => match entry.get() {
                 remembered if remembered.request != *request && remembered.lease.is_none() => {
@@ -196,7 +199,124 @@ impl Keys {
         let has_ended = |lease| remembered.contains(&lease) && !held.contains(&lease);
         self.table
             .retain(|_, entry| !entry.lease.is_some_and(has_ended));
-        self.sweep_at
-            .store((2 * self.table.len()).max(SWEEP_MIN), Ordering::Relaxed);
+        let sweep_at = (2 * self.table.len()).max(SWEEP_MIN).min(self.keys_max);
+        self.sweep_at.store(sweep_at, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use accounts_fetcher::{Account, Snapshot};
+
+    use super::*;
+    use crate::{ledger::memory::Memory, pool::Limits};
+
+    const KEYS: usize = 8;
+
+    struct Table {
+        keys: Keys,
+        ledger: Arc<Ledger>,
+        request: PickRequest,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            let job_ttl = Duration::from_secs(3900);
+            let memory = Memory::new(Limits {
+                waiters_max: 0,
+                job_ttl,
+            });
+            memory.apply(&Snapshot {
+                accounts: vec![Account::new("a@x", 100)],
+            });
+            let ttl = Duration::from_secs(60);
+            Self {
+                keys: Keys::new(KEYS),
+                ledger: Arc::new(Ledger::Memory(memory)),
+                request: PickRequest {
+                    email: None,
+                    exclude: Vec::new(),
+                    ttl,
+                    wait: Duration::ZERO,
+                },
+            }
+        }
+
+        /// Picks with a key, as a call does.
+        async fn pick(&self, word: usize) -> Result<LeaseId, Error> {
+            let word = word.to_string();
+            let key = Key {
+                caller: Caller::default(),
+                method: Method::POST,
+                word,
+            };
+            match self.keys.claim(key, &self.request, &self.ledger).await? {
+                Found::Held(lease) => Ok(lease.id),
+                Found::Claimed(claim) => {
+                    let slot = self.ledger.pick(&self.request).await?;
+                    let id = slot.lease().id;
+                    slot.keep();
+                    claim.remember(id);
+                    Ok(id)
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_table_refuses_new_keys_and_forgets_none() {
+        let table = Table::new();
+        let mut leases = Vec::new();
+        for word in 0..KEYS {
+            leases.push(table.pick(word).await.unwrap());
+        }
+        assert_eq!(table.pick(KEYS).await, Err(Error::KeysFull));
+        for (word, lease) in leases.iter().enumerate() {
+            assert_eq!(table.pick(word).await.unwrap(), *lease);
+        }
+        assert!(table.ledger.release(leases[0]).await);
+        table.pick(KEYS).await.unwrap();
+        assert_eq!(table.pick(KEYS + 1).await, Err(Error::KeysFull));
+    }
+
+    #[tokio::test]
+    async fn a_table_that_was_full_serves_again_when_its_leases_have_ended() {
+        let table = Table::new();
+        for round in 0..10 {
+            for word in 0..KEYS {
+                let lease = table.pick(round * KEYS + word).await.unwrap();
+                assert!(table.ledger.release(lease).await);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_came_to_nothing_frees_its_key() {
+        let table = Table::new();
+        let key = Key {
+            caller: Caller::default(),
+            method: Method::POST,
+            word: "k".to_owned(),
+        };
+        let claim = table
+            .keys
+            .claim(key.clone(), &table.request, &table.ledger)
+            .await
+            .unwrap();
+        let second = table
+            .keys
+            .claim(key.clone(), &table.request, &table.ledger)
+            .await;
+        assert_eq!(second.unwrap_err(), Error::KeyInUse);
+        drop(claim);
+        assert!(
+            table
+                .keys
+                .claim(key, &table.request, &table.ledger)
+                .await
+                .is_ok()
+        );
     }
 }

@@ -40,6 +40,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
+    if body.is_end_stream() {
+        return Ok(T::default());
+    }
     let read = Limited::new(body, BODY_BYTES_MAX).collect();
     let bytes = match time::timeout(BODY_TIME_MAX, read).await {
         Ok(Ok(body)) => body.to_bytes(),

@@ -14,7 +14,7 @@ use super::{
     reply::{self, Reply},
 };
 use crate::{
-    config::{TTL_MIN, duration},
+    config::{TTL_MIN, duration, in_words},
     error::Error,
     ledger::{PickRequest, Slot},
 };
@@ -145,7 +145,11 @@ impl Api {
     }
 
     async fn dry_run(&self, request: &PickRequest) -> Result<Reply, Error> {
-        let survey = self.ledger.survey(request).await?;
+        let survey = self
+            .ledger
+            .survey(request)
+            .await
+            .map_err(|error| self.explain(error.into()))?;
         let accounts = survey.accounts.into_iter().map(|account| StandingBody {
             email: account.email,
             state: account.state.as_str(),
@@ -164,19 +168,21 @@ impl Api {
             let expected = format!("expected at most {EXCLUDE_MAX} e-mails");
             return Err(Error::bad_request("exclude", expected));
         }
-        if params.email.as_deref() == Some("") || exclude.iter().any(String::is_empty) {
-            let field = if params.email.as_deref() == Some("") {
-                "email"
-            } else {
-                "exclude"
-            };
-            return Err(Error::bad_request(field, "expected an e-mail, not nothing"));
+        if params.email.as_deref() == Some("") {
+            return Err(Error::bad_request(
+                "email",
+                "expected an e-mail, not nothing",
+            ));
         }
-        if params
-            .email
-            .as_ref()
-            .is_some_and(|email| exclude.contains(email))
-        {
+        if exclude.iter().any(String::is_empty) {
+            return Err(Error::bad_request(
+                "exclude",
+                "expected e-mails, not nothing",
+            ));
+        }
+        let contradicts =
+            |email: &String| exclude.iter().any(|name| name.eq_ignore_ascii_case(email));
+        if params.email.as_ref().is_some_and(contradicts) {
             return Err(Error::bad_request(
                 "exclude",
                 "names the account that email asks for",
@@ -203,11 +209,9 @@ impl Api {
         if (TTL_MIN..=self.leases.ttl_max).contains(&ttl) {
             return Ok(ttl);
         }
-        let max = self.leases.ttl_max;
-        Err(Error::bad_request(
-            "ttl",
-            format!("expected {TTL_MIN:?} to {max:?}"),
-        ))
+        let (min, max) = (TTL_MIN, self.leases.ttl_max);
+        let expected = format!("expected {} to {}", in_words(min), in_words(max));
+        Err(Error::bad_request("ttl", expected))
     }
 }
 

@@ -10,11 +10,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde::Serialize;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{error::Error, ledger::Slot};
 
 /// The product's name in `Proxy-Status`, RFC 9209 §2.
 const PROXY_NAME: &str = "kling-balancer";
+
+/// Room for a lease, the answer that is asked for most.
+const JSON_BYTES_USUAL: usize = 320;
 
 /// The body of an answer: one piece of bytes, and the slot it tells of.
 ///
@@ -24,14 +28,20 @@ const PROXY_NAME: &str = "kling-balancer";
 pub struct ReplyBody {
     bytes: Option<Bytes>,
     slot: Option<Slot>,
+    call: Option<TaskTrackerToken>,
 }
 
 impl ReplyBody {
     fn new(bytes: impl Into<Bytes>) -> Self {
         Self {
             bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
-            slot: None,
+            ..Self::default()
         }
+    }
+
+    /// Keeps the call open until this body has been taken for writing.
+    pub(crate) fn belong_to(&mut self, call: TaskTrackerToken) {
+        self.call = Some(call);
     }
 
     /// Ties `slot` to the delivery of this body.
@@ -67,8 +77,9 @@ impl http_body::Body for ReplyBody {
 pub type Reply = Response<ReplyBody>;
 
 pub(super) fn json(value: &impl Serialize) -> Reply {
-    let bytes =
-        serde_json::to_vec(value).expect("our answers have string keys and no failing parts");
+    let mut bytes = Vec::with_capacity(JSON_BYTES_USUAL);
+    serde_json::to_writer(&mut bytes, value)
+        .expect("our answers have string keys and no failing parts");
     with_type(StatusCode::OK, "application/json", bytes)
 }
 
@@ -135,7 +146,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         Error::Unauthorized => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        Error::BodyTooLarge { .. } => {
+        Error::BodyTooLarge { .. } | Error::HeadersTooLarge { .. } => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Error::Refused(_)

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::params::shown;
 use crate::error::Error;
 
 /// A place one can call, with what its path names.
@@ -76,6 +77,21 @@ impl<'a> Route<'a> {
     /// Whether the metrics listener serves it.
     pub(super) fn is_monitoring(&self) -> bool {
         matches!(self, Self::Metrics | Self::Livez | Self::Readyz)
+    }
+
+    /// Refuses a query where none is read: it would be a wish that nobody hears.
+    pub(super) fn check_query(&self, query: Option<&str>) -> Result<(), Error> {
+        match (self, query) {
+            (Self::Pick | Self::Metrics | Self::Livez | Self::Readyz | Self::Healthz, _)
+            | (_, None) => Ok(()),
+            (_, Some(query)) => {
+                let name = query.split(['=', '&']).next().unwrap_or_default();
+                Err(Error::bad_request(
+                    shown(name),
+                    "unknown; this path takes no query",
+                ))
+            }
+        }
     }
 
     /// Refuses methods the route does not take. `HEAD` goes wherever reading changes nothing.

@@ -107,12 +107,7 @@ impl Memory {
     pub fn enter(&self, request: &PickRequest) -> Result<Entry<'_>, PickError> {
         let lease_id = LeaseId::random(&mut rand::rng());
         self.change(|book, now| {
-            let constraint = book.constraint(request).map_err(|unknown| {
-                // Nothing can be known of an account before there is a list.
-                book.pool
-                    .outage()
-                    .map_or(unknown.into(), PickError::Refused)
-            })?;
+            let constraint = book.constraint(request)?;
             let ask = Ask {
                 lease_id,
                 ttl: request.ttl,
@@ -172,7 +167,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn survey(&self, request: &PickRequest) -> Result<Survey, UnknownAccount> {
+    pub(super) fn survey(&self, request: &PickRequest) -> Result<Survey, PickError> {
         self.change(|book, _| {
             let constraint = book.constraint(request)?;
             Ok(Survey {
@@ -222,8 +217,8 @@ impl Memory {
         })
     }
 
-    pub(super) fn clock(&self) -> Clock {
-        self.clock
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Every call ends what is overdue; this one makes sure that there is a call in time.
@@ -272,9 +267,16 @@ impl Memory {
 }
 
 impl Book {
-    fn constraint(&self, request: &PickRequest) -> Result<Constraint, UnknownAccount> {
-        self.pool
-            .constraint(request.email.as_deref(), &request.exclude)
+    fn constraint(&self, request: &PickRequest) -> Result<Constraint, PickError> {
+        let constraint = self
+            .pool
+            .constraint(request.email.as_deref(), &request.exclude);
+        // Nothing can be known of an account before there is a list.
+        constraint.map_err(|unknown| {
+            self.pool
+                .outage()
+                .map_or(unknown.into(), PickError::Refused)
+        })
     }
 
     fn tell_waiters(&mut self, now: Duration) {

@@ -8,7 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kling_sim::{JobDuration, Sim};
-use proxy::{cli, config::Config, sidecar::Sidecar};
+use proxy::{
+    cli,
+    config::Config,
+    sidecar::{Sidecar, TaskEnded},
+};
 use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +25,7 @@ pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) metrics_addr: Option<SocketAddr>,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) task: JoinHandle<()>,
+    pub(crate) task: JoinHandle<Result<(), TaskEnded>>,
 }
 
 /// What came back.

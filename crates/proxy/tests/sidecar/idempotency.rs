@@ -114,19 +114,6 @@ async fn a_hundred_calls_at_once_with_one_key_take_one_slot() {
 }
 
 #[tokio::test]
-async fn the_table_forgets_the_keys_of_ended_leases() {
-    let running = Running::with(&[("a@x", 1)]).await;
-    // More than the table takes before it looks for ended leases, twice.
-    for n in 0..2500 {
-        let lease = pick(&running, Method::POST, "/pick", &format!("k{n}"))
-            .await
-            .lease();
-        running.release(&lease).await;
-    }
-    assert_eq!(running.held().await, 0);
-}
-
-#[tokio::test]
 async fn odd_keys_are_refused() {
     let running = Running::with(&[("a@x", 1)]).await;
     let long = "k".repeat(256);

@@ -146,6 +146,10 @@ async fn nothing_is_granted_before_the_first_list() {
             .assert_refused(503, "learning");
     }
     running.get("/readyz").await.assert_refused(503, "learning");
+    running
+        .get("/pick?dryRun=true&email=a@x")
+        .await
+        .assert_refused(503, "learning");
     assert_eq!(
         running
             .metric("kling_balancer_accounts_last_success_timestamp_seconds")

@@ -1,7 +1,9 @@
 //! The program itself: exit codes, messages, signals, memory, and what its logs never say.
 
 use std::{
+    ffi::OsStr,
     net::SocketAddr,
+    os::unix::ffi::OsStrExt,
     process::{Output, Stdio},
 };
 
@@ -20,8 +22,12 @@ const CLIENT_TOKEN: &str = "very-secret-client-token";
 
 fn program(args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
+    command.args(args);
+    prepared(command, env)
+}
+
+fn prepared(mut command: Command, env: &[(&str, &str)]) -> Command {
     command
-        .args(args)
         .env_clear()
         .envs(env.iter().copied())
         .kill_on_drop(true);
@@ -49,6 +55,12 @@ struct Process {
 
 impl Process {
     async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
+        command.arg("serve");
+        Self::launch(command, sim, env).await
+    }
+
+    async fn launch(command: Command, sim: &Sim, env: &[(&str, &str)]) -> Self {
         let base_url = sim.base_url();
         let mut all = vec![
             ("KLB_LISTEN", "127.0.0.1:0"),
@@ -58,7 +70,7 @@ impl Process {
             ("KLB_LOG__FORMAT", "json"),
         ];
         all.extend(env);
-        let mut child = program(&["serve"], &all).spawn().unwrap();
+        let mut child = prepared(command, &all).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut text = String::new();
         let mut metrics_addr = None;
@@ -205,6 +217,66 @@ async fn finishes_what_runs_and_is_not_ready_meanwhile() {
 }
 
 #[tokio::test]
+async fn does_not_wait_for_a_request_that_has_not_arrived() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[("KLB_SHUTDOWN__GRACE", "10m")]).await;
+    process.until_ready().await;
+    let mut half = TcpStream::connect(process.addr).await.unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /li")
+        .await
+        .unwrap();
+    let mut answer = [0; 15];
+    half.read_exact(&mut answer).await.unwrap();
+    let silent = TcpStream::connect(process.addr).await.unwrap();
+    process.signal("-TERM").await;
+    let (code, log) = process.end().await;
+    assert_eq!(code, Some(0));
+    assert!(log.contains("\"drained\""), "{log}");
+    drop((half, silent));
+}
+
+#[tokio::test]
+async fn waiting_picks_leave_room_for_releases_where_files_are_few() {
+    let sim = sim().await;
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -n 64; exec \"$0\" serve",
+        env!("CARGO_BIN_EXE_kling-balancer"),
+    ]);
+    let process = Process::launch(command, &sim, &[]).await;
+    process.until_ready().await;
+    let addr = process.addr;
+    let lease = send(addr, Method::GET, "/pick", &[], "").await.lease();
+    let waiting: Vec<_> = (0..40)
+        .map(|_| tokio::spawn(pick_and_release(addr)))
+        .collect();
+    release(addr, &lease).await;
+    let mut statuses = Vec::new();
+    for waiter in waiting {
+        statuses.push(waiter.await.unwrap());
+    }
+    assert!(statuses.contains(&StatusCode::OK), "{statuses:?}");
+    process.signal("-TERM").await;
+    let (_, log) = process.end().await;
+    assert!(log.contains("selection.waiters_max is lowered"), "{log}");
+}
+
+async fn pick_and_release(addr: SocketAddr) -> StatusCode {
+    let answer = send(addr, Method::GET, "/pick?wait=60s", &[], "").await;
+    if answer.status == StatusCode::OK {
+        release(addr, &answer.lease()).await;
+    }
+    answer.status
+}
+
+async fn release(addr: SocketAddr, lease: &serde_json::Value) {
+    let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
+    let answer = send(addr, Method::DELETE, &path, &[], "").await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn cuts_off_what_outlasts_the_grace_or_a_second_signal() {
     let sim = sim().await;
     for grace in ["100ms", "10m"] {
@@ -339,6 +411,27 @@ async fn every_mistake_is_reported_in_one_run() {
 }
 
 #[tokio::test]
+async fn a_variable_that_is_no_text_is_told() {
+    let mut command = program(&["check-config"], &[("KLB_UPSTREAM__TOKEN", TOKEN)]);
+    command.env("KLB_AUTH__TOKENS", OsStr::from_bytes(b"\xff\xfe"));
+    let said = command.output().await.unwrap();
+    assert_eq!(said.status.code(), Some(78));
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(
+        text.starts_with("KLB_AUTH__TOKENS: expected visible ASCII"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_flag_is_a_wrong_setting() {
+    let (code, said) = output(&["--leases.tt", "5s"], &[]).await;
+    assert_eq!(code, Some(78));
+    assert!(said.contains("--leases.ttl"), "{said}");
+    assert_eq!(output(&["--version"], &[]).await.0, Some(0));
+}
+
+#[tokio::test]
 async fn valid_settings_are_said_to_be_so() {
     let (code, said) = output(&["check-config"], &[("KLB_UPSTREAM__TOKEN", TOKEN)]).await;
     assert_eq!((code, said.as_str()), (Some(0), "the settings are valid\n"));
@@ -362,6 +455,17 @@ async fn listening_beyond_this_machine_needs_tokens() {
     let (code, said) = output(&["check-config"], &env).await;
     assert_eq!(code, Some(78));
     assert!(said.contains("KLB_LISTEN: beyond this machine"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("klb.toml");
+    std::fs::write(&path, "[auth]\ntokens = []\n").unwrap();
+    let args = ["check-config", "--config", path.to_str().unwrap()];
+    assert_eq!(
+        output(&args, &env).await.0,
+        Some(78),
+        "no token is among none"
+    );
+    let none = [env[0], env[1], ("KLB_AUTH__TOKENS", "[]")];
+    assert_eq!(output(&["check-config"], &none).await.0, Some(78));
     for (name, value) in [
         ("KLB_AUTH__TOKENS", CLIENT_TOKEN),
         ("KLB_AUTH__ALLOW_UNAUTHENTICATED", "true"),

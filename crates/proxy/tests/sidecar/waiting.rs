@@ -106,6 +106,37 @@ async fn a_client_that_disconnects_while_it_waits_leaves_the_queue() {
     assert_eq!(running.metric(gone).await, 1.0);
 }
 
+#[tokio::test]
+async fn a_client_that_hangs_up_is_noticed_whatever_it_sent_before() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let lease = running.pick("").await;
+    for (request, resets) in [
+        (
+            "GET /pick?wait=60s HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\n",
+            false,
+        ),
+        (
+            "GET /pick?wait=60s HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\n",
+            true,
+        ),
+        (
+            "POST /pick?wait=60s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n\r\n",
+            false,
+        ),
+    ] {
+        let mut gone = TcpStream::connect(running.addr).await.unwrap();
+        gone.write_all(request.as_bytes()).await.unwrap();
+        running.until_metric(WAITERS, |count| count == 1.0).await;
+        if resets {
+            gone.set_zero_linger().unwrap();
+        }
+        drop(gone);
+        running.until_metric(WAITERS, |count| count == 0.0).await;
+    }
+    running.release(&lease).await;
+    assert_eq!(running.held().await, 0);
+}
+
 /// Clients hang up at every moment around the grant. Whatever they could not learn of comes back
 /// at once, the rest by its ttl; nothing is held in the end and the slot still serves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,7 +179,7 @@ async fn a_shutdown_ends_waits_at_once() {
     running.until_metric(WAITERS, |count| count == 1.0).await;
     running.shutdown.cancel();
     waiter.await.unwrap().assert_refused(503, "shutting-down");
-    running.task.await.unwrap();
+    running.task.await.unwrap().unwrap();
 }
 
 async fn send_waiting(addr: std::net::SocketAddr) -> crate::harness::Answer {
