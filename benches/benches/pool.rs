@@ -1,0 +1,258 @@
+//! What a pick costs inside the process: the pool, the ledger around it, and a floor beside them.
+//!
+//! The floor does what no pick can go without, and nothing else: it draws a lease id and an
+//! account at random, and puts the one under the other into a hash map of the same size. So the
+//! distance to the floor is what our rules cost, on whatever machine this runs.
+
+use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
+
+use accounts_fetcher::{Account, Snapshot};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use foldhash::fast::RandomState;
+use proxy::{
+    ledger::{
+        PickRequest,
+        memory::{Entry, Memory},
+    },
+    pool::{Ask, Cause, LeaseId, Limits, Pool},
+};
+use rand::{RngExt, rngs::ThreadRng};
+
+/// As many slots as each account has.
+const MAX_JOBS: u32 = 10;
+/// Long enough that no lease ends by itself while we measure.
+const TTL: Duration = Duration::from_secs(3600);
+const SIZES: [(&str, u32); 3] = [("10", 10), ("1k", 1_000), ("100k", 100_000)];
+/// Percent of all slots that are held while we measure.
+const OCCUPANCIES: [u32; 3] = [0, 50, 99];
+
+fn limits() -> Limits {
+    Limits {
+        waiters_max: 0,
+        job_ttl: TTL,
+    }
+}
+
+fn snapshot(accounts_count: u32) -> Snapshot {
+    let account = |idx| Account::new(&format!("account-{idx:06}@example.com"), MAX_JOBS);
+    Snapshot {
+        accounts: (0..accounts_count).map(account).collect(),
+    }
+}
+
+/// `snapshot` as if fetched again: equal, and sharing no memory with it.
+fn fetched_again(snapshot: &Snapshot) -> Snapshot {
+    let again = |account: &Account| Account::new(&account.email, account.max_jobs);
+    Snapshot {
+        accounts: snapshot.accounts.iter().map(again).collect(),
+    }
+}
+
+/// `snapshot` with another cap on every hundredth account, and on one at least.
+fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
+    let mut changed = fetched_again(snapshot);
+    for account in changed.accounts.iter_mut().step_by(100) {
+        account.max_jobs += 1;
+    }
+    changed
+}
+
+/// How many slots are held at `percent`.
+fn held_count(accounts_count: u32, percent: u32) -> u32 {
+    accounts_count * MAX_JOBS / 100 * percent
+}
+
+fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
+    let lease_id = LeaseId::random(rng);
+    let constraint = pool
+        .constraint(None, &[])
+        .expect("no account is asked for, so none is unknown");
+    Ask {
+        lease_id,
+        ttl: TTL,
+        constraint,
+    }
+}
+
+/// A pool with a list and `held_count` leases, each picked a microsecond after the one before.
+fn filled_pool(accounts_count: u32, held_count: u32) -> (Pool, Duration) {
+    let mut rng = rand::rng();
+    let mut pool = Pool::new(limits());
+    let mut now = Duration::ZERO;
+    pool.apply(&snapshot(accounts_count), now, &mut rng);
+    for _ in 0..held_count {
+        now += Duration::from_micros(1);
+        let ask = ask(&pool, &mut rng);
+        pool.pick(&ask, now, &mut rng).expect("slots are left");
+    }
+    (pool, now)
+}
+
+fn request() -> PickRequest {
+    PickRequest {
+        email: None,
+        exclude: Vec::new(),
+        ttl: TTL,
+        wait: Duration::ZERO,
+    }
+}
+
+fn memory_pick(memory: &Memory, request: &PickRequest) -> LeaseId {
+    match memory.enter(request) {
+        Ok(Entry::Granted(lease)) => lease.id,
+        refused => unreachable!("slots are left: {refused:?}"),
+    }
+}
+
+fn filled_memory(accounts_count: u32, held_count: u32) -> Memory {
+    let memory = Memory::new(limits());
+    memory.apply(&snapshot(accounts_count));
+    let request = request();
+    for _ in 0..held_count {
+        memory_pick(&memory, &request);
+    }
+    memory
+}
+
+/// The least that a pick and a release can be.
+struct Floor {
+    accounts: Vec<u32>,
+    leases: HashMap<u128, u32, RandomState>,
+}
+
+impl Floor {
+    fn filled(accounts_count: u32, held_count: u32) -> Self {
+        let mut floor = Self {
+            accounts: (0..accounts_count).collect(),
+            leases: HashMap::default(),
+        };
+        let mut rng = rand::rng();
+        for _ in 0..held_count {
+            floor.pick(&mut rng);
+        }
+        floor
+    }
+
+    fn pick(&mut self, rng: &mut ThreadRng) -> u128 {
+        let id = rng.random();
+        let account = self.accounts[rng.random_range(0..self.accounts.len())];
+        self.leases.insert(id, account);
+        id
+    }
+
+    fn release(&mut self, id: u128) -> Option<u32> {
+        self.leases.remove(&id)
+    }
+}
+
+/// `pick/<what>/<accounts>/<percent of slots held>`: one pick and one release.
+fn pick_and_release(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick");
+    let cases = SIZES
+        .iter()
+        .flat_map(|size| OCCUPANCIES.map(|percent| (size, percent)));
+    for (&(size, accounts_count), percent) in cases {
+        let held_count = held_count(accounts_count, percent);
+        let case = format!("{size}/{percent}%");
+        group.bench_function(BenchmarkId::new("floor", &case), |bencher| {
+            let mut floor = Floor::filled(accounts_count, held_count);
+            let mut rng = rand::rng();
+            bencher.iter(|| {
+                let id = floor.pick(&mut rng);
+                floor.release(black_box(id))
+            });
+        });
+        group.bench_function(BenchmarkId::new("pool", &case), |bencher| {
+            let (mut pool, now) = filled_pool(accounts_count, held_count);
+            let mut rng = rand::rng();
+            bencher.iter(|| {
+                let ask = ask(&pool, &mut rng);
+                let lease = pool.pick(&ask, now, &mut rng).expect("slots are left");
+                pool.end(black_box(lease).id, Cause::Released, now)
+            });
+        });
+        group.bench_function(BenchmarkId::new("memory", &case), |bencher| {
+            let memory = filled_memory(accounts_count, held_count);
+            let request = request();
+            bencher.iter(|| {
+                let id = memory_pick(&memory, &request);
+                memory.end(black_box(id), Cause::Released)
+            });
+        });
+    }
+}
+
+/// `full/<what>/<accounts>`: a pick that is refused, since every slot is held.
+fn refused(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("full");
+    for (size, accounts_count) in SIZES {
+        let held_count = accounts_count * MAX_JOBS;
+        group.bench_function(BenchmarkId::new("pool", size), |bencher| {
+            let (mut pool, now) = filled_pool(accounts_count, held_count);
+            let mut rng = rand::rng();
+            bencher.iter(|| {
+                let ask = ask(&pool, &mut rng);
+                pool.pick(&ask, now, &mut rng)
+                    .expect_err("every slot is held")
+            });
+        });
+        group.bench_function(BenchmarkId::new("memory", size), |bencher| {
+            let memory = filled_memory(accounts_count, held_count);
+            let request = request();
+            bencher.iter(|| memory.enter(&request).expect_err("every slot is held"));
+        });
+    }
+}
+
+/// `apply/<what>/<accounts>/<what changed>`: half of the slots are held. Two lists take turns.
+///
+/// The floor looks every e-mail up and compares the account with the one it has: what one cannot
+/// go without to know that nothing changed.
+fn apply(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("apply");
+    for (size, accounts_count) in SIZES {
+        let one = snapshot(accounts_count);
+        let held_count = held_count(accounts_count, 50);
+        group.bench_function(BenchmarkId::new("floor", size), |bencher| {
+            let again = fetched_again(&one);
+            let known: HashMap<Arc<str>, &Account, RandomState> = one
+                .accounts
+                .iter()
+                .map(|account| (Arc::clone(&account.email), account))
+                .collect();
+            let is_known = |account: &&Account| known.get(&account.email) == Some(account);
+            bencher.iter(|| again.accounts.iter().filter(is_known).count());
+        });
+        let cases = [
+            ("same", fetched_again(&one)),
+            ("1%new", one_percent_changed(&one)),
+        ];
+        for (name, other) in &cases {
+            let case = format!("{size}/{name}");
+            group.bench_function(BenchmarkId::new("pool", case), |bencher| {
+                let (mut pool, now) = filled_pool(accounts_count, held_count);
+                let mut rng = rand::rng();
+                let mut lists = [other, &one].into_iter().cycle();
+                bencher.iter(|| {
+                    let list = lists.next().expect("a cycle has no end");
+                    pool.apply(list, now, &mut rng);
+                });
+            });
+        }
+    }
+}
+
+fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args()
+}
+
+criterion_group! {
+    name = pool;
+    config = criterion();
+    targets = pick_and_release, refused, apply
+}
+criterion_main!(pool);
