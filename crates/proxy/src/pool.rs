@@ -58,6 +58,8 @@ pub struct Limits {
 pub struct Pool {
     limits: Limits,
     has_list: bool,
+    /// How many lists were applied.
+    list_no: u64,
     accounts: SlotMap<AccountKey, Account>,
     /// In list order; removed accounts whose jobs still run come last.
     order: Vec<AccountKey>,
@@ -80,6 +82,7 @@ impl Pool {
         Self {
             limits,
             has_list: false,
+            list_no: 0,
             accounts: SlotMap::with_key(),
             order: Vec::new(),
             by_name: HashMap::default(),

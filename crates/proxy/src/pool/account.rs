@@ -50,15 +50,18 @@ impl State {
 pub(super) struct Account {
     pub(super) listed: accounts_fetcher::Account,
     pub(super) is_listed: bool,
+    /// Which of the lists named it last.
+    pub(super) list_no: u64,
     pub(super) is_draining: bool,
     pub(super) held: u32,
 }
 
 impl Account {
-    pub(super) fn new(listed: accounts_fetcher::Account) -> Self {
+    pub(super) fn new(listed: accounts_fetcher::Account, list_no: u64) -> Self {
         Self {
             listed,
             is_listed: true,
+            list_no,
             is_draining: false,
             held: 0,
         }

@@ -46,18 +46,20 @@ impl Pool {
     /// preempts nobody, a raised one serves waiters in order.
     pub fn apply(&mut self, snapshot: &Snapshot, now: Duration, rng: &mut impl Rng) {
         self.has_list = true;
+        self.list_no += 1;
         let before = std::mem::take(&mut self.order);
-        for &key in &before {
-            self.change(key, |account| account.is_listed = false);
-        }
         for listed in &snapshot.accounts {
             let key = self.upsert(listed);
             self.order.push(key);
         }
         for key in before {
+            if self.accounts[key].list_no == self.list_no {
+                continue;
+            }
+            self.change(key, |account| account.is_listed = false);
             if self.is_gone(key) {
                 self.forget(key);
-            } else if !self.accounts[key].is_listed {
+            } else {
                 self.order.push(key);
             }
         }
@@ -105,13 +107,17 @@ impl Pool {
                 self.forget_name(key);
                 self.learn_name(key, &listed.email);
             }
-            self.change(key, |account| {
-                account.listed = listed.clone();
-                account.is_listed = true;
-            });
+            let account = &mut self.accounts[key];
+            account.list_no = self.list_no;
+            if !account.is_listed || account.listed != *listed {
+                self.change(key, |account| {
+                    account.listed = listed.clone();
+                    account.is_listed = true;
+                });
+            }
             return key;
         }
-        let account = Account::new(listed.clone());
+        let account = Account::new(listed.clone(), self.list_no);
         self.usable_count += usize::from(account.is_usable());
         let is_eligible = account.is_eligible();
         let key = self.accounts.insert(account);
