@@ -1,52 +1,73 @@
-//! The HTTP surface: which request means what.
+//! The HTTP surface: from a request to an answer.
 //!
 //! Everything below [`BASE_PATH`] wants the token. `GET /_sim/audit` is the simulator's own, for
-//! black-box tests, and wants none.
+//! black-box tests, and wants none. A request goes through the same steps whatever it asks for:
+//! head, fault, body, operation, compression, what the fault does to the answer.
 
-use std::convert::Infallible;
+mod perform;
+
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, StatusCode};
-use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::list::ListAnswer;
-use crate::operation::{self, Operation};
+use self::perform::perform;
+use crate::audit::REQUEST_BODY_BYTES_MAX;
+use crate::body::{self, Fields};
+use crate::call::{Call, Head};
+use crate::encode;
+use crate::fault::{Effect, Target};
+use crate::operation::{self, Action, Body, Operation, Selector};
 use crate::refusal::Refusal;
-use crate::reply::{self, Reply};
-use crate::world::{TaskId, World};
+use crate::reply::{self, Cut, Reply};
+use crate::world::{UPLOAD_BYTES_MAX, World};
 
 /// Where the API begins.
 pub(crate) const BASE_PATH: &str = "/v1/kling";
 
-/// Largest body read: base64 images in JSON fit, and a test cannot exhaust memory by accident.
+/// Largest body read whole: base64 images in JSON fit, and a test cannot exhaust memory by
+/// accident.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const AUDIT_PATH: &str = "/_sim/audit";
+
+/// How the API behaves beside what the world decides.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiSettings {
+    /// What every call must carry.
+    pub(crate) token: String,
+    /// Whether JSON is compressed for those who accept it.
+    pub(crate) compresses: bool,
+    /// Time between two events of `POST /mcp`.
+    pub(crate) mcp_pause: Duration,
+}
 
 /// The world behind its lock, with the clock that moves it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     world: Mutex<World>,
     started: Instant,
-    token: String,
+    settings: ApiSettings,
 }
 
 impl Shared {
-    pub(crate) fn new(world: World, token: String) -> Self {
+    pub(crate) fn new(world: World, settings: ApiSettings) -> Self {
         Self {
             world: Mutex::new(world),
             started: Instant::now(),
-            token,
+            settings,
         }
     }
 
     pub(crate) fn token(&self) -> &str {
-        &self.token
+        &self.settings.token
     }
 
     /// Visits the world as it is now.
@@ -58,91 +79,144 @@ impl Shared {
     }
 }
 
-/// Answers one request.
-pub(crate) async fn answer(
-    shared: Arc<Shared>,
-    request: Request<Incoming>,
-) -> Result<Reply, Infallible> {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let reply = route(&shared, request).await.unwrap_or_else(Reply::from);
+/// Answers one request, or cuts its connection.
+pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Cut> {
+    let (head, body) = request.into_parts();
+    let reply = route(&shared, &head, body).await?;
     let status = reply.status().as_u16();
     tracing::debug!(
-        http.request.method = %method,
-        url.path = uri.path(),
+        http.request.method = %head.method,
+        url.path = head.uri.path(),
         http.response.status_code = status,
         "request answered"
     );
     Ok(reply)
 }
 
-async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let (head, body) = request.into_parts();
+async fn route(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Reply, Cut> {
     let path = head.uri.path();
     let path = path.strip_suffix('/').unwrap_or(path);
-    if head.method == Method::GET && path == "/_sim/audit" {
+    if head.method == Method::GET && path == AUDIT_PATH {
         return Ok(audit(shared));
     }
-    let path = path.strip_prefix(BASE_PATH).ok_or(Refusal::NoRoute)?;
+    let Some(path) = path.strip_prefix(BASE_PATH) else {
+        return Ok(Refusal::NoRoute.into());
+    };
     let bearer = head.headers.get(AUTHORIZATION).and_then(bearer);
-    if bearer != Some(shared.token.as_bytes()) {
-        return Err(Refusal::Unauthorized);
+    if bearer != Some(shared.token().as_bytes()) {
+        return Ok(Refusal::Unauthorized.into());
     }
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match (head.method.as_str(), segments.as_slice()) {
-        ("GET", ["accounts"]) => Ok(list_accounts(shared)),
-        ("GET", ["accounts", email]) => {
-            let email = percent_decode_str(email).decode_utf8_lossy();
-            shared
-                .visit(|world| world.account(&email))
-                .map(|shown| reply::ok(&shown))
+    let (operation, segment) = operation::find(head.method.as_str(), path).unzip();
+    let segment = percent_decode_str(segment.unwrap_or_default()).decode_utf8_lossy();
+    let call = Call::new(Head::of(head), segment.into_owned());
+    let target = Target {
+        method: &head.method,
+        path,
+        operation,
+        email: email_in_head(operation, &call),
+    };
+    serve(shared, target, call, body).await
+}
+
+/// Takes a request through all its steps.
+async fn serve(
+    shared: &Arc<Shared>,
+    mut target: Target<'_>,
+    mut call: Call,
+    body: Incoming,
+) -> Result<Reply, Cut> {
+    let mut fault;
+    (call.round, fault) = shared.visit(|world| (world.rounds(), world.faults.take(&target)));
+    if let Some(Effect::EarlyAnswer(answer)) = &fault {
+        shared.visit(|world| world.log(&call, false));
+        return Ok(reply::closing(answer.reply()));
+    }
+    let end = receive(&mut call, target.operation, body).await;
+    if !target.is_job_start() || end.is_err() {
+        shared.visit(|world| world.log(&call, end.is_ok()));
+    }
+    if let Err(refusal) = end {
+        return Ok(reply::closing(refusal.into()));
+    }
+    if fault.is_none() && target.email.is_none() {
+        target.email = call.email_in_body();
+        fault = shared.visit(|world| world.faults.take_scripted(&target));
+    }
+    if let Some(effect) = &fault {
+        if let Some(outcome) = effect.outcome().filter(|_| target.is_job_start()) {
+            shared.visit(|world| world.record_unjudged(&call, outcome));
         }
-        ("GET", ["tasks", id]) => {
-            let (id, email) = (task_id(id)?, query(head.uri.query(), "email"));
-            shared
-                .visit(|world| world.task(id, email.as_deref()))
-                .map(|shown| reply::ok(&shown))
+        if let Some(reply) = effect.before().await? {
+            return Ok(reply);
         }
-        ("GET", ["scheduler"]) => Ok(reply::ok(&shared.visit(|world| world.scheduler()))),
-        ("GET", ["scheduler", "available"]) => Ok(reply::ok(
-            &shared.visit(|world| world.scheduler_available()),
-        )),
-        ("DELETE", ["scheduler", id]) => {
-            let id = task_id(id)?;
-            shared
-                .visit(|world| world.stop_tracking(id))
-                .map(|()| reply::no_content())
-        }
-        ("POST", _) => {
-            let operation = operation::job_start(path).ok_or(Refusal::NoRoute)?;
-            start_job(shared, operation, body).await
-        }
-        _ => Err(Refusal::NoRoute),
+        call.is_disturbed = true;
+    }
+    let Some(operation) = target.operation else {
+        return Ok(Refusal::NoRoute.into());
+    };
+    let compresses = shared.settings.compresses && encode::accepts_gzip(&call.head.headers);
+    let delay = fault.as_ref().and_then(Effect::delay);
+    // In a task of its own: a client that leaves does not take its request back.
+    let happening = tokio::spawn(happen(Arc::clone(shared), operation, call, delay));
+    let (mut reply, under_way) = happening.await.expect("operations do not panic");
+    if compresses {
+        reply = encode::gzip(reply).await?;
+    }
+    if let Some(effect) = &fault {
+        reply = effect.after(reply).await?;
+    }
+    Ok(match under_way {
+        Some(under_way) => until_sent(reply, under_way),
+        None => reply,
+    })
+}
+
+/// Performs an operation, at once or after a delay.
+async fn happen(
+    shared: Arc<Shared>,
+    operation: &'static Operation,
+    call: Call,
+    delay: Option<Duration>,
+) -> (Reply, Option<UnderWay>) {
+    if let Some(delay) = delay {
+        sleep(delay).await;
+    }
+    let done = shared.visit(|world| perform(world, operation, &call, &shared.settings));
+    let is_list = matches!(operation.action, Action::ListAccounts);
+    let under_way = is_list.then(|| UnderWay(Arc::clone(&shared)));
+    (done.unwrap_or_else(Reply::from), under_way)
+}
+
+/// The account that a request names before its body comes.
+fn email_in_head(operation: Option<&Operation>, call: &Call) -> Option<String> {
+    match operation {
+        Some(row) if row.path.ends_with("{email}") => Some(call.segment.clone()),
+        Some(row) if row.selector == Selector::Body => None,
+        Some(_) | None => call.head.query("email"),
     }
 }
 
-/// `GET /accounts`, as scripted.
-fn list_accounts(shared: &Arc<Shared>) -> Reply {
-    let (answer, is_configured, list) = shared.visit(|world| {
-        (
-            world.listing.begin(),
-            world.is_configured(),
-            world.account_list(),
-        )
-    });
-    let under_way = UnderWay(Arc::clone(shared));
-    let reply = match answer {
-        ListAnswer::Fault(fault) => fault.reply(list),
-        ListAnswer::Normal if is_configured => reply::json_text(StatusCode::OK, list),
-        ListAnswer::Normal => Refusal::NotConfigured.into(),
+/// Reads the body of a request, as far as its operation needs it.
+///
+/// An operation happens only when its request is complete. Of an unknown one the beginning is kept,
+/// as of every request that is logged.
+async fn receive(
+    call: &mut Call,
+    operation: Option<&Operation>,
+    body: Incoming,
+) -> Result<(), Refusal> {
+    let (bytes_max, kept_max) = match operation.map(|row| row.body) {
+        Some(Body::Fields) => (BODY_BYTES_MAX as u64, BODY_BYTES_MAX),
+        Some(Body::Ignored) => (BODY_BYTES_MAX as u64, REQUEST_BODY_BYTES_MAX),
+        Some(Body::Upload) | None => (UPLOAD_BYTES_MAX, REQUEST_BODY_BYTES_MAX),
     };
-    // The body owns the guard: the request is under way until its last byte is handed over.
-    reply.map(|body| {
-        body.map_err(move |cut| {
-            let _held = &under_way;
-            cut
-        })
-        .boxed()
-    })
+    let read = body::read(body, bytes_max, kept_max).await;
+    (call.body, call.byte_count) = (read.kept, read.byte_count);
+    if let Some(operation) = operation.filter(|row| row.body == Body::Fields) {
+        let fields = Fields::parse(&call.head.headers, &call.body).await;
+        call.fields = fields.and_then(|fields| fields.require(operation.required));
+    }
+    read.end
 }
 
 /// A `GET /accounts` under way; dropping it ends it.
@@ -154,41 +228,16 @@ impl Drop for UnderWay {
     }
 }
 
-/// Reads the whole body first: a job starts only when its request is complete.
-async fn start_job(
-    shared: &Shared,
-    operation: &'static Operation,
-    body: Incoming,
-) -> Result<Reply, Refusal> {
-    let body = match read(body).await {
-        Ok(body) => body,
-        Err(refusal) => {
-            // The rest of the body is not read, so the connection cannot serve another request.
-            let mut reply = Reply::from(refusal);
-            reply
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-            return Ok(reply);
-        }
-    };
-    shared.visit(|world| {
-        let started = world.submit(operation, body)?;
-        Ok(reply::ok(&world.started(&started)))
+/// An answer whose body owns the guard: the request is under way until its last byte is handed
+/// over.
+fn until_sent(reply: Reply, under_way: UnderWay) -> Reply {
+    reply.map(|body| {
+        body.map_err(move |cut| {
+            let _held = &under_way;
+            cut
+        })
+        .boxed()
     })
-}
-
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    let too_large = Refusal::BodyTooLarge {
-        limit: BODY_BYTES_MAX,
-    };
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large);
-    }
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large),
-        Err(_) => Err(Refusal::BodyUnreadable),
-    }
 }
 
 fn audit(shared: &Shared) -> Reply {
@@ -200,17 +249,4 @@ fn audit(shared: &Shared) -> Reply {
 /// The credential of `Authorization: Bearer …`.
 fn bearer(header: &HeaderValue) -> Option<&[u8]> {
     header.as_bytes().strip_prefix(b"Bearer ")
-}
-
-fn task_id(segment: &str) -> Result<TaskId, Refusal> {
-    segment
-        .parse()
-        .map(u64::into)
-        .or(Err(Refusal::TaskIdInvalid))
-}
-
-/// The first `field` of a query; an empty one counts as absent.
-fn query(query: Option<&str>, field: &str) -> Option<String> {
-    let (_, value) = form_urlencoded::parse(query?.as_bytes()).find(|(name, _)| name == field)?;
-    (!value.is_empty()).then(|| value.into_owned())
 }

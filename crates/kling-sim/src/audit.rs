@@ -1,15 +1,19 @@
 //! What the simulator saw, kept by itself: peaks, refusals at the limit and every submission.
 //!
-//! Counters are exact for the whole run. The list of submissions is bounded: past
-//! [`SUBMISSIONS_MAX`] or [`SUBMISSION_BYTES_MAX`] the oldest are forgotten.
+//! Counters are exact for the whole run. The lists are bounded: past [`SUBMISSIONS_MAX`] or
+//! [`SUBMISSION_BYTES_MAX`] the oldest submissions are forgotten, past [`REQUESTS_MAX`] the oldest
+//! of all other requests.
 
-use std::collections::{HashSet, VecDeque};
+mod book;
+
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
+pub(crate) use self::book::Book;
+use crate::call::{Head, Origin};
 use crate::world::TaskId;
 
 /// Submissions kept: more than any test sends, and a demo may run for days.
@@ -17,6 +21,13 @@ pub const SUBMISSIONS_MAX: usize = 10_000;
 
 /// Body bytes kept over all submissions: four bodies of the largest size the server reads.
 pub const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Requests kept that are no submissions; with their bodies they take as much as those.
+pub const REQUESTS_MAX: usize = 4096;
+
+/// Bytes kept of the body of a request that is no submission: enough for every JSON body a test
+/// compares, and a 100 MB upload leaves little behind.
+pub const REQUEST_BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// `replyRef`s remembered to recognise duplicates. Past it new ones are not learnt, so
 /// [`Audit::duplicates`] becomes a lower bound.
@@ -46,10 +57,24 @@ impl Audit {
         self.accounts.iter().find(|account| account.email == email)
     }
 
-    /// Submissions over the limit, on all accounts together.
+    /// Submissions over the limit, on all accounts together, whosever fault they were.
     #[must_use]
     pub fn over_limit(&self) -> u64 {
-        self.accounts.iter().map(|account| account.over_limit).sum()
+        self.over_limit_ours() + self.over_limit_foreign()
+    }
+
+    /// Those that were our fault; see [`AccountAudit::over_limit_ours`].
+    #[must_use]
+    pub fn over_limit_ours(&self) -> u64 {
+        let accounts = self.accounts.iter();
+        accounts.map(|account| account.over_limit_ours).sum()
+    }
+
+    /// Those that were not.
+    #[must_use]
+    pub fn over_limit_foreign(&self) -> u64 {
+        let accounts = self.accounts.iter();
+        accounts.map(|account| account.over_limit_foreign).sum()
     }
 }
 
@@ -63,8 +88,8 @@ impl fmt::Display for Audit {
         let width = lengths.max().unwrap_or(0).max("account".len());
         writeln!(
             f,
-            "{:width$}  {:>7}  {:>5}  {:>9}  {:>8}  {:>10}",
-            "account", "maxJobs", "peak", "executing", "accepted", "over limit"
+            "{:width$}  {:>7}  {:>5}  {:>9}  {:>8}  {:>16}  {:>7}",
+            "account", "maxJobs", "peak", "executing", "accepted", "over limit: ours", "foreign"
         )?;
         for account in &self.accounts {
             let AccountAudit {
@@ -73,11 +98,13 @@ impl fmt::Display for Audit {
                 peak,
                 executing,
                 accepted,
-                over_limit,
+                over_limit_ours,
+                over_limit_foreign,
             } = account;
             writeln!(
                 f,
-                "{email:width$}  {max_jobs:>7}  {peak:>5}  {executing:>9}  {accepted:>8}  {over_limit:>10}"
+                "{email:width$}  {max_jobs:>7}  {peak:>5}  {executing:>9}  {accepted:>8}  \
+                 {over_limit_ours:>16}  {over_limit_foreign:>7}"
             )?;
         }
         write!(
@@ -98,12 +125,32 @@ pub struct AccountAudit {
     pub max_jobs: u32,
     /// The most jobs it ever ran at once.
     pub peak: u32,
-    /// The jobs it runs now.
+    /// The jobs it runs now, as the upstream counts them: it notices their ends late.
     pub executing: u32,
     /// Submissions that became a job.
     pub accepted: u64,
-    /// Submissions that found it at its cap, and were refused.
-    pub over_limit: u64,
+    /// Submissions that found it at its cap and were our fault: the jobs that we had started and
+    /// the foreign ones that we knew of filled the cap that we knew of.
+    ///
+    /// *We* are the program under test; a request with the header `x-sim-tool` comes from a second
+    /// tool, and what that does is never our fault. A *round* is our `GET /scheduler/available` or
+    /// `GET /scheduler`, answered without a fault: what is scripted tells nothing. When a request of ours arrives we know of a foreign job if an
+    /// answer before the latest round had listed it, and we know a cap that `GET /accounts` or the
+    /// scheduler told: the first one and a raised one at once, a lowered one when another round was
+    /// answered after it. Without any round we know our own jobs and the newest cap told. A cap
+    /// that was never told is the true one: not to ask is no excuse. `maxJobs` of the call itself
+    /// is always known. Only jobs that still count upstream count here.
+    pub over_limit_ours: u64,
+    /// Submissions that found it at its cap and were not our fault.
+    pub over_limit_foreign: u64,
+}
+
+impl AccountAudit {
+    /// Submissions that found it at its cap, whosever fault they were.
+    #[must_use]
+    pub fn over_limit(&self) -> u64 {
+        self.over_limit_ours + self.over_limit_foreign
+    }
 }
 
 /// One job start that reached the simulator with a valid token.
@@ -113,8 +160,13 @@ pub struct Submission {
     /// Time since the start of the simulator.
     #[serde(rename = "atMs", serialize_with = "as_millis")]
     pub at: Duration,
+    /// Method, path, query and headers as they came.
+    #[serde(flatten)]
+    pub head: Head,
     /// The account that took it; for a refused one the account it named, if any.
     pub email: Option<String>,
+    /// Who sent it.
+    pub origin: Origin,
     /// The body as it came. JSON shows it as text.
     #[serde(serialize_with = "as_text")]
     pub body: Bytes,
@@ -132,6 +184,24 @@ pub enum Outcome {
     /// It was answered with this status.
     #[serde(rename = "status")]
     Refused(u16),
+    /// A script kept it from being judged: no job, no answer.
+    #[serde(rename = "unjudged")]
+    Unjudged(&'static str),
+}
+
+/// One request that is no submission, with a valid token, as far as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestSeen {
+    /// Time since the start of the simulator.
+    pub at: Duration,
+    /// Method, path, query and headers as they came.
+    pub head: Head,
+    /// The first [`REQUEST_BODY_BYTES_MAX`] bytes of the body.
+    pub body: Bytes,
+    /// All bytes of the body that came.
+    pub byte_count: u64,
+    /// Whether the end of the body came.
+    pub is_complete: bool,
 }
 
 fn as_millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -140,154 +210,4 @@ fn as_millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::
 
 fn as_text<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&String::from_utf8_lossy(body))
-}
-
-/// The audit while it is being written.
-#[derive(Debug, Default)]
-pub(crate) struct Book {
-    accounts: Vec<AccountAudit>,
-    duplicates: u64,
-    reply_refs: HashSet<String>,
-    submission_count: u64,
-    submissions: VecDeque<Submission>,
-    submission_bytes: usize,
-}
-
-impl Book {
-    /// Opens the counters of an account, unless they are open.
-    pub(crate) fn open(&mut self, email: &str) {
-        if self.account(email).is_none() {
-            self.accounts.push(AccountAudit {
-                email: email.to_owned(),
-                max_jobs: 0,
-                peak: 0,
-                executing: 0,
-                accepted: 0,
-                over_limit: 0,
-            });
-        }
-    }
-
-    /// Counts a job after which its account runs `executing` of them.
-    pub(crate) fn accepted(&mut self, email: &str, executing: u32, reply_ref: Option<&str>) {
-        if let Some(account) = self.account(email) {
-            account.accepted += 1;
-            account.peak = account.peak.max(executing);
-        }
-        if let Some(reply_ref) = reply_ref {
-            if self.reply_refs.contains(reply_ref) {
-                self.duplicates += 1;
-            } else if self.reply_refs.len() < REPLY_REFS_MAX {
-                self.reply_refs.insert(reply_ref.to_owned());
-            }
-        }
-    }
-
-    /// Counts a submission that found its account at the cap.
-    pub(crate) fn over_limit(&mut self, email: &str) {
-        if let Some(account) = self.account(email) {
-            account.over_limit += 1;
-        }
-    }
-
-    /// Keeps a submission, and forgets the oldest ones past the limits.
-    pub(crate) fn record(&mut self, submission: Submission) {
-        self.submission_count += 1;
-        self.submission_bytes += submission.body.len();
-        self.submissions.push_back(submission);
-        while self.submissions.len() > SUBMISSIONS_MAX
-            || self.submission_bytes > SUBMISSION_BYTES_MAX
-        {
-            let Some(oldest) = self.submissions.pop_front() else {
-                break;
-            };
-            self.submission_bytes -= oldest.body.len();
-        }
-    }
-
-    /// A copy, in which `max_jobs` and `executing` are left to the one who knows them.
-    pub(crate) fn copy(&self) -> Audit {
-        Audit {
-            accounts: self.accounts.clone(),
-            duplicates: self.duplicates,
-            submission_count: self.submission_count,
-            submissions: self.submissions.iter().cloned().collect(),
-        }
-    }
-
-    fn account(&mut self, email: &str) -> Option<&mut AccountAudit> {
-        self.accounts
-            .iter_mut()
-            .find(|account| account.email == email)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(body: Bytes) -> Submission {
-        Submission {
-            at: Duration::ZERO,
-            email: None,
-            body,
-            outcome: Outcome::Refused(429),
-        }
-    }
-
-    #[test]
-    fn forgets_the_oldest_submissions_and_counts_them_all() {
-        let mut book = Book::default();
-        for n in 0..=SUBMISSIONS_MAX {
-            book.record(refused(Bytes::from(n.to_string())));
-        }
-        let audit = book.copy();
-        assert_eq!(audit.submissions.len(), SUBMISSIONS_MAX);
-        assert_eq!(audit.submissions[0].body, "1");
-        assert_eq!(audit.submission_count, SUBMISSIONS_MAX as u64 + 1);
-    }
-
-    #[test]
-    fn keeps_no_more_body_bytes_than_its_limit() {
-        let mut book = Book::default();
-        let half = Bytes::from(vec![b' '; SUBMISSION_BYTES_MAX / 2]);
-        for body in [half.clone(), half, Bytes::from_static(b"x")] {
-            book.record(refused(body));
-        }
-        assert_eq!(book.copy().submissions.len(), 2);
-    }
-
-    #[test]
-    fn a_reply_ref_seen_again_is_a_duplicate_and_its_absence_never_is() {
-        let mut book = Book::default();
-        for reply_ref in [Some("r1"), None, Some("r2"), None, Some("r1"), Some("r1")] {
-            book.accepted("a@x", 1, reply_ref);
-        }
-        assert_eq!(book.copy().duplicates, 2);
-    }
-
-    #[test]
-    fn prints_a_table() {
-        let mut book = Book::default();
-        book.open("long-name@example.com");
-        book.accepted("long-name@example.com", 3, None);
-        book.over_limit("long-name@example.com");
-        let expected = "\
-account                maxJobs   peak  executing  accepted  over limit
-long-name@example.com        0      3          0         1           1
-submissions: 0, duplicates: 0";
-        assert_eq!(book.copy().to_string(), expected);
-    }
-
-    #[test]
-    fn serializes_a_submission_with_its_outcome() {
-        let accepted = Submission {
-            at: Duration::from_millis(1500),
-            email: Some("a@x".into()),
-            body: Bytes::from_static(b"{}"),
-            outcome: Outcome::Accepted(TaskId::from(7)),
-        };
-        let expected = serde_json::json!({"atMs": 1500, "email": "a@x", "body": "{}", "taskId": 7});
-        assert_eq!(serde_json::to_value(accepted).unwrap(), expected);
-    }
 }

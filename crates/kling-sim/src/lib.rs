@@ -2,8 +2,11 @@
 //!
 //! It accepts jobs, runs them on Tokio's clock and refuses what the upstream would refuse, over
 //! real sockets. It counts for itself how many jobs each account ran at once and who tried to
-//! exceed a cap, so that a test need not trust the program it tests. It can be told to answer
-//! `GET /accounts` wrongly in a dozen ways. It plans nothing and balances nothing.
+//! exceed a cap, so that a test need not trust the program it tests; a request with the header
+//! `x-sim-tool` counts as that of a second tool on the same accounts. It can be told to answer
+//! `GET /accounts` wrongly in a dozen ways ([`ListFault`]), and any request ([`Fault`]). A prompt
+//! with the word `forbidden` is refused by moderation, one with `doomed` starts a job that fails.
+//! It plans nothing and balances nothing.
 //!
 //! ```
 //! use kling_sim::{JobDuration, ListFault, Sim};
@@ -24,11 +27,16 @@
 //! # }
 //! ```
 //!
-//! Rooms: `world` is the upstream as a pure value, `list` scripts the account list, `audit` is
-//! what the simulator saw; `api` maps requests to the world, `server` owns the sockets.
+//! Rooms: `operation` is the table of what the API offers, `world` is the upstream as a pure value,
+//! `list` and `fault` are the scripts, `audit` is what the simulator saw; `api` takes requests
+//! through their steps, `server` owns the sockets.
 
 mod api;
 mod audit;
+mod body;
+mod call;
+mod encode;
+mod fault;
 mod list;
 mod operation;
 mod refusal;
@@ -38,8 +46,11 @@ mod sim;
 mod world;
 
 pub use self::audit::{
-    AccountAudit, Audit, Outcome, REPLY_REFS_MAX, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
+    AccountAudit, Audit, Outcome, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX,
+    RequestSeen, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
 };
+pub use self::call::{Head, Origin, TOOL_HEADER};
+pub use self::fault::{Answer, ChaosPlan, Effect, Fault};
 pub use self::list::{ListAnswer, ListFault, ListRequests};
 pub use self::sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
-pub use self::world::{JobDuration, MAX_JOBS, TaskId};
+pub use self::world::{DOOMED, FORBIDDEN, JobDuration, MAX_JOBS, TaskId, TaskIds};

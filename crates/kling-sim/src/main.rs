@@ -5,13 +5,18 @@
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use jiff::SignedDuration;
 use kling_sim::{DEFAULT_TOKEN, JobDuration, MAX_JOBS, Sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// From the shortest to the longest time.
+type Span = RangeInclusive<Duration>;
 
 /// A faithful simulator of the Kling API v1 of useapi.net.
 #[derive(Debug, Parser)]
@@ -32,7 +37,16 @@ struct Args {
     /// How long jobs take
     #[arg(long, value_name = "MIN..MAX", default_value = "5..20", value_parser = job_seconds)]
     job_seconds: JobDuration,
-    /// Seed of task ids and job durations
+    /// How long after a job's end its slot returns, as the upstream's tracker is late
+    #[arg(long, value_name = "TIME or MIN..MAX", default_value = "2s", value_parser = release_lag)]
+    release_lag: Span,
+    /// Task ids of 18 digits, beyond what a double holds
+    #[arg(long)]
+    long_ids: bool,
+    /// Never compress an answer, not even for clients that accept it
+    #[arg(long)]
+    no_compression: bool,
+    /// Seed of task ids, job durations and release lags
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Token every call must carry
@@ -66,6 +80,9 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         .token(args.token)
         .seed(args.seed)
         .job_duration(args.job_seconds)
+        .release_lag(args.release_lag)
+        .ids_of_18_digits(args.long_ids)
+        .compression(!args.no_compression)
         .listen(args.listen);
     for (email, max_jobs) in args.accounts {
         builder = builder.account(email, max_jobs);
@@ -121,6 +138,18 @@ fn job_seconds(text: &str) -> Result<JobDuration, String> {
     parsed.ok_or_else(|| "expected MIN..MAX in seconds with MIN <= MAX, as in 5..20".to_owned())
 }
 
+fn release_lag(text: &str) -> Result<Span, String> {
+    let time = |text: &str| {
+        let time: SignedDuration = text.parse().ok()?;
+        Duration::try_from(time).ok()
+    };
+    let (min, max) = text.split_once("..").unwrap_or((text, text));
+    let parsed = time(min).zip(time(max)).map(|(min, max)| min..=max);
+    let parsed = parsed.filter(|span| !span.is_empty());
+    parsed
+        .ok_or_else(|| "expected TIME or MIN..MAX with MIN <= MAX, as in 2s or 0s..30s".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::error::ErrorKind;
@@ -146,6 +175,20 @@ mod tests {
         assert_eq!(args.listen.to_string(), "127.0.0.1:9090");
         assert_eq!(args.job_seconds, JobDuration::default());
         assert_eq!(args.token, "user:1-sim");
+        assert_eq!(
+            args.release_lag,
+            Duration::from_secs(2)..=Duration::from_secs(2)
+        );
+        assert!(!args.long_ids && !args.no_compression);
+    }
+
+    #[test]
+    fn a_release_lag_is_a_time_or_a_range() {
+        let (low, high) = (Duration::ZERO, Duration::from_secs(30));
+        for (text, expected) in [("0s..30s", low..=high), ("30s", high..=high)] {
+            let args = parse(&["--accounts=a@x=8", "--release-lag", text]).unwrap();
+            assert_eq!(args.release_lag, expected);
+        }
     }
 
     #[test]
@@ -159,6 +202,9 @@ mod tests {
             ("--job-seconds", "5", "expected MIN..MAX"),
             ("--job-seconds", "20..5", "MIN <= MAX"),
             ("--job-seconds", "-1..5", "expected MIN..MAX"),
+            ("--release-lag", "2", "expected TIME or MIN..MAX"),
+            ("--release-lag", "-2s", "expected TIME or MIN..MAX"),
+            ("--release-lag", "30s..0s", "MIN <= MAX"),
             ("--seed", "x", "invalid digit"),
         ];
         for (flag, value, expected) in cases {

@@ -1,26 +1,241 @@
-//! The operations that start a job, as data.
+//! The operations of the upstream, as data.
 //!
-//! A new job start is a new row here; nothing else in the crate names one.
+//! A new operation is a new row of `table`; a new job start needs nothing else. What the vendor's pages
+//! leave open is read leniently: only fields that a page calls required are required.
 
-/// One operation that answers with a task and holds a slot until the task is final.
-#[derive(Debug)]
+mod table;
+
+use std::fmt;
+
+use self::table::OPERATIONS;
+pub(crate) use self::table::TEXT_TO_VIDEO;
+
+/// One operation of the API.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
-    /// Path below the base path, without a trailing slash.
+    pub(crate) method: &'static str,
+    /// Path below the base path, without a trailing slash; a last `{…}` stands for one segment.
     pub(crate) path: &'static str,
-    /// What Kling calls this kind of task.
-    pub(crate) task_type: &'static str,
+    pub(crate) selector: Selector,
+    pub(crate) body: Body,
     /// Body fields that must be present and not empty.
     pub(crate) required: &'static [&'static str],
+    pub(crate) action: Action,
 }
 
-/// Every job start the simulator knows.
-static JOB_STARTS: [Operation; 1] = [Operation {
-    path: "/videos/text2video",
-    task_type: "m2v_txt2video",
-    required: &["prompt"],
-}];
+/// Where an operation finds the account it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Selector {
+    /// It is about all of them, or its path says.
+    Unneeded,
+    /// `email` of the query; with one account it may be left out.
+    Query,
+    /// `email` of the query, even with one account.
+    QueryAlways,
+    /// `email` of the body; with one account it may be left out.
+    Body,
+}
 
-/// Finds the job start at `path`.
-pub(crate) fn job_start(path: &str) -> Option<&'static Operation> {
-    JOB_STARTS.iter().find(|operation| operation.path == path)
+/// What an operation makes of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// It is read and ignored: some clients attach one to a `GET`.
+    Ignored,
+    /// JSON or multipart, read whole.
+    Fields,
+    /// A file, counted as it streams by.
+    Upload,
+}
+
+/// What a job makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Video,
+    Image,
+}
+
+impl Content {
+    /// Its `contentType`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Image => "image",
+        }
+    }
+
+    /// The end of a result's URL.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Video => "mp4",
+            Self::Image => "png",
+        }
+    }
+}
+
+/// What an operation that starts a job starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JobKind {
+    /// What Kling calls this kind of task.
+    pub(crate) task_type: &'static str,
+    pub(crate) content: Content,
+    /// Whether the answer has `status_name` and `status_final`: one operation's sample has not.
+    pub(crate) names_status: bool,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    /// Answers with a task, which holds a slot until it is over.
+    StartJob(JobKind),
+    ListAccounts,
+    SaveAccount,
+    ShowAccount,
+    RemoveAccount,
+    Scheduler,
+    SchedulerAvailable,
+    StopTracking,
+    ListTasks,
+    ShowTask,
+    DeleteTask,
+    ListAssets,
+    Download,
+    Upload,
+    ListUploads,
+    DeleteUploads,
+    CreateAvatar,
+    ListAvatars,
+    DeleteAvatar,
+    CreateElement,
+    ListElements,
+    ShowElement,
+    DeleteElement,
+    Speak,
+    /// Answers the same JSON to every account.
+    Canned(&'static str),
+    Mcp,
+}
+
+impl Operation {
+    const fn get(path: &'static str, selector: Selector, action: Action) -> Self {
+        Self {
+            method: "GET",
+            path,
+            selector,
+            body: Body::Ignored,
+            required: &[],
+            action,
+        }
+    }
+
+    const fn delete(path: &'static str, selector: Selector, action: Action) -> Self {
+        Self {
+            method: "DELETE",
+            ..Self::get(path, selector, action)
+        }
+    }
+
+    const fn post(path: &'static str, action: Action) -> Self {
+        Self {
+            method: "POST",
+            body: Body::Fields,
+            ..Self::get(path, Selector::Body, action)
+        }
+    }
+
+    const fn job(path: &'static str, task_type: &'static str, content: Content) -> Self {
+        let kind = JobKind {
+            task_type,
+            content,
+            names_status: true,
+        };
+        Self::post(path, Action::StartJob(kind))
+    }
+
+    const fn requires(self, required: &'static [&'static str]) -> Self {
+        Self { required, ..self }
+    }
+
+    const fn selected_by(self, selector: Selector) -> Self {
+        Self { selector, ..self }
+    }
+
+    const fn reading(self, body: Body) -> Self {
+        Self { body, ..self }
+    }
+
+    /// The job it starts, if it starts one.
+    pub(crate) fn job_kind(&self) -> Option<&JobKind> {
+        if let Action::StartJob(kind) = &self.action {
+            Some(kind)
+        } else {
+            None
+        }
+    }
+
+    /// The segment that stands where its path has `{…}`, or `""` without one.
+    fn matches<'path>(&self, path: &'path str) -> Option<&'path str> {
+        let Some((literal, _)) = self.path.split_once('{') else {
+            return (self.path == path).then_some("");
+        };
+        let segment = path.strip_prefix(literal)?;
+        (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+/// Finds the operation, and what stands for the `{…}` of its path.
+pub(crate) fn find<'path>(
+    method: &str,
+    path: &'path str,
+) -> Option<(&'static Operation, &'path str)> {
+    // hyper leaves the body of an answer to HEAD out.
+    let method = if method == "HEAD" { "GET" } else { method };
+    let mut candidates = OPERATIONS.iter().filter(|row| row.method == method);
+    candidates.find_map(|row| Some((row, row.matches(path)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &str, path: &str) -> Option<(String, String)> {
+        let (row, segment) = find(method, path)?;
+        Some((row.to_string(), segment.to_owned()))
+    }
+
+    #[test]
+    fn every_row_is_found_at_its_own_path() {
+        for row in &OPERATIONS {
+            let path = row.path.replace(['{', '}'], "");
+            assert_eq!(found(row.method, &path).unwrap().0, row.to_string());
+        }
+    }
+
+    #[test]
+    fn literals_win_and_a_segment_is_one_segment() {
+        let row = |method, path| found(method, path).map(|(row, _)| row);
+        assert_eq!(row("GET", "/elements/tags").unwrap(), "GET /elements/tags");
+        let (element, id) = found("GET", "/elements/u_1").unwrap();
+        assert_eq!((&*element, &*id), ("GET /elements/{element_id}", "u_1"));
+        assert_eq!(row("HEAD", "/accounts").unwrap(), "GET /accounts");
+        for (method, path) in [
+            ("GET", "/elements/u_1/x"),
+            ("GET", "/elements/"),
+            ("POST", "/tasks/1"),
+            ("GET", "/videos/text2video"),
+        ] {
+            assert_eq!(row(method, path), None, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn sixteen_operations_start_a_job() {
+        let starts = OPERATIONS.iter().filter(|row| row.job_kind().is_some());
+        assert_eq!(starts.count(), 16);
+    }
 }

@@ -19,8 +19,14 @@ pub(crate) enum Refusal {
     EmailRequired,
     #[error("Account {email} in error state: {error}")]
     AccountInError { email: String, error: String },
+    #[error("Not enough credits: requested 1, available 0")]
+    NoCredit,
+    #[error("The prompt violates the community guidelines (CM_EXT.POther)")]
+    Moderated,
     #[error("Request body must be a JSON object")]
     NotAJsonObject,
+    #[error("Request body is not multipart: {error}")]
+    MultipartInvalid { error: String },
     #[error("Parameter {field} is required")]
     FieldMissing { field: &'static str },
     #[error("Parameter {field} must be {expected}")]
@@ -29,7 +35,7 @@ pub(crate) enum Refusal {
         expected: &'static str,
     },
     #[error("Request body exceeds {limit} bytes")]
-    BodyTooLarge { limit: usize },
+    BodyTooLarge { limit: u64 },
     #[error("Request body could not be read")]
     BodyUnreadable,
     #[error("Account {email} is at capacity: {executing} of {cap} jobs executing")]
@@ -44,6 +50,12 @@ pub(crate) enum Refusal {
     NoWorks { id: TaskId },
     #[error("Unable to locate running task_id {id}")]
     NotRunning { id: TaskId },
+    #[error("Unable to locate {what} {id}")]
+    NotFound { what: &'static str, id: String },
+    #[error("Content-Type {media} is not supported")]
+    MediaUnsupported { media: String },
+    #[error("File exceeds {limit} bytes")]
+    FileTooLarge { limit: u64 },
     #[error("No such operation")]
     NoRoute,
 }
@@ -57,6 +69,8 @@ pub(crate) enum Form {
     Error,
     /// `{"error":"…","code":…}`
     ErrorWithCode,
+    /// `{"error":"…","message":"…"}`: Kling's own refusal, whose message misleads into retrying.
+    ErrorWithMessage,
 }
 
 impl Refusal {
@@ -65,8 +79,11 @@ impl Refusal {
         match self {
             Self::EmailRequired
             | Self::NotAJsonObject
+            | Self::MultipartInvalid { .. }
             | Self::FieldMissing { .. }
             | Self::FieldInvalid { .. }
+            | Self::MediaUnsupported { .. }
+            | Self::FileTooLarge { .. }
             | Self::BodyUnreadable
             | Self::TaskIdInvalid => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -74,7 +91,10 @@ impl Refusal {
             | Self::AccountUnknown
             | Self::NoWorks { .. }
             | Self::NotRunning { .. }
+            | Self::NotFound { .. }
             | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoCredit => StatusCode::PRECONDITION_FAILED,
+            Self::Moderated => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AtCapacity { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::AccountInError { .. } => {
@@ -83,15 +103,23 @@ impl Refusal {
         }
     }
 
-    /// The form of the body: the upstream has three.
+    /// The form of the body: the upstream has four.
     pub(crate) fn form(&self) -> Form {
         match self {
             Self::NotConfigured | Self::AccountUnknown => Form::Text,
-            Self::TaskIdInvalid | Self::NoWorks { .. } | Self::NotRunning { .. } => Form::Error,
+            Self::Moderated => Form::ErrorWithMessage,
+            Self::TaskIdInvalid
+            | Self::NoWorks { .. }
+            | Self::NotRunning { .. }
+            | Self::NotFound { .. } => Form::Error,
             Self::Unauthorized
             | Self::EmailRequired
             | Self::AccountInError { .. }
+            | Self::NoCredit
             | Self::NotAJsonObject
+            | Self::MultipartInvalid { .. }
+            | Self::MediaUnsupported { .. }
+            | Self::FileTooLarge { .. }
             | Self::FieldMissing { .. }
             | Self::FieldInvalid { .. }
             | Self::BodyTooLarge { .. }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
@@ -15,17 +15,24 @@ use tokio::time::{Sleep, sleep};
 
 use crate::refusal::{Form, Refusal};
 
-/// Why a body ends before its end. The server closes the connection, as told.
+/// Why an answer ends before its end. The server closes the connection, as told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
-    #[error("the script closes the connection in the middle of the body")]
+    #[error("the script closes the connection before the end of the answer")]
     Close,
-    #[error("the script resets the connection in the middle of the body")]
+    #[error("the script resets the connection before the end of the answer")]
     Reset,
 }
 
+/// The body of an answer.
+pub(crate) type ReplyBody = BoxBody<Bytes, Cut>;
+
 /// An answer of the simulator.
-pub(crate) type Reply = Response<BoxBody<Bytes, Cut>>;
+pub(crate) type Reply = Response<ReplyBody>;
+
+/// Marks an answer, among its extensions, that a script wants sent as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AsScripted;
 
 /// An answer with a whole body.
 pub(crate) fn whole(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Reply {
@@ -45,6 +52,18 @@ pub(crate) fn ok(body: &Value) -> Reply {
     json_text(StatusCode::OK, body.to_string())
 }
 
+/// A `201` with a JSON body.
+pub(crate) fn created(body: &Value) -> Reply {
+    json_text(StatusCode::CREATED, body.to_string())
+}
+
+/// An answer after which the connection closes, since the rest of the request is not read.
+pub(crate) fn closing(mut reply: Reply) -> Reply {
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(CONNECTION, close);
+    reply
+}
+
 /// A `204`.
 pub(crate) fn no_content() -> Reply {
     let mut reply = Reply::default();
@@ -61,11 +80,7 @@ pub(crate) fn error(status: StatusCode, text: &str) -> Reply {
 }
 
 /// An answer with any body.
-pub(crate) fn with_body(
-    status: StatusCode,
-    media: &'static str,
-    body: BoxBody<Bytes, Cut>,
-) -> Reply {
+pub(crate) fn with_body(status: StatusCode, media: &'static str, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply
@@ -81,6 +96,13 @@ impl From<Refusal> for Reply {
             Form::Text => whole(status, "text/plain; charset=utf-8", text),
             Form::Error => json_text(status, json!({ "error": text }).to_string()),
             Form::ErrorWithCode => error(status, &text),
+            Form::ErrorWithMessage => {
+                let message = "Service busy (CM_EXT.POther)";
+                json_text(
+                    status,
+                    json!({ "error": text, "message": message }).to_string(),
+                )
+            }
         }
     }
 }

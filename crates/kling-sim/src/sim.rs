@@ -1,109 +1,19 @@
 //! The simulator as a value: built, asked, scripted, and gone when dropped.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+mod builder;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::builder::{DEFAULT_TOKEN, SimBuilder, StartError};
 use crate::api::{BASE_PATH, Shared};
-use crate::audit::Audit;
+use crate::audit::{Audit, RequestSeen};
+use crate::fault::{ChaosPlan, Fault};
 use crate::list::{ListAnswer, ListFault, ListRequests};
-use crate::server;
-use crate::world::{JobDuration, TaskId, World};
-
-/// The token of a simulator that was given none.
-pub const DEFAULT_TOKEN: &str = "user:1-sim";
-
-/// Why a simulator did not start.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}")]
-pub struct StartError {
-    addr: SocketAddr,
-    source: io::Error,
-}
-
-/// A simulator to be. See [`Sim::builder`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct SimBuilder {
-    accounts: Vec<(String, u32)>,
-    token: String,
-    seed: u64,
-    job_duration: JobDuration,
-    addr: SocketAddr,
-}
-
-impl SimBuilder {
-    /// Adds an account; one that is there already is resized.
-    ///
-    /// Any cap is taken as it is, also one outside of the upstream's 1 to 50.
-    pub fn account(mut self, email: impl Into<String>, max_jobs: u32) -> Self {
-        self.accounts.push((email.into(), max_jobs));
-        self
-    }
-
-    /// Sets the token every call must carry; [`DEFAULT_TOKEN`] otherwise.
-    pub fn token(self, token: impl Into<String>) -> Self {
-        Self {
-            token: token.into(),
-            ..self
-        }
-    }
-
-    /// Sets the seed of task ids and job durations; 1 otherwise.
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
-    }
-
-    /// Sets how long jobs take; 5 s to 20 s otherwise.
-    pub fn job_duration(self, job_duration: JobDuration) -> Self {
-        Self {
-            job_duration,
-            ..self
-        }
-    }
-
-    /// Sets the address to listen on; a free port of the loopback interface otherwise.
-    pub fn listen(self, addr: SocketAddr) -> Self {
-        Self { addr, ..self }
-    }
-
-    /// Binds the address and serves it on the current Tokio runtime.
-    ///
-    /// # Errors
-    /// [`StartError`] if the address cannot be bound.
-    pub async fn start(self) -> Result<Sim, StartError> {
-        let cannot_listen = |source| StartError {
-            addr: self.addr,
-            source,
-        };
-        let listener = TcpListener::bind(self.addr).await.map_err(cannot_listen)?;
-        let addr = listener.local_addr().map_err(cannot_listen)?;
-        let mut world = World::new(self.seed, self.job_duration, Timestamp::now());
-        for (email, max_jobs) in self.accounts {
-            world.set_account(email, max_jobs);
-        }
-        let shared = Arc::new(Shared::new(world, self.token));
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(server::serve(
-            listener,
-            Arc::clone(&shared),
-            tasks.clone(),
-            stop.clone(),
-        ));
-        tracing::info!(%addr, "simulator listens");
-        Ok(Sim {
-            addr,
-            shared,
-            tasks,
-            stop,
-        })
-    }
-}
+use crate::world::{TaskId, World};
 
 /// A running simulator. Dropping it ends the listener and all connections.
 #[derive(Debug)]
@@ -117,13 +27,7 @@ pub struct Sim {
 impl Sim {
     /// Starts to describe a simulator, so far without accounts.
     pub fn builder() -> SimBuilder {
-        SimBuilder {
-            accounts: Vec::new(),
-            token: DEFAULT_TOKEN.to_owned(),
-            seed: 1,
-            job_duration: JobDuration::default(),
-            addr: (Ipv4Addr::LOCALHOST, 0).into(),
-        }
+        SimBuilder::default()
     }
 
     /// The address it listens on, with the true port.
@@ -162,9 +66,58 @@ impl Sim {
             .visit(|world| world.set_account_error(email, error.map(str::to_owned)))
     }
 
-    /// Ends a job now, whatever its duration; `false` if there is none that still runs.
+    /// Takes the credit of an account, or gives it back; `false` if it is not configured. Without
+    /// credit it answers job starts with 412.
+    pub fn set_account_credit(&self, email: &str, has_credit: bool) -> bool {
+        self.shared
+            .visit(|world| world.set_account_credit(email, has_credit))
+    }
+
+    /// Ends a job now, whatever its duration; `false` if there is none that still runs. Its slot
+    /// returns after its release lag.
     pub fn finish(&self, task_id: impl Into<TaskId>) -> bool {
         self.shared.visit(|world| world.finish(task_id.into()))
+    }
+
+    /// Ends all jobs that run now, as [`Sim::finish`] does, and says how many.
+    pub fn finish_all(&self) -> usize {
+        self.shared.visit(World::finish_all)
+    }
+
+    /// Starts `count` jobs as a second tool does, without requests, and returns those that the
+    /// account takes; what it does not take counts as over the limit, and foreign.
+    pub fn submit_directly(&self, email: &str, count: usize) -> Vec<TaskId> {
+        let submit = |world: &mut World| world.submit_directly(email).ok();
+        let jobs = (0..count).filter_map(|_| self.shared.visit(submit));
+        jobs.collect()
+    }
+
+    /// The jobs that count on an account now, as the upstream counts them.
+    #[must_use]
+    pub fn executing(&self, email: &str) -> u32 {
+        self.shared.visit(|world| world.executing(email))
+    }
+
+    /// Adds a fault after those that are there: the first one that matches a request befalls it.
+    pub fn fault(&self, fault: impl Into<Fault>) {
+        self.shared.visit(|world| world.faults.add(fault.into()));
+    }
+
+    /// Draws faults at random for every job start that no [`Sim::fault`] befalls.
+    pub fn chaos(&self, plan: ChaosPlan) {
+        self.shared.visit(|world| world.faults.chaos(plan));
+    }
+
+    /// Ends all faults, scripted and random, but those of the list.
+    pub fn clear_faults(&self) {
+        self.shared.visit(|world| world.faults.clear());
+    }
+
+    /// The newest requests with a valid token that were no submissions, oldest first. Job starts
+    /// whose body did not come whole are among them.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RequestSeen> {
+        self.shared.visit(|world| world.requests())
     }
 
     /// Answers every `GET /accounts` with `fault` until [`Sim::clear_list_fault`].

@@ -1,42 +1,73 @@
-//! The upstream as a pure value: accounts, jobs, the audit and the script of `GET /accounts`.
+//! The upstream as a pure value: accounts, jobs, what they own, the audit and the scripts.
 //!
 //! No I/O and no clock: whoever holds the world first calls [`World::advance_to`], and everything
-//! it then does happens at that moment. There is one place where a job is accepted,
-//! [`World::submit`]; an account never runs more jobs than its cap allowed at that moment.
+//! it then does happens at that moment. There is one place where a job is accepted, in `accept`;
+//! an account never runs more jobs than its cap allowed at that moment.
 
+mod accept;
+mod history;
 mod job;
 mod jobs;
-mod request;
+mod resources;
+mod shelf;
+mod task_id;
 #[cfg(test)]
 mod tests;
+mod told;
 mod view;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 
+pub(crate) use self::accept::Started;
+pub use self::accept::{DOOMED, FORBIDDEN};
 pub(crate) use self::job::Job;
-pub use self::job::{JobDuration, TaskId};
+pub use self::job::JobDuration;
 use self::jobs::Jobs;
-use self::request::JobRequest;
-use crate::audit::{Audit, Book, Outcome, Submission};
+pub(crate) use self::resources::UPLOAD_BYTES_MAX;
+use self::shelf::Shelf;
+pub use self::task_id::{TaskId, TaskIds};
+use self::told::Told;
+use crate::audit::{Audit, Book, RequestSeen};
+use crate::call::Call;
+use crate::fault::Faults;
 use crate::list::Listing;
-use crate::operation::Operation;
+use crate::operation::Selector;
 use crate::refusal::Refusal;
 
 /// What the upstream accepts as `maxJobs` of an account or a call.
 pub const MAX_JOBS: RangeInclusive<u32> = 1..=50;
 
-/// Task ids start with 15 digits, as Kling's other ids do, and grow by less than a thousand each:
-/// they stay below 2^53 for longer than anybody will wait.
-const FIRST_TASK_ID: RangeInclusive<u64> = 100_000_000_000_000..=900_000_000_000_000;
-const TASK_ID_STEP: RangeInclusive<u64> = 1..=999;
-
 const FIRST_USER_ID: u64 = 1_000_001;
+
+/// How a world behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Equal seeds give equal draws.
+    pub(crate) seed: u64,
+    pub(crate) task_ids: TaskIds,
+    pub(crate) job_duration: JobDuration,
+    /// How long after a job's end its slot returns.
+    pub(crate) release_lag: RangeInclusive<Duration>,
+    /// How long a job is tracked, whether it ends or not.
+    pub(crate) tracking: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            task_ids: TaskIds::default(),
+            job_duration: JobDuration::default(),
+            release_lag: Duration::ZERO..=Duration::ZERO,
+            tracking: Duration::from_mins(60),
+        }
+    }
+}
 
 /// One configured account.
 #[derive(Debug)]
@@ -45,13 +76,7 @@ struct Account {
     user_id: u64,
     max_jobs: u32,
     error: Option<String>,
-}
-
-/// A job that was accepted, and the arguments its answer echoes.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) job: Job,
-    arguments: Vec<(String, String)>,
+    has_credit: bool,
 }
 
 /// The state of the simulated upstream.
@@ -60,35 +85,41 @@ pub(crate) struct World {
     /// The wall-clock time at which `now` was zero.
     epoch: Timestamp,
     now: Duration,
+    settings: Settings,
     rng: SmallRng,
-    job_duration: JobDuration,
-    last_task_id: u64,
+    last_task_id: TaskId,
     next_user_id: u64,
     accounts: Vec<Account>,
     jobs: Jobs,
+    shelf: Shelf,
     book: Book,
+    told: Told,
     pub(crate) listing: Listing,
+    pub(crate) faults: Faults,
 }
 
 impl World {
-    /// A world without accounts that starts at `epoch`; equal seeds give equal draws.
-    pub(crate) fn new(seed: u64, job_duration: JobDuration, epoch: Timestamp) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed);
+    /// A world without accounts that starts at `epoch`.
+    pub(crate) fn new(settings: Settings, epoch: Timestamp) -> Self {
+        let mut rng = SmallRng::seed_from_u64(settings.seed);
         Self {
             epoch,
             now: Duration::ZERO,
-            job_duration,
-            last_task_id: rng.random_range(FIRST_TASK_ID),
-            next_user_id: FIRST_USER_ID,
+            last_task_id: settings.task_ids.draw_first(&mut rng),
+            settings,
             rng,
+            next_user_id: FIRST_USER_ID,
             accounts: Vec::new(),
             jobs: Jobs::default(),
+            shelf: Shelf::default(),
             book: Book::default(),
+            told: Told::default(),
             listing: Listing::default(),
+            faults: Faults::default(),
         }
     }
 
-    /// Moves time to `now` after the start and ends the jobs that are over by then.
+    /// Moves time to `now` after the start and frees the slots that return by then.
     pub(crate) fn advance_to(&mut self, now: Duration) {
         self.now = now;
         self.jobs.advance_to(now);
@@ -97,11 +128,7 @@ impl World {
     /// Adds an account at the end of the list, or resizes it where it stands.
     pub(crate) fn set_account(&mut self, email: String, max_jobs: u32) {
         self.book.open(&email);
-        if let Some(account) = self
-            .accounts
-            .iter_mut()
-            .find(|account| account.email == email)
-        {
+        if let Some(account) = self.account_mut(&email) {
             account.max_jobs = max_jobs;
             return;
         }
@@ -112,6 +139,7 @@ impl World {
             user_id,
             max_jobs,
             error: None,
+            has_credit: true,
         });
     }
 
@@ -124,11 +152,16 @@ impl World {
 
     /// Puts an account into its error state or out of it; `false` if it is not configured.
     pub(crate) fn set_account_error(&mut self, email: &str, error: Option<String>) -> bool {
-        let account = self
-            .accounts
-            .iter_mut()
-            .find(|account| account.email == email);
+        let account = self.account_mut(email);
         account.map(|account| account.error = error).is_some()
+    }
+
+    /// Gives an account credit or takes it; `false` if it is not configured.
+    pub(crate) fn set_account_credit(&mut self, email: &str, has_credit: bool) -> bool {
+        let account = self.account_mut(email);
+        account
+            .map(|account| account.has_credit = has_credit)
+            .is_some()
     }
 
     /// Whether any account is configured.
@@ -136,37 +169,32 @@ impl World {
         !self.accounts.is_empty()
     }
 
-    /// Judges a job start and writes the verdict into the audit.
-    pub(crate) fn submit(
-        &mut self,
-        operation: &'static Operation,
-        body: Bytes,
-    ) -> Result<Started, Refusal> {
-        let request = JobRequest::parse(operation, &body);
-        let named = request
-            .as_ref()
-            .ok()
-            .and_then(|request| request.email.clone());
-        let verdict = request.and_then(|request| self.accept(operation, request));
-        let (email, outcome) = match &verdict {
-            Ok(started) => (
-                Some(started.job.email.clone()),
-                Outcome::Accepted(started.job.id),
-            ),
-            Err(refusal) => (named, Outcome::Refused(refusal.status().as_u16())),
+    /// The account that a call is about, by its e-mail; empty where an operation needs none.
+    pub(crate) fn select(&self, selector: Selector, call: &Call) -> Result<String, Refusal> {
+        let named = match selector {
+            Selector::Unneeded => return Ok(String::new()),
+            Selector::Query => call.head.query("email"),
+            Selector::QueryAlways => {
+                let named = call.head.query("email");
+                Some(named.ok_or(Refusal::FieldMissing { field: "email" })?)
+            }
+            Selector::Body => call.fields.as_ref().map_err(Clone::clone)?.text("email")?,
         };
-        self.book.record(Submission {
-            at: self.now,
-            email,
-            body,
-            outcome,
-        });
-        verdict
+        Ok(self.resolve(named.as_deref())?.email.clone())
     }
 
     /// Ends a job now; `false` if there is none that still runs.
     pub(crate) fn finish(&mut self, id: TaskId) -> bool {
         self.jobs.finish(id, self.now)
+    }
+
+    /// Ends all jobs that run now, and says how many.
+    pub(crate) fn finish_all(&mut self) -> usize {
+        let running: Vec<TaskId> = self.jobs.running(self.now).collect();
+        for &id in &running {
+            self.jobs.finish(id, self.now);
+        }
+        running.len()
     }
 
     /// `DELETE /scheduler/{id}`: frees the slot, while the job itself goes on.
@@ -178,61 +206,53 @@ impl World {
         }
     }
 
+    /// The number of slots taken on an account, as the upstream counts them.
+    pub(crate) fn executing(&self, email: &str) -> u32 {
+        self.jobs.executing(email)
+    }
+
+    /// How many rounds the program under test had answered.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.told.rounds()
+    }
+
+    /// Remembers that a round tells the caller of all tracked jobs.
+    pub(crate) fn tell_jobs(&mut self) {
+        self.told.round(self.jobs.tracked().map(|job| job.id));
+    }
+
+    /// Remembers that an answer tells the caller of all caps.
+    pub(crate) fn tell_caps(&mut self) {
+        for account in &self.accounts {
+            self.told.cap(&account.email, account.max_jobs);
+        }
+    }
+
+    /// Keeps a request that is no submission.
+    pub(crate) fn log(&mut self, call: &Call, is_complete: bool) {
+        self.book.log(RequestSeen {
+            at: self.now,
+            head: call.head.clone(),
+            body: call.body.clone(),
+            byte_count: call.byte_count,
+            is_complete,
+        });
+    }
+
+    /// The newest requests that were no submissions, oldest first.
+    pub(crate) fn requests(&self) -> Vec<RequestSeen> {
+        self.book.requests()
+    }
+
     /// A copy of the audit as of now.
     pub(crate) fn audit(&self) -> Audit {
         let mut audit = self.book.copy();
         for audited in &mut audit.accounts {
-            let account = self
-                .accounts
-                .iter()
-                .find(|account| account.email == audited.email);
+            let account = self.account(&audited.email);
             audited.max_jobs = account.map_or(0, |account| account.max_jobs);
             audited.executing = self.jobs.executing(&audited.email);
         }
         audit
-    }
-
-    fn accept(
-        &mut self,
-        operation: &'static Operation,
-        request: JobRequest,
-    ) -> Result<Started, Refusal> {
-        let account = self.resolve(request.email.as_deref())?;
-        let email = account.email.clone();
-        if let Some(error) = account.error.clone() {
-            return Err(Refusal::AccountInError { email, error });
-        }
-        let user_id = account.user_id;
-        let cap = request
-            .max_jobs
-            .unwrap_or(account.max_jobs)
-            .min(account.max_jobs);
-        let executing = self.jobs.executing(&email);
-        if executing >= cap {
-            self.book.over_limit(&email);
-            return Err(Refusal::AtCapacity {
-                email,
-                executing,
-                cap,
-            });
-        }
-        self.book
-            .accepted(&email, executing + 1, request.reply_ref.as_deref());
-        let job = Job {
-            id: self.next_task_id(),
-            email,
-            user_id,
-            operation,
-            started: self.now,
-            duration: self.job_duration.draw(&mut self.rng),
-            reply_url: request.reply_url,
-            reply_ref: request.reply_ref,
-        };
-        self.jobs.insert(job.clone());
-        Ok(Started {
-            job,
-            arguments: request.arguments,
-        })
     }
 
     /// The account a call is about: the one it names, or the only one.
@@ -241,15 +261,16 @@ impl World {
             (_, []) => Err(Refusal::NotConfigured),
             (None, [only]) => Ok(only),
             (None, _) => Err(Refusal::EmailRequired),
-            (Some(email), accounts) => accounts
-                .iter()
-                .find(|account| account.email == email)
-                .ok_or(Refusal::AccountUnknown),
+            (Some(email), _) => self.account(email).ok_or(Refusal::AccountUnknown),
         }
     }
 
-    fn next_task_id(&mut self) -> TaskId {
-        self.last_task_id += self.rng.random_range(TASK_ID_STEP);
-        TaskId::from(self.last_task_id)
+    fn account(&self, email: &str) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.email == email)
+    }
+
+    fn account_mut(&mut self, email: &str) -> Option<&mut Account> {
+        let mut accounts = self.accounts.iter_mut();
+        accounts.find(|account| account.email == email)
     }
 }

@@ -1,39 +1,17 @@
-//! One job and its life: submitted, processing, succeed.
+//! One job and its life: submitted, processing, succeed or failed.
 //!
 //! A job's phase is a function of the time asked about; nothing has to happen for it to move on.
+//! When its slot returns is another matter: the upstream notices late, or never.
 
-use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use serde::Serialize;
 
-use crate::operation::Operation;
-
-/// The number by which the upstream names a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct TaskId(u64);
-
-impl TaskId {
-    /// The number itself.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl From<u64> for TaskId {
-    fn from(id: u64) -> Self {
-        Self(id)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use super::TaskId;
+use crate::call::Origin;
+use crate::operation::JobKind;
 
 /// How long jobs take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +51,17 @@ pub(crate) enum Phase {
     Submitted,
     Processing,
     Succeed,
+    Failed,
 }
 
 impl Phase {
-    /// Kling's own number for it.
+    /// Kling's own number for it; failures have several, whose meanings are unknown.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Submitted => 5,
             Self::Processing => 10,
             Self::Succeed => 99,
+            Self::Failed => 50,
         }
     }
 
@@ -91,12 +71,13 @@ impl Phase {
             Self::Submitted => "submitted",
             Self::Processing => "processing",
             Self::Succeed => "succeed",
+            Self::Failed => "failed",
         }
     }
 
     /// Whether the job is over.
     pub(crate) fn is_final(self) -> bool {
-        self == Self::Succeed
+        matches!(self, Self::Succeed | Self::Failed)
     }
 }
 
@@ -106,10 +87,19 @@ pub(crate) struct Job {
     pub(crate) id: TaskId,
     pub(crate) email: String,
     pub(crate) user_id: u64,
-    pub(crate) operation: &'static Operation,
+    pub(crate) kind: &'static JobKind,
+    pub(crate) origin: Origin,
     pub(crate) started: Duration,
     /// `None` until a test ends it.
     pub(crate) duration: Option<Duration>,
+    /// How long after its end the upstream notices.
+    pub(crate) release_lag: Duration,
+    /// When the upstream gives up watching it.
+    pub(crate) tracked_until: Duration,
+    /// Whether it will fail.
+    pub(crate) is_doomed: bool,
+    pub(crate) is_deleted: bool,
+    pub(crate) output_count: u32,
     pub(crate) reply_url: Option<String>,
     pub(crate) reply_ref: Option<String>,
 }
@@ -117,7 +107,16 @@ pub(crate) struct Job {
 impl Job {
     /// When the job is over, if that is known.
     pub(crate) fn ends_at(&self) -> Option<Duration> {
-        self.duration.map(|duration| self.started + duration)
+        let duration = self.duration?;
+        Some(self.started.saturating_add(duration))
+    }
+
+    /// When its slot returns, as far as is known.
+    pub(crate) fn leaves_at(&self) -> Duration {
+        let noticed_at = self
+            .ends_at()
+            .map(|end| end.saturating_add(self.release_lag));
+        noticed_at.map_or(self.tracked_until, |at| at.min(self.tracked_until))
     }
 
     /// The phase at `now`: a tenth of the duration is spent in the queue.
@@ -126,9 +125,16 @@ impl Job {
     pub(crate) fn phase(&self, now: Duration) -> Phase {
         let age = now.saturating_sub(self.started);
         match self.duration {
+            Some(duration) if age >= duration && self.is_doomed => Phase::Failed,
             Some(duration) if age >= duration => Phase::Succeed,
             Some(duration) if age < duration / 10 => Phase::Submitted,
             Some(_) | None => Phase::Processing,
         }
+    }
+
+    /// The numbers of its works: its own and those after it, of which no other task has any.
+    pub(crate) fn work_ids(&self) -> Range<i64> {
+        let first = self.id.get();
+        first..first + i64::from(self.output_count)
     }
 }

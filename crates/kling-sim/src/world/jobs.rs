@@ -1,13 +1,15 @@
 //! All jobs the simulator remembers, and the slots they hold.
 //!
 //! Invariant: `executing[email]` is the number of tracked jobs of that account, and every tracked
-//! job is known. A job can be known without being tracked (ended, or given up through
-//! `DELETE /scheduler/{id}`): it is still readable but holds no slot.
+//! job is known. A job can be known without being tracked (ended, past its tracking, or given up
+//! through `DELETE /scheduler/{id}`): it is still readable but holds no slot. A job can be over
+//! and still be tracked, until the upstream notices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::job::{Job, TaskId};
+use super::TaskId;
+use super::job::Job;
 
 /// Jobs remembered: a day of heavy use. Past it the oldest one without a slot is forgotten.
 pub(crate) const JOBS_MAX: usize = 100_000;
@@ -17,16 +19,16 @@ pub(crate) const JOBS_MAX: usize = 100_000;
 pub(crate) struct Jobs {
     known: BTreeMap<TaskId, Job>,
     tracked: BTreeSet<TaskId>,
-    /// Tracked jobs by the time at which they end.
+    /// Tracked jobs by the time at which they leave.
     due: BTreeSet<(Duration, TaskId)>,
     executing: HashMap<String, u32>,
 }
 
 impl Jobs {
-    /// Gives back the slots of all jobs that are over at `now`.
+    /// Gives back the slots of all jobs that have left by `now`.
     pub(crate) fn advance_to(&mut self, now: Duration) {
-        while let Some(&(ends_at, id)) = self.due.first()
-            && ends_at <= now
+        while let Some(&(leaves_at, id)) = self.due.first()
+            && leaves_at <= now
         {
             self.untrack(id);
         }
@@ -36,25 +38,36 @@ impl Jobs {
     pub(crate) fn insert(&mut self, job: Job) {
         *self.executing.entry(job.email.clone()).or_default() += 1;
         self.tracked.insert(job.id);
-        self.due
-            .extend(job.ends_at().map(|ends_at| (ends_at, job.id)));
+        self.due.insert((job.leaves_at(), job.id));
         self.known.insert(job.id, job);
         if self.known.len() > JOBS_MAX {
             self.forget_oldest();
         }
     }
 
-    /// Ends a job at `now`; `false` if there is none that still runs.
+    /// Ends a job at `now`; `false` if there is none that still runs. Its slot returns as late
+    /// as that of any other.
     pub(crate) fn finish(&mut self, id: TaskId, now: Duration) -> bool {
-        let Some(job) = self.known.get(&id).filter(|job| !job.phase(now).is_final()) else {
+        let Some(job) = self.known.get_mut(&id) else {
             return false;
         };
-        let duration = now.saturating_sub(job.started);
-        self.untrack(id);
-        if let Some(job) = self.known.get_mut(&id) {
-            job.duration = Some(duration);
+        if job.phase(now).is_final() {
+            return false;
+        }
+        let was_due = self.due.remove(&(job.leaves_at(), id));
+        job.duration = Some(now.saturating_sub(job.started));
+        if was_due {
+            self.due.insert((job.leaves_at(), id));
+            self.advance_to(now);
         }
         true
+    }
+
+    /// The jobs that still run at `now`.
+    pub(crate) fn running(&self, now: Duration) -> impl Iterator<Item = TaskId> {
+        let running = self.known.values();
+        let running = running.filter(move |job| !job.phase(now).is_final());
+        running.map(|job| job.id)
     }
 
     /// Stops tracking a job, which returns its slot; `false` if it was not tracked.
@@ -62,18 +75,29 @@ impl Jobs {
         let Some(job) = self.known.get(&id).filter(|_| self.tracked.remove(&id)) else {
             return false;
         };
-        if let Some(ends_at) = job.ends_at() {
-            self.due.remove(&(ends_at, id));
-        }
+        self.due.remove(&(job.leaves_at(), id));
         if let Some(count) = self.executing.get_mut(&job.email) {
             *count -= 1;
         }
         true
     }
 
-    /// Finds a job, running or over.
+    /// Makes a job unreadable; a slot that it still holds returns when it would have.
+    pub(crate) fn delete(&mut self, id: TaskId) {
+        if let Some(job) = self.known.get_mut(&id) {
+            job.is_deleted = true;
+        }
+    }
+
+    /// Finds a readable job, running or over.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Job> {
-        self.known.get(&id)
+        self.known.get(&id).filter(|job| !job.is_deleted)
+    }
+
+    /// All readable jobs of an account, newest first.
+    pub(crate) fn of(&self, email: &str) -> impl Iterator<Item = &Job> {
+        let known = self.known.values().rev();
+        known.filter(move |job| job.email == email && !job.is_deleted)
     }
 
     /// The number of slots taken on an account.

@@ -1,29 +1,68 @@
+mod blame;
+mod life;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use http::{HeaderMap, Method};
+
 use super::*;
-use crate::api::Shared;
-use crate::operation::job_start;
+use crate::api::{ApiSettings, Shared};
+use crate::audit::Outcome;
+use crate::body::Fields;
+use crate::call::Head;
+use crate::operation::{Selector, TEXT_TO_VIDEO};
 
 const MINUTE: JobDuration = JobDuration::Between(Duration::from_secs(60), Duration::from_secs(60));
 
 fn world(job_duration: JobDuration, accounts: &[(&str, u32)]) -> World {
+    let settings = Settings {
+        job_duration,
+        ..Settings::default()
+    };
+    world_with(settings, accounts)
+}
+
+fn world_with(settings: Settings, accounts: &[(&str, u32)]) -> World {
     let epoch = "2026-01-01T00:00:00Z".parse().unwrap();
-    let mut world = World::new(1, job_duration, epoch);
+    let mut world = World::new(settings, epoch);
     for &(email, max_jobs) in accounts {
         world.set_account(email.to_owned(), max_jobs);
     }
     world
 }
 
-/// Submits `fields` and a prompt.
+/// A request with `body` that has just come.
+fn call(world: &World, body: &Value) -> Call {
+    let head = Head {
+        method: Method::POST,
+        path: "/v1/kling/videos/text2video".to_owned(),
+        query: None,
+        headers: HeaderMap::new(),
+    };
+    let body = body.to_string();
+    Call {
+        round: world.rounds(),
+        fields: Fields::json(body.as_bytes()),
+        body: body.into(),
+        ..Call::new(head, String::new())
+    }
+}
+
+fn submit_call(world: &mut World, call: &Call) -> Result<TaskId, Refusal> {
+    let account = world.select(Selector::Body, call);
+    let started = world.submit(&TEXT_TO_VIDEO, call, account)?;
+    Ok(started.job.id)
+}
+
+/// Submits `fields` and, unless they have one, a prompt.
 fn submit(world: &mut World, mut fields: Value) -> Result<TaskId, Refusal> {
-    fields["prompt"] = json!("a boat");
-    let operation = job_start("/videos/text2video").unwrap();
-    world
-        .submit(operation, fields.to_string().into())
-        .map(|started| started.job.id)
+    if fields["prompt"].is_null() {
+        fields["prompt"] = json!("a boat");
+    }
+    let call = call(world, &fields);
+    submit_call(world, &call)
 }
 
 fn at_capacity(email: &str, executing: u32, cap: u32) -> Refusal {
@@ -36,12 +75,17 @@ fn at_capacity(email: &str, executing: u32, cap: u32) -> Refusal {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_submitted_then_processing_then_done_on_the_clock_of_tokio() {
-    let shared = Shared::new(world(MINUTE, &[("a@x", 1)]), String::new());
+    let api = ApiSettings {
+        token: String::new(),
+        compresses: false,
+        mcp_pause: Duration::ZERO,
+    };
+    let shared = Shared::new(world(MINUTE, &[("a@x", 1)]), api);
     let id = shared.visit(|world| submit(world, json!({}))).unwrap();
     let mut seen = Vec::new();
     for wait in [0, 5, 1, 53, 1] {
         tokio::time::advance(Duration::from_secs(wait)).await;
-        let task = shared.visit(|world| world.task(id, None)).unwrap();
+        let task = shared.visit(|world| world.task("a@x", id)).unwrap();
         let executing = shared.visit(|world| world.jobs.executing("a@x"));
         let work_count = task["works"].as_array().unwrap().len();
         seen.push((
@@ -65,12 +109,12 @@ async fn a_job_is_submitted_then_processing_then_done_on_the_clock_of_tokio() {
 fn a_manual_job_runs_until_it_is_finished_and_only_once() {
     let mut world = world(JobDuration::Manual, &[("a@x", 1)]);
     let id = submit(&mut world, json!({})).unwrap();
-    world.advance_to(Duration::from_hours(1000));
-    assert_eq!(world.task(id, None).unwrap()["status_name"], "processing");
+    world.advance_to(Duration::from_mins(59));
+    assert_eq!(world.task("a@x", id).unwrap()["status_name"], "processing");
     assert_eq!(submit(&mut world, json!({})), Err(at_capacity("a@x", 1, 1)));
     assert!(world.finish(id));
     assert!(!world.finish(id));
-    assert_eq!(world.task(id, None).unwrap()["status_name"], "succeed");
+    assert_eq!(world.task("a@x", id).unwrap()["status_name"], "succeed");
     submit(&mut world, json!({})).unwrap();
 }
 
@@ -100,7 +144,7 @@ fn refuses_at_the_cap_and_counts_it_as_over_the_limit() {
     let audit = world.audit();
     let a = audit.account("a@x").unwrap();
     assert_eq!(
-        (a.peak, a.executing, a.accepted, a.over_limit),
+        (a.peak, a.executing, a.accepted, a.over_limit()),
         (2, 2, 2, 1)
     );
     assert_eq!(audit.over_limit(), 1);
@@ -165,9 +209,9 @@ fn a_job_no_longer_tracked_frees_its_slot_and_goes_on() {
     assert_eq!(world.scheduler(), json!([]));
     submit(&mut world, json!({})).unwrap();
     world.advance_to(Duration::from_secs(30));
-    assert_eq!(world.task(id, None).unwrap()["status_name"], "processing");
+    assert_eq!(world.task("a@x", id).unwrap()["status_name"], "processing");
     world.advance_to(Duration::from_secs(60));
-    assert_eq!(world.task(id, None).unwrap()["status_name"], "succeed");
+    assert_eq!(world.task("a@x", id).unwrap()["status_name"], "succeed");
 }
 
 #[test]
@@ -208,8 +252,11 @@ fn the_audit_tells_what_became_of_each_submission() {
 #[test]
 fn equal_seeds_give_equal_ids_and_durations_and_others_do_not() {
     let run = |seed| {
-        let mut world = World::new(seed, JobDuration::default(), Timestamp::UNIX_EPOCH);
-        world.set_account("a@x".to_owned(), 50);
+        let settings = Settings {
+            seed,
+            ..Settings::default()
+        };
+        let mut world = world_with(settings, &[("a@x", 50)]);
         let ids: Vec<TaskId> = (0..50)
             .map(|_| submit(&mut world, json!({})).unwrap())
             .collect();

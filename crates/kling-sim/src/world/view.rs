@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serializer as _;
 use serde_json::{Value, json};
 
-use super::job::{Job, Phase, TaskId};
-use super::{Account, Started, World};
+use super::job::Phase;
+use super::{Account, Job, Started, TaskId, World};
 use crate::refusal::Refusal;
 
 /// Sessions end this long after the start of the simulator.
@@ -31,7 +31,7 @@ impl World {
     }
 
     /// `GET /accounts/{email}`: the entry of the list and the balance.
-    pub(crate) fn account(&self, email: &str) -> Result<Value, Refusal> {
+    pub(crate) fn show_account(&self, email: &str) -> Result<Value, Refusal> {
         let mut shown = self.show(self.resolve(Some(email))?);
         shown["balance"] = json!({
             "points": [{
@@ -79,19 +79,16 @@ impl World {
     }
 
     /// `GET /tasks/{id}`: the account that owns the task must be the one asked.
-    pub(crate) fn task(&self, id: TaskId, email: Option<&str>) -> Result<Value, Refusal> {
-        let account = self.resolve(email)?;
-        let owned = self.jobs.get(id).filter(|job| job.email == account.email);
-        let job = owned.ok_or(Refusal::NoWorks { id })?;
+    pub(crate) fn task(&self, account: &str, id: TaskId) -> Result<Value, Refusal> {
+        let job = self.owned(account, id)?;
         let phase = job.phase(self.now);
         let left = job
             .ends_at()
             .map_or(Duration::ZERO, |end| end.saturating_sub(self.now));
-        let works: Vec<Value> = phase
-            .is_final()
-            .then(|| self.work(job))
-            .into_iter()
-            .collect();
+        let works = match phase {
+            Phase::Succeed => self.works(job),
+            Phase::Submitted | Phase::Processing | Phase::Failed => Vec::new(),
+        };
         let mut shown = json!({
             "etaTime": left.as_secs(),
             "etaTimeOverSla": false,
@@ -102,6 +99,10 @@ impl World {
             "task": { "id": id },
             "works": works,
         });
+        if phase == Phase::Failed {
+            shown["error"] = json!("Generation failed");
+            shown["message"] = json!("Failed");
+        }
         put_status(&mut shown, phase);
         put_status(&mut shown["task"], phase);
         Ok(shown)
@@ -118,10 +119,10 @@ impl World {
         let mut task = json!({
             "id": job.id,
             "userId": job.user_id,
-            "type": job.operation.task_type,
+            "type": job.kind.task_type,
             "scene": "NORMAL_CREATION",
             "taskInfo": {
-                "type": job.operation.task_type,
+                "type": job.kind.task_type,
                 "inputs": [],
                 "arguments": arguments,
                 "extraArgs": {},
@@ -135,7 +136,11 @@ impl World {
             "updateTime": created,
             "viewTime": 0,
         });
-        put_status(&mut task, Phase::Submitted);
+        if job.kind.names_status {
+            put_status(&mut task, Phase::Submitted);
+        } else {
+            task["status"] = json!(Phase::Submitted.code());
+        }
         json!({ "task": task })
     }
 
@@ -180,41 +185,8 @@ impl World {
         })
     }
 
-    fn work(&self, job: &Job) -> Value {
-        let id = job.id;
-        let mut work = json!({
-            // One work per task, so the task's number serves for it too.
-            "workId": id,
-            "workItemId": 1,
-            "taskId": id,
-            "userId": job.user_id,
-            "type": job.operation.task_type,
-            "contentType": "video",
-            "resource": {
-                "resource": format!("https://cdn.example/{id}.mp4"),
-                "height": 1080,
-                "width": 1920,
-                "duration": 5000,
-                "resourceKey": id.to_string(),
-            },
-            "cover": {
-                "resource": format!("https://cdn.example/{id}.png"),
-                "height": 1080,
-                "width": 1920,
-                "duration": 0,
-            },
-            "starNum": 0,
-            "cloneCount": 0,
-            "reportNum": 0,
-            "createTime": self.at(job.started).as_millisecond(),
-            "taskInfo": {},
-        });
-        put_status(&mut work, job.phase(self.now));
-        work
-    }
-
     /// The wall-clock time `since_start` after the start of the simulator.
-    fn at(&self, since_start: Duration) -> Timestamp {
+    pub(super) fn at(&self, since_start: Duration) -> Timestamp {
         SignedDuration::try_from(since_start)
             .ok()
             .and_then(|since_start| self.epoch.checked_add(since_start).ok())

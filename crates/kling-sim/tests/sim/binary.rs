@@ -78,7 +78,7 @@ fn takes_a_job_and_prints_its_audit_when_terminated() {
     assert!(rest.contains("curl -H 'Authorization: Bearer t'"), "{rest}");
     let row = rest.lines().find(|line| line.starts_with("b@x")).unwrap();
     let cells: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(cells, ["b@x", "3", "1", "1", "1", "0"]);
+    assert_eq!(cells, ["b@x", "3", "1", "1", "1", "0", "0"]);
     assert!(rest.trim_end().ends_with("submissions: 1, duplicates: 0"));
 }
 

@@ -33,7 +33,7 @@ async fn clients_at_once_get_the_capacity_and_not_one_job_more() {
     let account = audit.account("a@x").unwrap();
     assert_eq!((account.peak, account.executing), (CAP, CAP));
     assert_eq!(
-        (account.accepted, account.over_limit),
+        (account.accepted, account.over_limit_ours),
         (7, CLIENT_COUNT - 7)
     );
     assert_eq!(audit.submission_count, CLIENT_COUNT);

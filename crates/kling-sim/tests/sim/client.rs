@@ -56,11 +56,33 @@ impl Answer {
 
 /// Sends a request with the right token and returns its connection.
 pub(crate) async fn open(sim: &Sim, method: &str, path: &str, body: &str) -> TcpStream {
-    let (token, length) = (sim.token(), body.len());
-    let head = format!("Authorization: Bearer {token}\r\nContent-Length: {length}\r\n");
-    let mut stream = open_raw(sim, method, &format!("/v1/kling{path}"), &head).await;
-    stream.write_all(body.as_bytes()).await.unwrap();
+    open_with(sim, method, path, "", body.as_bytes()).await
+}
+
+/// As [`open`], with more header lines and any bytes.
+pub(crate) async fn open_with(
+    sim: &Sim,
+    method: &str,
+    path: &str,
+    head: &str,
+    body: &[u8],
+) -> TcpStream {
+    let mut stream = open_head(sim, method, path, head, body.len()).await;
+    stream.write_all(body).await.unwrap();
     stream
+}
+
+/// As [`open_with`], with the body still to come.
+pub(crate) async fn open_head(
+    sim: &Sim,
+    method: &str,
+    path: &str,
+    head: &str,
+    length: usize,
+) -> TcpStream {
+    let token = sim.token();
+    let head = format!("Authorization: Bearer {token}\r\nContent-Length: {length}\r\n{head}");
+    open_raw(sim, method, &format!("/v1/kling{path}"), &head).await
 }
 
 async fn open_raw(sim: &Sim, method: &str, path: &str, head: &str) -> TcpStream {
@@ -94,7 +116,22 @@ pub(crate) async fn delete(sim: &Sim, path: &str) -> Answer {
     read(open(sim, "DELETE", path, "").await).await
 }
 
+/// Calls an operation with a JSON body.
+pub(crate) async fn post(sim: &Sim, path: &str, body: &Value) -> Answer {
+    read(open(sim, "POST", path, &body.to_string()).await).await
+}
+
+/// Calls an operation with a multipart body.
+pub(crate) async fn post_form(sim: &Sim, path: &str, parts: &[(&str, &str)]) -> Answer {
+    let part = |(name, value): &(&str, &str)| {
+        format!("--xx\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let body = parts.iter().map(part).collect::<String>() + "--xx--\r\n";
+    let head = "Content-Type: multipart/form-data; boundary=xx\r\n";
+    read(open_with(sim, "POST", path, head, body.as_bytes()).await).await
+}
+
 /// Starts a job with the given body.
 pub(crate) async fn submit(sim: &Sim, body: &Value) -> Answer {
-    read(open(sim, "POST", "/videos/text2video", &body.to_string()).await).await
+    post(sim, "/videos/text2video", body).await
 }

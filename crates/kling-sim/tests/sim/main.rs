@@ -3,9 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod binary;
+mod blame;
 mod capacity;
 mod client;
+mod compression;
+mod faults;
+mod job_starts;
 mod life;
 mod list_faults;
 mod refusals;
+mod resources;
 mod shapes;
+mod tasks;
+mod witness;

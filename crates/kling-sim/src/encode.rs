@@ -1,0 +1,97 @@
+//! Compression of answers, for clients that ask for it.
+//!
+//! A proxy that passes a client's `Accept-Encoding` on and looks for `task.id` in the answer finds
+//! noise instead.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::HeaderMap;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+
+use crate::reply::{AsScripted, Cut, Reply};
+
+/// Compresses a whole answer of JSON; anything else stays, also what a script wants so.
+pub(crate) async fn gzip(reply: Reply) -> Result<Reply, Cut> {
+    let is_json = reply
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|media| media == "application/json");
+    let is_whole = reply.body().size_hint().exact().is_some();
+    let is_scripted = reply.extensions().get::<AsScripted>().is_some();
+    if !is_json || !is_whole || is_scripted {
+        return Ok(reply);
+    }
+    let (mut head, body) = reply.into_parts();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = encoder.write_all(&body.collect().await?.to_bytes());
+    let encoded = written.and_then(|()| encoder.finish());
+    let encoded = encoded.expect("memory can always be written");
+    head.headers
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers
+        .insert(VARY, HeaderValue::from_static("accept-encoding"));
+    let body = Full::from(encoded).map_err(|never| match never {}).boxed();
+    Ok(Reply::from_parts(head, body))
+}
+
+/// Whether a client takes gzip: named or by `*`, and not with `q=0` (RFC 9110 §12.5.3).
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT_ENCODING).iter();
+    let codings = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    let weights = codings.filter_map(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        let is_accepted = weight.parse::<f32>().is_ok_and(|weight| weight > 0.0);
+        Some((rank(name.trim())?, is_accepted))
+    });
+    // `*` stands for what is not named.
+    weights
+        .max_by_key(|&(rank, _)| rank)
+        .is_some_and(|(_, is_accepted)| is_accepted)
+}
+
+fn rank(coding: &str) -> Option<u8> {
+    match coding.to_ascii_lowercase().as_str() {
+        "gzip" | "x-gzip" => Some(1),
+        "*" => Some(0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_accepted_only_when_the_client_says_so() {
+        let cases = [
+            (&[][..], false),
+            (&["identity"], false),
+            (&[""], false),
+            (&["gzip"], true),
+            (&["br, GZIP;q=0.5"], true),
+            (&["br", "x-gzip"], true),
+            (&["*"], true),
+            (&["gzip;q=0, *"], false),
+            (&["*;q=0, gzip"], true),
+            (&["gzip; q=0.0"], false),
+            (&["deflate, br"], false),
+        ];
+        for (lines, expected) in cases {
+            let lines = lines
+                .iter()
+                .map(|line| (ACCEPT_ENCODING, line.parse().unwrap()));
+            let mut headers = HeaderMap::new();
+            lines.for_each(|(name, value): (_, HeaderValue)| {
+                headers.append(name, value);
+            });
+            assert_eq!(accepts_gzip(&headers), expected, "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What can go wrong with a request, and how it is done on a real socket.
+//!
+//! *Before* and *after* mean the moment at which the operation happens: before it no job was
+//! made, after it one was.
+
+use std::future::pending;
+use std::iter;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+
+use crate::audit::Outcome;
+use crate::reply::{self, Cut, End, Reply, Scripted};
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// This answer, and nothing happens.
+    Answer(Answer),
+    /// This answer before the body was read, and the connection closes. If the account that the
+    /// fault is narrowed to stands in the body, the body is read first after all.
+    EarlyAnswer(Answer),
+    /// The operation happens, and is answered, after this time, also when the client has left.
+    Delay(Duration),
+    /// Nothing happens, and no answer comes.
+    StallBefore,
+    /// The operation happens, and no answer comes.
+    StallAfter,
+    /// Nothing happens, and the connection is reset.
+    ResetBefore,
+    /// The operation happens, and the connection is reset.
+    ResetAfter,
+    /// The operation happens. Half of the answer's body comes, under the length of the whole; then
+    /// the connection closes.
+    TruncateAfter,
+    /// The operation happens, and the body of its answer comes one byte in each interval.
+    Drip(Duration),
+}
+
+impl Effect {
+    /// What becomes of a job start that this keeps from happening; `None` if it happens.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Answer(answer) | Self::EarlyAnswer(answer) => {
+                Some(Outcome::Refused(answer.status.as_u16()))
+            }
+            Self::StallBefore => Some(Outcome::Unjudged("stalled")),
+            Self::ResetBefore => Some(Outcome::Unjudged("reset")),
+            Self::Delay(_)
+            | Self::StallAfter
+            | Self::ResetAfter
+            | Self::TruncateAfter
+            | Self::Drip(_) => None,
+        }
+    }
+
+    /// How long the operation waits.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        if let Self::Delay(delay) = self {
+            Some(*delay)
+        } else {
+            None
+        }
+    }
+
+    /// What comes in place of the operation: an answer, an end, or nothing.
+    pub(crate) async fn before(&self) -> Result<Option<Reply>, Cut> {
+        match self {
+            Self::Answer(answer) => Ok(Some(answer.reply())),
+            Self::EarlyAnswer(answer) => Ok(Some(reply::closing(answer.reply()))),
+            Self::StallBefore => pending().await,
+            Self::ResetBefore => Err(Cut::Reset),
+            Self::Delay(_)
+            | Self::StallAfter
+            | Self::ResetAfter
+            | Self::TruncateAfter
+            | Self::Drip(_) => Ok(None),
+        }
+    }
+
+    /// What becomes of the operation's answer.
+    pub(crate) async fn after(&self, reply: Reply) -> Result<Reply, Cut> {
+        match self {
+            Self::StallAfter => pending().await,
+            Self::ResetAfter => Err(Cut::Reset),
+            Self::TruncateAfter => {
+                let cut = |body: Bytes| {
+                    let half = body.slice(..body.len() / 2);
+                    Scripted::new(iter::once(half), End::Cut(Cut::Close)).boxed()
+                };
+                rewritten(reply, cut).await
+            }
+            Self::Drip(interval) => {
+                let drip = |body: Bytes| {
+                    let bytes = (0..body.len()).map(move |idx| body.slice(idx..=idx));
+                    Scripted::new(bytes, End::Whole).pause(*interval).boxed()
+                };
+                rewritten(reply, drip).await
+            }
+            Self::Answer(_)
+            | Self::EarlyAnswer(_)
+            | Self::Delay(_)
+            | Self::StallBefore
+            | Self::ResetBefore => Ok(reply),
+        }
+    }
+}
+
+/// `reply` with another body under the length of its own.
+async fn rewritten(
+    reply: Reply,
+    body: impl FnOnce(Bytes) -> reply::ReplyBody,
+) -> Result<Reply, Cut> {
+    let (mut head, whole) = reply.into_parts();
+    let whole = whole.collect().await?.to_bytes();
+    head.headers.insert(CONTENT_LENGTH, whole.len().into());
+    Ok(Reply::from_parts(head, body(whole)))
+}
+
+/// An answer that has nothing to do with the operation.
+///
+/// Without a body the upstream's JSON error stands in; without a `Content-Type` it is JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
+impl Answer {
+    /// An answer with this status.
+    ///
+    /// # Panics
+    /// If `status` is not a status of HTTP (100 to 999).
+    pub fn new(status: u16) -> Self {
+        Self {
+            status: StatusCode::from_u16(status).expect("a status from 100 to 999"),
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
+    /// Adds a header; one name may come several times.
+    ///
+    /// # Panics
+    /// If `value` cannot stand in a header.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = HeaderValue::from_str(value).expect("visible ASCII, which a header can carry");
+        self.headers.append(HeaderName::from_static(name), value);
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        Self {
+            body: Some(body.into()),
+            ..self
+        }
+    }
+
+    /// The answer itself.
+    pub(crate) fn reply(&self) -> Reply {
+        let mut reply = match &self.body {
+            Some(body) => reply::json_text(self.status, body.clone()),
+            None => reply::error(
+                self.status,
+                self.status.canonical_reason().unwrap_or("Error"),
+            ),
+        };
+        let headers = reply.headers_mut();
+        if self.headers.contains_key(CONTENT_TYPE) {
+            headers.remove(CONTENT_TYPE);
+        }
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        reply
+    }
+}

@@ -1,0 +1,167 @@
+//! The one place where a job is accepted, and the verdict on those that were over the limit.
+
+use rand::RngExt;
+
+use super::{Job, TaskId, World};
+use crate::audit::{Outcome, Submission};
+use crate::body::Fields;
+use crate::call::{Call, Origin};
+use crate::operation::{JobKind, TEXT_TO_VIDEO};
+use crate::refusal::Refusal;
+
+/// A job whose `prompt` contains this is refused, as Kling's moderation does: `500` with the
+/// `CM_EXT` pair of texts.
+pub const FORBIDDEN: &str = "forbidden";
+
+/// A job whose `prompt` contains this is accepted, takes its slot, and fails in the end.
+pub const DOOMED: &str = "doomed";
+
+/// What the upstream reads itself; everything else is Kling's and comes back in the answer.
+const OWN_FIELDS: [&str; 4] = ["email", "maxJobs", "replyUrl", "replyRef"];
+
+/// A job that was accepted, and the arguments its answer echoes.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) job: Job,
+    pub(crate) arguments: Vec<(String, String)>,
+}
+
+/// A job start: who sent it, and how many rounds had been answered by then.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    origin: Origin,
+    round: u64,
+}
+
+impl World {
+    /// Judges a job start on an account and writes the verdict into the audit.
+    pub(crate) fn submit(
+        &mut self,
+        kind: &'static JobKind,
+        call: &Call,
+        account: Result<String, Refusal>,
+    ) -> Result<Started, Refusal> {
+        let arrival = Arrival {
+            origin: call.head.origin(),
+            round: call.round,
+        };
+        let fields = call.fields.as_ref().map_err(Clone::clone);
+        let verdict = fields.and_then(|fields| self.accept(kind, fields, &account?, arrival));
+        let outcome = match &verdict {
+            Ok(started) => Outcome::Accepted(started.job.id),
+            Err(refusal) => Outcome::Refused(refusal.status().as_u16()),
+        };
+        let accepted = verdict.as_ref().ok().map(|started| &started.job.email);
+        self.record(call, accepted.cloned(), outcome);
+        verdict
+    }
+
+    /// Writes a job start into the audit that a script kept from being judged.
+    pub(crate) fn record_unjudged(&mut self, call: &Call, outcome: Outcome) {
+        self.record(call, None, outcome);
+    }
+
+    /// Starts a job as a second tool does, without a request.
+    pub(crate) fn submit_directly(&mut self, email: &str) -> Result<TaskId, Refusal> {
+        let arrival = Arrival {
+            origin: Origin::Foreign,
+            round: 0,
+        };
+        let started = self.accept(&TEXT_TO_VIDEO, &Fields::default(), email, arrival)?;
+        Ok(started.job.id)
+    }
+
+    fn record(&mut self, call: &Call, account: Option<String>, outcome: Outcome) {
+        self.book.record(Submission {
+            at: self.now,
+            head: call.head.clone(),
+            email: account.or_else(|| call.email_in_body()),
+            origin: call.head.origin(),
+            body: call.body.clone(),
+            outcome,
+        });
+    }
+
+    fn accept(
+        &mut self,
+        kind: &'static JobKind,
+        fields: &Fields,
+        email: &str,
+        arrival: Arrival,
+    ) -> Result<Started, Refusal> {
+        let account = self.resolve(Some(email))?;
+        if let Some(error) = account.error.clone() {
+            let email = account.email.clone();
+            return Err(Refusal::AccountInError { email, error });
+        }
+        let (user_id, has_credit, max_jobs) =
+            (account.user_id, account.has_credit, account.max_jobs);
+        let own_cap = fields.max_jobs()?;
+        let (reply_url, reply_ref) = (fields.text("replyUrl")?, fields.text("replyRef")?);
+        let cap = own_cap.unwrap_or(max_jobs).min(max_jobs);
+        let executing = self.jobs.executing(email);
+        if executing >= cap {
+            let blame = self.blame(email, max_jobs, own_cap, arrival);
+            self.book.over_limit(email, blame);
+            let email = email.to_owned();
+            return Err(Refusal::AtCapacity {
+                email,
+                executing,
+                cap,
+            });
+        }
+        // Past this point it is Kling's answer, not useapi.net's.
+        if !has_credit {
+            return Err(Refusal::NoCredit);
+        }
+        if fields.contains("prompt", FORBIDDEN) {
+            return Err(Refusal::Moderated);
+        }
+        self.book
+            .accepted(email, executing + 1, reply_ref.as_deref());
+        self.last_task_id = self.last_task_id.draw_next(&mut self.rng);
+        let job = Job {
+            id: self.last_task_id,
+            email: email.to_owned(),
+            user_id,
+            kind,
+            origin: arrival.origin,
+            started: self.now,
+            duration: self.settings.job_duration.draw(&mut self.rng),
+            release_lag: self.rng.random_range(self.settings.release_lag.clone()),
+            tracked_until: self.now.saturating_add(self.settings.tracking),
+            is_doomed: fields.contains("prompt", DOOMED),
+            is_deleted: false,
+            output_count: fields.output_count(),
+            reply_url,
+            reply_ref,
+        };
+        self.jobs.insert(job.clone());
+        let arguments = fields.without(&OWN_FIELDS);
+        Ok(Started { job, arguments })
+    }
+
+    /// Whose fault a job start at the limit is.
+    ///
+    /// Ours, if what we could know forbade it: the jobs we started that still count, and the
+    /// foreign ones that we knew of and that still count, fill the cap that we knew of. What we
+    /// could know is in `told`. A cap that we were never told is the true one: not to ask is no
+    /// excuse. A cap of the call's own is known to the one who made the call.
+    fn blame(&self, email: &str, max_jobs: u32, own_cap: Option<u32>, arrival: Arrival) -> Origin {
+        if arrival.origin == Origin::Foreign {
+            return Origin::Foreign;
+        }
+        let told_cap = self.told.known_cap(email, arrival.round);
+        let known_cap = told_cap.unwrap_or(max_jobs);
+        let known_cap = own_cap.map_or(known_cap, |own_cap| known_cap.min(own_cap));
+        let known_jobs = self.jobs.tracked().filter(|job| {
+            let is_known = job.origin == Origin::Ours || self.told.knew_job(job.id, arrival.round);
+            job.email == email && is_known
+        });
+        if known_jobs.count() >= known_cap as usize {
+            Origin::Ours
+        } else {
+            Origin::Foreign
+        }
+    }
+}

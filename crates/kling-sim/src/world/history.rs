@@ -1,0 +1,139 @@
+//! What an account made: `/tasks` as a list, the works of a task, `/assets`.
+
+use serde_json::{Value, json};
+
+use super::{Job, TaskId, World};
+use crate::call::Call;
+use crate::refusal::Refusal;
+use crate::world::job::Phase;
+
+/// Rows of a list that asks for no `pageSize`.
+const PAGE_SIZE: usize = 20;
+
+impl World {
+    /// `GET /tasks`: newest first, running and failed ones too.
+    pub(crate) fn tasks(&self, account: &str, call: &Call) -> Result<Value, Refusal> {
+        let number = |field| call.head.query(field)?.parse().ok();
+        let (before, after): (Option<i64>, Option<i64>) =
+            (number("createdBefore"), number("createdAfter"));
+        if before.is_some() && after.is_some() {
+            return Err(Refusal::FieldInvalid {
+                field: "createdBefore",
+                expected: "given without createdAfter",
+            });
+        }
+        let content = call.head.query("contentType");
+        let page_size = number("pageSize").and_then(|size| usize::try_from(size).ok());
+        let rows = self.jobs.of(account).filter(|job| {
+            let created = self.at(job.started).as_millisecond();
+            before.is_none_or(|before| created < before)
+                && after.is_none_or(|after| created > after)
+                && content
+                    .as_deref()
+                    .is_none_or(|name| name == job.kind.content.name())
+        });
+        let rows = rows.take(page_size.unwrap_or(PAGE_SIZE));
+        let history: Vec<Value> = rows
+            .map(|job| json!({ "works": self.works(job) }))
+            .collect();
+        Ok(json!({ "history": history }))
+    }
+
+    /// `DELETE /tasks/{id}`: only what succeeded has works to delete.
+    pub(crate) fn delete_task(&mut self, account: &str, id: TaskId) -> Result<Value, Refusal> {
+        let job = self.owned(account, id)?;
+        if job.phase(self.now) != Phase::Succeed {
+            return Err(Refusal::NoWorks { id });
+        }
+        let work_ids: Vec<i64> = job.work_ids().collect();
+        self.jobs.delete(id);
+        Ok(json!({ "deleted": work_ids.len(), "workIds": work_ids }))
+    }
+
+    /// `GET /assets`: what succeeded, and what may still be made.
+    pub(crate) fn assets(&self, account: &str) -> Value {
+        let made = self.jobs.of(account);
+        let made = made.filter(|job| job.phase(self.now) == Phase::Succeed);
+        let history: Vec<Value> = made
+            .map(|job| json!({ "works": self.works(job) }))
+            .collect();
+        let limitations = json!([{ "type": "video", "remaining": 1000, "limit": 1000 }]);
+        json!({ "limitations": limitations, "history": history })
+    }
+
+    /// `GET /assets/download?workIds=…,…`: all of them must be the account's.
+    pub(crate) fn download(&self, account: &str, call: &Call) -> Result<Value, Refusal> {
+        let ids = call.head.query("workIds");
+        let ids = ids.ok_or(Refusal::FieldMissing { field: "workIds" })?;
+        let made = |id: &str| {
+            let id: i64 = id.parse().ok()?;
+            let mut jobs = self.jobs.of(account);
+            jobs.find(|job| job.phase(self.now) == Phase::Succeed && job.work_ids().contains(&id))
+        };
+        if let Some(id) = ids.split(',').find(|id| made(id).is_none()) {
+            return Err(Refusal::NotFound {
+                what: "work",
+                id: id.to_owned(),
+            });
+        }
+        let made = ids.split(',').filter_map(made);
+        let extension = match made
+            .map(|job| job.kind.content.extension())
+            .collect::<Vec<_>>()[..]
+        {
+            [extension] => extension,
+            _ => "zip",
+        };
+        let url = format!("https://cdn.example/clean/{ids}.{extension}");
+        Ok(json!({ "cdnUrl": url, "status": "success" }))
+    }
+
+    /// The job with this id, if it is the account's.
+    pub(super) fn owned(&self, account: &str, id: TaskId) -> Result<&Job, Refusal> {
+        let owned = self.jobs.get(id).filter(|job| job.email == account);
+        owned.ok_or(Refusal::NoWorks { id })
+    }
+
+    /// The works of a job; one that has not succeeded shows no resource.
+    pub(super) fn works(&self, job: &Job) -> Vec<Value> {
+        let works = job.work_ids().zip(1..);
+        works.map(|(id, item)| self.work(job, id, item)).collect()
+    }
+
+    fn work(&self, job: &Job, id: i64, item: u32) -> Value {
+        let phase = job.phase(self.now);
+        let (content, extension) = (job.kind.content.name(), job.kind.content.extension());
+        let mut work = json!({
+            "workId": id,
+            "workItemId": item,
+            "taskId": job.id,
+            "userId": job.user_id,
+            "type": job.kind.task_type,
+            "status": phase.code(),
+            "status_name": phase.name(),
+            "status_final": phase.is_final(),
+            "contentType": content,
+            "starNum": 0,
+            "cloneCount": 0,
+            "reportNum": 0,
+            "createTime": self.at(job.started).as_millisecond(),
+            "taskInfo": {},
+        });
+        if phase == Phase::Succeed {
+            work["resource"] = json!({
+                "resource": format!("https://cdn.example/{id}.{extension}"),
+                "height": 1080,
+                "width": 1920,
+                "duration": 5000,
+                "resourceKey": id.to_string(),
+            });
+            work["cover"] = json!({
+                "resource": format!("https://cdn.example/{id}.png"),
+                "height": 1080,
+                "width": 1920,
+                "duration": 0,
+            });
+        }
+        work
+    }
+}

@@ -1,0 +1,159 @@
+//! What the program under test has been told, and since when.
+//!
+//! A *round* is an answered `GET /scheduler/available` or `GET /scheduler` of the program under
+//! test. What a round says may still be under way when the next job start is sent, so a fact
+//! counts as known only once a later round was answered. Two facts count at once, since nothing
+//! earlier stands against them: the first cap an account was told of, and a cap that was raised.
+
+use std::collections::HashMap;
+use std::mem;
+
+use super::TaskId;
+
+/// Changes of one cap remembered: those between two rounds matter, and a job start under way for
+/// longer than this many changes is judged by the oldest of them.
+const CAPS_MAX: usize = 16;
+
+/// A cap, and how many rounds had been answered when it was told.
+#[derive(Clone, Copy, Debug)]
+struct ToldCap {
+    round: u64,
+    cap: u32,
+}
+
+/// The book of what was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    rounds: u64,
+    /// Listed jobs, by the round that told of them first.
+    jobs: HashMap<TaskId, u64>,
+    caps: HashMap<String, Vec<ToldCap>>,
+}
+
+impl Told {
+    /// How many rounds were answered.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// Answers a round that lists these jobs.
+    pub(crate) fn round(&mut self, listed: impl Iterator<Item = TaskId>) {
+        self.rounds += 1;
+        let before = mem::take(&mut self.jobs);
+        let since = |id| before.get(&id).copied().unwrap_or(self.rounds);
+        self.jobs = listed.map(|id| (id, since(id))).collect();
+    }
+
+    /// Tells of a cap, in the latest round or after it.
+    pub(crate) fn cap(&mut self, email: &str, cap: u32) {
+        let told = self.caps.entry(email.to_owned()).or_default();
+        if told.last().is_some_and(|last| last.cap == cap) {
+            return;
+        }
+        told.push(ToldCap {
+            round: self.rounds,
+            cap,
+        });
+        if told.len() > CAPS_MAX {
+            told.remove(0);
+        }
+    }
+
+    /// Whether a request that arrived after `round` rounds could know of this job: an answer
+    /// before the latest had listed it.
+    pub(crate) fn knew_job(&self, id: TaskId, round: u64) -> bool {
+        self.jobs.get(&id).is_some_and(|&told| told < round)
+    }
+
+    /// The cap that a request which arrived after `round` rounds had to keep; `None` if it was
+    /// never told one.
+    ///
+    /// That is the largest of those told since the last one that a later round confirmed. Without
+    /// any round it is the newest: nothing else will ever be told.
+    pub(crate) fn known_cap(&self, email: &str, round: u64) -> Option<u32> {
+        let told = self.caps.get(email)?;
+        let confirmed = match round {
+            0 => Some(told.len() - 1),
+            _ => told.iter().rposition(|told| told.round < round),
+        };
+        let open = &told[confirmed.unwrap_or(0)..];
+        open.iter().map(|told| told.cap).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(told: &mut Told, count: usize) -> u64 {
+        for _ in 0..count {
+            told.round([TaskId::from(7_u64)].into_iter());
+        }
+        told.rounds()
+    }
+
+    #[test]
+    fn a_job_is_known_once_a_later_round_was_answered() {
+        let mut told = Told::default();
+        let id = TaskId::from(7_u64);
+        assert!(!told.knew_job(id, 0));
+        let first = rounds(&mut told, 1);
+        assert!(!told.knew_job(id, first));
+        let second = rounds(&mut told, 1);
+        assert!(told.knew_job(id, second));
+        assert!(
+            !told.knew_job(id, first),
+            "judged by what was known on arrival"
+        );
+        told.round([].into_iter());
+        assert!(!told.knew_job(id, told.rounds()), "it is gone");
+    }
+
+    #[test]
+    fn the_first_cap_and_a_raised_one_count_at_once() {
+        let mut told = Told::default();
+        let round = rounds(&mut told, 3);
+        assert_eq!(told.known_cap("a@x", round), None);
+        told.cap("a@x", 3);
+        assert_eq!(told.known_cap("a@x", round), Some(3));
+        let round = rounds(&mut told, 1);
+        told.cap("a@x", 5);
+        assert_eq!(told.known_cap("a@x", round), Some(5));
+    }
+
+    #[test]
+    fn a_lowered_cap_counts_once_a_later_round_was_answered() {
+        let mut told = Told::default();
+        told.cap("a@x", 5);
+        let round = rounds(&mut told, 2);
+        told.cap("a@x", 4);
+        told.cap("a@x", 3);
+        assert_eq!(told.known_cap("a@x", round), Some(5));
+        let round = rounds(&mut told, 1);
+        assert_eq!(told.known_cap("a@x", round), Some(3));
+        told.cap("a@x", 3);
+        assert_eq!(
+            told.known_cap("a@x", round),
+            Some(3),
+            "told again is not told anew"
+        );
+    }
+
+    #[test]
+    fn without_rounds_the_newest_cap_counts() {
+        let mut told = Told::default();
+        told.cap("a@x", 5);
+        told.cap("a@x", 3);
+        assert_eq!(told.known_cap("a@x", 0), Some(3));
+    }
+
+    #[test]
+    fn caps_that_change_for_ever_take_bounded_memory() {
+        let mut told = Told::default();
+        for cap in 0..1000 {
+            told.cap("a@x", cap);
+        }
+        assert_eq!(told.caps["a@x"].len(), CAPS_MAX);
+        assert_eq!(told.known_cap("a@x", 0), Some(999));
+    }
+}
