@@ -1,0 +1,184 @@
+//! The `email` of a passing request: found in its body or query, and put there.
+//!
+//! Invariant: nothing but the e-mail changes. A source is read only to learn the place of the
+//! e-mail in it; writing copies the bytes before and after that place. So big numbers, the order
+//! of keys, escapes, white space and binary parts reach the upstream as the client sent them.
+//!
+//! An empty e-mail, and `null` in JSON, count as absent. Two of them are refused, since a client
+//! and the upstream could take different ones.
+//!
+//! Deliberately absent: bodies in pieces. Job starts are read whole before an account is chosen, so
+//! [`Bytes`] go in and [`Bytes`] come out. Bodies in `x-www-form-urlencoded` are left to the
+//! upstream.
+
+pub mod json;
+pub mod multipart;
+pub mod query;
+
+use std::{fmt, num::NonZeroU32, ops::Range};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EmailError {
+    /// The body is not JSON.
+    #[error("expected JSON, which this is not at line {line}, column {column}")]
+    NotJson {
+        /// Counts from 1.
+        line: usize,
+        /// In bytes; 0 is in front of the first one.
+        column: usize,
+    },
+    /// The body is JSON, though another value.
+    #[error("expected a JSON object")]
+    NotAnObject,
+    /// The content type names no boundary that RFC 2046 allows.
+    #[error("expected multipart/form-data with a boundary of 1 to 70 characters")]
+    NoBoundary,
+    /// No line consists of the boundary.
+    #[error("expected the boundary that the content type names, on a line of its own")]
+    NoPart,
+    /// The body ends within a part.
+    #[error("expected the closing boundary")]
+    NotClosed,
+    /// A part without the empty line that ends its head.
+    #[error(
+        "expected each part to have a head of at most {} bytes and an empty line",
+        multipart::PART_HEAD_BYTES_MAX
+    )]
+    NoHead,
+    /// More parts than any form has.
+    #[error("expected at most {} parts", multipart::PARTS_MAX)]
+    TooManyParts,
+    /// More than one e-mail.
+    #[error("given twice")]
+    GivenTwice,
+    /// The e-mail is a number, an object, or not Unicode.
+    #[error("expected a string")]
+    NotText,
+}
+
+impl EmailError {
+    /// Which part of the request is wrong.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::GivenTwice | Self::NotText => "email",
+            Self::NotJson { .. }
+            | Self::NotAnObject
+            | Self::NoBoundary
+            | Self::NoPart
+            | Self::NotClosed
+            | Self::NoHead
+            | Self::TooManyParts => "body",
+        }
+    }
+}
+
+/// An e-mail that would break the form it is written into.
+///
+/// The account list has no such e-mail, so this is never a client's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("an e-mail for a form must have no line break or NUL and not look like the boundary")]
+pub struct Unwritable;
+
+/// A body that was read: what it says about its account, and where an e-mail is written.
+///
+/// Made by [`json::read`] and [`multipart::read`]. Cheap to clone and to move.
+#[derive(Clone)]
+pub struct Body {
+    bytes: Bytes,
+    format: Format,
+    email: Option<String>,
+    max_jobs: Option<NonZeroU32>,
+    place: Place,
+}
+
+/// How an e-mail is spelled in a body.
+#[derive(Clone)]
+enum Format {
+    Json,
+    Form(multipart::Boundary),
+}
+
+impl Body {
+    /// The e-mail that the client gave, or `None` if it is absent or empty.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    /// The client's own cap on the jobs of the account: the smallest `maxJobs`, in digits, that is
+    /// given. Anything else is the upstream's to refuse.
+    #[must_use]
+    pub fn max_jobs(&self) -> Option<NonZeroU32> {
+        self.max_jobs
+    }
+
+    /// The body with `email` as its e-mail; all other bytes are as they came.
+    ///
+    /// # Errors
+    /// [`Unwritable`] if `email` would break a multipart body. JSON can spell every e-mail.
+    pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
+        let spelled = match &self.format {
+            Format::Json => json::spell(email),
+            Format::Form(boundary) => multipart::spell(email, boundary)?,
+        };
+        let Place { at, before, after } = &self.place;
+        let [head, tail] = [&self.bytes[..at.start], &self.bytes[at.end..]];
+        let written = [
+            head,
+            before.as_bytes(),
+            spelled.as_bytes(),
+            after.as_bytes(),
+            tail,
+        ];
+        Ok(written.concat().into())
+    }
+}
+
+/// Shows no content: a body holds prompts and e-mails, which have no place in a log.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("byte_count", &self.bytes.len())
+            .field("max_jobs", &self.max_jobs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an e-mail is written.
+#[derive(Clone)]
+struct Place {
+    /// What the e-mail replaces: the value of an e-mail that is there, else nothing.
+    at: Range<usize>,
+    /// What stands between the bytes before `at` and the e-mail.
+    before: String,
+    /// What stands between the e-mail and the bytes after `at`.
+    after: &'static str,
+}
+
+impl Place {
+    /// The place of the value that is there.
+    fn of_value(at: Range<usize>) -> Self {
+        Self {
+            at,
+            before: String::new(),
+            after: "",
+        }
+    }
+}
+
+/// The smaller of the caps `known` and `text`, where `text` counts if it consists of digits.
+///
+/// Which of two a parser takes is not known, and the smaller one fits both.
+fn smaller_cap(known: Option<NonZeroU32>, text: &str) -> Option<NonZeroU32> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let given = is_digits.then(|| text.parse().ok()).flatten();
+    known.into_iter().chain(given).min()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! A JSON body: `email` and `maxJobs` are members of the object.
+//!
+//! The body is parsed for the limits of its members only: values stay raw slices of it, which
+//! tell their offsets and are never written anew. Skipping a value is iterative, so depth costs no
+//! stack.
+
+use std::{fmt, num::NonZeroU32, ops::Range};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, error::Category, value::RawValue};
+
+use super::{Body, EmailError, Format, Place, smaller_cap};
+
+/// Reads `bytes`, which must be a JSON object and nothing else.
+///
+/// # Errors
+/// [`EmailError::NotJson`], [`EmailError::NotAnObject`], [`EmailError::GivenTwice`] or
+/// [`EmailError::NotText`].
+pub fn read(bytes: Bytes) -> Result<Body, EmailError> {
+    let members: Members<'_> = serde_json::from_slice(&bytes).map_err(refusal)?;
+    if members.has_two_emails {
+        return Err(EmailError::GivenTwice);
+    }
+    let (email, place) = match members.email {
+        Some(raw) => (given(raw)?, Place::of_value(range_of(raw, &bytes))),
+        None => (None, start_of(&bytes, members.is_empty)),
+    };
+    Ok(Body {
+        format: Format::Json,
+        email,
+        max_jobs: members.max_jobs,
+        place,
+        bytes,
+    })
+}
+
+/// `email` as a JSON string.
+pub(super) fn spell(email: &str) -> String {
+    Value::from(email).to_string()
+}
+
+/// What we ask of an object.
+struct Members<'a> {
+    is_empty: bool,
+    /// Borrows from the body.
+    email: Option<&'a RawValue>,
+    has_two_emails: bool,
+    max_jobs: Option<NonZeroU32>,
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members {
+            is_empty: true,
+            email: None,
+            has_two_emails: false,
+            max_jobs: None,
+        };
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            members.is_empty = false;
+            if is_spelling_of(key, "email") {
+                members.has_two_emails |= members.email.replace(value).is_some();
+            } else if is_spelling_of(key, "maxJobs") {
+                let text = value.get().trim_matches('"');
+                members.max_jobs = smaller_cap(members.max_jobs, text);
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Whether `key`, which may contain escapes, means `name`.
+///
+/// Keys stay raw because some mean nothing: a lone surrogate is JSON, but no Unicode.
+fn is_spelling_of(key: &RawValue, name: &str) -> bool {
+    let quoted = key.get();
+    let plain = quoted.trim_matches('"');
+    plain == name
+        || plain.contains('\\')
+            && serde_json::from_str::<String>(quoted).is_ok_and(|meaning| meaning == name)
+}
+
+/// The e-mail in `raw`, where an empty one and `null` count as absent.
+fn given(raw: &RawValue) -> Result<Option<String>, EmailError> {
+    let text: Option<String> = serde_json::from_str(raw.get()).or(Err(EmailError::NotText))?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// Where `raw`, which borrows from `bytes`, stands in it.
+fn range_of(raw: &RawValue, bytes: &[u8]) -> Range<usize> {
+    let start = raw.get().as_ptr().addr() - bytes.as_ptr().addr();
+    start..start + raw.get().len()
+}
+
+/// Right behind the brace that opens the object.
+fn start_of(bytes: &[u8], is_empty: bool) -> Place {
+    let brace = bytes.iter().position(|&byte| byte == b'{');
+    let start = brace.expect("an object starts with a brace") + 1;
+    Place {
+        at: start..start,
+        before: r#""email":"#.to_owned(),
+        after: if is_empty { "" } else { "," },
+    }
+}
+
+/// What a client is told: the place of a mistake, never the text around it.
+fn refusal(error: serde_json::Error) -> EmailError {
+    match error.classify() {
+        Category::Data => EmailError::NotAnObject,
+        Category::Io | Category::Syntax | Category::Eof => EmailError::NotJson {
+            line: error.line(),
+            column: error.column(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::forward::email::tests::checks;
+
+const EMAIL: &str = "a\"+b@x";
+const SPELLED: &str = r#""a\"+b@x""#;
+
+fn read_text(text: &str) -> Result<Body, EmailError> {
+    read(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// `text` with [`EMAIL`], where the client gave none.
+fn filled(text: &str) -> String {
+    let body = read_text(text).unwrap();
+    assert_eq!(body.email(), None, "{text}");
+    let written = body.with_email(EMAIL).unwrap();
+    String::from_utf8(written.to_vec()).unwrap()
+}
+
+#[test]
+fn an_absent_email_becomes_the_first_member() {
+    let cases = [
+        ("{}", "{#}"),
+        (" {\n\t} \n", " {#\n\t} \n"),
+        (r#"{"a":1}"#, r#"{#,"a":1}"#),
+        ("{ \"a\" : 1 }\r\n", "{#, \"a\" : 1 }\r\n"),
+        // Numbers beyond 2^53, odd escapes and other duplicates stay as they are.
+        (
+            r#"{"id":12345678901234567890.10,"id":-0e-0,"\/":"\u00e9\/\ud800"}"#,
+            r#"{#,"id":12345678901234567890.10,"id":-0e-0,"\/":"\u00e9\/\ud800"}"#,
+        ),
+        // Only members of the object itself, in this very spelling, are e-mails.
+        (r#"{"a":{"email":"b@x"}}"#, r#"{#,"a":{"email":"b@x"}}"#),
+        (r#"{"Email":1,"email ":2}"#, r#"{#,"Email":1,"email ":2}"#),
+        // A lone surrogate is a key without a meaning.
+        (r#"{"\ud800email":"b@x"}"#, r#"{#,"\ud800email":"b@x"}"#),
+    ];
+    for (text, expected) in cases {
+        let member = format!("\"email\":{SPELLED}");
+        assert_eq!(filled(text), expected.replace('#', &member));
+    }
+}
+
+#[test]
+fn an_empty_email_is_replaced_in_place() {
+    let cases = [
+        (r#"{"email":""}"#, r#"{"email":#}"#),
+        (
+            r#"{"a":1, "email" : null , "b":2}"#,
+            r#"{"a":1, "email" : # , "b":2}"#,
+        ),
+        (r#"{"\u0065m\u0061il":""}"#, r#"{"\u0065m\u0061il":#}"#),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(filled(text), expected.replace('#', SPELLED));
+    }
+}
+
+#[test]
+fn a_given_email_is_found_and_can_be_spelled_as_in_the_list() {
+    let text = r#"{"a":1,"\u0065mail": "A\u002bb@x" }"#;
+    let body = read_text(text).unwrap();
+    assert_eq!(body.email(), Some("A+b@x"));
+    let written = body.with_email("a+b@x").unwrap();
+    assert_eq!(written, r#"{"a":1,"\u0065mail": "a+b@x" }"#);
+    assert_eq!(read_text(r#"{"email":" "}"#).unwrap().email(), Some(" "));
+}
+
+#[test]
+fn hostile_emails_cannot_leave_their_string() {
+    let hostile = "\",\"x\":\"\r\n\0\u{7f}\\";
+    let written = read_text("{}").unwrap().with_email(hostile).unwrap();
+    let read: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(read, serde_json::json!({ "email": hostile }));
+}
+
+#[test]
+fn a_cap_is_a_number_or_a_string_of_digits() {
+    let cases = [
+        (r#"{"maxJobs":3}"#, Some(3)),
+        (r#"{"maxJobs":"3"}"#, Some(3)),
+        (r#"{"m\u0061xJobs":9,"maxJobs":"4"}"#, Some(4)),
+        (r#"{"maxJobs":[3]}"#, None),
+        (r#"{"maxJobs":null}"#, None),
+        ("{}", None),
+    ];
+    for (text, expected) in cases {
+        let cap = read_text(text).unwrap().max_jobs();
+        assert_eq!(cap.map(NonZeroU32::get), expected, "{text}");
+    }
+}
+
+#[test]
+fn refuses_what_is_not_one_object_with_at_most_one_email() {
+    use EmailError::{GivenTwice, NotAnObject, NotJson, NotText};
+    let at = |line, column| NotJson { line, column };
+    let cases: [(&[u8], EmailError); 19] = [
+        (b"[]", NotAnObject),
+        (b"null", NotAnObject),
+        (b" \"email\"", NotAnObject),
+        (b"7", NotAnObject),
+        (br#"{"email":1}"#, NotText),
+        (br#"{"email":{"email":"a@x"}}"#, NotText),
+        (br#"{"email":"\ud800"}"#, NotText),
+        (br#"{"email":"a@x","email":"a@x"}"#, GivenTwice),
+        (br#"{"email":null,"\u0065mail":1}"#, GivenTwice),
+        (b"", at(1, 0)),
+        (b"\xef\xbb\xbf{}", at(1, 1)),
+        (b"prompt=a", at(1, 1)),
+        (b"{}\n{}", at(2, 1)),
+        (br#"{"a":1,}"#, at(1, 8)),
+        (br#"{"a":[[[[01]]]]}"#, at(1, 11)),
+        (b"{\n\"a\":\"\x01\"}", at(2, 5)),
+        (b"{\"a\":\"\xff\"}", at(1, 7)),
+        (b"{\"\xff\":1}", at(1, 3)),
+        (br#"{"a":tru}"#, at(1, 9)),
+    ];
+    for (bytes, expected) in cases {
+        let refusal = read(Bytes::from_static(bytes)).unwrap_err();
+        assert_eq!(refusal, expected, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn depth_costs_no_stack() {
+    let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
+    for deep in [format!("{open}{close}"), objects] {
+        let text = format!(r#"{{"a":{deep}}}"#);
+        let expected = format!(r#"{{"email":{SPELLED},"a":{deep}}}"#);
+        assert!(filled(&text) == expected);
+        let refused = read_text(&format!(r#"{{"email":{deep}}}"#)).unwrap_err();
+        assert_eq!(refused, EmailError::NotText);
+    }
+    let refused = read_text(&open).unwrap_err();
+    assert_eq!(refused, EmailError::NotAnObject);
+}
+
+/// A string in JSON with all kinds of escapes.
+fn string() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        r"[a-z0-9é漢🦀 {}\[\]:,'/\x7f]{1,5}",
+        r#"\\(["\\/bfnrt]|u00[0-7][0-9a-fA-F]|ud83e\\udd80)"#,
+        Just("email".to_owned()),
+    ];
+    proptest::collection::vec(piece, 0..4).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
+}
+
+/// A value as text, with white space around everything.
+fn value() -> impl Strategy<Value = String> {
+    let scalar = prop_oneof![
+        r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?",
+        "true|false|null",
+        string(),
+    ];
+    scalar.prop_recursive(4, 32, 4, |inner| {
+        let item = ("[ \t\r\n]{0,2}", inner, "[ \t\r\n]{0,2}");
+        let item = item.prop_map(|(before, value, after)| before + &value + &after);
+        let items = proptest::collection::vec(item.clone(), 0..4);
+        let members = proptest::collection::vec((string(), item), 0..4);
+        prop_oneof![
+            items.prop_map(|items| format!("[{}]", items.join(","))),
+            members.prop_map(|members| object(&members, ["", ""])),
+        ]
+    })
+}
+
+fn object(members: &[(String, String)], [before, after]: [&str; 2]) -> String {
+    let members = members.iter();
+    let members: Vec<_> = members
+        .map(|(key, value)| format!("{before}{key}{after}:{value}"))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// A member of the object under test that is no e-mail.
+fn other_member() -> impl Strategy<Value = (String, String)> {
+    let is_other = |key: &String| serde_json::from_str::<String>(key).unwrap() != "email";
+    (string().prop_filter("an e-mail", is_other), value())
+}
+
+proptest! {
+    #[test]
+    fn only_the_email_changes(
+        members in proptest::collection::vec(other_member(), 0..6),
+        empty in proptest::option::of((
+            any::<prop::sample::Index>(),
+            r#""email"|"\\u0065mail"|"e\\u006Dail""#,
+            r#"null|"""#,
+        )),
+        [before, after, around] in ["[ \t\r\n]{0,3}", "[ \t\r\n]{0,3}", "[ \t\r\n]{0,3}"],
+    ) {
+        let (mut source, mut expected) = (members.clone(), members);
+        if let Some((idx, key, value)) = empty {
+            let idx = idx.index(source.len() + 1);
+            source.insert(idx, (key.clone(), value));
+            expected.insert(idx, (key, SPELLED.to_owned()));
+        }
+        let space = [&*before, &*after];
+        let [source, mut expected] =
+            [source, expected].map(|members| format!("{around}{}{around}", object(&members, space)));
+        if source == expected {
+            let comma = if source.trim() == "{}" { "" } else { "," };
+            expected.insert_str(around.len() + 1, &format!("\"email\":{SPELLED}{comma}"));
+        }
+        prop_assert_eq!(filled(&source), expected);
+        checks::json(source.as_bytes());
+    }
+
+    #[test]
+    fn random_bytes_are_read_or_refused(
+        bytes in any::<Vec<u8>>(),
+        text in r#"\{("(\\u0065|e)mail"|[{}\[\]:,"\\u0-9aeE.\- ]|null|"maxJobs"){0,30}\}"#,
+    ) {
+        checks::json(&bytes);
+        checks::json(text.as_bytes());
+    }
+}

@@ -1,0 +1,103 @@
+//! A multipart body (RFC 7578): `email` and `maxJobs` are parts of it.
+//!
+//! The body is only scanned, by the rules of RFC 2046 §5.1.1 with two differences. A line is a
+//! delimiter if it is the boundary as a whole: where it only starts with it, senders mean data. And
+//! the closing delimiter may end in a bare line feed, as scripts write it.
+
+mod parameter;
+mod scan;
+
+use bytes::Bytes;
+
+use self::{
+    parameter::parameter,
+    scan::{Part, scan},
+};
+use super::{Body, EmailError, Format, Place, Unwritable, smaller_cap};
+
+/// Most parts of a body: the upstream's largest form has some dozens, and each part costs work.
+pub const PARTS_MAX: usize = 1000;
+
+/// Longest head of a part: a name and a file name take some hundred bytes, and parsers in
+/// front of the upstream stop at this size too.
+pub const PART_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What separates the parts of one body: 1 to 70 characters (RFC 2046 §5.1.1).
+#[derive(Clone)]
+pub(super) struct Boundary(String);
+
+impl Boundary {
+    /// The boundary that the header `Content-Type` names.
+    fn of(content_type: &str) -> Option<Self> {
+        let (media, parameters) = content_type.split_once(';')?;
+        let is_form = media.trim().eq_ignore_ascii_case("multipart/form-data");
+        let text = parameter(parameters, "boundary")?;
+        let is_valid = (1..=70).contains(&text.len())
+            && text.bytes().all(is_boundary_character)
+            && !text.ends_with(' ');
+        (is_form && is_valid).then_some(Self(text))
+    }
+
+    /// The boundary with its two hyphens, as a line starts with it.
+    fn dashed(&self) -> String {
+        format!("--{}", self.0)
+    }
+}
+
+/// The rule `bchars`.
+fn is_boundary_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte)
+}
+
+/// Reads `bytes`, a form with the boundary that the header `Content-Type` names.
+///
+/// # Errors
+/// [`EmailError::GivenTwice`] or [`EmailError::NotText`] for the e-mail; all others but those of
+/// JSON for the form.
+pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
+    let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
+    let (start, parts) = scan(&bytes, &boundary)?;
+    let (mut found, mut max_jobs) = (None, None);
+    for Part { name, value } in parts {
+        let text = || str::from_utf8(&bytes[value.clone()]);
+        match name.as_deref() {
+            Some("email") if found.is_some() => return Err(EmailError::GivenTwice),
+            Some("email") => found = Some((text().or(Err(EmailError::NotText))?, value)),
+            Some("maxJobs") => max_jobs = smaller_cap(max_jobs, text().unwrap_or_default()),
+            Some(_) | None => {}
+        }
+    }
+    let (email, place) = match found {
+        Some((text, value)) => (
+            Some(text.to_owned()).filter(|text| !text.is_empty()),
+            Place::of_value(value),
+        ),
+        None => (None, part_at(start, &boundary)),
+    };
+    Ok(Body {
+        format: Format::Form(boundary),
+        email,
+        max_jobs,
+        place,
+        bytes,
+    })
+}
+
+/// `email` as the value of a part, which knows no escapes.
+pub(super) fn spell(email: &str, boundary: &Boundary) -> Result<String, Unwritable> {
+    let is_writable = !email.contains(['\r', '\n', '\0']) && !email.starts_with(&boundary.dashed());
+    is_writable.then(|| email.to_owned()).ok_or(Unwritable)
+}
+
+/// A part of its own in front of the delimiter at `start`.
+fn part_at(start: usize, boundary: &Boundary) -> Place {
+    let head = "Content-Disposition: form-data; name=\"email\"";
+    Place {
+        at: start..start,
+        before: format!("{}\r\n{head}\r\n\r\n", boundary.dashed()),
+        after: "\r\n",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! The query of a URL: `email` is one of its fields.
+//!
+//! A plus sign stays a plus sign: who writes `a+b@x` means one, and a client that encodes writes
+//! `%2B`. What we write has everything but unreserved characters percent-encoded (RFC 3986 §2.3),
+//! so that no reader can take it for a space.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::{EmailError, Place};
+
+/// Everything but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A query that was read: the e-mail in it, and where one is written.
+#[derive(Clone)]
+pub struct Query {
+    text: String,
+    email: Option<String>,
+    place: Place,
+}
+
+/// Reads `query`, the part of a URL behind its `?`.
+///
+/// # Errors
+/// [`EmailError::GivenTwice`], or [`EmailError::NotText`] if the e-mail is not UTF-8.
+pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
+    let text = query.unwrap_or_default();
+    let mut found = None;
+    let mut start = 0;
+    for pair in text.split('&') {
+        let end = start + pair.len();
+        let name = pair.split('=').next().unwrap_or_default();
+        if percent_decode_str(name).eq(*b"email") {
+            let value = pair.get(name.len() + 1..);
+            if found.replace((value, end)).is_some() {
+                return Err(EmailError::GivenTwice);
+            }
+        }
+        start = end + 1;
+    }
+    let (email, place) = match found {
+        Some((Some(value), end)) => (given(value)?, Place::of_value(end - value.len()..end)),
+        Some((None, end)) => (None, insert(end, "=")),
+        None if text.is_empty() => (None, insert(0, "email=")),
+        None => (None, insert(text.len(), "&email=")),
+    };
+    Ok(Query {
+        text: text.to_owned(),
+        email,
+        place,
+    })
+}
+
+impl Query {
+    /// The e-mail that the client gave, percent-decoded, or `None` if it is absent or empty.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    /// The query with `email` as its e-mail; all else is as it came.
+    #[must_use]
+    pub fn with_email(&self, email: &str) -> String {
+        let Place { at, before, after } = &self.place;
+        let spelled = utf8_percent_encode(email, RESERVED).to_string();
+        [
+            &self.text[..at.start],
+            before,
+            &spelled,
+            after,
+            &self.text[at.end..],
+        ]
+        .concat()
+    }
+}
+
+/// Shows no content: a query has no place in a log.
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query").finish_non_exhaustive()
+    }
+}
+
+/// The e-mail in `value`, where an empty one counts as absent.
+fn given(value: &str) -> Result<Option<String>, EmailError> {
+    let text = percent_decode_str(value).decode_utf8();
+    let text = text.or(Err(EmailError::NotText))?;
+    Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
+}
+
+fn insert(at: usize, before: &str) -> Place {
+    Place {
+        at: at..at,
+        before: before.to_owned(),
+        after: "",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What every reader has in common: the texts of errors, and the corpus of the fuzz targets.
+
+use std::{fs, path::Path};
+
+use super::*;
+use crate::forward::email;
+
+#[path = "../../../../../fuzz/checks.rs"]
+pub(super) mod checks;
+
+#[test]
+fn errors_name_the_field_and_what_was_expected() {
+    let cases = [
+        (
+            EmailError::NotJson { line: 2, column: 7 },
+            "body: expected JSON, which this is not at line 2, column 7",
+        ),
+        (EmailError::NotAnObject, "body: expected a JSON object"),
+        (
+            EmailError::NoHead,
+            "body: expected each part to have a head of at most 16384 bytes and an empty line",
+        ),
+        (
+            EmailError::TooManyParts,
+            "body: expected at most 1000 parts",
+        ),
+        (EmailError::GivenTwice, "email: given twice"),
+        (EmailError::NotText, "email: expected a string"),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(format!("{}: {error}", error.field()), expected);
+    }
+}
+
+#[test]
+fn debug_output_tells_no_content() {
+    let body = json::read(Bytes::from_static(br#"{"email":"secret@x"}"#)).unwrap();
+    let query = query::read(Some("email=secret@x")).unwrap();
+    let shown = format!("{body:?} {query:?}");
+    assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn the_smallest_cap_in_digits_counts() {
+    let cap = |texts: &[&str]| {
+        let known = texts
+            .iter()
+            .fold(None, |known, text| smaller_cap(known, text));
+        known.map(NonZeroU32::get)
+    };
+    assert_eq!(cap(&["7"]), Some(7));
+    assert_eq!(cap(&["7", "3", "null", "5"]), Some(3));
+    for refused in [
+        "",
+        "0",
+        "-1",
+        "+1",
+        "1.0",
+        " 1",
+        "1e1",
+        "99999999999",
+        "[1]",
+    ] {
+        assert_eq!(cap(&[refused]), None, "{refused}");
+    }
+}
+
+#[test]
+fn what_holds_for_every_input_holds_for_the_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let run = |target: &str, check: fn(&[u8])| {
+        let files: Vec<_> = fs::read_dir(corpus.join(target)).unwrap().collect();
+        assert!(!files.is_empty(), "no corpus of {target}");
+        for file in files {
+            check(&fs::read(file.unwrap().path()).unwrap());
+        }
+    };
+    run("json_email", checks::json);
+    run("multipart_email", checks::multipart);
+}

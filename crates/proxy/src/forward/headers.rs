@@ -1,0 +1,115 @@
+//! Which headers pass, by RFC 9110 §7.6.1 and by our own rules.
+
+use http::{HeaderMap, HeaderName, header};
+
+/// Headers of one connection, whatever `Connection` says: RFC 9110 §7.6.1 and the older
+/// `Keep-Alive` and `Proxy-Connection`. Framing is made anew from the body we pass on.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Begins the names of headers between a client and us.
+const OURS: &str = "x-kling-";
+
+/// Takes out what belongs to the connection it came by, with everything that any of its
+/// `Connection` lines names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Takes out what a client says to us and not to the upstream: its credentials, its `Host`, its
+/// wishes (`x-kling-…`), and `Expect`, which is answered here.
+pub fn strip_client(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    let is_ours = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("proxy-") || name.starts_with(OURS)
+    };
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    let always = [
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::HOST,
+        header::EXPECT,
+    ];
+    for name in ours.iter().chain(&always) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn every_connection_line_counts() {
+        let mut headers = headers(&[
+            ("connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("transfer-encoding", "chunked"),
+            ("keep-alive", "timeout=5"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["x-three"]);
+    }
+
+    #[test]
+    fn what_a_client_says_to_us_stays_here() {
+        let mut headers = headers(&[
+            ("authorization", "Bearer client"),
+            ("cookie", "a=b"),
+            ("proxy-anything", "x"),
+            ("x-kling-wait", "5s"),
+            ("x-kling-", ""),
+            ("expect", "100-continue"),
+            ("host", "localhost"),
+            ("content-type", "application/json"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("user-agent", "curl"),
+        ]);
+        strip_client(&mut headers);
+        assert_eq!(
+            names(&headers),
+            ["content-type", "user-agent", "x-forwarded-for"]
+        );
+    }
+}
