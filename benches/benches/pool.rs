@@ -30,6 +30,9 @@ fn limits() -> Limits {
     Limits {
         waiters_max: 0,
         job_ttl: TTL,
+        reconciles: false,
+        settle: TTL,
+        ties_picks: false,
     }
 }
 
@@ -69,7 +72,7 @@ fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         .expect("no account is asked for, so none is unknown");
     Ask {
         lease_id,
-        ttl: TTL,
+        ttl: Some(TTL),
         constraint,
     }
 }
@@ -92,7 +95,7 @@ fn request() -> PickRequest {
     PickRequest {
         email: None,
         exclude: Vec::new(),
-        ttl: TTL,
+        ttl: Some(TTL),
         wait: Duration::ZERO,
     }
 }

@@ -16,7 +16,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::pool::{
-    AccountView, Cause, LeaseError, LeaseId, LeaseView, Refusal, UnknownAccount, Update,
+    AccountView, Cause, LeaseError, LeaseId, LeaseView, Refusal, Round, TaskId, UnknownAccount,
+    Unlisted, Update,
 };
 use memory::Memory;
 
@@ -27,8 +28,9 @@ pub struct PickRequest {
     pub email: Option<String>,
     /// None of these. Unknown e-mails exclude nothing.
     pub exclude: Vec<String>,
-    /// How long the lease lasts unless renewed, bound or released.
-    pub ttl: Duration,
+    /// How long the lease lasts unless renewed, bound or released. `None` for a submission that we
+    /// carry: its lease lasts until it is answered.
+    pub ttl: Option<Duration>,
     /// How long to wait for a slot at most.
     pub wait: Duration,
 }
@@ -209,10 +211,52 @@ impl Ledger {
         }
     }
 
-    /// Ends a lease. False if it is not held: nothing changes then.
+    /// Gives a lease back on its holder's word. False if it is not held: nothing changes then.
     pub async fn release(&self, id: LeaseId) -> bool {
         match self {
-            Self::Memory(memory) => memory.end(id, Cause::Released),
+            Self::Memory(memory) => memory.release(id),
+        }
+    }
+
+    /// Ends the lease of a submission that the upstream refused.
+    pub async fn refuse(&self, id: LeaseId) {
+        match self {
+            Self::Memory(memory) => memory.end(id, Cause::Refused),
+        };
+    }
+
+    /// Notes that nobody knows what came of a submission whose last byte was sent at `sent_at`.
+    pub async fn doubt(&self, id: LeaseId, sent_at: Duration) {
+        match self {
+            Self::Memory(memory) => memory.doubt(id, sent_at),
+        }
+    }
+
+    /// Learns from one round that was answered. Returns the jobs to be asked for.
+    pub async fn reconcile(&self, round: &Round) -> Vec<Unlisted> {
+        match self {
+            Self::Memory(memory) => memory.reconcile(round),
+        }
+    }
+
+    /// Learns that a job is over. False if nobody waits for that: then no round need look for it.
+    pub async fn job_over(&self, task_id: &TaskId) -> bool {
+        match self {
+            Self::Memory(memory) => memory.job_over(task_id),
+        }
+    }
+
+    /// Learns that the upstream no longer counts a job: its slot is free.
+    pub async fn job_untracked(&self, task_id: &TaskId) {
+        match self {
+            Self::Memory(memory) => memory.job_untracked(task_id),
+        }
+    }
+
+    /// The time on the clock that leases count by.
+    pub fn now(&self) -> Duration {
+        match self {
+            Self::Memory(memory) => memory.clock().now(),
         }
     }
 

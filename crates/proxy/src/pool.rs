@@ -17,6 +17,7 @@ mod ask;
 mod free;
 mod lease;
 mod roster;
+mod rounds;
 mod waiters;
 
 #[cfg(test)]
@@ -36,12 +37,17 @@ pub use account::{AccountKey, AccountView, State};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
-pub use lease::{Cause, LeaseId, LeaseIdError, LeaseView, TASK_ID_DIGITS_MAX, TaskId, TaskIdError};
+pub use lease::{
+    Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
+    TaskIdError,
+};
+pub use rounds::{Round, Running, Unlisted};
 pub use waiters::WaiterId;
 
 use account::Account;
 use free::FreeList;
-use lease::Lease;
+use lease::{Lease, Phase, Ttl};
+use rounds::Foreign;
 use waiters::Waiters;
 
 /// What bounds the book.
@@ -51,6 +57,13 @@ pub struct Limits {
     pub waiters_max: usize,
     /// How long a slot is held for a bound job of which nothing more is heard.
     pub job_ttl: Duration,
+    /// Whether rounds are held: then they decide about what is over, and none is granted before
+    /// the first.
+    pub reconciles: bool,
+    /// How long a submission that was lost may still turn up as a job.
+    pub settle: Duration,
+    /// Whether a job that nobody claims is taken for the one of a pick without a job.
+    pub ties_picks: bool,
 }
 
 /// The accounts, their slots, the leases on them and the queue for them.
@@ -58,6 +71,7 @@ pub struct Limits {
 pub struct Pool {
     limits: Limits,
     has_list: bool,
+    has_round: bool,
     /// How many lists were applied.
     list_no: u64,
     accounts: SlotMap<AccountKey, Account>,
@@ -70,7 +84,8 @@ pub struct Pool {
     free: FreeList,
     leases: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
-    expiries: BTreeSet<(Duration, LeaseId)>,
+    foreign: HashMap<TaskId, Foreign, RandomState>,
+    deadlines: BTreeSet<(Duration, LeaseId)>,
     waiters: Waiters,
     handovers: VecDeque<Handover>,
     ended_counts: [u64; Cause::ALL.len()],
@@ -82,6 +97,7 @@ impl Pool {
         Self {
             limits,
             has_list: false,
+            has_round: false,
             list_no: 0,
             accounts: SlotMap::with_key(),
             order: Vec::new(),
@@ -91,7 +107,8 @@ impl Pool {
             free: FreeList::default(),
             leases: HashMap::default(),
             by_task: HashMap::default(),
-            expiries: BTreeSet::new(),
+            foreign: HashMap::default(),
+            deadlines: BTreeSet::new(),
             waiters: Waiters::default(),
             handovers: VecDeque::new(),
             ended_counts: [0; Cause::ALL.len()],
@@ -109,6 +126,7 @@ impl Pool {
         rng: &mut impl Rng,
     ) -> Result<LeaseView, Refusal> {
         match self.draw(&ask.constraint, rng) {
+            Some(_) if self.is_learning() => Err(Refusal::Learning),
             Some(key) => Ok(self.grant(key, ask, now)),
             None => Err(self.refusal(&ask.constraint, now)),
         }
@@ -166,30 +184,16 @@ impl Pool {
         now: Duration,
     ) -> Result<LeaseView, LeaseError> {
         let lease = self.leases.get_mut(&id).ok_or(LeaseError::Unknown)?;
-        let before = lease.expires_at;
-        if let Some(task_id) = update.task_id {
-            if self
-                .by_task
-                .get(&task_id)
-                .is_some_and(|holder| *holder != id)
-            {
-                return Err(LeaseError::TaskTaken);
+        match (update.task_id, update.ttl, &mut lease.ttl) {
+            (Some(task_id), _, _) => self.bind(id, task_id, now)?,
+            (None, Some(length), Some(ttl)) => {
+                *ttl = Ttl {
+                    length,
+                    ends_at: now + length,
+                };
+                self.rearm(id);
             }
-            if lease.task_id.as_ref() != Some(&task_id) {
-                self.by_task.insert(task_id.clone(), id);
-                if let Some(old) = lease.task_id.replace(task_id) {
-                    self.by_task.remove(&old);
-                }
-                lease.expires_at = now + self.limits.job_ttl;
-            }
-        } else if let (Some(ttl), None) = (update.ttl, &lease.task_id) {
-            lease.ttl = ttl;
-            lease.expires_at = now + ttl;
-        }
-        let after = lease.expires_at;
-        if after != before {
-            self.expiries.remove(&(before, id));
-            self.expiries.insert((after, id));
+            (None, _, _) => {}
         }
         self.lease(id).ok_or(LeaseError::Unknown)
     }
@@ -204,34 +208,27 @@ impl Pool {
         true
     }
 
-    /// Ends every lease whose time has come.
+    /// Lets go of every lease whose last deadline has come.
     pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
         let mut freed = Vec::new();
-        while let Some(&(at, id)) = self.expiries.first()
+        while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
-            let is_bound = self.leases[&id].task_id.is_some();
-            freed.extend(self.strike(
-                id,
-                if is_bound {
-                    Cause::Unverified
-                } else {
-                    Cause::Expired
-                },
-            ));
+            let is_expiry =
+                self.leases[&id].state() == LeaseState::Reserved && !self.limits.reconciles;
+            let cause = if is_expiry {
+                Cause::Expired
+            } else {
+                Cause::Unverified
+            };
+            freed.extend(self.strike(id, cause));
         }
-        if freed.is_empty() {
-            return;
-        }
-        self.hand_over_all(now, rng);
-        for key in freed {
-            self.forget_if_gone(key);
-        }
+        self.hand_over_freed(freed, now, rng);
     }
 
     /// When the next lease ends by itself.
-    pub fn next_expiry(&self) -> Option<Duration> {
-        self.expiries.first().map(|(at, _)| *at)
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// The lease `id`, if it is held.
@@ -273,7 +270,7 @@ impl Pool {
 
     /// Why a pick could not be granted even if every slot were free, or `None`.
     pub fn outage(&self) -> Option<Refusal> {
-        if !self.has_list {
+        if self.is_learning() {
             Some(Refusal::Learning)
         } else if !self.order.iter().any(|key| self.accounts[*key].is_listed) {
             Some(Refusal::NoAccounts)
@@ -294,6 +291,11 @@ impl Pool {
         self.ended_counts
     }
 
+    /// Nobody knows yet which accounts there are and what runs on them.
+    fn is_learning(&self) -> bool {
+        !self.has_list || (self.limits.reconciles && !self.has_round)
+    }
+
     fn draw(&self, constraint: &Constraint, rng: &mut impl Rng) -> Option<AccountKey> {
         match constraint {
             Constraint::Only(key) => self.free.contains(*key).then_some(*key),
@@ -302,19 +304,23 @@ impl Pool {
     }
 
     fn grant(&mut self, key: AccountKey, ask: &Ask, now: Duration) -> LeaseView {
-        let expires_at = now + ask.ttl;
+        let ttl = ask.ttl.map(|length| Ttl {
+            length,
+            ends_at: now + length,
+        });
+        let phase = Phase::RESERVED;
         let lease = Lease {
             account: key,
-            task_id: None,
             created_at: now,
-            expires_at,
-            ttl: ask.ttl,
+            ttl,
+            phase,
+            deadline: None,
         };
         self.accounts[key].held += 1;
         self.free.set(key, self.accounts[key].is_eligible());
-        self.expiries.insert((expires_at, ask.lease_id));
         let view = self.lease_view(ask.lease_id, &lease);
         self.leases.insert(ask.lease_id, lease);
+        self.rearm(ask.lease_id);
         view
     }
 
@@ -333,7 +339,7 @@ impl Pool {
         if usable_count == 0 {
             Refusal::NoUsableAccount
         } else {
-            let first_expiry = self.next_expiry().map(|at| at.saturating_sub(now));
+            let first_expiry = self.next_deadline().map(|at| at.saturating_sub(now));
             Refusal::Saturated { first_expiry }
         }
     }
@@ -341,13 +347,81 @@ impl Pool {
     /// Takes a lease out of the book. Its slot is free then, but not yet handed to a waiter.
     fn strike(&mut self, id: LeaseId, cause: Cause) -> Option<AccountKey> {
         let lease = self.leases.remove(&id)?;
-        self.expiries.remove(&(lease.expires_at, id));
-        if let Some(task_id) = &lease.task_id {
-            self.by_task.remove(task_id);
+        if let Some(deadline) = lease.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        if let Some(bond) = lease.bond() {
+            self.by_task.remove(&bond.task_id);
         }
         self.ended_counts[cause as usize] += 1;
-        self.change(lease.account, |account| account.held -= 1);
+        let is_uncertain = lease.state() == LeaseState::Uncertain;
+        self.change(lease.account, |account| {
+            *(if is_uncertain {
+                &mut account.uncertain
+            } else {
+                &mut account.held
+            }) -= 1;
+        });
         Some(lease.account)
+    }
+
+    /// Moves a lease on in its life, with all that hangs on it.
+    fn rephase(&mut self, id: LeaseId, phase: Phase) {
+        let Some(lease) = self.leases.get_mut(&id) else {
+            return;
+        };
+        let (account, before) = (lease.account, lease.state());
+        let old = std::mem::replace(&mut lease.phase, phase);
+        let after = lease.state();
+        if let Phase::Bound(bond) = old {
+            self.by_task.remove(&bond.task_id);
+        }
+        if let Some(bond) = lease.bond() {
+            self.by_task.insert(bond.task_id.clone(), id);
+        }
+        match (
+            before == LeaseState::Uncertain,
+            after == LeaseState::Uncertain,
+        ) {
+            (false, true) => self.change(account, |account| {
+                account.held -= 1;
+                account.uncertain += 1;
+            }),
+            (true, false) => self.change(account, |account| {
+                account.uncertain -= 1;
+                account.held += 1;
+            }),
+            (true, true) | (false, false) => {}
+        }
+        self.rearm(id);
+    }
+
+    /// Notes the last deadline of a lease anew.
+    fn rearm(&mut self, id: LeaseId) {
+        let Some(lease) = self.leases.get_mut(&id) else {
+            return;
+        };
+        let deadline = lease.last_deadline(&self.limits);
+        let old = std::mem::replace(&mut lease.deadline, deadline);
+        if old == deadline {
+            return;
+        }
+        if let Some(old) = old {
+            self.deadlines.remove(&(old, id));
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, id));
+        }
+    }
+
+    fn hand_over_freed(&mut self, freed: Vec<AccountKey>, now: Duration, rng: &mut impl Rng) {
+        if freed.is_empty() {
+            return;
+        }
+        self.hand_over_all(now, rng);
+        for key in freed {
+            self.forget_if_gone(key);
+        }
     }
 
     /// Gives the free slots of one account to the waiters that may take them, in order.
@@ -394,11 +468,13 @@ impl Pool {
             id,
             email: account.listed.email.clone(),
             alias: account.listed.alias.clone(),
-            task_id: lease.task_id.clone(),
+            kind: lease.kind(),
+            state: lease.state(),
+            task_id: lease.bond().map(|bond| bond.task_id.clone()),
             max_jobs: account.listed.max_jobs,
-            in_flight: account.held,
+            in_flight: account.in_flight(),
             created_at: lease.created_at,
-            expires_at: lease.told_expiry(),
+            expires_at: lease.told_expiry(&self.limits),
         }
     }
 }

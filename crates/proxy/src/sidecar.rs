@@ -1,6 +1,6 @@
 //! The sidecar as a whole: a fetcher, a ledger and a surface, wired and running.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Fetcher, HttpSource, Listing, Source, Timing, TlsError, tls_client_config};
 use thiserror::Error;
@@ -109,6 +109,10 @@ impl Sidecar {
         let limits = Limits {
             waiters_max: room.waiters_max,
             job_ttl: config.leases.job_ttl,
+            // Nobody asks for rounds yet.
+            reconciles: false,
+            settle: Duration::ZERO,
+            ties_picks: false,
         };
         let ledger = Arc::new(Ledger::Memory(Memory::new(limits)));
         let metrics = Arc::new(Metrics::new()?);

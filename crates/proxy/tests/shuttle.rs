@@ -40,6 +40,9 @@ fn memory(max_jobs: u32) -> Arc<Memory> {
     let memory = Memory::new(Limits {
         waiters_max: 10,
         job_ttl,
+        reconciles: false,
+        settle: job_ttl,
+        ties_picks: false,
     });
     memory.apply(&list(max_jobs));
     Arc::new(memory)
@@ -50,7 +53,7 @@ fn request() -> PickRequest {
     PickRequest {
         email: None,
         exclude: Vec::new(),
-        ttl: hour,
+        ttl: Some(hour),
         wait: hour,
     }
 }

@@ -40,13 +40,13 @@ impl From<AccountView> for AccountBody {
     fn from(account: AccountView) -> Self {
         Self {
             available: account.available(),
+            in_flight: account.in_flight(),
             email: account.email,
             alias: account.alias,
             max_jobs: account.max_jobs,
-            in_flight: account.held,
             held: account.held,
-            uncertain: 0,
-            foreign_jobs: 0,
+            uncertain: account.uncertain,
+            foreign_jobs: account.foreign,
             state: account.state.as_str(),
             reason: account.reason,
             until: None,

@@ -227,11 +227,14 @@ mod tests {
             let memory = Memory::new(Limits {
                 waiters_max: 0,
                 job_ttl,
+                reconciles: false,
+                settle: job_ttl,
+                ties_picks: false,
             });
             memory.apply(&Snapshot {
                 accounts: vec![Account::new("a@x", 100)],
             });
-            let ttl = Duration::from_secs(60);
+            let ttl = Some(Duration::from_secs(60));
             Self {
                 keys: Keys::new(KEYS),
                 ledger: Arc::new(Ledger::Memory(memory)),

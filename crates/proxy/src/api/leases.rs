@@ -42,7 +42,7 @@ pub(super) struct LeaseBody {
     /// A string: ids can exceed `2^53`, which many readers of JSON round.
     task_id: Option<String>,
     created_at: WireTime,
-    expires_at: WireTime,
+    expires_at: Option<WireTime>,
 }
 
 impl LeaseBody {
@@ -51,12 +51,8 @@ impl LeaseBody {
             lease_id: lease.id,
             email: Arc::clone(&lease.email),
             alias: Arc::clone(&lease.alias),
-            state: if lease.task_id.is_some() {
-                "bound"
-            } else {
-                "reserved"
-            },
-            kind: "pick",
+            state: lease.state.as_str(),
+            kind: lease.kind.as_str(),
             max_jobs: lease.max_jobs,
             in_flight: lease.in_flight,
             task_id: lease
@@ -64,7 +60,7 @@ impl LeaseBody {
                 .as_ref()
                 .map(|task_id| task_id.as_str().to_owned()),
             created_at: WireTime(ledger.timestamp(lease.created_at)),
-            expires_at: WireTime(ledger.timestamp(lease.expires_at)),
+            expires_at: lease.expires_at.map(|at| WireTime(ledger.timestamp(at))),
         }
     }
 }

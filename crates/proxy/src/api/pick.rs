@@ -199,7 +199,7 @@ impl Api {
         Ok(PickRequest {
             email: params.email,
             exclude,
-            ttl,
+            ttl: Some(ttl),
             wait,
         })
     }

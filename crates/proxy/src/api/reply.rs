@@ -184,12 +184,15 @@ mod tests {
         let memory = Memory::new(Limits {
             waiters_max: 0,
             job_ttl,
+            reconciles: false,
+            settle: job_ttl,
+            ties_picks: false,
         });
         memory.apply(&Snapshot {
             accounts: vec![Account::new("a@x", 1)],
         });
         let ledger = Arc::new(Ledger::Memory(memory));
-        let ttl = Duration::from_secs(60);
+        let ttl = Some(Duration::from_secs(60));
         let request = PickRequest {
             email: None,
             exclude: Vec::new(),

@@ -15,7 +15,7 @@ use super::{Clock, Figures, PickError, PickRequest, Survey};
 use crate::{
     pool::{
         AccountView, Admission, Ask, Cause, Constraint, LeaseError, LeaseId, LeaseView, Limits,
-        Pool, Refusal, UnknownAccount, Update, WaiterId,
+        Pool, Refusal, Round, TaskId, UnknownAccount, Unlisted, Update, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -160,7 +160,7 @@ impl Memory {
             Ok(None) | Err(_) => match waiting.leave() {
                 Some(lease) => Ok(lease),
                 None => Err(Refusal::Saturated {
-                    first_expiry: self.first_expiry(),
+                    first_expiry: self.first_deadline(),
                 }
                 .into()),
             },
@@ -191,6 +191,26 @@ impl Memory {
 
     pub(super) fn update(&self, id: LeaseId, update: Update) -> Result<LeaseView, LeaseError> {
         self.change(|book, now| book.pool.update(id, update, now))
+    }
+
+    pub(super) fn release(&self, id: LeaseId) -> bool {
+        self.change(|book, now| book.pool.release(id, now))
+    }
+
+    pub(super) fn doubt(&self, id: LeaseId, sent_at: Duration) {
+        self.change(|book, now| book.pool.doubt(id, sent_at, now));
+    }
+
+    pub(super) fn reconcile(&self, round: &Round) -> Vec<Unlisted> {
+        self.change(|book, now| book.pool.reconcile(round, now, &mut rand::rng()))
+    }
+
+    pub(super) fn job_over(&self, task_id: &TaskId) -> bool {
+        self.change(|book, now| book.pool.job_over(task_id, now))
+    }
+
+    pub(super) fn job_untracked(&self, task_id: &TaskId) {
+        self.change(|book, now| book.pool.job_untracked(task_id, now));
     }
 
     pub(super) fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
@@ -225,7 +245,7 @@ impl Memory {
     pub(super) async fn keep_time(&self) {
         loop {
             let alarm = self.change(|book, _| {
-                book.alarm = book.pool.next_expiry().unwrap_or(Duration::MAX);
+                book.alarm = book.pool.next_deadline().unwrap_or(Duration::MAX);
                 book.alarm
             });
             match self.clock.instant(alarm) {
@@ -238,8 +258,8 @@ impl Memory {
         }
     }
 
-    fn first_expiry(&self) -> Option<Duration> {
-        self.change(|book, now| book.pool.next_expiry().map(|at| at.saturating_sub(now)))
+    fn first_deadline(&self) -> Option<Duration> {
+        self.change(|book, now| book.pool.next_deadline().map(|at| at.saturating_sub(now)))
     }
 
     /// Every use of the book goes through here: what is overdue ends first, and whoever was
@@ -250,7 +270,7 @@ impl Memory {
         book.pool.expire(now, &mut rand::rng());
         let answer = change(&mut book, now);
         book.tell_waiters(now);
-        if let Some(next) = book.pool.next_expiry()
+        if let Some(next) = book.pool.next_deadline()
             && next < book.alarm
         {
             book.alarm = next;

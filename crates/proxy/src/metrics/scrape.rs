@@ -32,6 +32,8 @@ pub struct Picture<'a> {
 struct Sums {
     slots: i64,
     held: i64,
+    uncertain: i64,
+    foreign: i64,
     states: [i64; State::ALL.len()],
 }
 
@@ -74,8 +76,12 @@ impl Picture<'_> {
         for (label, sums) in self.sums() {
             slots.with_label_values(&[&*label]).set(sums.slots);
             in_use.with_label_values(&[&*label, "held"]).set(sums.held);
-            in_use.with_label_values(&[&*label, "uncertain"]).set(0);
-            in_use.with_label_values(&[&*label, "foreign"]).set(0);
+            in_use
+                .with_label_values(&[&*label, "uncertain"])
+                .set(sums.uncertain);
+            in_use
+                .with_label_values(&[&*label, "foreign"])
+                .set(sums.foreign);
             for (state, count) in State::ALL.into_iter().zip(sums.states) {
                 states
                     .with_label_values(&[&*label, state.as_str()])
@@ -130,6 +136,8 @@ impl Picture<'_> {
                 i64::from(account.max_jobs)
             };
             sums.held += i64::from(account.held);
+            sums.uncertain += i64::from(account.uncertain);
+            sums.foreign += i64::from(account.foreign);
             sums.states[account.state as usize] += 1;
         }
         by_label

@@ -53,7 +53,12 @@ pub(super) struct Account {
     /// Which of the lists named it last.
     pub(super) list_no: u64,
     pub(super) is_draining: bool,
+    /// Leased slots whose jobs, if any, are known.
     pub(super) held: u32,
+    /// Leased slots of submissions that nobody knows the outcome of.
+    pub(super) uncertain: u32,
+    /// Slots of jobs that run without a lease.
+    pub(super) foreign: u32,
 }
 
 impl Account {
@@ -64,12 +69,19 @@ impl Account {
             list_no,
             is_draining: false,
             held: 0,
+            uncertain: 0,
+            foreign: 0,
         }
     }
 
     /// The one eligibility function: the account can be picked right now.
     pub(super) fn is_eligible(&self) -> bool {
-        self.is_usable() && self.held < self.listed.max_jobs
+        self.is_usable() && self.in_flight() < self.listed.max_jobs
+    }
+
+    /// Slots in use, whoever uses them.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.held + self.uncertain + self.foreign
     }
 
     /// The account could be picked if all its slots were free.
@@ -82,7 +94,7 @@ impl Account {
 
     /// Nobody would miss it: off the list, no slot in use, no order of the operator to remember.
     pub(super) fn is_forgettable(&self) -> bool {
-        !self.is_listed && self.held == 0 && !self.is_draining
+        !self.is_listed && self.in_flight() == 0 && !self.is_draining
     }
 
     fn state(&self) -> State {
@@ -92,7 +104,7 @@ impl Account {
             State::Draining
         } else if self.listed.error.is_some() {
             State::Error
-        } else if self.held >= self.listed.max_jobs {
+        } else if self.in_flight() >= self.listed.max_jobs {
             State::Full
         } else {
             State::Available
@@ -115,6 +127,8 @@ impl Account {
             alias: Arc::clone(&listed.alias),
             max_jobs: listed.max_jobs,
             held: self.held,
+            uncertain: self.uncertain,
+            foreign: self.foreign,
             is_eligible: self.is_eligible(),
             state,
             reason,
@@ -132,8 +146,12 @@ pub struct AccountView {
     pub alias: Arc<str>,
     /// Its capacity.
     pub max_jobs: u32,
-    /// Its leased slots.
+    /// Its leased slots whose jobs, if any, are known.
     pub held: u32,
+    /// Its leased slots of submissions that nobody knows the outcome of.
+    pub uncertain: u32,
+    /// Its slots of jobs that were not started through us.
+    pub foreign: u32,
     /// Whether it can be picked right now.
     pub is_eligible: bool,
     /// Whether it can be picked, in a word.
@@ -145,10 +163,15 @@ pub struct AccountView {
 }
 
 impl AccountView {
+    /// Slots in use, whoever uses them.
+    pub fn in_flight(&self) -> u32 {
+        self.held + self.uncertain + self.foreign
+    }
+
     /// Slots a pick could take right now.
     pub fn available(&self) -> u32 {
         if self.is_eligible {
-            self.max_jobs - self.held
+            self.max_jobs - self.in_flight()
         } else {
             0
         }
@@ -159,7 +182,7 @@ impl AccountView {
         if self.state == State::Removed {
             0
         } else {
-            self.held.saturating_sub(self.max_jobs)
+            self.in_flight().saturating_sub(self.max_jobs)
         }
     }
 }

@@ -11,8 +11,9 @@ use super::{AccountKey, LeaseId, LeaseView, TaskId, WaiterId};
 pub struct Ask {
     /// The id the lease will have.
     pub lease_id: LeaseId,
-    /// How long it lasts unless renewed, bound or released.
-    pub ttl: Duration,
+    /// How long it lasts unless renewed, bound or released. `None` for a submission that we carry:
+    /// its lease lasts until it is answered.
+    pub ttl: Option<Duration>,
     /// Which accounts will do.
     pub constraint: Constraint,
 }
@@ -129,8 +130,8 @@ pub enum LeaseError {
     /// The lease does not exist, or has ended.
     #[error("no such lease, or it has ended")]
     Unknown,
-    /// The job is bound to another lease: one job takes one slot.
-    #[error("the job is bound to another lease")]
+    /// The job is bound to another lease, or runs on another account: one job takes one slot.
+    #[error("the job is bound to another lease, or runs on another account")]
     TaskTaken,
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use rand::{Rng, RngExt};
 use thiserror::Error;
 
-use super::AccountKey;
+use super::{AccountKey, Limits};
 
 /// How much earlier than the truth an expiry is told, at most, so that a submission sent in the
 /// last moment is still covered by the slot.
@@ -91,6 +91,47 @@ impl FromStr for TaskId {
     }
 }
 
+/// Who holds a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client that picked. Its lease has a ttl.
+    Pick,
+    /// A submission that we carry. Its lease lasts until the submission is answered.
+    Forward,
+}
+
+impl Kind {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pick => "pick",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+/// How far the life of a lease has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseState {
+    /// No job is known.
+    Reserved,
+    /// It holds the slot of a job.
+    Bound,
+    /// Its submission was sent, and nobody knows what came of it.
+    Uncertain,
+}
+
+impl LeaseState {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Bound => "bound",
+            Self::Uncertain => "uncertain",
+        }
+    }
+}
+
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -100,16 +141,25 @@ pub enum Cause {
     Expired,
     /// Its holder was gone before it could learn of it.
     Undelivered,
-    /// Its job outlived `leases.job_ttl` and nobody said how it ended.
+    /// Its job is over.
+    Finished,
+    /// The upstream refused its submission.
+    Refused,
+    /// Its submission was lost on the way: no job of it turned up.
+    Absent,
+    /// Nobody could say what became of its job for `leases.job_ttl`.
     Unverified,
 }
 
 impl Cause {
     /// Every cause, in the order of the metric's series.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::Released,
         Self::Expired,
         Self::Undelivered,
+        Self::Finished,
+        Self::Refused,
+        Self::Absent,
         Self::Unverified,
     ];
 
@@ -119,6 +169,9 @@ impl Cause {
             Self::Released => "released",
             Self::Expired => "expired",
             Self::Undelivered => "undelivered",
+            Self::Finished => "finished",
+            Self::Refused => "refused",
+            Self::Absent => "absent",
             Self::Unverified => "unverified",
         }
     }
@@ -128,18 +181,104 @@ impl Cause {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) account: AccountKey,
-    pub(super) task_id: Option<TaskId>,
     pub(super) created_at: Duration,
-    pub(super) expires_at: Duration,
-    pub(super) ttl: Duration,
+    /// `None`: the lease of a submission that we carry.
+    pub(super) ttl: Option<Ttl>,
+    pub(super) phase: Phase,
+    /// When the pool lets go of it whatever is known. Kept beside the pool's index of deadlines.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// How long a picked slot is held, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ttl {
+    pub(super) length: Duration,
+    pub(super) ends_at: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Reserved {
+        /// The job that the newest round listed in place of this submission's answer.
+        stands_for: Option<TaskId>,
+    },
+    Uncertain {
+        /// When the last byte of the submission was sent.
+        sent_at: Duration,
+        /// How many rounds in a row, long enough after that, listed no job of it.
+        absences: u32,
+    },
+    Bound(Bond),
+}
+
+/// A lease and its job.
+#[derive(Clone, Debug)]
+pub(super) struct Bond {
+    pub(super) task_id: TaskId,
+    pub(super) since: Duration,
+    /// Since when the job is known to be over.
+    pub(super) over_at: Option<Duration>,
+    /// Only a round says that the job is this lease's: what the lease was before, and becomes again
+    /// if somebody knows better.
+    pub(super) tied_from: Option<Box<Phase>>,
+}
+
+impl Phase {
+    pub(super) const RESERVED: Self = Self::Reserved { stands_for: None };
 }
 
 impl Lease {
+    pub(super) fn kind(&self) -> Kind {
+        if self.ttl.is_some() {
+            Kind::Pick
+        } else {
+            Kind::Forward
+        }
+    }
+
+    pub(super) fn state(&self) -> LeaseState {
+        match self.phase {
+            Phase::Reserved { .. } => LeaseState::Reserved,
+            Phase::Uncertain { .. } => LeaseState::Uncertain,
+            Phase::Bound(_) => LeaseState::Bound,
+        }
+    }
+
+    pub(super) fn bond(&self) -> Option<&Bond> {
+        match &self.phase {
+            Phase::Bound(bond) => Some(bond),
+            Phase::Reserved { .. } | Phase::Uncertain { .. } => None,
+        }
+    }
+
+    /// When the lease is over if all goes well. Where rounds are held, they decide from then on.
+    pub(super) fn ends_at(&self, limits: &Limits) -> Option<Duration> {
+        match &self.phase {
+            Phase::Reserved { .. } => self.ttl.map(|ttl| ttl.ends_at),
+            Phase::Uncertain { sent_at, .. } => Some(*sent_at + limits.job_ttl),
+            Phase::Bound(bond) => Some(bond.since + limits.job_ttl),
+        }
+    }
+
+    /// When the pool lets go whatever is known: a slot must not be held for ever because the
+    /// upstream cannot be asked.
+    pub(super) fn last_deadline(&self, limits: &Limits) -> Option<Duration> {
+        let ends_at = self.ends_at(limits)?;
+        match self.phase {
+            Phase::Uncertain { .. } => Some(ends_at),
+            Phase::Reserved { .. } | Phase::Bound(_) if !limits.reconciles => Some(ends_at),
+            Phase::Reserved { .. } | Phase::Bound(_) => Some(ends_at + limits.job_ttl),
+        }
+    }
+
     /// The expiry as its holder is told.
-    pub(super) fn told_expiry(&self) -> Duration {
-        match self.task_id {
-            None => self.expires_at - EXPIRY_MARGIN_MAX.min(self.ttl / 10),
-            Some(_) => self.expires_at,
+    pub(super) fn told_expiry(&self, limits: &Limits) -> Option<Duration> {
+        let ends_at = self.ends_at(limits)?;
+        match (&self.phase, self.ttl) {
+            (Phase::Reserved { .. }, Some(ttl)) => {
+                Some(ends_at - EXPIRY_MARGIN_MAX.min(ttl.length / 10))
+            }
+            _ => Some(ends_at),
         }
     }
 }
@@ -149,6 +288,10 @@ impl Lease {
 pub struct LeaseView {
     /// The lease.
     pub id: LeaseId,
+    /// Who holds it.
+    pub kind: Kind,
+    /// How far its life has come.
+    pub state: LeaseState,
     /// Whose slot it is, in the list's spelling.
     pub email: Arc<str>,
     /// The account's name in logs and metrics.
@@ -161,6 +304,7 @@ pub struct LeaseView {
     pub in_flight: u32,
     /// When the slot was taken.
     pub created_at: Duration,
-    /// When it ends by itself, as told: up to five seconds before the pool lets go.
-    pub expires_at: Duration,
+    /// When it ends by itself, as told: up to five seconds before the pool lets go. `None` while a
+    /// submission that we carry runs.
+    pub expires_at: Option<Duration>,
 }

@@ -1,4 +1,5 @@
 mod model;
+mod rounds;
 mod uniformity;
 
 use std::time::Duration;
@@ -11,6 +12,9 @@ use super::*;
 const LIMITS: Limits = Limits {
     waiters_max: 3,
     job_ttl: Duration::from_secs(3900),
+    reconciles: false,
+    settle: Duration::from_secs(120),
+    ties_picks: true,
 };
 const TTL: Duration = Duration::from_secs(60);
 const START: Duration = Duration::ZERO;
@@ -44,7 +48,7 @@ impl Bench {
         let constraint = self.pool.constraint(only, &exclude).unwrap();
         Ask {
             lease_id: LeaseId::random(&mut self.rng),
-            ttl: TTL,
+            ttl: Some(TTL),
             constraint,
         }
     }
@@ -124,7 +128,7 @@ fn refuses_in_words_that_tell_why() {
     let mut rng = SmallRng::seed_from_u64(1);
     let ask = Ask {
         lease_id: LeaseId::random(&mut rng),
-        ttl: TTL,
+        ttl: Some(TTL),
         constraint: Constraint::AnyBut(Excluded::default()),
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));
@@ -220,10 +224,10 @@ fn an_unbound_lease_expires_once_and_a_bound_one_lasts_as_long_as_a_job_may() {
         ttl: None,
     };
     let bound = bench.pool.update(bound.id, update, START).unwrap();
-    assert_eq!(bound.expires_at, LIMITS.job_ttl);
+    assert_eq!(bound.expires_at, Some(LIMITS.job_ttl));
     assert_eq!(
         unbound.expires_at,
-        TTL - Duration::from_secs(5),
+        Some(TTL - Duration::from_secs(5)),
         "told a little early"
     );
 
@@ -246,8 +250,8 @@ fn an_unbound_lease_expires_once_and_a_bound_one_lasts_as_long_as_a_job_may() {
     );
     bench.pool.expire(LIMITS.job_ttl, &mut bench.rng);
     assert_eq!(bench.held("a@x"), 0);
-    assert_eq!(bench.pool.ended_counts(), [0, 1, 0, 1]);
-    assert_eq!(bench.pool.next_expiry(), None);
+    assert_eq!(bench.pool.ended_counts(), [0, 1, 0, 0, 0, 0, 1]);
+    assert_eq!(bench.pool.next_deadline(), None);
 }
 
 #[test]
@@ -266,10 +270,10 @@ fn renewing_moves_the_end_and_binding_wins_over_it() {
     );
     assert_eq!(
         renewed.unwrap().expires_at,
-        Duration::from_secs(39),
+        Some(Duration::from_secs(39)),
         "a tenth early at most"
     );
-    assert_eq!(bench.pool.next_expiry(), Some(Duration::from_secs(40)));
+    assert_eq!(bench.pool.next_deadline(), Some(Duration::from_secs(40)));
 
     let both = Update {
         ttl: Some(ttl),
@@ -277,7 +281,7 @@ fn renewing_moves_the_end_and_binding_wins_over_it() {
     };
     assert_eq!(
         bench.pool.update(lease.id, both, now).unwrap().expires_at,
-        now + LIMITS.job_ttl
+        Some(now + LIMITS.job_ttl)
     );
     let shorter = Update {
         ttl: Some(ttl),
@@ -289,7 +293,7 @@ fn renewing_moves_the_end_and_binding_wins_over_it() {
             .update(lease.id, shorter, now)
             .unwrap()
             .expires_at,
-        now + LIMITS.job_ttl,
+        Some(now + LIMITS.job_ttl),
         "a bound lease keeps its end"
     );
 }

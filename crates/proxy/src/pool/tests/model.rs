@@ -180,7 +180,7 @@ impl Model {
         }
         assert_eq!(pool.waiters_count(), self.queue.len());
         assert_eq!(
-            pool.next_expiry(),
+            pool.next_deadline(),
             self.leases.values().map(|held| held.ends_at).min()
         );
     }
@@ -262,7 +262,7 @@ impl Run {
         let lease_id = LeaseId::random(&mut self.rng);
         let ask = Ask {
             lease_id,
-            ttl,
+            ttl: Some(ttl),
             constraint,
         };
         let wish = Wish {
