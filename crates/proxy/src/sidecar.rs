@@ -20,8 +20,8 @@ use crate::{
     server,
 };
 
-/// Room for clients that do not wait, however few may.
-const CONNECTIONS_MIN: usize = 1024;
+/// Room for clients that do not wait.
+const CONNECTIONS_FREE: usize = 1024;
 /// The most connections of the metrics listener: a few scrapers and probes.
 const MONITORING_CONNECTIONS_MAX: usize = 64;
 /// Open files that are not a client's connection: listeners, logs, fetches, the runtime's own.
@@ -59,20 +59,19 @@ struct Room {
 }
 
 impl Room {
-    /// A waiting pick holds a connection. As many connections again stay free, for those who
-    /// release what the others wait for.
+    /// A waiting pick holds a connection. Others stay free for those who do not wait: they release
+    /// what the waiting ones want.
     fn of(waiters_max: usize) -> Self {
         // The soft limit is often 1024, and may be raised to the hard one.
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         let allowed = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(2);
-        let connections_max = (2 * waiters_max)
-            .max(CONNECTIONS_MIN)
-            .min(allowed)
-            .min(Semaphore::MAX_PERMITS);
+        let allowed = allowed.min(Semaphore::MAX_PERMITS);
+        let connections_max = waiters_max.saturating_add(CONNECTIONS_FREE).min(allowed);
+        let free = CONNECTIONS_FREE.min(connections_max / 2);
         let room = Self {
             connections_max,
-            waiters_max: waiters_max.min(connections_max / 2),
+            waiters_max: waiters_max.min(connections_max - free),
         };
         if room.waiters_max < waiters_max {
             tracing::warn!(
