@@ -332,3 +332,38 @@ impl Ledger {
         };
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! What tests of other rooms need of a ledger.
+
+    use accounts_fetcher::Account;
+
+    use super::*;
+    use crate::pool::Limits;
+
+    /// A ledger over one account `a@x` of so many slots.
+    pub(crate) fn ledger_of(max_jobs: u32) -> Arc<Ledger> {
+        let hour = Duration::from_secs(3600);
+        let memory = Memory::new(Limits {
+            waiters_max: 0,
+            job_ttl: hour,
+            reconciles: false,
+            settle: hour,
+            ties_picks: false,
+        });
+        let accounts = vec![Account::new("a@x", max_jobs)];
+        memory.apply(&Snapshot { accounts });
+        Arc::new(Ledger::Memory(memory))
+    }
+
+    /// Any account will do, for a minute, now or never.
+    pub(crate) fn any_account() -> PickRequest {
+        PickRequest {
+            email: None,
+            exclude: Vec::new(),
+            ttl: Some(Duration::from_secs(60)),
+            wait: Duration::ZERO,
+        }
+    }
+}

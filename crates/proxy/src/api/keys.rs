@@ -206,12 +206,10 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use accounts_fetcher::{Account, Snapshot};
+    use std::sync::Arc;
 
     use super::*;
-    use crate::{ledger::memory::Memory, pool::Limits};
+    use crate::ledger::tests::{any_account, ledger_of};
 
     const KEYS: usize = 8;
 
@@ -223,27 +221,11 @@ mod tests {
 
     impl Table {
         fn new() -> Self {
-            let job_ttl = Duration::from_secs(3900);
-            let memory = Memory::new(Limits {
-                waiters_max: 0,
-                job_ttl,
-                reconciles: false,
-                settle: job_ttl,
-                ties_picks: false,
-            });
-            memory.apply(&Snapshot {
-                accounts: vec![Account::new("a@x", 100)],
-            });
-            let ttl = Some(Duration::from_secs(60));
+            let (ledger, request) = (ledger_of(100), any_account());
             Self {
                 keys: Keys::new(KEYS),
-                ledger: Arc::new(Ledger::Memory(memory)),
-                request: PickRequest {
-                    email: None,
-                    exclude: Vec::new(),
-                    ttl,
-                    wait: Duration::ZERO,
-                },
+                ledger,
+                request,
             }
         }
 

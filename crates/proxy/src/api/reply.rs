@@ -168,37 +168,13 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use accounts_fetcher::{Account, Snapshot};
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{
-        ledger::{Ledger, PickRequest, memory::Memory},
-        pool::Limits,
-    };
+    use crate::ledger::tests::{any_account, ledger_of};
 
     async fn held_after(deliver: impl AsyncFnOnce(ReplyBody)) -> u32 {
-        let job_ttl = Duration::from_secs(1);
-        let memory = Memory::new(Limits {
-            waiters_max: 0,
-            job_ttl,
-            reconciles: false,
-            settle: job_ttl,
-            ties_picks: false,
-        });
-        memory.apply(&Snapshot {
-            accounts: vec![Account::new("a@x", 1)],
-        });
-        let ledger = Arc::new(Ledger::Memory(memory));
-        let ttl = Some(Duration::from_secs(60));
-        let request = PickRequest {
-            email: None,
-            exclude: Vec::new(),
-            ttl,
-            wait: Duration::ZERO,
-        };
+        let (ledger, request) = (ledger_of(1), any_account());
         let mut body = ReplyBody::new("{}");
         body.carry(ledger.pick(&request).await.unwrap());
         deliver(body).await;
