@@ -2,8 +2,10 @@
 //!
 //! The judge holds the last good list and hears how each fetch ended. It guards against an upstream
 //! that is wrong in good form: an empty list is believed only the third time in a row, one that
-//! loses more than half of the known accounts the second time. Any other end of a fetch, a failure
-//! too, starts the row again: what comes and goes is not confirmed.
+//! loses more than half of the known accounts the second time. A good list in between starts the
+//! row again: what comes and goes is not confirmed. A failed fetch says nothing about a loss, or an
+//! upstream that answers every other time would never be believed; but it does break a row of
+//! empty lists, which an upstream in trouble may well send.
 //!
 //! Pure: no I/O, no clock, no log.
 
@@ -70,7 +72,9 @@ impl Judge {
 
     /// Hears of a fetch that failed.
     pub(crate) fn hear_failure(&mut self) {
-        self.doubt = Doubt::None;
+        if matches!(self.doubt, Doubt::Empty { .. }) {
+            self.doubt = Doubt::None;
+        }
     }
 
     /// Decides whether to believe `answer`.

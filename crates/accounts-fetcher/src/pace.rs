@@ -18,6 +18,8 @@ use crate::{FetchResult, Timing};
 const JITTER_REFRESH: RangeInclusive<f64> = 0.8..=1.2;
 /// After a failure: downwards only, so that the maximum is one.
 const JITTER_BACKOFF: RangeInclusive<f64> = 0.8..=1.0;
+/// After a failure for which the upstream named a time: upwards only.
+const JITTER_ASKED: RangeInclusive<f64> = 1.0..=1.2;
 /// The first pause after a failure, if the settings do not ask for a shorter one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
@@ -59,8 +61,9 @@ impl Pace {
         };
         let delay = doubled.unwrap_or(self.backoff_max);
         let pause = jittered(delay, JITTER_BACKOFF, rng).min(self.backoff_max);
-        let asked = error.retry_after().unwrap_or_default();
-        pause.max(asked.min(RETRY_AFTER_MAX))
+        // Not earlier than asked, and not all in the same instant.
+        let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+        pause.max(jittered(asked, JITTER_ASKED, rng).min(RETRY_AFTER_MAX))
     }
 }
 
@@ -132,9 +135,9 @@ mod tests {
             pause(0) >= Duration::from_millis(800),
             "never shorter than the backoff"
         );
-        assert_eq!(
-            pause(90),
-            Duration::from_secs(90),
+        let asked = Duration::from_secs(90)..=Duration::from_secs(108);
+        assert!(
+            asked.contains(&pause(90)),
             "longer than the longest backoff"
         );
         assert_eq!(pause(u64::MAX), RETRY_AFTER_MAX);

@@ -67,7 +67,11 @@ fn on_runtime(
     if let Some(workers) = config.workers {
         builder.worker_threads(workers);
     }
-    builder.enable_all().build()?.block_on(task)
+    let runtime = builder.enable_all().build()?;
+    let outcome = runtime.block_on(task);
+    // A name look-up or a file that hangs must not hold the exit.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {

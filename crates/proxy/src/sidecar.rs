@@ -23,9 +23,10 @@ use crate::{
 /// Room for clients that do not wait.
 const CONNECTIONS_FREE: usize = 1024;
 /// The most connections of the metrics listener: a few scrapers and probes.
-const MONITORING_CONNECTIONS_MAX: usize = 64;
-/// Open files that are not a client's connection: listeners, logs, fetches, the runtime's own.
-const DESCRIPTORS_RESERVED: usize = 32;
+const MONITORING_CONNECTIONS_MAX: usize = 16;
+/// Open files that are not a connection of the API: listeners, logs, fetches, the runtime's own,
+/// and what the metrics listener may take.
+const DESCRIPTORS_RESERVED: usize = 32 + MONITORING_CONNECTIONS_MAX;
 
 /// Why the sidecar could not start.
 #[derive(Debug, Error)]

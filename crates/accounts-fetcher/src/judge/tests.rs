@@ -212,10 +212,17 @@ fn a_flapping_list_is_never_believed() {
     for _ in 0..5 {
         assert_eq!(judge.hear(crowd(1)).result, FetchResult::ShrinkHeld);
         assert_eq!(judge.hear(crowd(10)).change, Some(Change::default()));
-        assert_eq!(judge.hear(crowd(1)).result, FetchResult::ShrinkHeld);
-        judge.hear_failure();
     }
     assert_eq!(known_count(&judge), 10);
+}
+
+#[test]
+fn a_loss_is_confirmed_across_a_failed_fetch() {
+    let mut judge = judge_who_knows(crowd(10));
+    assert_eq!(judge.hear(crowd(1)).result, FetchResult::ShrinkHeld);
+    judge.hear_failure();
+    assert_eq!(judge.hear(crowd(1)).result, FetchResult::Ok);
+    assert_eq!(known_count(&judge), 1);
 }
 
 #[test]

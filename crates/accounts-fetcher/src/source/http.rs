@@ -29,7 +29,7 @@ use crate::judge::Answer;
 use crate::limits::{DECODED_BYTES_MAX, REFUSAL_BYTES_MAX, WIRE_BYTES_MAX};
 use crate::list::List;
 
-/// What a 404 says, in any case, when the token has no accounts at all.
+/// How a 404 begins, in any case, when the token has no accounts at all.
 const NOT_CONFIGURED: &str = "configuration not found";
 
 /// The upstream's account list over HTTP.
@@ -146,9 +146,23 @@ impl HttpSource {
     async fn is_not_configured(&self, headers: &HeaderMap, body: Incoming) -> bool {
         let limit = REFUSAL_BYTES_MAX;
         let text = async { Encoding::of(headers)?.decode(self.read(body, limit).await?, limit) };
-        let text = text.await.unwrap_or_default().to_ascii_lowercase();
-        String::from_utf8_lossy(&text).contains(NOT_CONFIGURED)
+        says_not_configured(&text.await.unwrap_or_default())
     }
+}
+
+/// Whether a 404 says that there are no accounts, in plain text or as the `error` of an envelope.
+/// A page that merely contains the words does not.
+fn says_not_configured(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        error: String,
+    }
+    let text = match serde_json::from_slice(body) {
+        Ok(Envelope { error }) => error,
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    let head = text.trim_start().get(..NOT_CONFIGURED.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(NOT_CONFIGURED))
 }
 
 impl fmt::Debug for HttpSource {
@@ -233,5 +247,24 @@ mod tests {
         assert!(!json("text/plain; application/json"));
         assert!(!json("application/jsonp"));
         assert!(!json(""));
+    }
+
+    #[test]
+    fn only_the_upstreams_own_words_mean_that_there_are_no_accounts() {
+        for said in [
+            "Configuration not found. To create configuration use POST /accounts.",
+            " configuration NOT found",
+            r#"{"error":"Configuration not found.","code":404}"#,
+        ] {
+            assert!(says_not_configured(said.as_bytes()), "{said}");
+        }
+        for said in [
+            "",
+            "<html>configuration not found</html>",
+            "Account configuration not found.",
+            r#"{"error":"no such thing","message":"configuration not found"}"#,
+        ] {
+            assert!(!says_not_configured(said.as_bytes()), "{said}");
+        }
     }
 }

@@ -6,12 +6,17 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, Method};
+use tokio::time::Instant;
 
 use super::gate::Caller;
 use crate::{
@@ -25,6 +30,8 @@ use crate::{
 pub(super) const KEYS_MAX: usize = 100_000;
 /// How many keys the table takes before it first looks for ended leases.
 const SWEEP_MIN: usize = 1024;
+/// How long a full table of held leases is left alone: a look at it stops every pick for a moment.
+const SWEEP_REST: Duration = Duration::from_secs(1);
 /// The longest key a client may choose.
 const KEY_CHARS_MAX: usize = 255;
 
@@ -85,6 +92,8 @@ pub(super) struct Keys {
     table: DashMap<Key, Remembered, RandomState>,
     keys_max: usize,
     sweep_at: AtomicUsize,
+    /// Until when nothing would be found: the last sweep of a full table found nothing.
+    rest_until: Mutex<Option<Instant>>,
 }
 
 /// What a key stands for.
@@ -128,6 +137,7 @@ impl Keys {
             table: DashMap::with_hasher(RandomState::default()),
             keys_max,
             sweep_at: AtomicUsize::new(SWEEP_MIN.min(keys_max)),
+            rest_until: Mutex::new(None),
         }
     }
 
@@ -185,7 +195,8 @@ impl Keys {
 
     /// Forgets the keys of ended leases whenever the table has doubled since it last did.
     async fn sweep(&self, ledger: &Ledger) {
-        if self.table.len() < self.sweep_at.load(Ordering::Relaxed) {
+        let before = self.table.len();
+        if before < self.sweep_at.load(Ordering::Relaxed) || self.rests() {
             return;
         }
         // Read before the ledger is asked: a lease that is not held after it was remembered has
@@ -201,6 +212,20 @@ impl Keys {
             .retain(|_, entry| !entry.lease.is_some_and(has_ended));
         let sweep_at = (2 * self.table.len()).max(SWEEP_MIN).min(self.keys_max);
         self.sweep_at.store(sweep_at, Ordering::Relaxed);
+        let found_none = self.table.len() >= before;
+        let rest_until = found_none.then(|| Instant::now() + SWEEP_REST);
+        *self
+            .rest_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = rest_until;
+    }
+
+    fn rests(&self) -> bool {
+        let rest_until = self
+            .rest_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        rest_until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -250,7 +275,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_full_table_refuses_new_keys_and_forgets_none() {
         let table = Table::new();
         let mut leases = Vec::new();
@@ -262,6 +287,12 @@ mod tests {
             assert_eq!(table.pick(word).await.unwrap(), *lease);
         }
         assert!(table.ledger.release(leases[0]).await);
+        assert_eq!(
+            table.pick(KEYS).await,
+            Err(Error::KeysFull),
+            "it was looked at just now"
+        );
+        tokio::time::advance(SWEEP_REST).await;
         table.pick(KEYS).await.unwrap();
         assert_eq!(table.pick(KEYS + 1).await, Err(Error::KeysFull));
     }
