@@ -85,6 +85,10 @@ pub struct Pool {
     leases: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
     foreign: HashMap<TaskId, Foreign, RandomState>,
+    /// No foreign job is let go before then.
+    foreign_deadline: Duration,
+    /// Jobs of the newest round on accounts that are not in the list.
+    strangers: Vec<Running>,
     deadlines: BTreeSet<(Duration, LeaseId)>,
     waiters: Waiters,
     handovers: VecDeque<Handover>,
@@ -108,6 +112,8 @@ impl Pool {
             leases: HashMap::default(),
             by_task: HashMap::default(),
             foreign: HashMap::default(),
+            foreign_deadline: Duration::MAX,
+            strangers: Vec::new(),
             deadlines: BTreeSet::new(),
             waiters: Waiters::default(),
             handovers: VecDeque::new(),
@@ -200,7 +206,7 @@ impl Pool {
 
     /// Ends a lease and returns its slot. False if there is no such lease: nothing changes then.
     pub fn end(&mut self, id: LeaseId, cause: Cause, now: Duration) -> bool {
-        let Some(key) = self.strike(id, cause) else {
+        let Some(key) = self.strike(id, cause, now) else {
             return false;
         };
         self.hand_over(key, now);
@@ -221,14 +227,16 @@ impl Pool {
             } else {
                 Cause::Unverified
             };
-            freed.extend(self.strike(id, cause));
+            freed.extend(self.strike(id, cause, now));
         }
+        self.expire_foreign(now, &mut freed);
         self.hand_over_freed(freed, now, rng);
     }
 
-    /// When the next lease ends by itself.
+    /// When the pool next lets go of something by itself.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let lease = self.deadlines.first().map_or(Duration::MAX, |(at, _)| *at);
+        Some(lease.min(self.foreign_deadline)).filter(|at| *at < Duration::MAX)
     }
 
     /// The lease `id`, if it is held.
@@ -345,14 +353,19 @@ impl Pool {
     }
 
     /// Takes a lease out of the book. Its slot is free then, but not yet handed to a waiter.
-    fn strike(&mut self, id: LeaseId, cause: Cause) -> Option<AccountKey> {
+    fn strike(&mut self, id: LeaseId, cause: Cause, now: Duration) -> Option<AccountKey> {
         let lease = self.leases.remove(&id)?;
         if let Some(deadline) = lease.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        if let Some(bond) = lease.bond() {
-            self.by_task.remove(&bond.task_id);
-        }
+        let stood_for = match lease.phase {
+            Phase::Bound(ref bond) => {
+                self.by_task.remove(&bond.task_id);
+                None
+            }
+            Phase::Reserved { ref stands_for } => stands_for.clone(),
+            Phase::Uncertain { .. } => None,
+        };
         self.ended_counts[cause as usize] += 1;
         let is_uncertain = lease.state() == LeaseState::Uncertain;
         self.change(lease.account, |account| {
@@ -362,6 +375,10 @@ impl Pool {
                 &mut account.held
             }) -= 1;
         });
+        // The job was there, and is not this lease's.
+        if let Some(task_id) = stood_for {
+            self.add_foreign(task_id, lease.account, now);
+        }
         Some(lease.account)
     }
 

@@ -216,11 +216,25 @@ pub(super) enum Phase {
 pub(super) struct Bond {
     pub(super) task_id: TaskId,
     pub(super) since: Duration,
+    /// When a round last listed the job.
+    pub(super) listed_at: Duration,
     /// Since when the job is known to be over.
     pub(super) over_at: Option<Duration>,
     /// Only a round says that the job is this lease's: what the lease was before, and becomes again
     /// if somebody knows better.
     pub(super) tied_from: Option<Box<Phase>>,
+}
+
+impl Bond {
+    pub(super) fn new(task_id: TaskId, since: Duration) -> Self {
+        Self {
+            task_id,
+            since,
+            listed_at: since,
+            over_at: None,
+            tied_from: None,
+        }
+    }
 }
 
 impl Phase {
@@ -264,10 +278,12 @@ impl Lease {
     /// upstream cannot be asked.
     pub(super) fn last_deadline(&self, limits: &Limits) -> Option<Duration> {
         let ends_at = self.ends_at(limits)?;
-        match self.phase {
+        match &self.phase {
             Phase::Uncertain { .. } => Some(ends_at),
             Phase::Reserved { .. } | Phase::Bound(_) if !limits.reconciles => Some(ends_at),
-            Phase::Reserved { .. } | Phase::Bound(_) => Some(ends_at + limits.job_ttl),
+            Phase::Reserved { .. } => Some(ends_at + limits.job_ttl),
+            // As long as rounds list it, it runs.
+            Phase::Bound(bond) => Some(ends_at.max(bond.listed_at) + limits.job_ttl),
         }
     }
 

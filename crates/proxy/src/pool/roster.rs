@@ -63,6 +63,7 @@ impl Pool {
                 self.order.push(key);
             }
         }
+        self.admit_strangers(now);
         let mut waiters = std::mem::take(&mut self.waiters);
         waiters.resolve(|email| self.alike(email));
         self.waiters = waiters;

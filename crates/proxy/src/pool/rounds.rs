@@ -13,7 +13,7 @@ use std::{
 use rand::Rng;
 
 use super::{
-    AccountKey, Cause, LeaseError, LeaseId, LeaseState, Pool, TaskId,
+    AccountKey, Cause, Kind, LeaseError, LeaseId, LeaseState, Pool, TaskId,
     lease::{Bond, Lease, Phase},
 };
 
@@ -41,12 +41,15 @@ pub struct Running {
 /// A bound job that the upstream no longer lists, while nobody knows whether it is over.
 pub type Unlisted = Running;
 
+/// The most jobs on accounts outside the list that are remembered: ten for each of a thousand.
+const STRANGERS_MAX: usize = 10_000;
+
 /// A job that runs without a lease.
 #[derive(Clone, Debug)]
 pub(super) struct Foreign {
     account: AccountKey,
-    /// Only a round sent later can say that it is gone.
-    since: Duration,
+    /// When we last knew that it runs. Only a round sent later can say that it is gone.
+    seen_at: Duration,
 }
 
 impl Pool {
@@ -56,36 +59,36 @@ impl Pool {
         self.has_round = true;
         let listed: HashSet<&TaskId> = round.executing.iter().map(|job| &job.task_id).collect();
         let mut freed = self.strike_gone_foreign(round.sent_at, &listed);
-        let unlisted = self.look_for_bound(round.sent_at, &listed, &mut freed);
+        let unlisted = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
         self.claim_new(round, &listed);
-        self.decide_unclaimed(round.sent_at, &mut freed);
+        self.decide_unclaimed(round.sent_at, now, &mut freed);
         self.hand_over_freed(freed, now, rng);
         unlisted
     }
 
     /// Binds a lease to its job, as its submission's answer or its holder says. That beats what
-    /// rounds made of it: a tie to this lease or to another one is undone.
+    /// rounds made of it: a tie to this lease or to another one is undone. The answer to a
+    /// submission that we carried beats what any client says.
     ///
     /// # Errors
-    /// [`LeaseError`]; nothing has changed then.
+    /// [`LeaseError`]; nothing has changed then. A lease that we hold for a submission can only be
+    /// [`LeaseError::Unknown`].
     pub fn bind(&mut self, id: LeaseId, task_id: TaskId, now: Duration) -> Result<(), LeaseError> {
         let lease = self.leases.get_mut(&id).ok_or(LeaseError::Unknown)?;
-        let account = lease.account;
+        let (account, is_answer) = (lease.account, lease.kind() == Kind::Forward);
         if let Phase::Bound(bond) = &mut lease.phase
             && bond.task_id == task_id
         {
             bond.tied_from = None;
             return Ok(());
         }
-        let old = lease.bond().map(|bond| bond.task_id.clone());
-        self.unclaim(&task_id, account)?;
-        let bond = Bond {
-            task_id,
-            since: now,
-            over_at: None,
-            tied_from: None,
+        let old = match &lease.phase {
+            Phase::Bound(bond) => Some(bond.task_id.clone()),
+            Phase::Reserved { stands_for } => stands_for.clone().filter(|old| *old != task_id),
+            Phase::Uncertain { .. } => None,
         };
-        self.rephase(id, Phase::Bound(bond));
+        self.unclaim(&task_id, account, is_answer)?;
+        self.rephase(id, Phase::Bound(Bond::new(task_id, now)));
         if let Some(old) = old {
             self.add_foreign(old, account, now);
         }
@@ -125,8 +128,11 @@ impl Pool {
             None => self.end(id, Cause::Released, now),
             Some(task_id) => {
                 let account = lease.account;
-                self.strike(id, Cause::Released);
+                self.strike(id, Cause::Released, now);
                 self.add_foreign(task_id, account, now);
+                // The job may be counted already, on the account where it really runs.
+                self.hand_over(account, now);
+                self.forget_if_gone(account);
                 true
             }
         }
@@ -149,11 +155,33 @@ impl Pool {
     /// Learns that the upstream no longer counts a job: its slot is free.
     pub fn job_untracked(&mut self, task_id: &TaskId, now: Duration) {
         if let Some(&id) = self.by_task.get(task_id) {
-            self.end(id, Cause::Finished, now);
+            if !self.untie_early(id, now) {
+                self.end(id, Cause::Finished, now);
+            }
         } else if let Some(job) = self.foreign.remove(task_id) {
             self.change(job.account, |account| account.foreign -= 1);
             self.hand_over(job.account, now);
             self.forget_if_gone(job.account);
+        }
+    }
+
+    /// Forgets foreign jobs of which nothing was heard for as long as a job may run.
+    pub(super) fn expire_foreign(&mut self, now: Duration, freed: &mut Vec<AccountKey>) {
+        if self.foreign_deadline <= now {
+            let job_ttl = self.limits.job_ttl;
+            freed.extend(self.strike_foreign(|_, job| job.seen_at + job_ttl <= now));
+            let seen_at = self.foreign.values().map(|job| job.seen_at).min();
+            self.foreign_deadline = seen_at.map_or(Duration::MAX, |at| at + job_ttl);
+        }
+    }
+
+    /// Counts the jobs that ran on accounts before these joined the list.
+    pub(super) fn admit_strangers(&mut self, now: Duration) {
+        for Running { task_id, email } in std::mem::take(&mut self.strangers) {
+            match self.find(&email) {
+                Ok(key) => self.add_foreign(task_id, key, now),
+                Err(_) => self.strangers.push(Running { task_id, email }),
+            }
         }
     }
 
@@ -162,9 +190,18 @@ impl Pool {
         sent_at: Duration,
         listed: &HashSet<&TaskId>,
     ) -> Vec<AccountKey> {
+        for (task_id, job) in &mut self.foreign {
+            if listed.contains(task_id) {
+                job.seen_at = job.seen_at.max(sent_at);
+            }
+        }
+        self.strike_foreign(|task_id, job| job.seen_at < sent_at && !listed.contains(task_id))
+    }
+
+    fn strike_foreign(&mut self, is_gone: impl Fn(&TaskId, &Foreign) -> bool) -> Vec<AccountKey> {
         let mut freed = Vec::new();
         self.foreign.retain(|task_id, job| {
-            let is_gone = job.since < sent_at && !listed.contains(task_id);
+            let is_gone = is_gone(task_id, job);
             if is_gone {
                 freed.push(job.account);
             }
@@ -179,33 +216,59 @@ impl Pool {
     fn look_for_bound(
         &mut self,
         sent_at: Duration,
+        now: Duration,
         listed: &HashSet<&TaskId>,
         freed: &mut Vec<AccountKey>,
     ) -> Vec<Unlisted> {
-        let (mut unlisted, mut ended) = (Vec::new(), Vec::new());
-        for (id, lease) in &self.leases {
-            let Some(bond) = lease.bond() else { continue };
-            if bond.since >= sent_at || listed.contains(&bond.task_id) {
+        let (mut unlisted, mut runs, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, lease) in &mut self.leases {
+            let (job_ttl, account) = (self.limits.job_ttl, lease.account);
+            let Phase::Bound(bond) = &mut lease.phase else {
                 continue;
-            }
-            if bond.over_at.is_some_and(|over_at| over_at < sent_at) {
+            };
+            if listed.contains(&bond.task_id) {
+                bond.listed_at = bond.listed_at.max(sent_at);
+                runs.push(*id);
+            } else if bond.since >= sent_at {
+                // The round was on its way before the job was known.
+            } else if bond.over_at.is_some_and(|over_at| over_at < sent_at) {
                 ended.push((*id, Cause::Finished));
-            } else if bond.since + self.limits.job_ttl <= sent_at {
+            } else if bond.since + job_ttl <= sent_at {
                 ended.push((*id, Cause::Unverified));
             } else {
-                let email = self.accounts[lease.account].listed.email.to_string();
+                let email = self.accounts[account].listed.email.to_string();
                 unlisted.push(Running {
                     task_id: bond.task_id.clone(),
                     email,
                 });
             }
         }
-        freed.extend(
-            ended
-                .into_iter()
-                .filter_map(|(id, cause)| self.strike(id, cause)),
-        );
+        for id in runs {
+            self.rearm(id);
+        }
+        for (id, cause) in ended {
+            if !self.untie_early(id, sent_at) {
+                freed.extend(self.strike(id, cause, now));
+            }
+        }
         unlisted
+    }
+
+    /// A pick that was tied to a job, and outlives it: its client was promised a later end, and may
+    /// still submit. False if there is nothing to wait for.
+    fn untie_early(&mut self, id: LeaseId, now: Duration) -> bool {
+        let Some(lease) = self.leases.get(&id) else {
+            return false;
+        };
+        let is_promised = lease.ttl.is_some_and(|ttl| ttl.ends_at > now);
+        let before = lease.bond().and_then(|bond| bond.tied_from.clone());
+        match before.filter(|_| is_promised) {
+            Some(before) => {
+                self.rephase(id, *before);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Finds whose the new jobs are: each lease without a job that was there before the round was
@@ -223,8 +286,14 @@ impl Pool {
             }
         }
         let mut new: HashMap<AccountKey, VecDeque<TaskId>> = HashMap::new();
-        for Running { task_id, email } in &round.executing {
-            let Ok(key) = self.find(email) else { continue };
+        self.strangers.clear();
+        for job @ Running { task_id, email } in &round.executing {
+            let Ok(key) = self.find(email) else {
+                if self.strangers.len() < STRANGERS_MAX {
+                    self.strangers.push(job.clone());
+                }
+                continue;
+            };
             match self.by_task.get(task_id).map(|id| self.leases[id].account) {
                 Some(account) if account == key => {}
                 // Its holder was wrong about the account. The slot it takes is here.
@@ -282,7 +351,7 @@ impl Pool {
 
     /// Decides about what this round did not find: submissions that were lost, picks whose time
     /// was up when it was sent.
-    fn decide_unclaimed(&mut self, sent_at: Duration, freed: &mut Vec<AccountKey>) {
+    fn decide_unclaimed(&mut self, sent_at: Duration, now: Duration, freed: &mut Vec<AccountKey>) {
         let mut ended = Vec::new();
         for (id, lease) in &mut self.leases {
             match (&mut lease.phase, lease.ttl) {
@@ -307,7 +376,7 @@ impl Pool {
         freed.extend(
             ended
                 .into_iter()
-                .filter_map(|(id, cause)| self.strike(id, cause)),
+                .filter_map(|(id, cause)| self.strike(id, cause, now)),
         );
     }
 
@@ -316,34 +385,35 @@ impl Pool {
         let Some(lease) = self.leases.get(&id) else {
             return;
         };
-        let tied_from = Some(Box::new(lease.phase.clone()));
-        self.rephase(
-            id,
-            Phase::Bound(Bond {
-                task_id,
-                since,
-                over_at: None,
-                tied_from,
-            }),
-        );
+        let mut bond = Bond::new(task_id, since);
+        bond.tied_from = Some(Box::new(lease.phase.clone()));
+        self.rephase(id, Phase::Bound(bond));
     }
 
-    /// Takes a job from whoever has it by a round's word.
-    fn unclaim(&mut self, task_id: &TaskId, account: AccountKey) -> Result<(), LeaseError> {
-        if let Some(&holder) = self.by_task.get(task_id) {
+    /// Takes a job from whoever has it by a round's word, and if `is_answer` by a client's.
+    fn unclaim(
+        &mut self,
+        task_id: &TaskId,
+        account: AccountKey,
+        is_answer: bool,
+    ) -> Result<(), LeaseError> {
+        let holder = self.by_task.get(task_id).copied();
+        let foreign_on = self.foreign.get(task_id).map(|job| job.account);
+        let before = holder.and_then(|holder| {
             let holding = &self.leases[&holder];
-            let before = holding.bond().and_then(|bond| bond.tied_from.clone());
-            match before.filter(|_| holding.account == account) {
-                Some(before) => self.rephase(holder, *before),
-                None => return Err(LeaseError::TaskTaken),
-            }
+            let tied_from = holding.bond()?.tied_from.clone();
+            tied_from.filter(|_| holding.account == account)
+        });
+        let is_elsewhere = foreign_on.is_some_and(|key| key != account);
+        if !is_answer && (is_elsewhere || (holder.is_some() && before.is_none())) {
+            return Err(LeaseError::TaskTaken);
         }
-        if let Some(job) = self.foreign.get(task_id) {
-            if job.account != account {
-                return Err(LeaseError::TaskTaken);
-            }
+        if let Some(holder) = holder {
+            self.rephase(holder, before.map_or(Phase::RESERVED, |before| *before));
+        }
+        if let Some(key) = foreign_on {
             self.foreign.remove(task_id);
-            self.change(account, |account| account.foreign -= 1);
+            self.change(key, |account| account.foreign -= 1);
         }
         for lease in self.leases.values_mut() {
             if let Phase::Reserved { stands_for } = &mut lease.phase {
@@ -353,9 +423,10 @@ impl Pool {
         Ok(())
     }
 
-    fn add_foreign(&mut self, task_id: TaskId, account: AccountKey, since: Duration) {
+    pub(super) fn add_foreign(&mut self, task_id: TaskId, account: AccountKey, seen_at: Duration) {
         if self.limits.reconciles && !self.foreign.contains_key(&task_id) {
-            self.foreign.insert(task_id, Foreign { account, since });
+            self.foreign.insert(task_id, Foreign { account, seen_at });
+            self.foreign_deadline = self.foreign_deadline.min(seen_at + self.limits.job_ttl);
             self.change(account, |account| account.foreign += 1);
         }
     }

@@ -84,7 +84,12 @@ fn nothing_is_granted_before_the_first_round() {
     assert_eq!(bench.pick(), Err(Refusal::Learning));
     bench.round(0, &[(1, "a@x")]);
     assert_eq!(bench.in_use(), (0, 0, 1), "what runs already is counted");
-    assert_eq!(bench.pick(), Err(Refusal::Saturated { first_expiry: None }));
+    assert_eq!(
+        bench.pick(),
+        Err(Refusal::Saturated {
+            first_expiry: Some(RECONCILING.job_ttl)
+        })
+    );
 }
 
 #[test]
@@ -163,9 +168,9 @@ fn a_submission_under_way_stands_for_its_job_until_it_is_answered() {
     assert_eq!(bench.in_use(), (1, 0, 1), "the answer is still to come");
     assert_eq!(bench.job_of(lease), None, "only its answer binds it");
     bench.pool.bind(lease, task(8), at(21)).unwrap();
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), (1, 0, 1), "it was the other one");
     bench.round(30, &[(7, "a@x"), (8, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "the other one was foreign");
+    assert_eq!(bench.in_use(), (1, 0, 1), "and so it stays");
 }
 
 #[test]
@@ -330,6 +335,120 @@ fn a_job_bound_to_the_wrong_account_is_counted_where_it_runs() {
     bench.round(12, &[]);
     assert_eq!(bench.in_use(), (0, 0, 0));
     assert_eq!(bench.held("b@x"), 0);
+}
+
+#[test]
+fn a_job_that_a_submission_stood_for_is_counted_when_it_was_not_its_own() {
+    // The answer names another job.
+    let mut bench = learned(RECONCILING, &[("a@x", 2)]);
+    let lease = bench.forward(1);
+    bench.round(10, &[(11, "a@x")]);
+    bench.pool.bind(lease, task(22), at(11)).unwrap();
+    assert_eq!(bench.in_use(), (1, 0, 1));
+    // The upstream refused, or the submission was given up.
+    for is_refused in [true, false] {
+        let mut bench = learned(RECONCILING, &[("a@x", 1)]);
+        let lease = bench.forward(1);
+        bench.round(10, &[(11, "a@x")]);
+        if is_refused {
+            bench.pool.end(lease, Cause::Refused, at(11));
+        } else {
+            bench.pool.release(lease, at(11));
+        }
+        assert_eq!(bench.in_use(), (0, 0, 1));
+    }
+}
+
+#[test]
+fn jobs_of_accounts_that_join_the_list_later_are_counted_from_their_first_moment() {
+    let mut bench = Bench {
+        pool: Pool::new(RECONCILING),
+        rng: SmallRng::seed_from_u64(1),
+    };
+    bench.round(0, &[(11, "a@x")]);
+    bench.apply(&[("a@x", 1)], at(1));
+    assert_eq!(bench.in_use(), (0, 0, 1), "whichever is answered first");
+    bench.round(10, &[(11, "a@x"), (12, "b@x")]);
+    bench.apply(&[("a@x", 1), ("b@x", 1)], at(11));
+    assert!(bench.pick().is_err());
+}
+
+#[test]
+fn a_job_that_is_listed_for_longer_than_any_may_run_keeps_its_slot() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1)]);
+    let lease = bench.forward(1);
+    bench.pool.bind(lease, task(11), at(2)).unwrap();
+    for hours in 1..5 {
+        bench.round(hours * 3600, &[(11, "a@x")]);
+        bench.pool.expire(at(hours * 3600), &mut bench.rng);
+    }
+    assert_eq!(bench.in_use(), (1, 0, 0));
+    bench.pool.expire(at(5 * 3600), &mut bench.rng);
+    assert_eq!(bench.in_use(), (1, 0, 0));
+    bench.pool.expire(at(4 * 3600 + 3900), &mut bench.rng);
+    assert_eq!(
+        bench.in_use(),
+        (0, 0, 0),
+        "nothing was heard of it for too long"
+    );
+}
+
+#[test]
+fn a_pick_that_was_tied_to_a_strangers_job_outlives_it() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1)]);
+    for is_untracked in [true, false] {
+        let lease = bench.take(20, Some(at(600)));
+        let job = u64::from(is_untracked) + 70;
+        bench.round(21, &[(job, "a@x")]);
+        assert_eq!(bench.job_of(lease), Some(job.to_string()));
+        if is_untracked {
+            bench.pool.job_untracked(&task(job), at(22));
+        } else {
+            bench.pool.job_over(&task(job), at(22));
+            bench.round(23, &[]);
+        }
+        assert_eq!(bench.in_use(), (1, 0, 0), "its client may still submit");
+        assert_eq!(bench.pool.lease(lease).unwrap().state, LeaseState::Reserved);
+        bench.pool.release(lease, at(24));
+    }
+}
+
+#[test]
+fn a_foreign_job_is_forgotten_in_the_end_if_the_upstream_cannot_be_asked() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1)]);
+    let lease = bench.take(1, Some(TTL));
+    bench.pool.bind(lease, task(11), at(2)).unwrap();
+    bench.pool.release(lease, at(3));
+    assert_eq!(bench.pool.next_deadline(), Some(at(3903)));
+    let waiter = bench.wait_for(None, &[]);
+    bench.pool.expire(at(3902), &mut bench.rng);
+    assert_eq!(bench.in_use(), (0, 0, 1));
+    bench.pool.expire(at(3903), &mut bench.rng);
+    assert_eq!(bench.handed_over(), [(waiter, "a@x".to_owned())]);
+}
+
+#[test]
+fn the_answer_to_our_own_submission_beats_what_a_client_says() {
+    let mut bench = learned(RECONCILING, &[("a@x", 2)]);
+    let (ours, picked) = (bench.forward(1), bench.take(1, Some(TTL)));
+    bench.pool.bind(picked, task(11), at(2)).unwrap();
+    bench.pool.bind(ours, task(11), at(3)).unwrap();
+    assert_eq!(
+        (bench.job_of(ours), bench.job_of(picked)),
+        (Some("11".to_owned()), None)
+    );
+}
+
+#[test]
+fn a_release_serves_waiters_even_if_the_job_is_counted_elsewhere() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1), ("b@x", 1)]);
+    let ask = bench.ask(Some("a@x"), &[]);
+    let lease = bench.pool.pick(&ask, at(1), &mut bench.rng).unwrap();
+    bench.pool.bind(lease.id, task(11), at(2)).unwrap();
+    bench.round(10, &[(11, "b@x")]);
+    let waiter = bench.wait_for(Some("a@x"), &[]);
+    bench.pool.release(lease.id, at(11));
+    assert_eq!(bench.handed_over(), [(waiter, "a@x".to_owned())]);
 }
 
 /// What happens in the world around the book.
