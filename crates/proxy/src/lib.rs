@@ -12,8 +12,10 @@
 //! what a client is told. [`config`] makes one valid configuration of flags, environment and file,
 //! or a list of every mistake. [`sidecar`] wires the parts; [`server`] owns the sockets.
 //!
-//! Deliberately absent: what happens to the upstream call itself. A client that picked calls the
-//! upstream with its own hands, and releases its lease when the job is over.
+//! [`forward`], [`jobs`] and [`upstream`] are the parts of the transparent proxy that stand by now:
+//! what a passing call means and how an e-mail is put in, rounds with the upstream's list of
+//! running jobs and who owns them, and the client towards the upstream. The sidecar does not run
+//! them yet: a client that picked calls the upstream with its own hands.
 
 pub mod api;
 pub mod cli;
@@ -21,6 +23,7 @@ pub mod config;
 pub mod error;
 pub mod forward;
 pub mod health;
+pub mod jobs;
 pub mod ledger;
 pub mod metrics;
 pub mod pool;
@@ -29,3 +32,4 @@ pub mod shutdown;
 pub mod sidecar;
 mod sync;
 pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,281 @@
+//! The life of jobs upstream: rounds, and who owns what.
+//!
+//! Invariants: one round at a time, and its `sent_at` is taken before anything is sent, so that the
+//! ledger never believes an answer to be newer than it is; a round that fails changes nothing. A
+//! task's owner is learnt, never guessed.
+//!
+//! What a round means for a slot is the ledger's to decide.
+
+mod asking;
+mod counts;
+mod owners;
+mod scheduler;
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use rand::{RngExt, seq::SliceRandom};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+
+use crate::{
+    ledger::Ledger,
+    pool::{Round, Running, TaskId, Unlisted},
+    upstream::Upstream,
+};
+use asking::Asking;
+use scheduler::{Executing, RoundError, TaskWord};
+
+pub use asking::ASKED_AT_ONCE;
+pub use counts::RoundCounts;
+pub use owners::{OWNERS_MAX, Owners};
+
+/// How much rarer rounds are while nothing runs and nobody waits, and at most while they fail.
+pub const IDLE_FACTOR: u32 = 6;
+/// The most jobs asked for after one round; the others have their turn after later ones.
+pub const CHECKS_MAX: usize = 64;
+/// The most accounts asked whether a task is theirs.
+pub const OWNER_ACCOUNTS_MAX: usize = 64;
+
+/// All checks after a round: a task that cannot be asked for must not hold up the next round.
+const CHECKS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The first pause after a round failed, unless the interval is shorter. It doubles each time.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// Surprises that follow one another share a round: ten rounds a second at most.
+const SURPRISE_GAP: Duration = Duration::from_millis(100);
+
+/// Who owns a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This account.
+    Found(Arc<str>),
+    /// None of the accounts: every one of them, and there is one, said so.
+    Nobody,
+    /// Not every account could be asked.
+    Unknown,
+}
+
+/// Asks the upstream which jobs run, and tells the ledger.
+#[derive(Debug)]
+pub struct Rounds {
+    upstream: Arc<Upstream>,
+    ledger: Arc<Ledger>,
+    owners: Owners,
+    interval: Duration,
+    surprise: Notify,
+    counts: RoundCounts,
+    /// Held while rounds run.
+    single: Mutex<()>,
+}
+
+/// How a round ended.
+enum Outcome {
+    /// Nothing more to be learnt now.
+    Settled,
+    /// Jobs were found to be over: a round sent from now on frees their slots.
+    JobsOver,
+}
+
+impl Rounds {
+    /// Rounds to be [run](Self::run), `interval` apart.
+    pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>, interval: Duration) -> Self {
+        Self {
+            upstream,
+            ledger,
+            owners: Owners::default(),
+            interval,
+            surprise: Notify::new(),
+            counts: RoundCounts::default(),
+            single: Mutex::new(()),
+        }
+    }
+
+    /// Holds rounds until dropped: one at once, then one every interval while slots are in use or
+    /// callers wait, and rarer otherwise. A second call waits for the end of the first.
+    ///
+    /// Cancel-safe: a round that is cut off changes nothing.
+    pub async fn run(&self) {
+        let _single = self.single.lock().await;
+        let mut failed_count = 0;
+        let mut is_odd = false;
+        loop {
+            let begun = Instant::now();
+            match self.round(&mut is_odd).await {
+                Ok(outcome) => {
+                    if failed_count > 0 {
+                        tracing::info!(failed_count, "rounds healed");
+                    }
+                    failed_count = 0;
+                    if matches!(outcome, Outcome::Settled) {
+                        self.pause(begun).await;
+                    }
+                }
+                Err(error) => {
+                    self.note_failure(&error, failed_count);
+                    sleep(backoff(self.interval, failed_count)).await;
+                    failed_count += 1;
+                }
+            }
+        }
+    }
+
+    /// Asks for a round at once: something happened that the book did not foresee. While rounds
+    /// fail it changes nothing, they are tried again soon.
+    pub fn wake(&self) {
+        self.surprise.notify_one();
+    }
+
+    /// How the rounds went so far.
+    pub fn counts(&self) -> &RoundCounts {
+        &self.counts
+    }
+
+    /// The owners learnt so far.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Finds whose task it is: as remembered, or by asking `accounts`.
+    ///
+    /// At most [`OWNER_ACCOUNTS_MAX`] are asked, [`ASKED_AT_ONCE`] at a time. Cancel-safe.
+    pub async fn find_owner(&self, task_id: &TaskId, accounts: &[Arc<str>]) -> Owner {
+        if let Some(owner) = self.owners.owner(task_id) {
+            return Owner::Found(owner);
+        }
+        let questions = accounts.iter().take(OWNER_ACCOUNTS_MAX);
+        let questions = questions.map(|email| Running {
+            task_id: task_id.clone(),
+            email: email.to_string(),
+        });
+        let mut asking = Asking::new(&self.upstream, questions.collect());
+        let mut missing_count = 0;
+        while let Some((job, word)) = asking.next().await {
+            match word {
+                TaskWord::Final | TaskWord::Unfinished => {
+                    let owner = Arc::<str>::from(job.email);
+                    self.owners.learn(task_id, Arc::clone(&owner));
+                    return Owner::Found(owner);
+                }
+                TaskWord::Missing => missing_count += 1,
+                TaskWord::Unknown => {}
+            }
+        }
+        if missing_count > 0 && missing_count == accounts.len() {
+            Owner::Nobody
+        } else {
+            Owner::Unknown
+        }
+    }
+
+    async fn round(&self, is_odd: &mut bool) -> Result<Outcome, RoundError> {
+        let sent_at = self.ledger.now();
+        let Executing {
+            jobs,
+            skipped_count,
+        } = scheduler::executing(&self.upstream).await?;
+        if (skipped_count > 0) != *is_odd {
+            *is_odd = skipped_count > 0;
+            if *is_odd {
+                tracing::warn!(skipped_count, "rounds list jobs that cannot be read");
+            } else {
+                tracing::info!("rounds list no odd jobs any more");
+            }
+        }
+        for job in &jobs {
+            self.owners.learn(&job.task_id, job.email.as_str().into());
+        }
+        let round = Round {
+            sent_at,
+            executing: jobs,
+        };
+        let unlisted = self.ledger.reconcile(&round).await;
+        self.counts.note_ok(skipped_count);
+        Ok(self.check(unlisted).await)
+    }
+
+    fn note_failure(&self, error: &RoundError, failed_count: u32) {
+        let error: &dyn Error = error;
+        if failed_count == 0 {
+            tracing::warn!(error, "rounds began to fail");
+        }
+        tracing::debug!(error, "round failed");
+        self.counts.note_failed();
+    }
+
+    /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over.
+    async fn check(&self, mut unlisted: Vec<Unlisted>) -> Outcome {
+        // No job waits behind the same others for ever.
+        unlisted.shuffle(&mut rand::rng());
+        unlisted.truncate(CHECKS_MAX);
+        let mut asking = Asking::new(&self.upstream, unlisted);
+        let mut outcome = Outcome::Settled;
+        let deadline = Instant::now() + CHECKS_TIMEOUT;
+        while let Ok(Some((job, word))) = timeout_at(deadline, asking.next()).await {
+            let is_over = matches!(word, TaskWord::Final | TaskWord::Missing);
+            if is_over && self.ledger.job_over(&job.task_id).await {
+                outcome = Outcome::JobsOver;
+            }
+        }
+        outcome
+    }
+
+    /// Waits for the time of the next round, or for a surprise.
+    async fn pause(&self, begun: Instant) {
+        for _ in 0..IDLE_FACTOR {
+            if timeout(self.interval, self.surprise.notified())
+                .await
+                .is_ok()
+            {
+                sleep_until(begun + SURPRISE_GAP).await;
+                return;
+            }
+            if self.is_busy().await {
+                return;
+            }
+        }
+    }
+
+    async fn is_busy(&self) -> bool {
+        let figures = self.ledger.figures().await;
+        let mut accounts = figures.accounts.iter();
+        figures.waiters_count > 0 || accounts.any(|account| account.in_flight() > 0)
+    }
+}
+
+/// The pause after a failure that `failed_count` others came before: doubled each time, cut by up
+/// to a half at random, so that several sidecars do not ask in step.
+fn backoff(interval: Duration, failed_count: u32) -> Duration {
+    let first = interval.min(BACKOFF_MIN);
+    let factor = 2_u32.saturating_pow(failed_count);
+    let pause = first
+        .saturating_mul(factor)
+        .min(interval.saturating_mul(IDLE_FACTOR));
+    rand::rng().random_range(pause / 2..=pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_doubles_up_to_the_idle_pause() {
+        let seconds = Duration::from_secs;
+        for (interval, failed_count, longest) in [
+            (seconds(10), 0, seconds(1)),
+            (seconds(10), 3, seconds(8)),
+            (seconds(10), 6, seconds(60)),
+            (seconds(10), u32::MAX, seconds(60)),
+            (Duration::from_millis(100), 0, Duration::from_millis(100)),
+            (Duration::from_millis(100), 9, Duration::from_millis(600)),
+        ] {
+            for _ in 0..100 {
+                let pause = backoff(interval, failed_count);
+                assert!(
+                    longest / 2 <= pause && pause <= longest,
+                    "{pause:?} after {failed_count}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! How the rounds went, to be read at any time.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use jiff::Timestamp;
+
+/// Counts of rounds since the start.
+#[derive(Debug, Default)]
+pub struct RoundCounts {
+    ok: AtomicU64,
+    failed: AtomicU64,
+    skipped_entries: AtomicU64,
+    last_success: Mutex<Option<Timestamp>>,
+}
+
+impl RoundCounts {
+    /// How many rounds were answered.
+    pub fn ok(&self) -> u64 {
+        self.ok.load(Ordering::Relaxed)
+    }
+
+    /// How many rounds were not answered, or not intelligibly.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How many jobs that rounds listed could not be counted, for want of an id or an e-mail.
+    pub fn skipped_entries(&self) -> u64 {
+        self.skipped_entries.load(Ordering::Relaxed)
+    }
+
+    /// When the newest answered round was, by the calendar.
+    pub fn last_success(&self) -> Option<Timestamp> {
+        *self
+            .last_success
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_ok(&self, skipped_count: usize) {
+        let skipped = u64::try_from(skipped_count).unwrap_or(u64::MAX);
+        self.skipped_entries.fetch_add(skipped, Ordering::Relaxed);
+        *self
+            .last_success
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
+        self.ok.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,184 @@
+//! Which account owns which task, as rounds, answers and questions taught.
+//!
+//! Invariant: never more than [`OWNERS_MAX`] entries, but for one for each thread that learns at
+//! the same instant. What was not used for longest goes first, by halves: entries live in a young
+//! and an old generation, use moves them to the young one, and when that is full it becomes the old
+//! one, whose entries are forgotten. All of it costs O(1), forgetting included if spread over the
+//! entries it forgets.
+
+use std::{
+    mem,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dashmap::DashMap;
+
+use crate::pool::TaskId;
+
+/// The most owners kept: 100 bytes each make 10 MB. At a job a minute on each of 50 accounts it is
+/// a day and more; who is forgotten can be asked for again.
+pub const OWNERS_MAX: usize = 100_000;
+
+/// The owners of tasks.
+#[derive(Debug)]
+pub struct Owners {
+    generations: RwLock<Generations>,
+    generation_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: Generation,
+    old: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    owners: DashMap<TaskId, Arc<str>>,
+    /// Beside the map, whose own count locks every shard.
+    count: AtomicUsize,
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self::with_max(OWNERS_MAX)
+    }
+}
+
+impl Owners {
+    fn with_max(max: usize) -> Self {
+        Self {
+            generations: RwLock::default(),
+            generation_max: max / 2,
+        }
+    }
+
+    /// Remembers that `owner` has the task, whoever had it before.
+    pub fn learn(&self, task_id: &TaskId, owner: Arc<str>) {
+        let mut is_learnt = false;
+        while !is_learnt {
+            is_learnt = {
+                let generations = self.read();
+                generations
+                    .young
+                    .learn(task_id, &owner, self.generation_max)
+            };
+            if !is_learnt {
+                self.turn_over();
+            }
+        }
+    }
+
+    /// The owner of the task, if it is known.
+    pub fn owner(&self, task_id: &TaskId) -> Option<Arc<str>> {
+        let (young, old) = {
+            let generations = self.read();
+            let young = generations.young.owner(task_id);
+            let old = match young {
+                Some(_) => None,
+                None => generations.old.owner(task_id),
+            };
+            (young, old)
+        };
+        if let Some(owner) = &old {
+            self.learn(task_id, Arc::clone(owner));
+        }
+        young.or(old)
+    }
+
+    fn turn_over(&self) {
+        let forgotten = {
+            let mut generations = self
+                .generations
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let generations = &mut *generations;
+            if *generations.young.count.get_mut() < self.generation_max {
+                return;
+            }
+            let full = mem::take(&mut generations.young);
+            mem::replace(&mut generations.old, full)
+        };
+        // Not under the lock: it may be large.
+        drop(forgotten);
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Generations> {
+        self.generations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Generation {
+    /// False if it is full.
+    fn learn(&self, task_id: &TaskId, owner: &Arc<str>, max: usize) -> bool {
+        if self.count.load(Ordering::Relaxed) >= max && !self.owners.contains_key(task_id) {
+            return false;
+        }
+        let before = self.owners.insert(task_id.clone(), Arc::clone(owner));
+        if before.is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn owner(&self, task_id: &TaskId) -> Option<Arc<str>> {
+        self.owners.get(task_id).map(|owner| Arc::clone(&owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(id: usize) -> TaskId {
+        id.to_string().parse().unwrap()
+    }
+
+    fn size(owners: &Owners) -> usize {
+        let generations = owners.read();
+        generations.young.owners.len() + generations.old.owners.len()
+    }
+
+    #[test]
+    fn the_newest_word_about_an_owner_counts() {
+        let owners = Owners::default();
+        assert_eq!(owners.owner(&task(1)), None);
+        owners.learn(&task(1), "a@x".into());
+        owners.learn(&task(1), "b@x".into());
+        assert_eq!(owners.owner(&task(1)).as_deref(), Some("b@x"));
+        assert_eq!(size(&owners), 1);
+    }
+
+    #[test]
+    fn a_newer_word_wins_over_the_old_generation() {
+        let owners = Owners::with_max(4);
+        owners.learn(&task(1), "a@x".into());
+        for id in 2..=3 {
+            owners.learn(&task(id), "c@x".into());
+        }
+        owners.learn(&task(1), "b@x".into());
+        assert_eq!(owners.owner(&task(1)).as_deref(), Some("b@x"));
+    }
+
+    #[test]
+    fn owners_are_bounded_and_the_least_recently_used_go() {
+        let owners = Owners::with_max(100);
+        owners.learn(&task(0), "used@x".into());
+        for id in 1..1000 {
+            owners.learn(&task(id), "a@x".into());
+            assert!(owners.owner(&task(0)).is_some(), "used all the time");
+            assert!(owners.owner(&task(id)).is_some());
+            assert!(size(&owners) <= 100, "{} entries", size(&owners));
+        }
+        assert_eq!(owners.owner(&task(1)), None, "not used for 998 entries");
+        assert!(
+            owners.owner(&task(960)).is_some(),
+            "the newest half is never forgotten"
+        );
+    }
+}

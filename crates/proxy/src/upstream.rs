@@ -1,0 +1,252 @@
+//! The one HTTP client towards the upstream.
+//!
+//! Invariants: scheme and host are those of the base URL, whatever a request says, and so the token
+//! goes nowhere else; redirects are never followed. A request is sent at most once: it is repeated
+//! only if a reused connection closed before its first byte. Nothing waits without a deadline.
+//!
+//! What an answer means is the caller's.
+
+mod connector;
+mod outgoing;
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    header::{AUTHORIZATION, HOST},
+};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::capture_connection},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::ClientConfig;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::{
+    pin, select,
+    time::{Instant, sleep_until, timeout},
+};
+
+use connector::Connector;
+use outgoing::{Outgoing, Progress};
+
+/// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
+/// so that no request meets a closing connection.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Whatever a body or a connector may fail with.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Where the upstream is and how patient we are with it.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// An absolute `http` or `https` URL, with or without a final slash.
+    pub base_url: Uri,
+    /// Shown with every request.
+    pub token: SecretString,
+    /// For one connection: name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// From the last piece of the request to the head of the answer, and between two pieces.
+    pub request_timeout: Duration,
+    /// Between two pieces of an answer's body.
+    pub idle_timeout: Duration,
+}
+
+/// Why there can be no client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum UpstreamError {
+    /// The base URL lacks its scheme or its host.
+    #[error("the base URL of the upstream is not absolute")]
+    RelativeUrl,
+    /// The token has bytes that no header can carry.
+    #[error("the token of the upstream cannot stand in a header")]
+    UnsendableToken,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum SendError {
+    /// No byte of the request left: there was no connection, or the target is no URL.
+    #[error("the request to the upstream was not sent")]
+    NotSent(#[source] BoxError),
+    /// The connection ended after bytes may have been sent.
+    #[error("the connection to the upstream was lost")]
+    Lost(#[source] BoxError),
+    /// The upstream did not answer in time. It may have acted all the same.
+    #[error("the upstream did not answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+}
+
+/// Why a body could not be read whole.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// It is longer than the caller wants.
+    #[error("the upstream's answer exceeds {0} bytes")]
+    TooLarge(usize),
+    /// It stood still.
+    #[error("the upstream's answer stood still for {} ms", .0.as_millis())]
+    Stalled(Duration),
+    /// It ended too early, or the connection did.
+    #[error("the upstream's answer broke off")]
+    Broken(#[from] hyper::Error),
+}
+
+/// A client of the upstream. Share it: its connections are pooled.
+pub struct Upstream {
+    client: Client<Connector, Outgoing>,
+    base_url: Uri,
+    /// The path of the base URL, without a final slash.
+    base_path: String,
+    authorization: HeaderValue,
+    request_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Upstream {
+    /// A client that has not connected yet.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] if the settings can never make a request.
+    pub fn new(settings: UpstreamSettings, tls: Arc<ClientConfig>) -> Result<Self, UpstreamError> {
+        let base_url = settings.base_url;
+        if base_url.scheme().is_none() || base_url.host().is_none() {
+            return Err(UpstreamError::RelativeUrl);
+        }
+        // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
+        // unstarted, so a job is never submitted twice.
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .build(Connector::new(settings.connect_timeout, tls));
+        Ok(Self {
+            client,
+            base_path: base_url.path().trim_end_matches('/').to_owned(),
+            base_url,
+            authorization: bearer(&settings.token)?,
+            request_timeout: settings.request_timeout,
+            idle_timeout: settings.idle_timeout,
+        })
+    }
+
+    /// Sends a request and returns the head of its answer.
+    ///
+    /// `path_and_query` begins with `/`, is relative to the base URL and goes as it is. Our
+    /// `Authorization` and the upstream's `Host` replace those in `headers`. Dropping the call
+    /// closes the connection; whether the upstream acts is unknown then.
+    ///
+    /// # Errors
+    /// [`SendError`] says whether the upstream can have seen the request.
+    pub async fn send<B>(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        mut headers: HeaderMap,
+        body: B,
+    ) -> Result<Response<Incoming>, SendError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let uri = self.uri(path_and_query).map_err(SendError::NotSent)?;
+        headers.remove(HOST);
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        let progress = Arc::new(Progress::begin());
+        let body = Outgoing::new(body, Arc::clone(&progress));
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        *request.headers_mut() = headers;
+        self.exchange(request, &progress).await
+    }
+
+    /// Reads a body whole.
+    ///
+    /// # Errors
+    /// [`ReadError`] once it announces or turns out to exceed `max` bytes, stands still for the
+    /// idle timeout, or breaks off.
+    pub async fn read(&self, mut body: Incoming, max: usize) -> Result<Bytes, ReadError> {
+        if body.size_hint().lower() > max as u64 {
+            return Err(ReadError::TooLarge(max));
+        }
+        let mut bytes = BytesMut::new();
+        loop {
+            let frame = timeout(self.idle_timeout, body.frame()).await;
+            let Some(frame) = frame.map_err(|_elapsed| ReadError::Stalled(self.idle_timeout))?
+            else {
+                return Ok(bytes.freeze());
+            };
+            // Trailers are no part of the content.
+            let data = frame?.into_data().unwrap_or_default();
+            if bytes.len() + data.len() > max {
+                return Err(ReadError::TooLarge(max));
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+
+    /// Connecting has a deadline of its own. The request's begins once it has a connection, and
+    /// anew with every piece of its body.
+    async fn exchange(
+        &self,
+        mut request: Request<Outgoing>,
+        progress: &Progress,
+    ) -> Result<Response<Incoming>, SendError> {
+        let mut connection = capture_connection(&mut request);
+        let sending = self.client.request(request);
+        pin!(sending);
+        select! {
+            biased;
+            answer = &mut sending => return answer.map_err(classify),
+            _ = connection.wait_for_connection_metadata() => progress.mark(),
+        }
+        loop {
+            let deadline = progress.last() + self.request_timeout;
+            select! {
+                biased;
+                answer = &mut sending => return answer.map_err(classify),
+                () = sleep_until(deadline) => {}
+            }
+            if progress.last() + self.request_timeout <= Instant::now() {
+                return Err(SendError::TimedOut(self.request_timeout));
+            }
+        }
+    }
+
+    fn uri(&self, path_and_query: &str) -> Result<Uri, BoxError> {
+        if !path_and_query.starts_with('/') {
+            return Err("the path does not begin with a slash".into());
+        }
+        let mut parts = self.base_url.clone().into_parts();
+        parts.path_and_query = Some(format!("{}{path_and_query}", self.base_path).parse()?);
+        Ok(Uri::from_parts(parts)?)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the whole URL: its user information would be a secret.
+        f.debug_struct("Upstream")
+            .field("host", &self.base_url.host())
+            .field("authorization", &"<redacted>")
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is not provably unsent counts as sent.
+fn classify(error: hyper_util::client::legacy::Error) -> SendError {
+    if error.is_connect() {
+        SendError::NotSent(error.into())
+    } else {
+        SendError::Lost(error.into())
+    }
+}
+
+fn bearer(token: &SecretString) -> Result<HeaderValue, UpstreamError> {
+    let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+    let mut value = value.map_err(|_invalid| UpstreamError::UnsendableToken)?;
+    value.set_sensitive(true);
+    Ok(value)
+}

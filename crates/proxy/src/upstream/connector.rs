@@ -1,0 +1,65 @@
+//! Connections under one deadline: looking up the name, TCP and TLS together.
+//!
+//! hyper's own connect timeout ends with TCP. A handshake that stalls later would look like a
+//! request that was sent.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
+use thiserror::Error;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::BoxError;
+
+type Https = HttpsConnector<HttpConnector>;
+
+/// Opens connections, in HTTP/1.1 only.
+#[derive(Clone)]
+pub(super) struct Connector {
+    https: Https,
+    connect_timeout: Duration,
+}
+
+/// A connection was not there in time.
+#[derive(Debug, Error)]
+#[error("no connection within {} ms", .0.as_millis())]
+struct ConnectTimeout(Duration);
+
+impl Connector {
+    pub(super) fn new(connect_timeout: Duration, tls: Arc<ClientConfig>) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Of several addresses, each gets its share of this.
+        tcp.set_connect_timeout(Some(connect_timeout));
+        Self {
+            https: HttpsConnector::from((tcp, tls)),
+            connect_timeout,
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = <Https as Service<Uri>>::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = timeout(self.connect_timeout, self.https.call(uri));
+        let late = ConnectTimeout(self.connect_timeout);
+        Box::pin(async move { connecting.await.unwrap_or_else(|_elapsed| Err(late.into())) })
+    }
+}

@@ -1,0 +1,212 @@
+//! Rounds that run beside a simulator, with a ledger in memory.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use accounts_fetcher::{Account, Snapshot, tls_client_config};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use kling_sim::{JobDuration, Sim, SimBuilder};
+use proxy::{
+    jobs::Rounds,
+    ledger::{Ledger, PickError, PickRequest, memory::Memory},
+    pool::{LeaseId, Limits, TaskId, Update},
+    upstream::{Upstream, UpstreamSettings},
+};
+use serde_json::Value;
+use tokio::{task::JoinHandle, time};
+
+/// How long a test waits for what must happen: generous, since it only ends tests that fail.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any test: whatever has to wait for it happens for another reason.
+pub(crate) const NEVER: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Bench {
+    pub(crate) sim: Sim,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) rounds: Arc<Rounds>,
+    running: Option<JoinHandle<()>>,
+}
+
+/// Jobs end when they are told to.
+pub(crate) fn manual(accounts: &[(&str, u32)]) -> SimBuilder {
+    let sim = Sim::builder().job_duration(JobDuration::Manual);
+    accounts
+        .iter()
+        .fold(sim, |sim, (email, max)| sim.account(*email, *max))
+}
+
+pub(crate) fn settings(base_url: &str, token: &str) -> UpstreamSettings {
+    UpstreamSettings {
+        base_url: base_url.parse().unwrap(),
+        token: token.into(),
+        connect_timeout: PATIENCE,
+        request_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
+    }
+}
+
+pub(crate) fn client(settings: UpstreamSettings) -> Upstream {
+    Upstream::new(settings, tls_client_config().unwrap()).unwrap()
+}
+
+impl Bench {
+    /// Everything but the rounds runs. `accounts` as the simulator has them.
+    pub(crate) async fn quiet(
+        sim: SimBuilder,
+        accounts: &[(&str, u32)],
+        interval: Duration,
+    ) -> Self {
+        let sim = sim.start().await.unwrap();
+        let upstream = Arc::new(client(settings(&sim.base_url(), sim.token())));
+        let ledger = Arc::new(Ledger::Memory(Memory::new(Limits {
+            waiters_max: 10,
+            job_ttl: NEVER,
+            reconciles: true,
+            settle: Duration::ZERO,
+            ties_picks: true,
+        })));
+        let accounts = accounts.iter();
+        let accounts = accounts.map(|(email, max)| Account::new(email, *max));
+        ledger
+            .apply(&Snapshot {
+                accounts: accounts.collect(),
+            })
+            .await;
+        let rounds = Rounds::new(Arc::clone(&upstream), Arc::clone(&ledger), interval);
+        Self {
+            sim,
+            upstream,
+            ledger,
+            rounds: Arc::new(rounds),
+            running: None,
+        }
+    }
+
+    pub(crate) fn run(&mut self) {
+        let rounds = Arc::clone(&self.rounds);
+        self.running = Some(tokio::spawn(async move { rounds.run().await }));
+    }
+
+    /// With rounds of which the first was answered.
+    pub(crate) async fn learned(
+        sim: SimBuilder,
+        accounts: &[(&str, u32)],
+        interval: Duration,
+    ) -> Self {
+        let mut bench = Self::quiet(sim, accounts, interval).await;
+        bench.run();
+        bench.until_ok(1).await;
+        bench
+    }
+
+    /// Wakes the rounds and waits for one more that succeeds.
+    pub(crate) async fn round(&self) {
+        let count = self.rounds.counts().ok();
+        self.rounds.wake();
+        self.until_ok(count + 1).await;
+    }
+
+    pub(crate) async fn until_ok(&self, count: u64) {
+        eventually(async || (self.rounds.counts().ok() >= count).then_some(())).await;
+    }
+
+    pub(crate) async fn until_failed(&self, count: u64) {
+        eventually(async || (self.rounds.counts().failed() >= count).then_some(())).await;
+    }
+
+    /// Held, uncertain and foreign slots.
+    pub(crate) async fn in_use(&self, email: &str) -> (u32, u32, u32) {
+        let account = self.ledger.account(email).await.unwrap();
+        (account.held, account.uncertain, account.foreign)
+    }
+
+    pub(crate) async fn until_in_use(&self, email: &str, expected: (u32, u32, u32)) {
+        eventually(async || (self.in_use(email).await == expected).then_some(())).await;
+    }
+
+    pub(crate) async fn pick(&self, email: &str) -> Result<LeaseId, PickError> {
+        let request = PickRequest {
+            email: Some(email.to_owned()),
+            exclude: Vec::new(),
+            ttl: None,
+            wait: Duration::ZERO,
+        };
+        let slot = self.ledger.pick(&request).await?;
+        let id = slot.lease().id;
+        slot.keep();
+        Ok(id)
+    }
+
+    pub(crate) async fn bind(&self, lease: LeaseId, task_id: TaskId) {
+        let update = Update {
+            ttl: None,
+            task_id: Some(task_id),
+        };
+        self.ledger.update(lease, update).await.unwrap();
+    }
+
+    /// Starts a job as a client does.
+    pub(crate) async fn submit(&self, email: &str) -> kling_sim::TaskId {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = serde_json::json!({ "email": email, "prompt": "a cat" }).to_string();
+        let response = self
+            .upstream
+            .send(
+                Method::POST,
+                "/videos/text2video",
+                headers,
+                Full::new(Bytes::from(body)),
+            )
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = self.upstream.read(response.into_body(), 1 << 20).await;
+        let answer: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        answer["task"]["id"].as_i64().unwrap().into()
+    }
+
+    /// The paths of the requests so far.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let requests = self.sim.requests().into_iter();
+        requests.map(|request| request.head.path).collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
+        }
+    }
+}
+
+impl Deref for Bench {
+    type Target = Rounds;
+
+    fn deref(&self) -> &Rounds {
+        &self.rounds
+    }
+}
+
+/// The simulator's id as ours.
+pub(crate) fn ours(id: kling_sim::TaskId) -> TaskId {
+    id.to_string().parse().unwrap()
+}
+
+/// Repeats `probe` until it finds what it looks for; nothing is assumed about how long it takes.
+pub(crate) async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {
+    let search = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    time::timeout(PATIENCE, search)
+        .await
+        .expect("it never happened")
+}

@@ -1,0 +1,10 @@
+//! The upstream client and the rounds on real sockets against the simulator.
+//!
+//! One binary, since each one costs a link; the files are named by behaviour.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod failing;
+mod harness;
+mod life;
+mod owners;
+mod upstream;

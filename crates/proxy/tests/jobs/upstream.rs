@@ -1,0 +1,250 @@
+//! How requests go upstream, and how they fail.
+
+use std::{
+    convert::Infallible,
+    net::Ipv4Addr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+    vec,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::{Body, Frame};
+use http_body_util::{Empty, Full};
+use kling_sim::{Effect, Fault};
+use proxy::upstream::{ReadError, SendError, Upstream, UpstreamError};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::{Interval, interval, timeout},
+};
+
+use crate::harness::{PATIENCE, client, manual, settings};
+
+const START: &str = "/videos/text2video";
+/// Short: a test waits for it to pass.
+const SHORT: Duration = Duration::from_millis(100);
+
+async fn get(upstream: &Upstream, path: &str) -> Result<StatusCode, SendError> {
+    let response = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
+    let response = response.await?;
+    let status = response.status();
+    upstream.read(response.into_body(), 1 << 20).await.unwrap();
+    Ok(status)
+}
+
+async fn submit(upstream: &Upstream) -> Result<StatusCode, SendError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    let body = Full::new(Bytes::from_static(br#"{"email":"a@x","prompt":"a cat"}"#));
+    let response = upstream.send(Method::POST, START, headers, body).await?;
+    Ok(response.status())
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    (listener, addr)
+}
+
+#[tokio::test]
+async fn a_refused_connection_sent_nothing() {
+    let (listener, addr) = listener().await;
+    drop(listener);
+    let upstream = client(settings(&format!("http://{addr}/v1"), "t"));
+    let error = get(&upstream, "/accounts").await.unwrap_err();
+    assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_tls_handshake_that_fails_or_stalls_sent_nothing() {
+    let (listener, addr) = listener().await;
+    let mut settings = settings(&format!("https://{addr}/v1"), "t");
+    settings.connect_timeout = SHORT;
+    let upstream = client(settings);
+    // The kernel accepts the connection, and nobody shakes hands.
+    let sent = timeout(PATIENCE / 2, submit(&upstream)).await;
+    let error = sent.expect("it stalls for ever").unwrap_err();
+    assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
+    let _answering = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 no TLS\r\n\r\n").await.ok();
+        }
+    });
+    let error = submit(&upstream).await.unwrap_err();
+    assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_reset_after_bytes_were_sent_is_a_loss_and_nothing_is_sent_again() {
+    for effect in [Effect::ResetBefore, Effect::ResetAfter] {
+        for is_reused in [false, true] {
+            let sim = manual(&[("a@x", 3)]).start().await.unwrap();
+            let upstream = client(settings(&sim.base_url(), sim.token()));
+            if is_reused {
+                assert_eq!(get(&upstream, "/accounts").await.unwrap(), StatusCode::OK);
+            }
+            sim.fault(Fault::new(effect.clone()).on("POST", START));
+            let error = submit(&upstream).await.unwrap_err();
+            assert!(matches!(error, SendError::Lost(_)), "{effect:?}: {error:?}");
+            assert_eq!(sim.audit().submission_count, 1, "{effect:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_is_given_up_in_time() {
+    let sim = manual(&[("a@x", 3)]).start().await.unwrap();
+    let mut settings = settings(&sim.base_url(), sim.token());
+    settings.request_timeout = SHORT;
+    let upstream = client(settings);
+    for effect in [Effect::StallBefore, Effect::StallAfter] {
+        sim.fault(Fault::new(effect).on("POST", START).times(1));
+        let error = submit(&upstream).await.unwrap_err();
+        assert!(matches!(error, SendError::TimedOut(SHORT)), "{error:?}");
+    }
+    assert_eq!(submit(&upstream).await.unwrap(), StatusCode::OK);
+    assert_eq!(sim.audit().submission_count, 3);
+}
+
+/// A job start of which one piece comes with each tick.
+struct Pieces {
+    ticks: Interval,
+    left: vec::IntoIter<&'static str>,
+}
+
+impl Pieces {
+    fn every(pause: Duration) -> Self {
+        let pieces = [r#"{"email":"a@x","#, r#""prompt":"#, r#""a cat""#, "}"];
+        Self {
+            ticks: interval(pause),
+            left: Vec::from(pieces).into_iter(),
+        }
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.ticks.poll_tick(cx));
+        let piece = self.left.next();
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece.into()))))
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_moves_is_not_late_and_one_that_stands_still_is() {
+    let sim = manual(&[("a@x", 3)]).start().await.unwrap();
+    let mut settings = settings(&sim.base_url(), sim.token());
+    settings.request_timeout = 10 * SHORT;
+    let upstream = client(settings);
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    let send = async |pause| {
+        let (headers, body) = (headers.clone(), Pieces::every(pause));
+        let sent = upstream.send(Method::POST, START, headers, body).await;
+        sent.map(|response| response.status())
+    };
+    // It takes longer than the timeout in all.
+    assert_eq!(send(4 * SHORT).await.unwrap(), StatusCode::OK);
+    let error = send(PATIENCE).await.unwrap_err();
+    assert!(matches!(error, SendError::TimedOut(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_target_is_the_base_url_whatever_the_request_says() {
+    let (listener, addr) = listener().await;
+    let upstream = client(settings(
+        &format!("http://{addr}/v1/kling/"),
+        "secret-token",
+    ));
+    let path = "/tasks/1?email=a%2Bb+c@x&x=%zz&&y=/../?";
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, HeaderValue::from_static("elsewhere"));
+    headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer 1"));
+    headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer 2"));
+    let seen = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        let answer = b"HTTP/1.1 302 x\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        String::from_utf8(seen).unwrap()
+    };
+    let sent = upstream.send(Method::GET, path, headers, Empty::new());
+    let (seen, answer) = tokio::join!(seen, sent);
+    assert_eq!(answer.unwrap().status(), StatusCode::FOUND, "not followed");
+    let (line, rest) = seen.split_once("\r\n").unwrap();
+    assert_eq!(line, format!("GET /v1/kling{path} HTTP/1.1"));
+    let mut headers: Vec<_> = rest.lines().filter(|line| !line.is_empty()).collect();
+    headers.sort_unstable();
+    let host = format!("host: {addr}");
+    assert_eq!(headers, ["authorization: Bearer secret-token", &host]);
+    assert!(!format!("{upstream:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn a_target_that_is_no_path_is_not_sent() {
+    let sim = manual(&[]).start().await.unwrap();
+    let upstream = client(settings(&sim.base_url(), sim.token()));
+    for target in [
+        "http://elsewhere/",
+        "accounts",
+        "",
+        "?x",
+        "*",
+        "/a b",
+        "@h/",
+    ] {
+        let error = get(&upstream, target).await.unwrap_err();
+        assert!(matches!(error, SendError::NotSent(_)), "{target}");
+    }
+    assert!(sim.requests().is_empty());
+}
+
+#[tokio::test]
+async fn settings_that_can_make_no_request_are_refused() {
+    let tls = accounts_fetcher::tls_client_config().unwrap();
+    let error = |base_url, token| Upstream::new(settings(base_url, token), tls.clone()).err();
+    let (relative, unsendable) = (UpstreamError::RelativeUrl, UpstreamError::UnsendableToken);
+    assert_eq!(error("/v1/kling", "t"), Some(relative));
+    assert_eq!(error("http://h/v1", "t\n"), Some(unsendable));
+    assert_eq!(error("http://h/v1", "t"), None);
+}
+
+#[tokio::test]
+async fn a_body_is_read_whole_or_not_at_all() {
+    let sim = manual(&[("a@x", 3)]).start().await.unwrap();
+    let mut settings = settings(&sim.base_url(), sim.token());
+    settings.idle_timeout = SHORT;
+    let upstream = client(settings);
+    let read = async |max| {
+        let path = "/accounts";
+        let sent = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
+        upstream.read(sent.await.unwrap().into_body(), max).await
+    };
+    let size = read(1 << 20).await.unwrap().len();
+    assert_eq!(read(size).await.unwrap().len(), size);
+    let error = read(size - 1).await.unwrap_err();
+    assert!(matches!(error, ReadError::TooLarge(_)), "{error:?}");
+    sim.fault(Fault::new(Effect::TruncateAfter).times(1));
+    let error = read(size).await.unwrap_err();
+    assert!(matches!(error, ReadError::Broken(_)), "{error:?}");
+    sim.fault(Fault::new(Effect::Drip(Duration::from_secs(60))).times(1));
+    let error = read(size).await.unwrap_err();
+    assert!(matches!(error, ReadError::Stalled(SHORT)), "{error:?}");
+}
