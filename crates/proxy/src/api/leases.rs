@@ -132,12 +132,7 @@ impl Api {
 }
 
 fn read_task_id(raw: &RawValue) -> Result<TaskId, Error> {
-    let text = raw.get();
-    let digits = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
-    digits.parse().map_err(|_error| {
+    TaskId::from_json(raw).map_err(|_error| {
         Error::bad_request(
             "taskId",
             "expected a whole number, or a string of its digits",

@@ -80,12 +80,7 @@ fn task_id(body: &[u8]) -> Option<TaskId> {
         id: &'a RawValue,
     }
     let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
-    let text = answer.task.id.get();
-    let digits = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
-    digits.parse().ok()
+    TaskId::from_json(answer.task.id).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Invariant: what is not understood says nothing. A list that cannot be read is no empty list, and
 //! an account that cannot answer is not one without the job.
 
-use std::{borrow::Cow, str::FromStr, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
@@ -181,18 +181,9 @@ fn read_entry(entry: &RawValue) -> Option<Running> {
         return None;
     }
     Some(Running {
-        task_id: read_id(entry.id)?,
+        task_id: TaskId::from_json(entry.id).ok()?,
         email: entry.email.into_owned(),
     })
-}
-
-/// A number, or a string of digits.
-fn read_id(id: &RawValue) -> Option<TaskId> {
-    let text = id.get();
-    let digits = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
-    TaskId::from_str(digits.unwrap_or(text)).ok()
 }
 
 #[derive(Deserialize)]
@@ -214,7 +205,7 @@ fn read_task(body: &[u8], task_id: &TaskId) -> TaskWord {
         return TaskWord::Unknown;
     };
     let id = read.task.and_then(|named| named.id);
-    let is_named = id.map(|id| read_id(id).as_ref() == Some(task_id));
+    let is_named = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
     match (is_named, read.status_final) {
         (Some(false), _) | (None, None) => TaskWord::Unknown,
         (Some(true) | None, Some(true)) => TaskWord::Final,

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use rand::{Rng, RngExt};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::{AccountKey, Limits};
@@ -65,6 +66,19 @@ impl TaskId {
     /// The digits, with a leading `-` if the id is negative.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Reads an id that stands in JSON, as a number or as a string of digits: as it is written,
+    /// since a double would round it.
+    ///
+    /// # Errors
+    /// [`TaskIdError`] if it is anything else.
+    pub fn from_json(value: &RawValue) -> Result<Self, TaskIdError> {
+        let text = value.get();
+        let quoted = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        quoted.unwrap_or(text).parse()
     }
 }
 

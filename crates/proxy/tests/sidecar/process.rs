@@ -109,6 +109,11 @@ impl Process {
         .await;
     }
 
+    /// Waits until it takes no connection any more: the drain has begun.
+    async fn until_closed(&self) {
+        eventually(async || TcpStream::connect(self.addr).await.is_err().then_some(())).await;
+    }
+
     async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(
@@ -200,13 +205,7 @@ async fn finishes_what_runs_and_is_not_ready_meanwhile() {
     })
     .await;
     draining.assert_refused(503, "shutting-down");
-    eventually(async || {
-        TcpStream::connect(process.addr)
-            .await
-            .is_err()
-            .then_some(())
-    })
-    .await;
+    process.until_closed().await;
 
     call.write_all(b"{}").await.unwrap();
     let mut answer = String::new();
@@ -285,13 +284,7 @@ async fn cuts_off_what_outlasts_the_grace_or_a_second_signal() {
         let call = begin_call(process.addr).await;
         process.signal("-TERM").await;
         if grace == "10m" {
-            eventually(async || {
-                TcpStream::connect(process.addr)
-                    .await
-                    .is_err()
-                    .then_some(())
-            })
-            .await;
+            process.until_closed().await;
             process.signal("-INT").await;
         }
         let (code, log) = process.end().await;
