@@ -34,4 +34,4 @@ pub use email::Identity;
 pub use fetch_result::{FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing};
 pub use listing::Listing;
-pub use source::{HttpSource, Source, TlsError, tls_client_config};
+pub use source::{HttpSource, Source, TlsError, says_not_configured, tls_client_config};

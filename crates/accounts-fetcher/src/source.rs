@@ -9,7 +9,7 @@ mod tls;
 
 use std::path::PathBuf;
 
-pub use self::http::HttpSource;
+pub use self::http::{HttpSource, says_not_configured};
 pub use self::tls::{TlsError, tls_client_config};
 
 pub(crate) use self::file::{FileWatch, Look};

@@ -152,7 +152,8 @@ impl HttpSource {
 
 /// Whether a 404 says that there are no accounts, in plain text or as the `error` of an envelope.
 /// A page that merely contains the words does not.
-fn says_not_configured(body: &[u8]) -> bool {
+#[must_use]
+pub fn says_not_configured(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Envelope {
         error: String,

@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use accounts_fetcher::says_not_configured;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING},
@@ -29,7 +30,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const SCHEDULER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Every work of a task takes about 1 KiB, and a task has a dozen at most.
 const TASK_BYTES_MAX: usize = 1024 * 1024;
-/// What a 404 says, in any case, when the token or the account is not configured.
+/// What a 404 contains, in any case, when it speaks of the account and not of the task.
 const NOT_CONFIGURED: &[u8] = b"configuration not found";
 
 /// Everything but the unreserved characters of RFC 3986 §2.3.
@@ -93,7 +94,7 @@ pub(super) async fn executing(upstream: &Upstream) -> Result<Executing, RoundErr
             .await?;
         match status {
             StatusCode::OK => Ok(read_executing(&body)?),
-            _ if is_not_configured(&body) => Ok(Executing {
+            _ if says_not_configured(&body) => Ok(Executing {
                 jobs: Vec::new(),
                 skipped_count: 0,
             }),
@@ -121,7 +122,7 @@ pub(super) async fn task(upstream: &Upstream, job: &Running) -> TaskWord {
         }
         match upstream.read(response.into_body(), TASK_BYTES_MAX).await {
             Ok(body) if status == StatusCode::OK => read_task(&body, &job.task_id),
-            Ok(body) if !is_not_configured(&body) => TaskWord::Missing,
+            Ok(body) if !speaks_of_account(&body) => TaskWord::Missing,
             Ok(_) | Err(_) => TaskWord::Unknown,
         }
     };
@@ -146,7 +147,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-fn is_not_configured(body: &[u8]) -> bool {
+fn speaks_of_account(body: &[u8]) -> bool {
     memchr::memmem::find(&body.to_ascii_lowercase(), NOT_CONFIGURED).is_some()
 }
 

@@ -20,6 +20,7 @@ fn failures() -> Vec<Effect> {
         answer(503, r#"{"executing":[]}"#),
         answer(401, r#"{"error":"Unauthorized"}"#),
         answer(404, r#"{"error":"No such operation"}"#),
+        answer(404, "<html>configuration not found</html>"),
         answer(200, "[]"),
         answer(200, "{}"),
         answer(200, ""),
