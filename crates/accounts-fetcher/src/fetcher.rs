@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::FetchError;
 use crate::journal::Journal;
@@ -20,6 +21,10 @@ use crate::{FetchResult, Listing};
 
 /// The longest time a changed list file goes unnoticed.
 const FILE_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// Between two fetches that were asked for: each logs nothing and costs the upstream little, but a
+/// client that names unknown accounts in a loop must not turn into a flood.
+const WAKE_GAP: Duration = Duration::from_secs(1);
 
 /// When to fetch and how long to wait.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +42,21 @@ pub struct Fetcher {
     source: Source,
     timing: Timing,
     keeper: Keeper,
+    waker: Waker,
+}
+
+/// Asks for a fetch before its time: something was heard of an account that is not in the list.
+///
+/// One at a time and at most one a second. While fetches fail it changes nothing: they have a pace
+/// of their own. A file is looked at often enough by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Waker(Arc<Notify>);
+
+impl Waker {
+    /// Asks for a fetch.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
 }
 
 impl Fetcher {
@@ -54,9 +74,16 @@ impl Fetcher {
                 source,
                 timing,
                 keeper,
+                waker: Waker::default(),
             },
             rx,
         )
+    }
+
+    /// What asks for a fetch before its time.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Fetches at once and then again and again, until all receivers are gone.
@@ -67,7 +94,7 @@ impl Fetcher {
         let tx = self.keeper.tx.clone();
         let fetching = async {
             match self.source {
-                Source::Http(source) => poll(source, self.timing, self.keeper).await,
+                Source::Http(source) => poll(source, self.timing, self.keeper, self.waker).await,
                 Source::File(path) => watch(path, self.timing, self.keeper).await,
             }
         };
@@ -87,16 +114,22 @@ impl fmt::Debug for Fetcher {
     }
 }
 
-async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper) -> Infallible {
+async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper, waker: Waker) -> Infallible {
     let mut pace = Pace::new(&timing);
     loop {
+        let begun = Instant::now();
         let outcome = source.fetch(timing.timeout).await;
+        let answered = outcome.is_ok();
         let pause = match &outcome {
             Ok(_) => pace.after_answer(&mut rand::rng()),
             Err(error) => pace.after_failure(error, &mut rand::rng()),
         };
         keeper.keep(outcome);
-        tokio::time::sleep(pause).await;
+        if !answered {
+            sleep(pause).await;
+        } else if timeout(pause, waker.0.notified()).await.is_ok() {
+            sleep_until(begun + pause.min(WAKE_GAP)).await;
+        }
     }
 }
 
@@ -109,7 +142,7 @@ async fn watch(path: PathBuf, timing: Timing, mut keeper: Keeper) -> Infallible 
             Look::Unchanged => keeper.confirm(),
             Look::Read(outcome) => is_settled = keeper.keep(outcome).is_settled(),
         }
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
     }
 }
 

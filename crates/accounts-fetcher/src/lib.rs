@@ -32,6 +32,6 @@ mod source;
 pub use account::{Account, Snapshot};
 pub use email::Identity;
 pub use fetch_result::{FetchCounts, FetchResult};
-pub use fetcher::{Fetcher, Timing};
+pub use fetcher::{Fetcher, Timing, Waker};
 pub use listing::Listing;
-pub use source::{HttpSource, Source, TlsError, says_not_configured, tls_client_config};
+pub use source::{HttpSource, Source, TlsError, decoded, says_not_configured, tls_client_config};

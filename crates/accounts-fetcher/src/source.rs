@@ -9,6 +9,7 @@ mod tls;
 
 use std::path::PathBuf;
 
+pub use self::encoding::decoded;
 pub use self::http::{HttpSource, says_not_configured};
 pub use self::tls::{TlsError, tls_client_config};
 

@@ -54,6 +54,12 @@ impl Encoding {
     }
 }
 
+/// `body` without the content encoding that `headers` name; `None` if it is one that is not
+/// understood, is broken, or holds more than `limit` bytes.
+pub fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Option<Bytes> {
+    Encoding::of(headers).ok()?.decode(body, limit).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
