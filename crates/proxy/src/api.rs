@@ -17,17 +17,20 @@ use std::sync::Arc;
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
 use rand::RngExt;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 pub use reply::{Reply, ReplyBody};
 
 use crate::{
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
+    forward::Forward,
+    jobs::Rounds,
     ledger::Ledger,
     metrics::{self, Metrics, Picture},
+    picker::Picker,
 };
 use gate::{Caller, Gate};
 use keys::{KEYS_MAX, Keys};
@@ -53,44 +56,52 @@ pub struct Api {
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
+    picker: Arc<Picker>,
+    upstream: Option<TowardsUpstream>,
     gate: Gate,
     keys: Keys,
     selection: Selection,
     leases: Leases,
     account_label: AccountLabel,
-    shutdown: CancellationToken,
+}
+
+/// The parts that need the upstream's token.
+#[derive(Debug)]
+pub struct TowardsUpstream {
+    /// Carries calls.
+    pub forward: Arc<Forward>,
+    /// Asks which jobs run, if it is switched on.
+    pub rounds: Option<Arc<Rounds>>,
 }
 
 impl Api {
-    /// A surface over `ledger`. `shutdown` makes it refuse picks and end waits.
+    /// A surface over `ledger`.
     pub fn new(
         config: &Config,
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
         metrics: Arc<Metrics>,
-        shutdown: CancellationToken,
+        picker: Arc<Picker>,
+        upstream: Option<TowardsUpstream>,
     ) -> Self {
         Self {
             ledger,
             listing,
             metrics,
+            picker,
+            upstream,
             gate: Gate::new(&config.auth, config.listen),
             keys: Keys::new(KEYS_MAX),
             selection: config.selection,
             leases: config.leases,
             account_label: config.account_label,
-            shutdown,
         }
     }
 
     /// Answers one call.
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
-    pub async fn answer<B>(&self, request: Request<B>, door: Door) -> Reply
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub async fn answer(&self, request: Request<Incoming>, door: Door) -> Reply {
         let request_id = format!("{:016x}", rand::rng().random::<u64>());
         let uri = request.uri().clone();
         let route = Route::find(uri.path());
@@ -102,7 +113,10 @@ impl Api {
             Ok(reply) => reply,
             Err(error) => reply::error(&error, &request_id),
         };
-        if let Ok(value) = HeaderValue::try_from(&request_id) {
+        // What the upstream says passes as it came.
+        if !reply.body().is_carried()
+            && let Ok(value) = HeaderValue::try_from(&request_id)
+        {
             reply.headers_mut().insert("x-request-id", value);
         }
         let status = reply.status();
@@ -118,18 +132,15 @@ impl Api {
         reply
     }
 
-    async fn admitted<B>(
+    async fn admitted(
         &self,
-        request: Request<B>,
+        request: Request<Incoming>,
         route: Option<Route<'_>>,
         door: Door,
         request_id: &str,
-    ) -> Result<Reply, Error>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    ) -> Result<Reply, Error> {
         check_head(&request)?;
+        check_method(request.method())?;
         let caller = match door {
             Door::Main => {
                 let is_open = route.as_ref().is_some_and(Route::is_open);
@@ -148,6 +159,10 @@ impl Api {
             Route::Account(email) => self.account(&email).await,
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
+            Route::Upstream => match &self.upstream {
+                Some(upstream) => Ok(reply::carried(upstream.forward.carry(request).await?)),
+                None => Err(Error::NotForwarding),
+            },
             Route::Metrics => Ok(self.scrape().await),
             Route::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
             Route::Readyz | Route::Healthz => {
@@ -160,9 +175,11 @@ impl Api {
     async fn scrape(&self) -> Reply {
         let figures = self.ledger.figures().await;
         let listing = self.listing.borrow().clone();
+        let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
         let picture = Picture {
             figures: &figures,
             listing: &listing,
+            rounds: rounds.map(|rounds| rounds.counts()),
             label: self.account_label,
         };
         match self.metrics.render(&picture) {
@@ -178,7 +195,7 @@ impl Api {
     }
 }
 
-fn check_head<B>(request: &Request<B>) -> Result<(), Error> {
+fn check_head(request: &Request<Incoming>) -> Result<(), Error> {
     let headers = request.headers();
     let lines = headers
         .iter()
@@ -189,6 +206,15 @@ fn check_head<B>(request: &Request<B>) -> Result<(), Error> {
             lines_max: HEADERS_MAX,
             bytes_max: HEAD_BYTES_MAX,
         });
+    }
+    Ok(())
+}
+
+/// Refuses what would make us a tunnel, and what would show our token to whoever asks.
+fn check_method(method: &Method) -> Result<(), Error> {
+    const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return Err(Error::MethodNotAllowed { allow: ALLOW });
     }
     Ok(())
 }

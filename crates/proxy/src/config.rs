@@ -48,6 +48,10 @@ pub struct Config {
     pub selection: Selection,
     /// How long slots are held.
     pub leases: Leases,
+    /// How the book is kept in line with the upstream's.
+    pub reconcile: Reconcile,
+    /// How calls are carried to the upstream.
+    pub forward: Forward,
     /// Who may call.
     pub auth: Auth,
     /// How long running calls may finish after SIGTERM.
@@ -85,8 +89,13 @@ pub enum LogFormat {
 pub struct Upstream {
     /// Its address, without a trailing slash.
     pub base_url: Uri,
+    /// Shown with every request. Without one the accounts come from a file, nothing is asked of
+    /// the upstream and nothing carried there.
+    pub token: Option<SecretString>,
     /// To open a connection.
     pub connect_timeout: Duration,
+    /// From the last piece of a request to the head of its answer.
+    pub request_timeout: Duration,
     /// Between two pieces of a body.
     pub idle_timeout: Duration,
 }
@@ -133,6 +142,30 @@ pub struct Leases {
     pub ttl_max: Duration,
     /// For a bound job nobody reports on.
     pub job_ttl: Duration,
+}
+
+/// How the book is kept in line with the upstream's list of running jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct Reconcile {
+    /// Between two rounds. `None`: there are none.
+    pub interval: Option<Duration>,
+    /// How long a lost submission may still turn up as a job.
+    pub settle: Duration,
+    /// Whether a job that nobody claims is taken for that of a pick without a job.
+    pub ties_picks: bool,
+}
+
+/// How calls are carried to the upstream.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The largest body, in bytes, that is read whole before an account is chosen.
+    pub body_max: usize,
+    /// All such bodies together, in bytes.
+    pub buffer_total: usize,
+    /// Paths below the base URL that start jobs, beside those we know.
+    pub extra_jobs: Vec<String>,
+    /// Texts by which a 500 says that the input was refused.
+    pub refusal_patterns: Vec<String>,
 }
 
 /// Who may call.

@@ -26,6 +26,17 @@ pub enum Error {
     ShuttingDown,
     /// The table of idempotency keys is full.
     KeysFull,
+    /// As many bytes of calls that are read whole are held as may be.
+    BufferFull,
+    /// The upstream cannot be reached: nothing was sent.
+    Unreachable,
+    /// The connection to the upstream was lost, or its answer did not come whole, after bytes were
+    /// sent.
+    OutcomeUnknown,
+    /// The upstream did not answer in time after bytes were sent.
+    TimedOut,
+    /// Not every account could be asked whether a task is its.
+    OwnerUnknown,
     /// The account is not in the list.
     UnknownAccount,
     /// The lease is not held.
@@ -45,6 +56,8 @@ pub enum Error {
     WrongHost,
     /// There is nothing at this path.
     NoRoute,
+    /// Calls to the upstream are not carried, for want of its token.
+    NotForwarding,
     /// The path takes other methods.
     MethodNotAllowed {
         /// Which ones, as in the `Allow` header.
@@ -80,9 +93,10 @@ impl Error {
     }
 
     /// Every way a well-formed pick can be refused.
-    pub fn of_picks() -> [Self; 8] {
+    pub fn of_picks() -> [Self; 9] {
         [
             Self::Refused(Refusal::Saturated { first_expiry: None }),
+            Self::Refused(Refusal::Unverified),
             Self::Refused(Refusal::QueueFull),
             Self::Refused(Refusal::Learning),
             Self::Refused(Refusal::NoAccounts),
@@ -96,14 +110,18 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(Refusal::Saturated { .. } | Refusal::QueueFull) => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::Refused(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::QueueFull)
+            | Self::BufferFull => StatusCode::TOO_MANY_REQUESTS,
             Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
             | Self::TokenRejected
             | Self::ShuttingDown
-            | Self::KeysFull => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UnknownAccount | Self::UnknownLease | Self::NoRoute => StatusCode::NOT_FOUND,
+            | Self::KeysFull
+            | Self::OwnerUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable | Self::OutcomeUnknown => StatusCode::BAD_GATEWAY,
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::UnknownAccount | Self::UnknownLease | Self::NoRoute | Self::NotForwarding => {
+                StatusCode::NOT_FOUND
+            }
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
@@ -121,20 +139,24 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused(Refusal::Saturated { .. }) => "saturated",
-            Self::Refused(Refusal::QueueFull) => "queue-full",
+            Self::Refused(Refusal::Unverified) => "unverified",
+            Self::Refused(Refusal::QueueFull) | Self::BufferFull => "queue-full",
             Self::Refused(Refusal::Learning) => "learning",
             Self::Refused(Refusal::NoAccounts) => "no-accounts",
             Self::Refused(Refusal::NoUsableAccount) => "no-usable-account",
             Self::TokenRejected => "token-rejected",
             Self::ShuttingDown => "shutting-down",
             Self::KeysFull => "store-unavailable",
+            Self::Unreachable => "upstream-unreachable",
+            Self::OutcomeUnknown | Self::TimedOut => "outcome-unknown",
+            Self::OwnerUnknown => "owner-unknown",
             Self::UnknownAccount => "unknown-account",
             Self::UnknownLease => "unknown-lease",
             Self::BadRequest { .. } => "bad-request",
             Self::Unauthorized => "unauthorized",
             Self::ForbiddenOrigin => "forbidden-origin",
             Self::WrongHost => "wrong-host",
-            Self::NoRoute => "no-route",
+            Self::NoRoute | Self::NotForwarding => "no-route",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::KeyInUse => "key-in-use",
             Self::KeyReused => "key-reused",
@@ -147,18 +169,29 @@ impl Error {
     /// What a person is told: what is wrong, and what to do next.
     pub fn message(&self) -> String {
         match self {
-            Self::Refused(Refusal::Learning) => {
-                "the account list has not been fetched yet; see /readyz?verbose".to_owned()
+            Self::Refused(refusal) => refusal_message(*refusal),
+            Self::BufferFull => {
+                "too many bytes of waiting calls are held; see forward.buffer_total".to_owned()
             }
-            Self::Refused(Refusal::NoAccounts) => {
-                "the account list is empty; add accounts with POST /accounts at the upstream"
+            Self::Unreachable => {
+                "the upstream cannot be reached; nothing was sent. Check upstream.base_url and the \
+                 network"
                     .to_owned()
             }
-            Self::Refused(Refusal::NoUsableAccount) => {
-                "every account that would do is draining, in error, of no slots or excluded; see /accounts".to_owned()
+            Self::OutcomeUnknown => {
+                "the connection to the upstream was lost; it may have acted all the same. Look \
+                 before you try again: a second job costs money"
+                    .to_owned()
             }
-            Self::Refused(refusal @ (Refusal::Saturated { .. } | Refusal::QueueFull)) => {
-                refusal.to_string()
+            Self::TimedOut => {
+                "the upstream did not answer within upstream.request_timeout; it may have acted all \
+                 the same. Look before you try again: a second job costs money"
+                    .to_owned()
+            }
+            Self::OwnerUnknown => {
+                "not every account could be asked whether the task is its; try again, or name the \
+                 account as email"
+                    .to_owned()
             }
             Self::TokenRejected => {
                 "the upstream rejects the token; check upstream.token".to_owned()
@@ -179,12 +212,17 @@ impl Error {
                     .to_owned()
             }
             Self::NoRoute => "nothing is served at this path".to_owned(),
+            Self::NotForwarding => {
+                "calls are carried to the upstream only with its token; set upstream.token".to_owned()
+            }
             Self::MethodNotAllowed { allow } => format!("this path takes {allow}"),
             Self::KeyInUse => "a call with this Idempotency-Key is still being answered".to_owned(),
             Self::KeyReused => "this Idempotency-Key belongs to another request".to_owned(),
             Self::BodyTooLarge { max } => format!("the body exceeds {max} bytes"),
             Self::UnsupportedMedia => {
-                "send the body as JSON, with Content-Type: application/json".to_owned()
+                "send the body as JSON, with Content-Type: application/json and no \
+                 Content-Encoding"
+                    .to_owned()
             }
             Self::HeadersTooLarge { lines_max, bytes_max } => {
                 format!("the head exceeds {lines_max} lines or {bytes_max} bytes")
@@ -202,14 +240,20 @@ impl Error {
             | Self::TokenRejected
             | Self::ShuttingDown
             | Self::KeysFull
+            | Self::BufferFull
+            | Self::Unreachable
+            | Self::OwnerUnknown
             | Self::KeyInUse => Some(RETRY_AFTER),
-            Self::UnknownAccount
+            Self::OutcomeUnknown
+            | Self::TimedOut
+            | Self::UnknownAccount
             | Self::UnknownLease
             | Self::BadRequest { .. }
             | Self::Unauthorized
             | Self::ForbiddenOrigin
             | Self::WrongHost
             | Self::NoRoute
+            | Self::NotForwarding
             | Self::MethodNotAllowed { .. }
             | Self::KeyReused
             | Self::BodyTooLarge { .. }
@@ -221,12 +265,15 @@ impl Error {
     /// The error type of the `Proxy-Status` header, RFC 9209 §2.3.
     pub fn proxy_status(&self) -> &'static str {
         match self {
-            Self::Refused(Refusal::Saturated { .. } | Refusal::QueueFull) => {
-                "connection_limit_reached"
-            }
+            Self::Refused(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::QueueFull)
+            | Self::BufferFull => "connection_limit_reached",
             Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
             | Self::TokenRejected
-            | Self::ShuttingDown => "destination_unavailable",
+            | Self::ShuttingDown
+            | Self::Unreachable
+            | Self::OwnerUnknown => "destination_unavailable",
+            Self::OutcomeUnknown => "connection_terminated",
+            Self::TimedOut => "connection_read_timeout",
             Self::KeysFull => "proxy_internal_error",
             Self::Unauthorized | Self::ForbiddenOrigin => "http_request_denied",
             Self::UnknownAccount
@@ -234,6 +281,7 @@ impl Error {
             | Self::BadRequest { .. }
             | Self::WrongHost
             | Self::NoRoute
+            | Self::NotForwarding
             | Self::MethodNotAllowed { .. }
             | Self::KeyInUse
             | Self::KeyReused
@@ -241,6 +289,21 @@ impl Error {
             | Self::UnsupportedMedia
             | Self::HeadersTooLarge { .. } => "http_request_error",
         }
+    }
+}
+
+fn refusal_message(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Learning => "which accounts there are and what runs on them is not known yet; \
+                              see /readyz?verbose"
+            .to_owned(),
+        Refusal::NoAccounts => {
+            "the account list is empty; add accounts with POST /accounts at the upstream".to_owned()
+        }
+        Refusal::NoUsableAccount => "every account that would do is draining, in error, of no \
+                                     slots or excluded; see /accounts"
+            .to_owned(),
+        Refusal::Saturated { .. } | Refusal::Unverified | Refusal::QueueFull => refusal.to_string(),
     }
 }
 

@@ -1,9 +1,249 @@
 //! The transparent proxy: what a call to the upstream means, and what is changed in passing.
 //!
-//! Pure so far: which operation a call is, which headers pass, where an e-mail stands in a request
-//! and how it is put in without touching any other byte, what an answer means for its slot.
+//! A call passes as it came, both ways, byte for byte and with back-pressure. Three things differ:
+//! the token is ours, an `email` is put in where the table of [`operations`] says so and the client
+//! gave none, and a call that starts a job takes a slot first.
+//!
+//! Invariants: a job start is sent once, in a task of its own, under a slot that goes back only
+//! where the upstream provably refused it; an account that answers nothing is never guessed to own
+//! a task; nothing of the client's own credentials goes upstream.
+//!
+//! Rooms: [`call`] reads the head of a call, [`whole`] the bodies that are read whole, [`answer`]
+//! the answers; [`submit`] carries job starts, [`task`] what is about one task. What is pure stands
+//! apart: [`operations`], [`headers`], [`email`], [`outcome`].
 
+mod answer;
+mod call;
 pub mod email;
 pub mod headers;
 pub mod operations;
 pub mod outcome;
+mod submit;
+mod task;
+mod whole;
+
+use std::{sync::Arc, time::Duration};
+
+use accounts_fetcher::{Account, Listing, Snapshot, Waker};
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{self, Config, Selection},
+    error::Error,
+    jobs::Rounds,
+    ledger::Ledger,
+    metrics::Metrics,
+    picker::Picker,
+    upstream::{Answer, BoxError, Idle, SendError, Upstream},
+};
+use call::Call;
+use operations::Class;
+use whole::Buffer;
+
+pub use answer::{Carried, CarriedBody};
+pub use call::is_upstream;
+
+/// How long a call waits for the first account list. A client that polls for a paid job gives up on
+/// any error, also in the first moments after a restart.
+const LIST_WAIT: Duration = Duration::from_secs(5);
+
+/// What carries calls.
+#[derive(Debug)]
+pub struct Forward {
+    upstream: Arc<Upstream>,
+    ledger: Arc<Ledger>,
+    picker: Arc<Picker>,
+    rounds: Arc<Rounds>,
+    listing: watch::Receiver<Listing>,
+    fetcher: Waker,
+    metrics: Arc<Metrics>,
+    settings: config::Forward,
+    selection: Selection,
+    idle_timeout: Duration,
+    buffer: Buffer,
+    submissions: TaskTracker,
+}
+
+/// The parts of the house that carrying takes.
+#[derive(Debug)]
+pub struct Parts {
+    /// Towards the upstream.
+    pub upstream: Arc<Upstream>,
+    /// The book.
+    pub ledger: Arc<Ledger>,
+    /// Picks from it.
+    pub picker: Arc<Picker>,
+    /// Who owns which task; woken by surprises.
+    pub rounds: Arc<Rounds>,
+    /// The account list.
+    pub listing: watch::Receiver<Listing>,
+    /// Fetches the list anew.
+    pub fetcher: Waker,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Forward {
+    /// Carries calls with these parts and settings.
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        Self {
+            upstream: parts.upstream,
+            ledger: parts.ledger,
+            picker: parts.picker,
+            rounds: parts.rounds,
+            listing: parts.listing,
+            fetcher: parts.fetcher,
+            metrics: parts.metrics,
+            settings: config.forward.clone(),
+            selection: config.selection,
+            idle_timeout: config.upstream.idle_timeout,
+            buffer: Buffer::new(&config.forward),
+            submissions: TaskTracker::new(),
+        }
+    }
+
+    /// Carries one call and returns the upstream's answer.
+    ///
+    /// Dropped, it takes back what was not sent yet; a job start that was sent goes on.
+    ///
+    /// # Errors
+    /// Why the upstream was not asked, or what became of the answer.
+    pub async fn carry(self: &Arc<Self>, request: Request<Incoming>) -> Result<Carried, Error> {
+        let (head, body) = request.into_parts();
+        let call = Call::read(head, &self.settings.extra_jobs)?;
+        match call.class {
+            Class::JobStart => self.start_job(call, body).await,
+            Class::Create => self.create(call, body).await,
+            Class::Task => self.about_task(call, body).await,
+            Class::Untrack => self.untrack(call, body).await,
+            Class::Read | Class::Upload => {
+                let email = self.any_account(&call).await;
+                self.pass(call, body, email).await.map(answer::carried)
+            }
+            Class::Other => self.pass(call, body, None).await.map(answer::carried),
+        }
+    }
+
+    /// Waits until no submission is under way whose client has left. No call may come in any more.
+    pub async fn drained(&self) {
+        self.submissions.close();
+        self.submissions.wait().await;
+    }
+
+    /// Makes something that takes no slot, on any account.
+    async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
+        let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let email = match whole.email() {
+            Some(_) => None,
+            None => self.first_healthy().await,
+        };
+        let outgoing = whole.outgoing(&call, email.as_deref())?;
+        let body = Full::new(outgoing.body);
+        let sent = self.send(&call, &outgoing.target, outgoing.headers, body);
+        let mut answer = sent.await?;
+        answer::name_account(&mut answer, outgoing.email.as_deref());
+        Ok(answer::carried(answer))
+    }
+
+    /// Passes a call on as it came, but for `email`, if there is one, in its query.
+    async fn pass(
+        &self,
+        call: Call,
+        body: Incoming,
+        email: Option<Arc<str>>,
+    ) -> Result<Response<Answer>, Error> {
+        let target = match &email {
+            Some(email) => call.target_with(email),
+            None => call.target().to_owned(),
+        };
+        let mut headers = call.headers.clone();
+        if call.is_chunked {
+            headers.insert(header::TRANSFER_ENCODING, call::CHUNKED);
+        }
+        let body = Idle::new(body, self.idle_timeout);
+        let mut answer = self.send(&call, &target, headers, body).await?;
+        answer::name_account(&mut answer, email.as_deref().or(call.query.email()));
+        Ok(answer)
+    }
+
+    /// Sends a request and strips what of its answer belongs to the connection it came by.
+    async fn send<B>(
+        &self,
+        call: &Call,
+        target: &str,
+        headers: http::HeaderMap,
+        body: B,
+    ) -> Result<Response<Answer>, SendError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let begun = Instant::now();
+        let sent = self
+            .upstream
+            .send(call.method.clone(), target, headers, body);
+        let sent = sent.await;
+        let elapsed = begun.elapsed();
+        self.metrics.count_carried(call.class, elapsed);
+        let status = sent.as_ref().map(|answer| answer.status().as_u16());
+        tracing::debug!(
+            class = call.class.as_str(),
+            http.response.status_code = status.as_ref().ok(),
+            error = status.err().map(tracing::field::display),
+            elapsed_ms = elapsed.as_millis(),
+            "call carried"
+        );
+        let mut answer = sent?;
+        headers::strip_answer(answer.headers_mut());
+        Ok(answer)
+    }
+
+    /// The account for a call that any healthy one can answer, unless the client named one.
+    async fn any_account(&self, call: &Call) -> Option<Arc<str>> {
+        match call.query.email() {
+            Some(_) => None,
+            None => self.first_healthy().await,
+        }
+    }
+
+    async fn first_healthy(&self) -> Option<Arc<str>> {
+        let list = self.list().await?;
+        let healthy = list.accounts.iter().find(|account| is_healthy(account));
+        healthy.map(|account| Arc::clone(&account.email))
+    }
+
+    /// The newest account list. Waits a little for the first one.
+    async fn list(&self) -> Option<Arc<Snapshot>> {
+        let mut listing = self.listing.clone();
+        let first = listing.wait_for(|listing| listing.snapshot.is_some());
+        let listing = timeout(LIST_WAIT, first).await.ok()?.ok()?;
+        listing.snapshot.clone()
+    }
+}
+
+fn is_healthy(account: &Account) -> bool {
+    account.error.is_none()
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::NotSent(_) => Self::Unreachable,
+            SendError::Lost(_) => Self::OutcomeUnknown,
+            SendError::TimedOut(_) => Self::TimedOut,
+            SendError::Unfinished(_) => Self::bad_request(
+                "body",
+                "it broke off, or stood still for longer than upstream.idle_timeout",
+            ),
+        }
+    }
+}

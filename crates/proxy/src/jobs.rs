@@ -11,11 +11,11 @@ mod counts;
 mod owners;
 mod scheduler;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, iter, sync::Arc, time::Duration};
 
 use rand::{RngExt, seq::SliceRandom};
 use tokio::{
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, Semaphore},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
@@ -25,11 +25,12 @@ use crate::{
     upstream::Upstream,
 };
 use asking::Asking;
-use scheduler::{Executing, RoundError, TaskWord};
+use scheduler::{Executing, RoundError};
 
 pub use asking::ASKED_AT_ONCE;
 pub use counts::RoundCounts;
 pub use owners::{OWNERS_MAX, Owners};
+pub use scheduler::{TaskWord, speaks_of_account, task_word};
 
 /// How much rarer rounds are while nothing runs and nobody waits, and at most while they fail.
 pub const IDLE_FACTOR: u32 = 6;
@@ -37,6 +38,10 @@ pub const IDLE_FACTOR: u32 = 6;
 pub const CHECKS_MAX: usize = 64;
 /// The most accounts asked whether a task is theirs.
 pub const OWNER_ACCOUNTS_MAX: usize = 64;
+
+/// The most searches for owners at once: with [`ASKED_AT_ONCE`] they bound what one burst of polls
+/// after a restart asks of the upstream.
+pub const SEARCHES_MAX: usize = 16;
 
 /// All checks after a round: a task that cannot be asked for must not hold up the next round.
 const CHECKS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,7 +67,7 @@ pub struct Rounds {
     upstream: Arc<Upstream>,
     ledger: Arc<Ledger>,
     owners: Owners,
-    interval: Duration,
+    searches: Semaphore,
     surprise: Notify,
     counts: RoundCounts,
     /// Held while rounds run.
@@ -78,24 +83,24 @@ enum Outcome {
 }
 
 impl Rounds {
-    /// Rounds to be [run](Self::run), `interval` apart.
-    pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>, interval: Duration) -> Self {
+    /// Rounds to be [run](Self::run).
+    pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>) -> Self {
         Self {
             upstream,
             ledger,
             owners: Owners::default(),
-            interval,
+            searches: Semaphore::new(SEARCHES_MAX),
             surprise: Notify::new(),
             counts: RoundCounts::default(),
             single: Mutex::new(()),
         }
     }
 
-    /// Holds rounds until dropped: one at once, then one every interval while slots are in use or
+    /// Holds rounds until dropped: one at once, then one every `interval` while slots are in use or
     /// callers wait, and rarer otherwise. A second call waits for the end of the first.
     ///
     /// Cancel-safe: a round that is cut off changes nothing.
-    pub async fn run(&self) {
+    pub async fn run(&self, interval: Duration) {
         let _single = self.single.lock().await;
         let mut failed_count = 0;
         let mut is_odd = false;
@@ -108,12 +113,12 @@ impl Rounds {
                     }
                     failed_count = 0;
                     if matches!(outcome, Outcome::Settled) {
-                        self.pause(begun).await;
+                        self.pause(begun, interval).await;
                     }
                 }
                 Err(error) => {
                     self.note_failure(&error, failed_count);
-                    sleep(backoff(self.interval, failed_count)).await;
+                    sleep(backoff(interval, failed_count)).await;
                     failed_count += 1;
                 }
             }
@@ -138,8 +143,14 @@ impl Rounds {
 
     /// Finds whose task it is: as remembered, or by asking `accounts`.
     ///
-    /// At most [`OWNER_ACCOUNTS_MAX`] are asked, [`ASKED_AT_ONCE`] at a time. Cancel-safe.
+    /// At most [`OWNER_ACCOUNTS_MAX`] are asked, [`ASKED_AT_ONCE`] at a time, in at most
+    /// [`SEARCHES_MAX`] searches at once; further ones wait. Cancel-safe.
     pub async fn find_owner(&self, task_id: &TaskId, accounts: &[Arc<str>]) -> Owner {
+        if let Some(owner) = self.owners.owner(task_id) {
+            return Owner::Found(owner);
+        }
+        // Many clients may poll for tasks of before a restart, and for the same ones.
+        let _search = self.searches.acquire().await;
         if let Some(owner) = self.owners.owner(task_id) {
             return Owner::Found(owner);
         }
@@ -200,7 +211,9 @@ impl Rounds {
             tracing::warn!(error, "rounds began to fail");
         }
         tracing::debug!(error, "round failed");
-        self.counts.note_failed();
+        let causes = iter::successors(error.source(), |cause| (*cause).source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        self.counts.note_failed(format!("{error}{causes}"));
     }
 
     /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over.
@@ -221,12 +234,9 @@ impl Rounds {
     }
 
     /// Waits for the time of the next round, or for a surprise.
-    async fn pause(&self, begun: Instant) {
+    async fn pause(&self, begun: Instant, interval: Duration) {
         for _ in 0..IDLE_FACTOR {
-            if timeout(self.interval, self.surprise.notified())
-                .await
-                .is_ok()
-            {
+            if timeout(interval, self.surprise.notified()).await.is_ok() {
                 sleep_until(begun + SURPRISE_GAP).await;
                 return;
             }

@@ -1,7 +1,8 @@
 //! The book of leases, whoever keeps it: the one door to the accounts and their slots.
 //!
 //! Every ledger grants by the rules of [`crate::pool`]; they differ in what survives a crash and
-//! in who shares the book. A grant is a [`Slot`]: a value that goes back when it is dropped.
+//! in who shares the book. A grant is a [`Slot`]: a value that goes back when it is dropped; sent
+//! upstream it becomes a [`Submission`], which does not.
 
 pub mod memory;
 
@@ -138,6 +139,67 @@ impl Slot {
     pub fn keep(mut self) {
         self.is_kept = true;
     }
+
+    /// Takes the slot for a submission that is sent now.
+    pub fn submit(mut self) -> Submission {
+        self.is_kept = true;
+        Submission {
+            ledger: Arc::clone(&self.ledger),
+            lease: self.lease.clone(),
+            is_decided: false,
+        }
+    }
+}
+
+/// The slot of a submission that is about to be sent, until it is known what came of it.
+///
+/// Dropped undecided, the slot stays held as uncertain: nobody knows whether there is a job.
+#[derive(Debug)]
+#[must_use = "a dropped submission is an uncertain one"]
+pub struct Submission {
+    ledger: Arc<Ledger>,
+    lease: LeaseView,
+    is_decided: bool,
+}
+
+impl Submission {
+    /// The lease that holds the slot.
+    pub fn lease(&self) -> &LeaseView {
+        &self.lease
+    }
+
+    /// There is a job: the slot is its.
+    pub async fn accepted(mut self, task_id: TaskId) {
+        self.is_decided = true;
+        let (ledger, lease) = (&self.ledger, &self.lease);
+        ledger.accept(lease.id, &lease.email, task_id).await;
+    }
+
+    /// The upstream provably did not take it: the slot goes back.
+    pub async fn refused(mut self) {
+        self.is_decided = true;
+        self.ledger.end(self.lease.id, Cause::Refused).await;
+    }
+
+    /// It was never sent: the slot goes back.
+    pub async fn unsent(mut self) {
+        self.is_decided = true;
+        self.ledger.end(self.lease.id, Cause::Released).await;
+    }
+
+    /// Nobody knows what came of it. Its last byte was sent at `sent_at`.
+    pub fn lost(mut self, sent_at: Duration) {
+        self.is_decided = true;
+        self.ledger.doubt(self.lease.id, sent_at);
+    }
+}
+
+impl Drop for Submission {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            self.ledger.doubt(self.lease.id, self.ledger.now());
+        }
+    }
 }
 
 impl Drop for Slot {
@@ -218,20 +280,6 @@ impl Ledger {
         }
     }
 
-    /// Ends the lease of a submission that the upstream refused.
-    pub async fn refuse(&self, id: LeaseId) {
-        match self {
-            Self::Memory(memory) => memory.end(id, Cause::Refused),
-        };
-    }
-
-    /// Notes that nobody knows what came of a submission whose last byte was sent at `sent_at`.
-    pub async fn doubt(&self, id: LeaseId, sent_at: Duration) {
-        match self {
-            Self::Memory(memory) => memory.doubt(id, sent_at),
-        }
-    }
-
     /// Learns from one round that was answered. Returns the jobs to be asked for.
     pub async fn reconcile(&self, round: &Round) -> Vec<Unlisted> {
         match self {
@@ -305,6 +353,13 @@ impl Ledger {
         }
     }
 
+    /// Why a pick that takes any account and does not wait would be refused now, or `None`.
+    pub async fn obstacle(&self) -> Option<Refusal> {
+        match self {
+            Self::Memory(memory) => memory.obstacle(),
+        }
+    }
+
     /// What the metrics show.
     pub async fn figures(&self) -> Figures {
         match self {
@@ -323,6 +378,24 @@ impl Ledger {
     pub fn timestamp(&self, time: Duration) -> Timestamp {
         match self {
             Self::Memory(memory) => memory.clock().timestamp(time),
+        }
+    }
+
+    async fn accept(&self, id: LeaseId, email: &str, task_id: TaskId) {
+        match self {
+            Self::Memory(memory) => memory.accept(id, email, task_id),
+        }
+    }
+
+    async fn end(&self, id: LeaseId, cause: Cause) {
+        match self {
+            Self::Memory(memory) => memory.end(id, cause),
+        };
+    }
+
+    fn doubt(&self, id: LeaseId, sent_at: Duration) {
+        match self {
+            Self::Memory(memory) => memory.doubt(id, sent_at),
         }
     }
 

@@ -26,6 +26,7 @@ pub mod health;
 pub mod jobs;
 pub mod ledger;
 pub mod metrics;
+pub mod picker;
 pub mod pool;
 pub mod server;
 pub mod shutdown;

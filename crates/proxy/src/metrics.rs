@@ -13,7 +13,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use crate::error::Error;
+use crate::{error::Error, forward::operations::Class};
 
 pub use scrape::{ACCOUNTS_MAX, Picture};
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     pick_wait: Histogram,
     requests: IntCounterVec,
     request_duration: HistogramVec,
+    upstream_duration: HistogramVec,
 }
 
 impl Metrics {
@@ -70,6 +71,14 @@ impl Metrics {
                 .buckets(REQUEST_BUCKETS.to_vec()),
             &["route"],
         )?;
+        let upstream_duration = HistogramVec::new(
+            HistogramOpts::new(
+                "upstream_request_duration_seconds",
+                "Time from a carried request to the head of its answer, or to its failure.",
+            )
+            .buckets(REQUEST_BUCKETS.to_vec()),
+            &["class"],
+        )?;
         let build_info = IntGaugeVec::new(
             Opts::new("build_info", "Constant 1; the labels tell the version."),
             &["version"],
@@ -78,6 +87,7 @@ impl Metrics {
         registry.register(Box::new(pick_wait.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_duration.clone()))?;
+        registry.register(Box::new(upstream_duration.clone()))?;
         registry.register(Box::new(build_info.clone()))?;
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -89,6 +99,9 @@ impl Metrics {
         requests.with_label_values(&["/pick", "GET", "200"]);
         requests.with_label_values(&["/pick", "POST", "200"]);
         request_duration.with_label_values(&["/pick"]);
+        for class in Class::ALL {
+            upstream_duration.with_label_values(&[class.as_str()]);
+        }
         let granted = picks.with_label_values(&["granted"]);
         Ok(Self {
             registry,
@@ -97,6 +110,7 @@ impl Metrics {
             pick_wait,
             requests,
             request_duration,
+            upstream_duration,
         })
     }
 
@@ -122,6 +136,13 @@ impl Metrics {
             started: Instant::now(),
             is_ended: false,
         }
+    }
+
+    /// A carried call was answered, or failed, after `elapsed`.
+    pub fn count_carried(&self, class: Class, elapsed: Duration) {
+        self.upstream_duration
+            .with_label_values(&[class.as_str()])
+            .observe(elapsed.as_secs_f64());
     }
 
     /// Writes everything in the Prometheus text format 0.0.4.

@@ -81,6 +81,8 @@ pub struct Pool {
     by_name: HashMap<String, Vec<AccountKey>, RandomState>,
     by_identity: HashMap<Identity, AccountKey, RandomState>,
     usable_count: usize,
+    /// Uncertain slots on all accounts.
+    uncertain_count: u32,
     free: FreeList,
     leases: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
@@ -108,6 +110,7 @@ impl Pool {
             by_name: HashMap::default(),
             by_identity: HashMap::default(),
             usable_count: 0,
+            uncertain_count: 0,
             free: FreeList::default(),
             leases: HashMap::default(),
             by_task: HashMap::default(),
@@ -150,10 +153,14 @@ impl Pool {
     ) -> Result<Admission, Refusal> {
         match self.pick(&ask, now, rng) {
             Ok(lease) => Ok(Admission::Granted(lease)),
-            Err(Refusal::Saturated { .. }) if self.waiters.len() >= self.limits.waiters_max => {
+            Err(Refusal::Saturated { .. } | Refusal::Unverified)
+                if self.waiters.len() >= self.limits.waiters_max =>
+            {
                 Err(Refusal::QueueFull)
             }
-            Err(Refusal::Saturated { .. }) => Ok(Admission::Queued(self.waiters.push(ask))),
+            Err(Refusal::Saturated { .. } | Refusal::Unverified) => {
+                Ok(Admission::Queued(self.waiters.push(ask)))
+            }
             Err(
                 refusal @ (Refusal::Learning
                 | Refusal::NoAccounts
@@ -289,6 +296,17 @@ impl Pool {
         }
     }
 
+    /// Why a pick that takes any account would be refused now, or `None`.
+    pub fn obstacle(&self, now: Duration) -> Option<Refusal> {
+        if self.is_learning() {
+            Some(Refusal::Learning)
+        } else if self.free.is_empty() {
+            Some(self.refusal(&Constraint::AnyBut(Excluded::default()), now))
+        } else {
+            None
+        }
+    }
+
     /// How many callers wait.
     pub fn waiters_count(&self) -> usize {
         self.waiters.len()
@@ -337,15 +355,33 @@ impl Pool {
         if let Some(outage) = self.outage() {
             return outage;
         }
-        let is_usable = |key: &AccountKey| self.accounts.get(*key).is_some_and(Account::is_usable);
-        let usable_count = match constraint {
-            Constraint::Only(key) => usize::from(is_usable(key)),
+        let would_do = |account: &&Account| account.is_usable();
+        let is_in_doubt = |account: &Account| {
+            account.uncertain > 0
+                && account.in_flight() - account.uncertain < account.listed.max_jobs
+        };
+        let (usable_count, is_unverified) = match constraint {
+            Constraint::Only(key) => {
+                let account = self.accounts.get(*key).filter(would_do);
+                (
+                    usize::from(account.is_some()),
+                    account.is_some_and(is_in_doubt),
+                )
+            }
             Constraint::AnyBut(excluded) => {
-                self.usable_count - excluded.keys().filter(is_usable).count()
+                let account_of = |key: AccountKey| self.accounts.get(key).filter(would_do);
+                let excluded_count = excluded.keys().filter_map(account_of).count();
+                let is_in_doubt = self.uncertain_count > 0
+                    && self.order.iter().any(|key| {
+                        !excluded.contains(*key) && account_of(*key).is_some_and(is_in_doubt)
+                    });
+                (self.usable_count - excluded_count, is_in_doubt)
             }
         };
         if usable_count == 0 {
             Refusal::NoUsableAccount
+        } else if is_unverified {
+            Refusal::Unverified
         } else {
             let first_expiry = self.next_deadline().map(|at| at.saturating_sub(now));
             Refusal::Saturated { first_expiry }
@@ -474,8 +510,10 @@ impl Pool {
     fn change(&mut self, key: AccountKey, change: impl FnOnce(&mut Account)) {
         let account = &mut self.accounts[key];
         self.usable_count -= usize::from(account.is_usable());
+        self.uncertain_count -= account.uncertain;
         change(account);
         self.usable_count += usize::from(account.is_usable());
+        self.uncertain_count += account.uncertain;
         self.free.set(key, account.is_eligible());
     }
 

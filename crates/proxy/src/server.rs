@@ -25,6 +25,10 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(100);
 /// The pause after the system ran out of descriptors or memory: accepting at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a client may go on sending after its last answer. Closing at once would reset the
+/// connection, and the answer to a request that was refused in mid-body would be lost with it.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+
 /// The client closed its side before its call was answered.
 #[derive(Debug, Error)]
 #[error("the client hung up")]
@@ -116,8 +120,15 @@ async fn converse(stream: TcpStream, api: Arc<Api>, door: Door, shutdown: Cancel
         }
         ended = connection.as_mut() => ended,
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection broke off");
+    match ended {
+        Ok(()) => {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                _ = time::timeout(LINGER_MAX, peer.linger()) => {}
+            }
+        }
+        Err(error) => tracing::debug!(%error, "connection broke off"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The sidecar as a whole: a fetcher, a ledger and a surface, wired and running.
+//! The sidecar as a whole: its parts, wired and running.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,20 +12,27 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{Api, Door},
+    api::{Api, Door, TowardsUpstream},
     config::{Config, ListSource},
+    forward::{self, Forward},
+    jobs::Rounds,
     ledger::{Ledger, memory::Memory},
     metrics::Metrics,
+    picker::Picker,
     pool::Limits,
     server,
+    upstream::{POOL_IDLE_MAX, Upstream, UpstreamError, UpstreamSettings},
 };
 
 /// Room for clients that do not wait.
 const CONNECTIONS_FREE: usize = 1024;
 /// The most connections of the metrics listener: a few scrapers and probes.
 const MONITORING_CONNECTIONS_MAX: usize = 16;
-/// Open files that are not a connection of the API: listeners, logs, fetches, the runtime's own,
-/// and what the metrics listener may take.
+/// The most requests under way to the upstream at once, each on a connection of its own: as many as
+/// there are clients that do not wait.
+const REQUESTS_MAX: usize = CONNECTIONS_FREE;
+/// Open files that are not a connection of the API nor one of a request to the upstream: listeners,
+/// logs, fetches, the runtime's own, and what the metrics listener may take.
 const DESCRIPTORS_RESERVED: usize = 32 + MONITORING_CONNECTIONS_MAX;
 
 /// Why the sidecar could not start.
@@ -39,6 +46,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// There can be no client of the upstream.
+    #[error("the upstream cannot be called")]
+    Upstream(#[from] UpstreamError),
     /// TLS to the upstream cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -57,6 +67,7 @@ pub struct TaskEnded(#[source] Option<JoinError>);
 struct Room {
     connections_max: usize,
     waiters_max: usize,
+    requests_max: usize,
 }
 
 impl Room {
@@ -66,13 +77,17 @@ impl Room {
         // The soft limit is often 1024, and may be raised to the hard one.
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let allowed = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(2);
+        let allowed = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(4);
         let allowed = allowed.min(Semaphore::MAX_PERMITS);
+        let requests_max = REQUESTS_MAX.min(allowed / 4);
+        // Unused connections are kept beside those of the requests under way.
+        let allowed = allowed - requests_max - POOL_IDLE_MAX.min(requests_max);
         let connections_max = waiters_max.saturating_add(CONNECTIONS_FREE).min(allowed);
         let free = CONNECTIONS_FREE.min(connections_max / 2);
         let room = Self {
             connections_max,
             waiters_max: waiters_max.min(connections_max - free),
+            requests_max,
         };
         if room.waiters_max < waiters_max {
             tracing::warn!(
@@ -92,6 +107,8 @@ pub struct Sidecar {
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
     fetcher: Fetcher,
+    forward: Option<Arc<Forward>>,
+    rounds: Option<(Arc<Rounds>, Duration)>,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
     connections_max: usize,
@@ -106,33 +123,64 @@ impl Sidecar {
     pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (fetcher, listing) = Fetcher::new(source(config)?, timing(config));
         let room = Room::of(config.selection.waiters_max);
+        let client = upstream(config, room.requests_max)?;
+        // Nobody but the upstream can say which jobs run.
+        let interval = config.reconcile.interval.filter(|_| client.is_some());
         let limits = Limits {
             waiters_max: room.waiters_max,
             job_ttl: config.leases.job_ttl,
-            // Nobody asks for rounds yet.
-            reconciles: false,
-            settle: Duration::ZERO,
-            ties_picks: false,
+            reconciles: interval.is_some(),
+            settle: config.reconcile.settle,
+            ties_picks: config.reconcile.ties_picks,
         };
         let ledger = Arc::new(Ledger::Memory(Memory::new(limits)));
         let metrics = Arc::new(Metrics::new()?);
+        let picker = Arc::new(Picker::new(
+            Arc::clone(&ledger),
+            listing.clone(),
+            Arc::clone(&metrics),
+            shutdown.clone(),
+        ));
+        let rounds = client
+            .as_ref()
+            .map(|client| Arc::new(Rounds::new(Arc::clone(client), Arc::clone(&ledger))));
+        let forward = client.zip(rounds.clone()).map(|(upstream, rounds)| {
+            let parts = forward::Parts {
+                upstream,
+                ledger: Arc::clone(&ledger),
+                picker: Arc::clone(&picker),
+                rounds,
+                listing: listing.clone(),
+                fetcher: fetcher.waker(),
+                metrics: Arc::clone(&metrics),
+            };
+            Arc::new(Forward::new(config, parts))
+        });
+        let rounds = rounds.zip(interval);
         let listener = bind(config.listen).await?;
         let metrics_listener = match config.metrics_listen {
             Some(addr) => Some(bind(addr).await?),
             None => None,
         };
+        let towards_upstream = forward.clone().map(|forward| TowardsUpstream {
+            forward,
+            rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
+        });
         let api = Api::new(
             config,
             Arc::clone(&ledger),
             listing.clone(),
             metrics,
-            shutdown.clone(),
+            picker,
+            towards_upstream,
         );
         Ok(Self {
             api: Arc::new(api),
             ledger,
             listing,
             fetcher,
+            forward,
+            rounds,
             listener,
             metrics_listener,
             connections_max: room.connections_max,
@@ -169,6 +217,9 @@ impl Sidecar {
             let ledger = Arc::clone(&self.ledger);
             async move { ledger.keep_time().await }
         });
+        if let Some((rounds, interval)) = self.rounds {
+            tasks.spawn(async move { rounds.run(interval).await });
+        }
         if let Some(listener) = self.metrics_listener {
             let (api, never) = (Arc::clone(&self.api), CancellationToken::new());
             let door = Door::Monitoring;
@@ -181,13 +232,20 @@ impl Sidecar {
             ));
         }
         let door = Door::Main;
-        let serving = server::serve(
-            self.listener,
-            self.api,
-            door,
-            self.connections_max,
-            self.shutdown,
-        );
+        let serving = async {
+            server::serve(
+                self.listener,
+                self.api,
+                door,
+                self.connections_max,
+                self.shutdown,
+            )
+            .await;
+            // Clients are gone; what they submitted may be on its way still.
+            if let Some(forward) = self.forward {
+                forward.drained().await;
+            }
+        };
         tokio::select! {
             () = serving => {}
             ended = tasks.join_next() => return Err(TaskEnded(ended.and_then(Result::err))),
@@ -233,6 +291,27 @@ fn source(config: &Config) -> Result<Source, TlsError> {
             tls_client_config()?,
         )),
     })
+}
+
+/// The client of the upstream, if there is a token to show it.
+fn upstream(config: &Config, requests_max: usize) -> Result<Option<Arc<Upstream>>, StartError> {
+    let Some(token) = config.upstream.token.clone() else {
+        tracing::warn!(
+            "without upstream.token there are only picks: nothing is carried, and jobs are not \
+             looked after"
+        );
+        return Ok(None);
+    };
+    let settings = UpstreamSettings {
+        base_url: config.upstream.base_url.clone(),
+        token,
+        connect_timeout: config.upstream.connect_timeout,
+        request_timeout: config.upstream.request_timeout,
+        idle_timeout: config.upstream.idle_timeout,
+        requests_max,
+    };
+    let upstream = Upstream::new(settings, tls_client_config()?)?;
+    Ok(Some(Arc::new(upstream)))
 }
 
 fn timing(config: &Config) -> Timing {

@@ -2,11 +2,14 @@
 //!
 //! Invariants: scheme and host are those of the base URL, whatever a request says, and so the token
 //! goes nowhere else; redirects are never followed. A request is sent at most once: it is repeated
-//! only if a reused connection closed before its first byte. Nothing waits without a deadline.
+//! only if a reused connection closed before its first byte. Nothing waits without a deadline, and
+//! no more requests are under way than there are places.
 //!
 //! What an answer means is the caller's.
 
+mod answer;
 mod connector;
+mod idle;
 mod outgoing;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -28,8 +31,13 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::{
     pin, select,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
+
+pub use answer::Answer;
+pub use idle::{Idle, IdleError};
 
 use connector::Connector;
 use outgoing::{Outgoing, Progress};
@@ -37,6 +45,11 @@ use outgoing::{Outgoing, Progress};
 /// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
 /// so that no request meets a closing connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How many unused connections are kept: a burst's worth, each for [`POOL_IDLE_TIMEOUT`].
+pub const POOL_IDLE_MAX: usize = 64;
+/// The most hyper buffers of one answer, its head included: the size of a socket's own buffer. Two
+/// hundred slow readers take some megabytes.
+const ANSWER_BUFFER_MAX: usize = 64 * 1024;
 
 /// Whatever a body or a connector may fail with.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -52,8 +65,10 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// From the last piece of the request to the head of the answer, and between two pieces.
     pub request_timeout: Duration,
-    /// Between two pieces of an answer's body.
+    /// Between two pieces of an answer's body, and for each piece of a request's to be taken.
     pub idle_timeout: Duration,
+    /// The most requests under way at once: each has a connection of its own.
+    pub requests_max: usize,
 }
 
 /// Why there can be no client.
@@ -76,6 +91,9 @@ pub enum SendError {
     /// The connection ended after bytes may have been sent.
     #[error("the connection to the upstream was lost")]
     Lost(#[source] BoxError),
+    /// The request's own body did not come whole.
+    #[error("the request did not come whole")]
+    Unfinished(#[source] BoxError),
     /// The upstream did not answer in time. It may have acted all the same.
     #[error("the upstream did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -87,12 +105,9 @@ pub enum ReadError {
     /// It is longer than the caller wants.
     #[error("the upstream's answer exceeds {0} bytes")]
     TooLarge(usize),
-    /// It stood still.
-    #[error("the upstream's answer stood still for {} ms", .0.as_millis())]
-    Stalled(Duration),
-    /// It ended too early, or the connection did.
-    #[error("the upstream's answer broke off")]
-    Broken(#[from] hyper::Error),
+    /// Its rest did not come.
+    #[error("the upstream's answer did not come whole")]
+    Incomplete(#[from] IdleError),
 }
 
 /// A client of the upstream. Share it: its connections are pooled.
@@ -102,8 +117,10 @@ pub struct Upstream {
     /// The path of the base URL, without a final slash.
     base_path: String,
     authorization: HeaderValue,
+    connect_timeout: Duration,
     request_timeout: Duration,
     idle_timeout: Duration,
+    places: Arc<Semaphore>,
 }
 
 impl Upstream {
@@ -112,7 +129,7 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`] if the settings can never make a request.
     pub fn new(settings: UpstreamSettings, tls: Arc<ClientConfig>) -> Result<Self, UpstreamError> {
-        let base_url = settings.base_url;
+        let base_url = settings.base_url.clone();
         if base_url.scheme().is_none() || base_url.host().is_none() {
             return Err(UpstreamError::RelativeUrl);
         }
@@ -121,22 +138,27 @@ impl Upstream {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .build(Connector::new(settings.connect_timeout, tls));
+            .pool_max_idle_per_host(POOL_IDLE_MAX)
+            .http1_max_buf_size(ANSWER_BUFFER_MAX)
+            .build(Connector::new(&settings, tls));
         Ok(Self {
             client,
             base_path: base_url.path().trim_end_matches('/').to_owned(),
             base_url,
             authorization: bearer(&settings.token)?,
+            connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
             idle_timeout: settings.idle_timeout,
+            places: Arc::new(Semaphore::new(settings.requests_max)),
         })
     }
 
     /// Sends a request and returns the head of its answer.
     ///
     /// `path_and_query` begins with `/`, is relative to the base URL and goes as it is. Our
-    /// `Authorization` and the upstream's `Host` replace those in `headers`. Dropping the call
-    /// closes the connection; whether the upstream acts is unknown then.
+    /// `Authorization` and the upstream's `Host` replace those in `headers`. Where as many requests
+    /// are under way as may be, this one waits for a place as long as for a connection. Dropping the
+    /// call closes the connection; whether the upstream acts is unknown then.
     ///
     /// # Errors
     /// [`SendError`] says whether the upstream can have seen the request.
@@ -146,44 +168,40 @@ impl Upstream {
         path_and_query: &str,
         mut headers: HeaderMap,
         body: B,
-    ) -> Result<Response<Incoming>, SendError>
+    ) -> Result<Response<Answer>, SendError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let uri = self.uri(path_and_query).map_err(SendError::NotSent)?;
+        let place = self.place().await?;
         headers.remove(HOST);
         headers.insert(AUTHORIZATION, self.authorization.clone());
         let progress = Arc::new(Progress::begin());
-        let body = Outgoing::new(body, Arc::clone(&progress));
+        let answered = CancellationToken::new();
+        let body = Outgoing::new(body, Arc::clone(&progress), answered.clone());
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
-        self.exchange(request, &progress).await
+        let answer = self.exchange(request, &progress).await?;
+        if answer.status().is_informational() {
+            return Err(SendError::Lost("it switched to another protocol".into()));
+        }
+        Ok(answer.map(|body| {
+            let body = Idle::new(body, self.idle_timeout);
+            Answer::new(body, answered.drop_guard(), place)
+        }))
     }
 
-    /// Reads a body whole.
-    ///
-    /// # Errors
-    /// [`ReadError`] once it announces or turns out to exceed `max` bytes, stands still for the
-    /// idle timeout, or breaks off.
-    pub async fn read(&self, mut body: Incoming, max: usize) -> Result<Bytes, ReadError> {
-        if body.size_hint().lower() > max as u64 {
-            return Err(ReadError::TooLarge(max));
-        }
-        let mut bytes = BytesMut::new();
-        loop {
-            let frame = timeout(self.idle_timeout, body.frame()).await;
-            let Some(frame) = frame.map_err(|_elapsed| ReadError::Stalled(self.idle_timeout))?
-            else {
-                return Ok(bytes.freeze());
-            };
-            // Trailers are no part of the content.
-            let data = frame?.into_data().unwrap_or_default();
-            if bytes.len() + data.len() > max {
-                return Err(ReadError::TooLarge(max));
-            }
-            bytes.extend_from_slice(&data);
+    /// Waits for a place among the requests under way.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, SendError> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        match timeout(self.connect_timeout, place).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(closed)) => Err(SendError::NotSent(closed.into())),
+            Err(_elapsed) => Err(SendError::NotSent(
+                "as many requests are under way as may be".into(),
+            )),
         }
     }
 
@@ -199,14 +217,14 @@ impl Upstream {
         pin!(sending);
         select! {
             biased;
-            answer = &mut sending => return answer.map_err(classify),
+            answer = &mut sending => return answer.map_err(|error| classify(error, progress)),
             _ = connection.wait_for_connection_metadata() => progress.mark(),
         }
         loop {
             let deadline = progress.last() + self.request_timeout;
             select! {
                 biased;
-                answer = &mut sending => return answer.map_err(classify),
+                answer = &mut sending => return answer.map_err(|error| classify(error, progress)),
                 () = sleep_until(deadline) => {}
             }
             if progress.last() + self.request_timeout <= Instant::now() {
@@ -235,10 +253,33 @@ impl fmt::Debug for Upstream {
     }
 }
 
+/// Reads a body whole.
+///
+/// # Errors
+/// [`ReadError`] once it announces or turns out to exceed `max` bytes, stands still for the
+/// idle timeout, or breaks off.
+pub async fn read(mut body: Answer, max: usize) -> Result<Bytes, ReadError> {
+    if body.size_hint().lower() > max as u64 {
+        return Err(ReadError::TooLarge(max));
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers are no part of the content.
+        let data = frame?.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > max {
+            return Err(ReadError::TooLarge(max));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
 /// What is not provably unsent counts as sent.
-fn classify(error: hyper_util::client::legacy::Error) -> SendError {
+fn classify(error: hyper_util::client::legacy::Error, progress: &Progress) -> SendError {
     if error.is_connect() {
         SendError::NotSent(error.into())
+    } else if progress.has_failed() {
+        SendError::Unfinished(error.into())
     } else {
         SendError::Lost(error.into())
     }

@@ -7,44 +7,18 @@ use super::{
     Api,
     reply::{self, Reply},
 };
-use crate::{error::Error, pool::Refusal};
+use crate::error::Error;
 
 impl Api {
     pub(super) async fn readiness(&self, query: &str, request_id: &str) -> Reply {
-        let standing = self.standing().await;
+        let standing = self.picker.obstacle(true).await;
         let is_verbose = query
             .split('&')
             .any(|pair| pair == "verbose" || pair == "verbose=true");
         match standing {
-            standing if is_verbose => self.verbose(standing.err()),
-            Ok(()) => reply::text(StatusCode::OK, "ready\n"),
-            Err(error) => reply::error(&error, request_id),
-        }
-    }
-
-    /// Whether picks can be granted. All slots in use is no outage: they come back.
-    async fn standing(&self) -> Result<(), Error> {
-        if self.shutdown.is_cancelled() {
-            return Err(Error::ShuttingDown);
-        }
-        match self.ledger.outage().await {
-            Some(refusal) => Err(self.explain(refusal.into())),
-            None => Ok(()),
-        }
-    }
-
-    /// Says why there is no list, where the fetcher knows.
-    pub(super) fn explain(&self, error: Error) -> Error {
-        if error != Error::Refused(Refusal::Learning) {
-            return error;
-        }
-        let last_result = self.listing.borrow().last_result;
-        match last_result {
-            Some(FetchResult::Unauthorized) => Error::TokenRejected,
-            Some(FetchResult::EmptyHeld | FetchResult::Empty | FetchResult::NotConfigured) => {
-                Refusal::NoAccounts.into()
-            }
-            _ => error,
+            standing if is_verbose => self.verbose(standing),
+            None => reply::text(StatusCode::OK, "ready\n"),
+            Some(error) => reply::error(&error, request_id),
         }
     }
 
@@ -69,9 +43,15 @@ impl Api {
             None => "can be granted".to_owned(),
             Some(error) => format!("{}: {}", error.reason(), error.message()),
         };
+        let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
+        let rounds = match rounds.map(|rounds| rounds.counts().standing()) {
+            None => "[+] rounds: off".to_owned(),
+            Some(Ok(())) => "[+] rounds: answered".to_owned(),
+            Some(Err(problem)) => format!("[-] rounds: {problem}"),
+        };
         let mark = |is_good: bool| if is_good { "[+]" } else { "[-]" };
         let text = format!(
-            "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{} picks: {picks}\n",
+            "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{rounds}\n{} picks: {picks}\n",
             mark(listing.snapshot.is_some()),
             mark(is_fetched),
             mark(outage.is_none()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Request};
+use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -92,11 +93,7 @@ impl Api {
         reply::json(&LeasesBody { leases })
     }
 
-    pub(super) async fn lease<B>(&self, request: Request<B>, id: &str) -> Result<Reply, Error>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(super) async fn lease(&self, request: Request<Incoming>, id: &str) -> Result<Reply, Error> {
         // What is no id at all names no lease either.
         let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
         let method = request.method().clone();

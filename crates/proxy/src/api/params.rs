@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Request, header};
+use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use tokio::time;
@@ -33,11 +35,9 @@ pub(super) fn query_pairs(query: &str) -> impl Iterator<Item = Result<(&str, Str
 }
 
 /// Reads the JSON object of a body. No body at all is an empty object.
-pub(super) async fn json_object<T, B>(request: Request<B>) -> Result<T, Error>
+pub(super) async fn json_object<T>(request: Request<Incoming>) -> Result<T, Error>
 where
     T: DeserializeOwned + Default,
-    B: http_body::Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Request;
+use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -101,11 +102,11 @@ struct StandingBody {
 
 impl Api {
     /// Answers a pick, and counts how it ended.
-    pub(super) async fn pick<B>(&self, request: Request<B>, caller: Caller) -> Result<Reply, Error>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(super) async fn pick(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> Result<Reply, Error> {
         let key = Key::read(request.headers(), caller, request.method())?;
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
         let params = in_query.join(params::json_object(request).await?)?;
@@ -115,27 +116,16 @@ impl Api {
             return self.dry_run(&request).await;
         }
         let Some(key) = key else {
-            return Ok(self.granted(self.lease_slot(&request).await?));
+            return Ok(self.granted(self.picker.pick(&request).await?));
         };
         match self.keys.claim(key, &request, &self.ledger).await? {
             Found::Held(lease) => Ok(reply::json(&LeaseBody::new(&lease, &self.ledger))),
             Found::Claimed(claim) => {
-                let slot = self.lease_slot(&request).await?;
+                let slot = self.picker.pick(&request).await?;
                 claim.remember(slot.lease().id);
                 Ok(self.granted(slot))
             }
         }
-    }
-
-    async fn lease_slot(&self, request: &PickRequest) -> Result<Slot, Error> {
-        let mut count = self.metrics.count_pick();
-        let picked = tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Err(Error::ShuttingDown),
-            picked = self.ledger.pick(request) => picked.map_err(|error| self.explain(error.into())),
-        };
-        count.end(picked.as_ref().err());
-        picked
     }
 
     fn granted(&self, slot: Slot) -> Reply {
@@ -149,7 +139,7 @@ impl Api {
             .ledger
             .survey(request)
             .await
-            .map_err(|error| self.explain(error.into()))?;
+            .map_err(|error| self.picker.explain(error.into()))?;
         let accounts = survey.accounts.into_iter().map(|account| StandingBody {
             email: account.email,
             state: account.state.as_str(),

@@ -1,7 +1,6 @@
 //! What we answer with: JSON, text, and the one envelope of all our errors.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,7 +11,12 @@ use http_body::{Frame, SizeHint};
 use serde::Serialize;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::{error::Error, ledger::Slot};
+use crate::{
+    error::Error,
+    forward::{Carried, CarriedBody},
+    ledger::Slot,
+    upstream::BoxError,
+};
 
 /// The product's name in `Proxy-Status`, RFC 9209 §2.
 const PROXY_NAME: &str = "kling-balancer";
@@ -20,23 +24,42 @@ const PROXY_NAME: &str = "kling-balancer";
 /// Room for a lease, the answer that is asked for most.
 const JSON_BYTES_USUAL: usize = 320;
 
-/// The body of an answer: one piece of bytes, and the slot it tells of.
+/// The body of an answer, and the slot it tells of.
 ///
 /// The slot is kept in the moment the bytes are taken for writing. An answer dropped before that
 /// takes its slot along: nobody can have learned of the lease.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
-    bytes: Option<Bytes>,
+    content: Content,
     slot: Option<Slot>,
     call: Option<TaskTrackerToken>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Ours, in one piece.
+    Own(Option<Bytes>),
+    /// The upstream's, as it comes.
+    Carried(CarriedBody),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Own(None)
+    }
 }
 
 impl ReplyBody {
     fn new(bytes: impl Into<Bytes>) -> Self {
         Self {
-            bytes: Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
+            content: Content::Own(Some(bytes.into()).filter(|bytes| !bytes.is_empty())),
             ..Self::default()
         }
+    }
+
+    /// Whether it is the upstream's.
+    pub(super) fn is_carried(&self) -> bool {
+        matches!(self.content, Content::Carried(_))
     }
 
     /// Keeps the call open until this body has been taken for writing.
@@ -52,24 +75,35 @@ impl ReplyBody {
 
 impl http_body::Body for ReplyBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(slot) = self.slot.take() {
             slot.keep();
         }
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+        match &mut self.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Carried(body) => Pin::new(body).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Carried(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        match &self.content {
+            Content::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Carried(body) => body.size_hint(),
+        }
     }
 }
 
@@ -99,6 +133,14 @@ pub(super) fn with_type(
     // Every answer is about this moment; a cached lease would be two clients' slot.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
+}
+
+/// An answer of the upstream.
+pub(super) fn carried(answer: Carried) -> Reply {
+    answer.map(|body| ReplyBody {
+        content: Content::Carried(body),
+        ..ReplyBody::default()
+    })
 }
 
 pub(super) fn no_content() -> Reply {
@@ -149,16 +191,23 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         Error::BodyTooLarge { .. } | Error::HeadersTooLarge { .. } => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        Error::OutcomeUnknown | Error::TimedOut => {
+            headers.insert("x-kling-outcome", HeaderValue::from_static("unknown"));
+        }
         Error::Refused(_)
         | Error::TokenRejected
         | Error::ShuttingDown
         | Error::KeysFull
+        | Error::BufferFull
+        | Error::Unreachable
+        | Error::OwnerUnknown
         | Error::UnknownAccount
         | Error::UnknownLease
         | Error::BadRequest { .. }
         | Error::ForbiddenOrigin
         | Error::WrongHost
         | Error::NoRoute
+        | Error::NotForwarding
         | Error::KeyInUse
         | Error::KeyReused
         | Error::UnsupportedMedia => {}

@@ -6,7 +6,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::params::shown;
-use crate::error::Error;
+use crate::{error::Error, forward::is_upstream};
 
 /// A place one can call, with what its path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub(super) enum Route<'a> {
     Account(Cow<'a, str>),
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
+    Upstream,
     Metrics,
     Livez,
     Readyz,
@@ -36,6 +37,9 @@ impl<'a> Route<'a> {
             "/readyz" => return Some(Self::Readyz),
             "/healthz" => return Some(Self::Healthz),
             _ => {}
+        }
+        if is_upstream(path) {
+            return Some(Self::Upstream);
         }
         let mut segments = path.strip_prefix('/')?.split('/');
         let (place, name) = (segments.next()?, segments.next()?);
@@ -62,6 +66,7 @@ impl<'a> Route<'a> {
             Self::Account(_) => "/accounts/{email}",
             Self::Drain(_) => "/accounts/{email}/drain",
             Self::Resume(_) => "/accounts/{email}/resume",
+            Self::Upstream => "/v1/kling/*",
             Self::Metrics => "/metrics",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
@@ -82,7 +87,15 @@ impl<'a> Route<'a> {
     /// Refuses a query where none is read: it would be a wish that nobody hears.
     pub(super) fn check_query(&self, query: Option<&str>) -> Result<(), Error> {
         match (self, query) {
-            (Self::Pick | Self::Metrics | Self::Livez | Self::Readyz | Self::Healthz, _)
+            (
+                Self::Pick
+                | Self::Upstream
+                | Self::Metrics
+                | Self::Livez
+                | Self::Readyz
+                | Self::Healthz,
+                _,
+            )
             | (_, None) => Ok(()),
             (_, Some(query)) => {
                 let name = query.split(['=', '&']).next().unwrap_or_default();
@@ -97,6 +110,7 @@ impl<'a> Route<'a> {
     /// Refuses methods the route does not take. `HEAD` goes wherever reading changes nothing.
     pub(super) fn check_method(&self, method: &Method) -> Result<(), Error> {
         let (allow, methods): (_, &[Method]) = match self {
+            Self::Upstream => return Ok(()),
             Self::Pick => ("GET, POST", &[Method::GET, Method::POST]),
             Self::Lease(_) => (
                 "GET, HEAD, PUT, DELETE",

@@ -10,8 +10,8 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    AccountLabel, Accounts, Auth, Config, Leases, ListSource, LogFormat, Mistakes, Selection,
-    TTL_MIN, Upstream,
+    AccountLabel, Accounts, Auth, Config, Forward, Leases, ListSource, LogFormat, Mistakes,
+    Reconcile, Selection, TTL_MIN, Upstream,
     source::{Given, Origin, Text},
     value::{self, duration},
 };
@@ -42,10 +42,13 @@ impl Reader {
                 ("none", AccountLabel::None),
             ]),
         );
-        let accounts = self.accounts();
-        let upstream = self.upstream();
+        let token = self.upstream_token();
+        let accounts = self.accounts(token.clone());
+        let upstream = self.upstream(token);
         let selection = self.selection();
         let leases = self.leases();
+        let reconcile = self.reconcile();
+        let forward = self.forward();
         let auth = self.auth(listen);
         let shutdown_grace = self.one("shutdown.grace", duration);
         let workers = self.one("runtime.workers", value::number(1, WORKERS_CEILING));
@@ -76,6 +79,8 @@ impl Reader {
             accounts: accounts?,
             selection: selection?,
             leases: leases?,
+            reconcile: reconcile?,
+            forward: forward?,
             auth: auth?,
             shutdown_grace: shutdown_grace?,
             workers,
@@ -84,19 +89,22 @@ impl Reader {
         })
     }
 
-    fn upstream(&mut self) -> Option<Upstream> {
+    fn upstream(&mut self, token: Option<SecretString>) -> Option<Upstream> {
         let base_url = self.one("upstream.base_url", value::base_url);
         let connect_timeout = self.interval("upstream.connect_timeout");
+        let request_timeout = self.interval("upstream.request_timeout");
         let idle_timeout = self.interval("upstream.idle_timeout");
         Some(Upstream {
             base_url: base_url?,
+            token,
             connect_timeout: connect_timeout?,
+            request_timeout: request_timeout?,
             idle_timeout: idle_timeout?,
         })
     }
 
-    fn accounts(&mut self) -> Option<Accounts> {
-        let source = self.list_source();
+    fn accounts(&mut self, token: Option<SecretString>) -> Option<Accounts> {
+        let source = self.list_source(token);
         let refresh_interval = self.interval("accounts.refresh_interval");
         let timeout = self.interval("accounts.timeout");
         let backoff_max = self.interval("accounts.backoff_max");
@@ -108,8 +116,7 @@ impl Reader {
         })
     }
 
-    fn list_source(&mut self) -> Option<ListSource> {
-        let token = self.upstream_token();
+    fn list_source(&mut self, token: Option<SecretString>) -> Option<ListSource> {
         if let Some(path) = self.one("accounts.file", value::word) {
             return Some(ListSource::File(PathBuf::from(path)));
         }
@@ -179,6 +186,42 @@ impl Reader {
         })
     }
 
+    fn reconcile(&mut self) -> Option<Reconcile> {
+        let interval = self.one("reconcile.interval", |text| match duration(text)? {
+            Duration::ZERO => Ok(None),
+            interval if interval < INTERVAL_MIN => Err(format!(
+                "expected 0 or at least {}",
+                value::in_words(INTERVAL_MIN)
+            )),
+            interval => Ok(Some(interval)),
+        });
+        let settle = self.one("reconcile.settle", duration);
+        let ties_picks = self.one("reconcile.tie_picks", value::flag);
+        Some(Reconcile {
+            interval: interval?,
+            settle: settle?,
+            ties_picks: ties_picks?,
+        })
+    }
+
+    fn forward(&mut self) -> Option<Forward> {
+        let body_max = self.one("forward.body_max", value::size);
+        let buffer_total = self.one("forward.buffer_total", value::size);
+        let extra_jobs = self.many("forward.extra_jobs", value::path);
+        let refusal_patterns = self.many("forward.refusal_patterns", value::word);
+        if let (Some(body_max), Some(total)) = (body_max, buffer_total)
+            && body_max > total
+        {
+            self.reject("forward.body_max", "expected at most forward.buffer_total");
+        }
+        Some(Forward {
+            body_max: body_max?,
+            buffer_total: buffer_total?,
+            extra_jobs: extra_jobs?,
+            refusal_patterns: refusal_patterns?,
+        })
+    }
+
     fn auth(&mut self, listen: Option<SocketAddr>) -> Option<Auth> {
         let tokens = self.client_tokens();
         let allowed_hosts = self.many("auth.allowed_hosts", value::word);
@@ -230,22 +273,7 @@ impl Reader {
     /// Settings of parts that are not built yet: a mistake in one is told today, not on the day
     /// it takes effect.
     fn settings_without_effect(&mut self) {
-        self.interval("upstream.request_timeout");
-        self.one("reconcile.interval", |text| match duration(text)? {
-            Duration::ZERO => Ok(Duration::ZERO),
-            interval if interval < INTERVAL_MIN => Err(format!(
-                "expected 0 or at least {}",
-                value::in_words(INTERVAL_MIN)
-            )),
-            interval => Ok(interval),
-        });
-        self.one("reconcile.settle", duration);
-        self.one("reconcile.tie_picks", value::flag);
-        self.one("forward.body_max", value::size);
-        self.one("forward.buffer_total", value::size);
-        self.many("forward.extra_jobs", value::word);
         self.many("forward.retry_statuses", value::status);
-        self.many("forward.refusal_patterns", value::word);
         self.one("state.kind", |text| match text {
             "memory" => Ok(()),
             _ => Err("expected memory, the only kind there is yet".to_owned()),

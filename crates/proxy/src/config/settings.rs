@@ -67,7 +67,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "upstream.request_timeout",
         "5m",
-        "from the last request byte to the response head. No effect yet",
+        "from the last request byte to the response head",
     ),
     setting(
         "upstream.idle_timeout",
@@ -124,32 +124,28 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "reconcile.interval",
         "10s",
-        "between two rounds; 0 is off. No effect yet",
+        "between two rounds with the upstream's list of running jobs; 0 is off",
     ),
     setting(
         "reconcile.settle",
         "120s",
-        "how long a lost submission may turn up. No effect yet",
+        "how long a lost submission may still turn up as a job",
     ),
     setting(
         "reconcile.tie_picks",
         "true",
-        "bind picks to the jobs they become. No effect yet",
+        "bind picks to the jobs they become",
     ),
     setting(
         "forward.body_max",
         "16MiB",
-        "largest body of a job start. No effect yet",
+        "largest body of a job start, which is read whole",
     ),
-    setting(
-        "forward.buffer_total",
-        "256MiB",
-        "buffered bodies together. No effect yet",
-    ),
+    setting("forward.buffer_total", "256MiB", "all such bodies together"),
     setting(
         "forward.extra_jobs",
         "[]",
-        "further paths that start jobs. No effect yet",
+        "further paths below the base URL that start jobs",
     ),
     setting(
         "forward.retry_statuses",
@@ -159,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "forward.refusal_patterns",
         r#"["CM_EXT", "community guidelines"]"#,
-        "texts of a refusal with status 500. No effect yet",
+        "texts of a refusal with status 500",
     ),
     setting("state.kind", "memory", "where leases are kept: memory"),
     setting("state.path", "", "file of the leases. No effect yet"),

@@ -9,6 +9,8 @@ use secrecy::SecretString;
 
 /// The longest time any setting may name. Beyond a month a value is a slip of the pen.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+/// The largest size any setting may name: more memory than a sidecar has.
+const SIZE_MAX: usize = 64 << 30;
 
 /// Reads a duration such as `30s`, `1m 30s` or `500ms`. A bare `0` is zero.
 ///
@@ -46,10 +48,24 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
         .map_err(|_error| "expected true or false".to_owned())
 }
 
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    ByteSize::from_str(text)
-        .map(|size| size.as_u64())
-        .map_err(|_error| "expected a size such as 512KiB or 16MiB".to_owned())
+/// Reads a number of bytes that memory can be asked for.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size = ByteSize::from_str(text)
+        .map_err(|_error| "expected a size such as 512KiB or 16MiB".to_owned())?;
+    match usize::try_from(size.as_u64()) {
+        Ok(size @ 1..=SIZE_MAX) => Ok(size),
+        Ok(_) | Err(_) => Err(format!("expected 1B to {}", ByteSize(SIZE_MAX as u64))),
+    }
+}
+
+/// Reads a path below the base URL.
+pub(super) fn path(text: &str) -> Result<String, String> {
+    let is_path = text.len() > 1 && text.starts_with('/') && !text.contains(['?', '#', ' ']);
+    if is_path {
+        Ok(text.to_owned())
+    } else {
+        Err("expected paths below the base URL such as /videos/text2video".to_owned())
+    }
 }
 
 /// Reads a whole number from `min` to `max`.

@@ -37,22 +37,33 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// wishes (`x-kling-…`), and `Expect`, which is answered here.
 pub fn strip_client(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    let is_ours = |name: &HeaderName| {
-        let name = name.as_str();
+    remove_all(headers, |name| {
         name.starts_with("proxy-") || name.starts_with(OURS)
-    };
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_ours(name))
-        .cloned()
-        .collect();
+    });
     let always = [
         header::AUTHORIZATION,
         header::COOKIE,
         header::HOST,
         header::EXPECT,
     ];
-    for name in ours.iter().chain(&always) {
+    for name in &always {
+        headers.remove(name);
+    }
+}
+
+/// Takes out of an answer what belongs to the connection it came by, and what only we say.
+pub fn strip_answer(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    remove_all(headers, |name| name.starts_with(OURS));
+}
+
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_unwanted(name.as_str()))
+        .cloned()
+        .collect();
+    for name in &unwanted {
         headers.remove(name);
     }
 }

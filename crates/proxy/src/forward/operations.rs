@@ -23,6 +23,32 @@ pub enum Class {
     Other,
 }
 
+impl Class {
+    /// Every class, in the order of the metric's series.
+    pub const ALL: [Self; 7] = [
+        Self::JobStart,
+        Self::Task,
+        Self::Untrack,
+        Self::Read,
+        Self::Upload,
+        Self::Create,
+        Self::Other,
+    ];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JobStart => "job-start",
+            Self::Task => "task",
+            Self::Untrack => "untrack",
+            Self::Read => "read",
+            Self::Upload => "upload",
+            Self::Create => "create",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// One row: a method, a path below the base URL in which `*` stands for one segment, a class.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
@@ -82,8 +108,13 @@ const OPERATIONS: &[Operation] = &[
 /// What a call to `path`, below the base URL, means. `extra_jobs` are paths of further job starts.
 ///
 /// One trailing slash makes no difference: the upstream documents some paths with and some
-/// without, and clients use both.
+/// without, and clients use both. `HEAD` is a `GET` whose answer has no body.
 pub fn classify(method: &Method, path: &str, extra_jobs: &[String]) -> Class {
+    let method = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let path = path.strip_suffix('/').unwrap_or(path);
     if method == Method::POST
         && extra_jobs

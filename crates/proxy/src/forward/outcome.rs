@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::pool::TaskId;
+use crate::{jobs::speaks_of_account, pool::TaskId};
 
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,6 @@ impl Outcome {
     }
 }
 
-/// Part of a 404's text that says the account is not configured at the upstream.
-const NOT_CONFIGURED: &str = "configuration not found";
-
 /// Judges the answer to a job start. `refusal_patterns` are texts by which a 500 says that the
 /// input was refused.
 pub fn judge(status: StatusCode, body: &[u8], refusal_patterns: &[String]) -> Outcome {
@@ -56,7 +53,7 @@ pub fn judge(status: StatusCode, body: &[u8], refusal_patterns: &[String]) -> Ou
         200 => task_id(body).map_or(Outcome::Unknown, Outcome::Accepted),
         429 => Outcome::PushedBack,
         596 => Outcome::SessionBroken,
-        404 if says(NOT_CONFIGURED) => Outcome::SessionBroken,
+        404 if speaks_of_account(body) => Outcome::SessionBroken,
         412 => Outcome::NoCredit,
         401 | 402 => Outcome::TokenRejected,
         // The request may have been passed on before somebody lost patience.

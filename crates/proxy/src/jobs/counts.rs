@@ -14,6 +14,8 @@ pub struct RoundCounts {
     failed: AtomicU64,
     skipped_entries: AtomicU64,
     last_success: Mutex<Option<Timestamp>>,
+    /// Why the newest round failed; `None` if it was answered.
+    last_failure: Mutex<Option<String>>,
 }
 
 impl RoundCounts {
@@ -40,6 +42,23 @@ impl RoundCounts {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the newest round was answered, or what stood in the way.
+    ///
+    /// # Errors
+    /// The problem in words.
+    pub fn standing(&self) -> Result<(), String> {
+        let failure = self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match failure {
+            Some(problem) => Err(problem),
+            None if self.ok() == 0 => Err("none was answered yet".to_owned()),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn note_ok(&self, skipped_count: usize) {
         let skipped = u64::try_from(skipped_count).unwrap_or(u64::MAX);
         self.skipped_entries.fetch_add(skipped, Ordering::Relaxed);
@@ -47,10 +66,19 @@ impl RoundCounts {
             .last_success
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
+        self.set_failure(None);
         self.ok.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_failed(&self) {
+    pub(super) fn note_failed(&self, problem: String) {
+        self.set_failure(Some(problem));
         self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_failure(&self, failure: Option<String>) {
+        *self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failure;
     }
 }

@@ -11,7 +11,6 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING},
 };
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     pool::{Running, TaskId},
-    upstream::{ReadError, SendError, Upstream},
+    upstream::{Answer, ReadError, SendError, Upstream, read},
 };
 
 /// One question with its whole answer. Far more than either takes; a slower one would hold up the
@@ -67,7 +66,7 @@ pub(super) enum RoundError {
 
 /// What an account says about a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TaskWord {
+pub enum TaskWord {
     /// It has the task, and that is final.
     Final,
     /// It has the task, which is not final yet.
@@ -89,9 +88,7 @@ pub(super) async fn executing(upstream: &Upstream) -> Result<Executing, RoundErr
         if is_encoded(response.headers()) {
             return Err(RoundError::Encoded);
         }
-        let body = upstream
-            .read(response.into_body(), SCHEDULER_BYTES_MAX)
-            .await?;
+        let body = read(response.into_body(), SCHEDULER_BYTES_MAX).await?;
         match status {
             StatusCode::OK => Ok(read_executing(&body)?),
             _ if says_not_configured(&body) => Ok(Executing {
@@ -115,15 +112,12 @@ pub(super) async fn task(upstream: &Upstream, job: &Running) -> TaskWord {
             return TaskWord::Unknown;
         };
         let status = response.status();
-        let is_readable = matches!(status, StatusCode::OK | StatusCode::NOT_FOUND)
-            && !is_encoded(response.headers());
-        if !is_readable {
+        if is_encoded(response.headers()) {
             return TaskWord::Unknown;
         }
-        match upstream.read(response.into_body(), TASK_BYTES_MAX).await {
-            Ok(body) if status == StatusCode::OK => read_task(&body, &job.task_id),
-            Ok(body) if !speaks_of_account(&body) => TaskWord::Missing,
-            Ok(_) | Err(_) => TaskWord::Unknown,
+        match read(response.into_body(), TASK_BYTES_MAX).await {
+            Ok(body) => task_word(status, &body, &job.task_id),
+            Err(_) => TaskWord::Unknown,
         }
     };
     timeout(ANSWER_TIMEOUT, asked)
@@ -131,7 +125,16 @@ pub(super) async fn task(upstream: &Upstream, job: &Running) -> TaskWord {
         .unwrap_or(TaskWord::Unknown)
 }
 
-async fn get(upstream: &Upstream, path: &str) -> Result<Response<Incoming>, SendError> {
+/// What an answer of one account to `GET /tasks/{task_id}` says about the task.
+pub fn task_word(status: StatusCode, body: &[u8], task_id: &TaskId) -> TaskWord {
+    match status {
+        StatusCode::OK => read_task(body, task_id),
+        StatusCode::NOT_FOUND if !speaks_of_account(body) => TaskWord::Missing,
+        _ => TaskWord::Unknown,
+    }
+}
+
+async fn get(upstream: &Upstream, path: &str) -> Result<Response<Answer>, SendError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -147,7 +150,9 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-fn speaks_of_account(body: &[u8]) -> bool {
+/// Whether a 404 speaks of the account that was named, which is not configured, and not of what was
+/// asked of it.
+pub fn speaks_of_account(body: &[u8]) -> bool {
     memchr::memmem::find(&body.to_ascii_lowercase(), NOT_CONFIGURED).is_some()
 }
 

@@ -205,6 +205,17 @@ impl Memory {
         self.change(|book, now| book.pool.reconcile(round, now, &mut rand::rng()))
     }
 
+    /// The answer to a submission names its job.
+    pub(super) fn accept(&self, id: LeaseId, email: &str, task_id: TaskId) {
+        self.change(|book, now| match book.pool.bind(id, task_id.clone(), now) {
+            Ok(()) => {}
+            // Somebody gave the lease back by hand. The job runs all the same.
+            Err(LeaseError::Unknown | LeaseError::TaskTaken) => {
+                book.pool.job_started(task_id, email, now);
+            }
+        });
+    }
+
     pub(super) fn job_over(&self, task_id: &TaskId) -> bool {
         self.change(|book, now| book.pool.job_over(task_id, now))
     }
@@ -227,6 +238,10 @@ impl Memory {
 
     pub(super) fn outage(&self) -> Option<Refusal> {
         self.change(|book, _| book.pool.outage())
+    }
+
+    pub(super) fn obstacle(&self) -> Option<Refusal> {
+        self.change(|book, now| book.pool.obstacle(now))
     }
 
     pub(super) fn figures(&self) -> Figures {

@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use accounts_fetcher::{FetchResult, Listing};
+use jiff::Timestamp;
 use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::{
     config::AccountLabel,
+    jobs::RoundCounts,
     ledger::Figures,
     pool::{AccountView, Cause, State},
 };
@@ -23,6 +25,8 @@ pub struct Picture<'a> {
     pub figures: &'a Figures,
     /// The account list.
     pub listing: &'a Listing,
+    /// The rounds, if there are any.
+    pub rounds: Option<&'a RoundCounts>,
     /// How accounts are named.
     pub label: AccountLabel,
 }
@@ -42,6 +46,7 @@ impl Picture<'_> {
         let registry = Registry::new_custom(Some("kling_balancer".to_owned()), None)?;
         self.draw_accounts(&registry)?;
         self.draw_fetches(&registry)?;
+        self.draw_rounds(&registry)?;
         let waiters = IntGauge::new("waiters", "Picks that wait for a slot.")?;
         waiters.set(signed(self.figures.waiters_count));
         registry.register(Box::new(waiters))?;
@@ -116,12 +121,32 @@ impl Picture<'_> {
             "accounts_last_success_timestamp_seconds",
             "When the account list was last fetched, Unix time; 0 before the first time.",
         )?;
-        let fetched_at = self
-            .listing
-            .fetched_at
-            .map_or(0.0, |at| at.as_duration().as_secs_f64());
-        last_success.set(fetched_at);
+        last_success.set(unix_seconds(self.listing.fetched_at));
         registry.register(Box::new(fetches))?;
+        registry.register(Box::new(last_success))
+    }
+
+    fn draw_rounds(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let rounds = IntCounterVec::new(
+            Opts::new(
+                "rounds_total",
+                "Rounds with the upstream's list of running jobs, by how they ended.",
+            ),
+            &["result"],
+        )?;
+        let last_success = Gauge::new(
+            "rounds_last_success_timestamp_seconds",
+            "When a round was last answered, Unix time; 0 before the first time.",
+        )?;
+        let count = |count: fn(&RoundCounts) -> u64| self.rounds.map_or(0, count);
+        let ok = rounds.with_label_values(&["ok"]);
+        ok.inc_by(count(RoundCounts::ok));
+        let failed = rounds.with_label_values(&["failed"]);
+        failed.inc_by(count(RoundCounts::failed));
+        last_success.set(unix_seconds(
+            self.rounds.and_then(RoundCounts::last_success),
+        ));
+        registry.register(Box::new(rounds))?;
         registry.register(Box::new(last_success))
     }
 
@@ -152,6 +177,10 @@ impl Picture<'_> {
             AccountLabel::Email => Arc::clone(&account.email),
         }
     }
+}
+
+fn unix_seconds(at: Option<Timestamp>) -> f64 {
+    at.map_or(0.0, |at| at.as_duration().as_secs_f64())
 }
 
 fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {

@@ -114,6 +114,10 @@ pub enum Refusal {
         /// How long until the first lease of the book runs out by itself.
         first_expiry: Option<Duration>,
     },
+    /// Every account that would do is full, and some only of submissions that nobody knows the
+    /// outcome of.
+    #[error("the slots that are left may be taken by submissions whose outcome is not known yet")]
+    Unverified,
     /// As many callers wait as may.
     #[error("the queue of waiting calls is full")]
     QueueFull,

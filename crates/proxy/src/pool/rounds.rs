@@ -152,6 +152,15 @@ impl Pool {
         self.foreign.contains_key(task_id)
     }
 
+    /// Learns of a job whose submission we carried, and whose lease is gone meanwhile: it counts.
+    pub fn job_started(&mut self, task_id: TaskId, email: &str, now: Duration) {
+        if !self.by_task.contains_key(&task_id)
+            && let Ok(key) = self.find(email)
+        {
+            self.add_foreign(task_id, key, now);
+        }
+    }
+
     /// Learns that the upstream no longer counts a job: its slot is free.
     pub fn job_untracked(&mut self, task_id: &TaskId, now: Duration) {
         if let Some(&id) = self.by_task.get(task_id) {

@@ -67,6 +67,21 @@ impl Peer {
         }
     }
 
+    /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
+    pub(super) async fn linger(&self) {
+        let mut scrap = [0; 8 * 1024];
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut scrap = ReadBuf::new(&mut scrap);
+                let read = ready!(Pin::new(&mut *self.stream()).poll_read(cx, &mut scrap));
+                if read.is_err() || scrap.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+
     fn is_closed(&self, cx: &mut Context<'_>) -> bool {
         let stream = self.stream();
         let readiness = pin!(stream.ready(Interest::READABLE)).poll(cx);

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::BoxError;
+use super::{BoxError, UpstreamSettings};
 
 type Https = HttpsConnector<HttpConnector>;
 
@@ -35,10 +35,15 @@ pub(super) struct Connector {
 struct ConnectTimeout(Duration);
 
 impl Connector {
-    pub(super) fn new(connect_timeout: Duration, tls: Arc<ClientConfig>) -> Self {
+    pub(super) fn new(settings: &UpstreamSettings, tls: Arc<ClientConfig>) -> Self {
+        let connect_timeout = settings.connect_timeout;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // An upstream that has answered and reads no more of the request would keep its connection
+        // for ever: hyper closes it only when it could write on.
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(settings.idle_timeout));
         // Of several addresses, each gets its share of this.
         tcp.set_connect_timeout(Some(connect_timeout));
         Self {

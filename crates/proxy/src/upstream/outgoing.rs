@@ -2,44 +2,69 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use thiserror::Error;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::BoxError;
 
-/// When a request last moved.
+/// When a request last moved, and whether its body failed.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<Instant>);
+pub(super) struct Progress {
+    last: Mutex<Instant>,
+    has_failed: AtomicBool,
+}
 
 impl Progress {
     pub(super) fn begin() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self {
+            last: Mutex::new(Instant::now()),
+            has_failed: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn mark(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     pub(super) fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 }
 
 /// Any body. Every piece of it that is taken marks progress.
+///
+/// It fails once the answer is done with: hyper would wait for its rest, and neither close nor
+/// reuse the connection, <https://github.com/hyperium/hyper/issues/4176>.
 pub(super) struct Outgoing {
     body: UnsyncBoxBody<Bytes, BoxError>,
     progress: Arc<Progress>,
+    answered: CancellationToken,
+    /// There once the next piece has to be waited for.
+    cut_off: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
+/// The rest of a request is not wanted.
+#[derive(Debug, Error)]
+#[error("the request was answered before its end")]
+struct Answered;
+
 impl Outgoing {
-    pub(super) fn new<B>(body: B, progress: Arc<Progress>) -> Self
+    pub(super) fn new<B>(body: B, progress: Arc<Progress>, answered: CancellationToken) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -47,6 +72,8 @@ impl Outgoing {
         Self {
             body: body.map_err(Into::into).boxed_unsync(),
             progress,
+            answered,
+            cut_off: None,
         }
     }
 }
@@ -59,9 +86,20 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.progress.mark();
-        Poll::Ready(frame)
+        let outgoing = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut outgoing.body).poll_frame(cx) {
+            outgoing.progress.mark();
+            if let Some(Err(_)) = &frame {
+                outgoing.progress.has_failed.store(true, Ordering::Relaxed);
+            }
+            return Poll::Ready(frame);
+        }
+        let answered = &outgoing.answered;
+        let cut_off = outgoing
+            .cut_off
+            .get_or_insert_with(|| Box::pin(answered.clone().cancelled_owned()));
+        ready!(cut_off.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Answered.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,7 +11,7 @@ use proxy::{
     jobs::Rounds,
     ledger::{Ledger, PickError, PickRequest, memory::Memory},
     pool::{LeaseId, Limits, TaskId, Update},
-    upstream::{Upstream, UpstreamSettings},
+    upstream::{Upstream, UpstreamSettings, read},
 };
 use serde_json::Value;
 use tokio::{task::JoinHandle, time};
@@ -26,6 +26,7 @@ pub(crate) struct Bench {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) rounds: Arc<Rounds>,
+    interval: Duration,
     running: Option<JoinHandle<()>>,
 }
 
@@ -44,6 +45,7 @@ pub(crate) fn settings(base_url: &str, token: &str) -> UpstreamSettings {
         connect_timeout: PATIENCE,
         request_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        requests_max: 100,
     }
 }
 
@@ -74,19 +76,20 @@ impl Bench {
                 accounts: accounts.collect(),
             })
             .await;
-        let rounds = Rounds::new(Arc::clone(&upstream), Arc::clone(&ledger), interval);
+        let rounds = Rounds::new(Arc::clone(&upstream), Arc::clone(&ledger));
         Self {
             sim,
             upstream,
             ledger,
             rounds: Arc::new(rounds),
+            interval,
             running: None,
         }
     }
 
     pub(crate) fn run(&mut self) {
-        let rounds = Arc::clone(&self.rounds);
-        self.running = Some(tokio::spawn(async move { rounds.run().await }));
+        let (rounds, interval) = (Arc::clone(&self.rounds), self.interval);
+        self.running = Some(tokio::spawn(async move { rounds.run(interval).await }));
     }
 
     /// With rounds of which the first was answered.
@@ -163,7 +166,7 @@ impl Bench {
             .await
             .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        let body = self.upstream.read(response.into_body(), 1 << 20).await;
+        let body = read(response.into_body(), 1 << 20).await;
         let answer: Value = serde_json::from_slice(&body.unwrap()).unwrap();
         answer["task"]["id"].as_i64().unwrap().into()
     }

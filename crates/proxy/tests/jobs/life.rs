@@ -126,7 +126,7 @@ async fn a_round_says_nothing_about_what_happened_after_it_was_sent() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let upstream = Arc::new(client(settings(&base_url, "t")));
-    let rounds = Rounds::new(upstream, Arc::clone(&bench.ledger), NEVER);
+    let rounds = Rounds::new(upstream, Arc::clone(&bench.ledger));
     let scripted = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         assert!(request(&mut stream).await.contains("/scheduler/available"));
@@ -143,7 +143,7 @@ async fn a_round_says_nothing_about_what_happened_after_it_was_sent() {
         assert!(next.contains("/tasks/7?email=a%40x "), "{next}");
     };
     tokio::select! {
-        () = rounds.run() => unreachable!("rounds run for ever"),
+        () = rounds.run(NEVER) => unreachable!("rounds run for ever"),
         () = scripted => {}
     }
 }

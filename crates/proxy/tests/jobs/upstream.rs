@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{Empty, Full};
 use kling_sim::{Effect, Fault};
-use proxy::upstream::{ReadError, SendError, Upstream, UpstreamError};
+use proxy::upstream::{IdleError, ReadError, SendError, Upstream, UpstreamError, read};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -31,7 +31,7 @@ async fn get(upstream: &Upstream, path: &str) -> Result<StatusCode, SendError> {
     let response = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
     let response = response.await?;
     let status = response.status();
-    upstream.read(response.into_body(), 1 << 20).await.unwrap();
+    read(response.into_body(), 1 << 20).await.unwrap();
     Ok(status)
 }
 
@@ -235,7 +235,7 @@ async fn a_body_is_read_whole_or_not_at_all() {
     let read = async |max| {
         let path = "/accounts";
         let sent = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
-        upstream.read(sent.await.unwrap().into_body(), max).await
+        read(sent.await.unwrap().into_body(), max).await
     };
     let size = read(1 << 20).await.unwrap().len();
     assert_eq!(read(size).await.unwrap().len(), size);
@@ -243,8 +243,14 @@ async fn a_body_is_read_whole_or_not_at_all() {
     assert!(matches!(error, ReadError::TooLarge(_)), "{error:?}");
     sim.fault(Fault::new(Effect::TruncateAfter).times(1));
     let error = read(size).await.unwrap_err();
-    assert!(matches!(error, ReadError::Broken(_)), "{error:?}");
+    assert!(
+        matches!(error, ReadError::Incomplete(IdleError::Broken(_))),
+        "{error:?}"
+    );
     sim.fault(Fault::new(Effect::Drip(Duration::from_secs(60))).times(1));
     let error = read(size).await.unwrap_err();
-    assert!(matches!(error, ReadError::Stalled(SHORT)), "{error:?}");
+    assert!(
+        matches!(error, ReadError::Incomplete(IdleError::Stalled(SHORT))),
+        "{error:?}"
+    );
 }

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod bad_input;
+mod carry;
 mod gate;
 mod harness;
 mod idempotency;

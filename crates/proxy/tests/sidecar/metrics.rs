@@ -32,6 +32,9 @@ async fn every_family_is_there_from_the_start() {
         "accounts_last_success_timestamp_seconds",
         "leases_ended_total",
         "overcommitted_slots",
+        "rounds_total",
+        "rounds_last_success_timestamp_seconds",
+        "upstream_request_duration_seconds",
     ];
     let wanted: BTreeSet<_> = wanted
         .iter()

@@ -302,6 +302,8 @@ impl Run {
                         wish.allows(email) && is_usable
                     }),
                     Refusal::Saturated { .. } => !waits,
+                    // Picks are never in doubt.
+                    Refusal::Unverified => false,
                     Refusal::QueueFull => self.model.queue.len() == LIMITS.waiters_max,
                 };
                 assert!(is_outage, "{refusal:?}");

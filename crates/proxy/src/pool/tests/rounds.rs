@@ -266,6 +266,55 @@ fn a_lost_submission_that_stood_for_a_job_has_it() {
 }
 
 #[test]
+fn a_slot_in_doubt_is_named_as_what_stands_in_the_way() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1), ("b@x", 1)]);
+    let refused = |bench: &mut Bench, only: Option<&str>| {
+        let ask = bench.ask(only, &[]);
+        bench.pool.pick(&ask, at(2), &mut bench.rng).unwrap_err()
+    };
+    let ids = [bench.take(1, None), bench.take(1, None)];
+    assert!(matches!(
+        refused(&mut bench, None),
+        Refusal::Saturated { .. }
+    ));
+    bench.pool.doubt(ids[0], at(2), at(2));
+    let doubted = bench.pool.lease(ids[0]).unwrap().email;
+    let sure = bench.pool.lease(ids[1]).unwrap().email;
+    assert_eq!(refused(&mut bench, None), Refusal::Unverified);
+    assert_eq!(refused(&mut bench, Some(&doubted)), Refusal::Unverified);
+    let refusal = refused(&mut bench, Some(&sure));
+    assert!(matches!(refusal, Refusal::Saturated { .. }), "{refusal:?}");
+    // It may be a slot soon: whoever can wait, waits.
+    let ask = bench.ask(None, &[]);
+    let admission = bench.pool.pick_or_wait(ask, at(2), &mut bench.rng);
+    assert!(matches!(admission, Ok(Admission::Queued(_))));
+    assert!(bench.pool.end(ids[0], Cause::Absent, at(3)));
+    assert!(bench.pool.next_handover().is_some());
+}
+
+#[test]
+fn a_job_whose_lease_is_gone_counts_as_foreign_until_a_round_misses_it() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1)]);
+    let id = bench.take(1, None);
+    assert!(bench.pool.release(id, at(2)));
+    assert_eq!(
+        bench.pool.bind(id, task(7), at(3)),
+        Err(LeaseError::Unknown)
+    );
+    bench.pool.job_started(task(7), "a@x", at(3));
+    assert_eq!(bench.in_use(), (0, 0, 1));
+    bench.round(3, &[]);
+    assert_eq!(
+        bench.in_use(),
+        (0, 0, 1),
+        "the round was sent before the job was known"
+    );
+    bench.round(4, &[(7, "a@x")]);
+    bench.round(5, &[]);
+    assert_eq!(bench.in_use(), (0, 0, 0));
+}
+
+#[test]
 fn an_uncertain_slot_is_let_go_in_the_end_if_the_upstream_cannot_be_asked() {
     let mut bench = learned(RECONCILING, &[("a@x", 1)]);
     let lease = bench.forward(1);

@@ -1,0 +1,126 @@
+//! Answers on their way back.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::upstream::{Answer, BoxError, IdleError};
+
+/// The most of an answer that is read before it goes on: every work of a task takes about 1 KiB, and
+/// a task has a dozen at most.
+pub(super) const ANSWER_READ_MAX: usize = 1024 * 1024;
+
+/// Which account answered, and after how many attempts.
+const ACCOUNT: &str = "x-kling-account";
+const ATTEMPTS: &str = "x-kling-attempts";
+
+/// What cannot stand in a header as it is. The percent sign stays readable the other way round.
+const INVISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// An answer of the upstream.
+pub type Carried = Response<CarriedBody>;
+
+/// The body of an answer of the upstream.
+pub type CarriedBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// `answer` as it comes.
+pub(super) fn carried<B>(answer: Response<B>) -> Carried
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    answer.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// Says on the answer which account it is of, if that is known.
+pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
+    let headers = answer.headers_mut();
+    headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
+    let value = email.map(|email| utf8_percent_encode(email, INVISIBLE).to_string());
+    if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+        headers.insert(ACCOUNT, value);
+    }
+}
+
+/// The beginning of an answer that was read, and how the reading ended.
+pub(super) struct Beginning {
+    pub(super) bytes: Bytes,
+    pub(super) end: End,
+}
+
+/// How the reading of an answer ended.
+pub(super) enum End {
+    /// It is the whole answer.
+    Whole,
+    /// It goes on beyond [`ANSWER_READ_MAX`].
+    Longer,
+    /// Its rest does not come.
+    Broken(IdleError),
+}
+
+/// Reads an answer to its end, or as far as [`ANSWER_READ_MAX`].
+pub(super) async fn begin(body: &mut Answer) -> Beginning {
+    let mut bytes = BytesMut::new();
+    let end = loop {
+        match body.frame().await {
+            None => break End::Whole,
+            Some(Err(error)) => break End::Broken(error),
+            // Trailers are no part of the content.
+            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        }
+        if bytes.len() > ANSWER_READ_MAX {
+            break End::Longer;
+        }
+    };
+    let bytes = bytes.freeze();
+    Beginning { bytes, end }
+}
+
+/// An answer of which the beginning was read. Its length is known if the upstream told it.
+pub(super) struct Resumed {
+    read: Option<Bytes>,
+    rest: Answer,
+}
+
+impl Resumed {
+    pub(super) fn new(read: Bytes, rest: Answer) -> Self {
+        let read = Some(read).filter(|read| !read.is_empty());
+        Self { read, rest }
+    }
+}
+
+impl Body for Resumed {
+    type Data = Bytes;
+    type Error = IdleError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, IdleError>>> {
+        match self.read.take() {
+            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.read.as_ref().map_or(0, |read| read.len() as u64);
+        let rest = self.rest.size_hint();
+        let mut size = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            size.set_upper(upper + read);
+        }
+        size.set_lower(rest.lower() + read);
+        size
+    }
+}

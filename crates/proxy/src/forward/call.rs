@@ -1,0 +1,134 @@
+//! The head of a passing call, read once.
+
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{self, ACCEPT_ENCODING, CONTENT_ENCODING},
+    request,
+};
+use percent_encoding::percent_decode_str;
+
+use super::{
+    email::query::{self, Query},
+    headers::strip_client,
+    operations::{Class, classify},
+};
+use crate::{config::duration, error::Error, pool::TaskId};
+
+/// Where the upstream's API begins at ours.
+const PREFIX: &str = "/v1/kling";
+/// How long a job start waits for a slot, if it says so itself.
+const WAIT: &str = "x-kling-wait";
+
+/// The one transfer coding there is: its length is not known before its end.
+pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Whether `path` leads to the upstream.
+pub fn is_upstream(path: &str) -> bool {
+    path.strip_prefix(PREFIX)
+        .is_some_and(|below| below.starts_with('/'))
+}
+
+/// What a client wants of the upstream.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) class: Class,
+    /// What goes on, without what is between the client and us.
+    pub(super) headers: HeaderMap,
+    pub(super) query: Query,
+    pub(super) is_chunked: bool,
+    /// The client sends its body once it is told to.
+    pub(super) asks_first: bool,
+    /// How long to wait for a slot, as the client wrote it.
+    wait: Option<HeaderValue>,
+    /// Path and query below the base URL, as they came.
+    target: String,
+    path_bytes: usize,
+}
+
+impl Call {
+    /// Reads a head whose path leads to the upstream.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if it names two accounts, or two times to wait.
+    pub(super) fn read(head: request::Parts, extra_jobs: &[String]) -> Result<Self, Error> {
+        let mut headers = head.headers;
+        let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+        let asks_first = headers.contains_key(header::EXPECT);
+        if headers.get_all(WAIT).iter().count() > 1 {
+            return Err(Error::bad_request(WAIT, "given twice"));
+        }
+        let wait = headers.get(WAIT).cloned();
+        strip_client(&mut headers);
+        let path = head.uri.path();
+        let path = path.strip_prefix(PREFIX).unwrap_or(path);
+        let text = head.uri.query();
+        let query = query::read(text)
+            .map_err(|error| Error::bad_request(error.field(), error.to_string()))?;
+        // A path in other letters is the same path upstream.
+        let plain = percent_decode_str(path).decode_utf8_lossy();
+        let class = classify(&head.method, &plain, extra_jobs);
+        if is_read_here(class, &plain) {
+            // A gateway would compress `task.id` away.
+            headers.insert(ACCEPT_ENCODING, IDENTITY);
+        }
+        Ok(Self {
+            class,
+            headers,
+            query,
+            is_chunked,
+            asks_first,
+            wait,
+            target: text.map_or_else(|| path.to_owned(), |text| format!("{path}?{text}")),
+            path_bytes: path.len(),
+            method: head.method,
+        })
+    }
+
+    /// Path and query below the base URL, as they came.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The same with `email` in the query.
+    pub(super) fn target_with(&self, email: &str) -> String {
+        let path = &self.target[..self.path_bytes];
+        format!("{path}?{}", self.query.with_email(email))
+    }
+
+    /// The task that the path names with its last segment.
+    pub(super) fn task_id(&self) -> Option<TaskId> {
+        let path = self.target[..self.path_bytes].trim_end_matches('/');
+        let segment = path.rsplit('/').next().unwrap_or_default();
+        percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
+    }
+
+    /// How long the client wants to wait for a slot.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if that is no duration.
+    pub(super) fn wait(&self) -> Result<Option<std::time::Duration>, Error> {
+        let read = |wait: &HeaderValue| {
+            let text = String::from_utf8_lossy(wait.as_bytes());
+            duration(&text).map_err(|expected| Error::bad_request(WAIT, expected))
+        };
+        self.wait.as_ref().map(read).transpose()
+    }
+
+    /// Whether the body is encoded, so that nothing can be put into it.
+    pub(super) fn is_encoded(&self) -> bool {
+        let mut encodings = self.headers.get_all(CONTENT_ENCODING).iter();
+        encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    }
+}
+
+/// Whether we read the answer.
+fn is_read_here(class: Class, path: &str) -> bool {
+    match class {
+        Class::JobStart | Class::Task | Class::Untrack => true,
+        Class::Read | Class::Upload | Class::Create | Class::Other => {
+            path.starts_with("/tasks") || path.starts_with("/scheduler")
+        }
+    }
+}

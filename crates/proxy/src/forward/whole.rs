@@ -1,0 +1,193 @@
+//! Bodies that are read whole, since an e-mail is put into them.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    call::Call,
+    email::{self, EmailError, json, multipart},
+};
+use crate::{config, error::Error, upstream::Idle};
+
+/// Memory is given out in pieces of this size.
+const PIECE_BYTES: usize = 1024;
+
+/// The memory for bodies that are read whole.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pieces: Arc<Semaphore>,
+    body_max: usize,
+}
+
+/// A call with its body. It holds its memory until it is dropped.
+#[derive(Debug)]
+pub(super) struct Whole {
+    bytes: Bytes,
+    /// The body as one that has a place for an e-mail. `None`: an e-mail goes into the query.
+    body: Option<email::Body>,
+    in_query: Option<String>,
+    memory: OwnedSemaphorePermit,
+}
+
+/// A request as it goes upstream.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// The account it names, if it names one.
+    pub(super) email: Option<String>,
+    pub(super) target: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// Held while the body is.
+    pub(super) memory: OwnedSemaphorePermit,
+}
+
+impl Buffer {
+    pub(super) fn new(settings: &config::Forward) -> Self {
+        let pieces = settings.buffer_total.div_ceil(PIECE_BYTES);
+        Self {
+            pieces: Arc::new(Semaphore::new(pieces.min(Semaphore::MAX_PERMITS))),
+            body_max: settings.body_max,
+        }
+    }
+
+    /// Reads a body whole, and the e-mail in it.
+    ///
+    /// Nothing is read of a body that is refused by its head, so that a client that asks first
+    /// (`Expect`) keeps it.
+    pub(super) async fn read(
+        &self,
+        call: &Call,
+        body: Incoming,
+        idle_timeout: Duration,
+    ) -> Result<Whole, Error> {
+        if call.is_encoded() {
+            return Err(Error::UnsupportedMedia);
+        }
+        let (bytes, memory) = self.collect(body, idle_timeout).await?;
+        let body = match media(&call.headers) {
+            Media::Json => Some(json::read(bytes.clone()).map_err(refusal)?),
+            Media::Form(content_type) => {
+                Some(multipart::read(bytes.clone(), content_type).map_err(refusal)?)
+            }
+            Media::Other => None,
+        };
+        let in_query = call.query.email().map(str::to_owned);
+        if in_query.is_some() && body.as_ref().is_some_and(|body| body.email().is_some()) {
+            return Err(Error::bad_request(
+                "email",
+                "given in the query and in the body",
+            ));
+        }
+        Ok(Whole {
+            bytes,
+            body,
+            in_query,
+            memory,
+        })
+    }
+
+    async fn collect(
+        &self,
+        body: Incoming,
+        idle_timeout: Duration,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
+        let max = self.body_max;
+        let announced = body.size_hint().lower();
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        if announced > max {
+            return Err(Error::BodyTooLarge { max });
+        }
+        let mut memory = self.memory(announced)?;
+        let mut bytes = BytesMut::with_capacity(announced);
+        let mut body = Idle::new(body, idle_timeout);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Error::bad_request("body", error.to_string()))?;
+            // Trailers have no place in a body of a known length.
+            let data = frame.into_data().unwrap_or_default();
+            let length = bytes.len() + data.len();
+            if length > max {
+                return Err(Error::BodyTooLarge { max });
+            }
+            let held = memory.num_permits() * PIECE_BYTES;
+            if length > held {
+                memory.merge(self.memory(length - held)?);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok((bytes.freeze(), memory))
+    }
+
+    fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.pieces).try_acquire_many_owned(pieces);
+        memory.map_err(|_full| Error::BufferFull)
+    }
+}
+
+impl Whole {
+    /// The e-mail that the client gave.
+    pub(super) fn email(&self) -> Option<&str> {
+        let in_body = self.body.as_ref().and_then(email::Body::email);
+        self.in_query.as_deref().or(in_body)
+    }
+
+    /// The request that goes upstream: for the account `email`, or as it came.
+    pub(super) fn outgoing(self, call: &Call, email: Option<&str>) -> Result<Outgoing, Error> {
+        let mut target = call.target().to_owned();
+        let mut bytes = self.bytes.clone();
+        match (email, &self.body) {
+            (None, _) => {}
+            (Some(email), _) if self.email() == Some(email) => {}
+            (Some(email), Some(body)) if self.in_query.is_none() => {
+                bytes = body
+                    .with_email(email)
+                    .map_err(|error| Error::bad_request("body", error.to_string()))?;
+            }
+            (Some(email), _) => target = call.target_with(email),
+        }
+        let mut headers = call.headers.clone();
+        headers.remove(header::TRAILER);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        let email = email.or(self.email()).map(str::to_owned);
+        Ok(Outgoing {
+            email,
+            target,
+            headers,
+            body: bytes,
+            memory: self.memory,
+        })
+    }
+}
+
+/// What a body says it is.
+enum Media<'a> {
+    Json,
+    Form(&'a str),
+    Other,
+}
+
+fn media(headers: &HeaderMap) -> Media<'_> {
+    let named = headers.get(header::CONTENT_TYPE);
+    let named = named
+        .and_then(|named| named.to_str().ok())
+        .unwrap_or_default();
+    let essence = named.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    if essence == "application/json" || essence.ends_with("+json") {
+        Media::Json
+    } else if essence == "multipart/form-data" {
+        Media::Form(named)
+    } else {
+        Media::Other
+    }
+}
+
+fn refusal(error: EmailError) -> Error {
+    Error::bad_request(error.field(), error.to_string())
+}

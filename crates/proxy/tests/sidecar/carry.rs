@@ -1,0 +1,8 @@
+//! Calls that are carried to the upstream.
+
+mod fidelity;
+mod memory;
+mod outcomes;
+mod owners;
+mod slots;
+mod transparency;

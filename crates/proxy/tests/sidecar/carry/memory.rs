@@ -1,0 +1,1 @@
+//! Large bodies and slow readers in bounded memory.

@@ -1,0 +1,1 @@
+//! Clients that never name an account find their tasks again.

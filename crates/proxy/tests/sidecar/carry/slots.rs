@@ -1,0 +1,1 @@
+//! Slots that live as long as their jobs, judged by the simulator's books.

@@ -1,0 +1,1 @@
+//! The conformance list of a transparent proxy.
