@@ -34,6 +34,9 @@ pub use scheduler::{TaskWord, speaks_of_account, task_word};
 
 /// How much rarer rounds are while nothing runs and nobody waits, and at most while they fail.
 pub const IDLE_FACTOR: u32 = 6;
+/// How much more frequent rounds are while a job is over that the upstream still counts: it does so
+/// for seconds.
+pub const RELEASE_FACTOR: u32 = 5;
 /// The most jobs asked for after one round; the others have their turn after later ones.
 pub const CHECKS_MAX: usize = 64;
 /// The most accounts asked whether a task is theirs.
@@ -78,6 +81,8 @@ pub struct Rounds {
 enum Outcome {
     /// Nothing more to be learnt now.
     Settled,
+    /// The upstream lists jobs that are over: it will let go of them soon.
+    ReleaseDue,
     /// Jobs were found to be over: a round sent from now on frees their slots.
     JobsOver,
 }
@@ -97,7 +102,7 @@ impl Rounds {
     }
 
     /// Holds rounds until dropped: one at once, then one every `interval` while slots are in use or
-    /// callers wait, and rarer otherwise. A second call waits for the end of the first.
+    /// callers wait, sooner after a job ended, and rarer otherwise. A second call waits for the end of the first.
     ///
     /// Cancel-safe: a round that is cut off changes nothing.
     pub async fn run(&self, interval: Duration) {
@@ -112,8 +117,10 @@ impl Rounds {
                         tracing::info!(failed_count, "rounds healed");
                     }
                     failed_count = 0;
-                    if matches!(outcome, Outcome::Settled) {
-                        self.pause(begun, interval).await;
+                    match outcome {
+                        Outcome::Settled => self.pause(begun, interval).await,
+                        Outcome::ReleaseDue => self.pause(begun, interval / RELEASE_FACTOR).await,
+                        Outcome::JobsOver => {}
                     }
                 }
                 Err(error) => {
@@ -200,9 +207,14 @@ impl Rounds {
             sent_at,
             executing: jobs,
         };
-        let unlisted = self.ledger.reconcile(&round).await;
+        let findings = self.ledger.reconcile(&round).await;
         self.counts.note_ok(skipped_count);
-        Ok(self.check(unlisted).await)
+        let has_ended = self.check(findings.unlisted).await;
+        Ok(match (has_ended, findings.is_release_due) {
+            (true, _) => Outcome::JobsOver,
+            (false, true) => Outcome::ReleaseDue,
+            (false, false) => Outcome::Settled,
+        })
     }
 
     fn note_failure(&self, error: &RoundError, failed_count: u32) {
@@ -216,21 +228,22 @@ impl Rounds {
         self.counts.note_failed(format!("{error}{causes}"));
     }
 
-    /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over.
-    async fn check(&self, mut unlisted: Vec<Unlisted>) -> Outcome {
+    /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over. True
+    /// if one is.
+    async fn check(&self, mut unlisted: Vec<Unlisted>) -> bool {
         // No job waits behind the same others for ever.
         unlisted.shuffle(&mut rand::rng());
         unlisted.truncate(CHECKS_MAX);
         let mut asking = Asking::new(&self.upstream, unlisted);
-        let mut outcome = Outcome::Settled;
+        let mut has_ended = false;
         let deadline = Instant::now() + CHECKS_TIMEOUT;
         while let Ok(Some((job, word))) = timeout_at(deadline, asking.next()).await {
             let is_over = matches!(word, TaskWord::Final | TaskWord::Missing);
             if is_over && self.ledger.job_over(&job.task_id).await {
-                outcome = Outcome::JobsOver;
+                has_ended = true;
             }
         }
-        outcome
+        has_ended
     }
 
     /// Waits for the time of the next round, or for a surprise.

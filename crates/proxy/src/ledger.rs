@@ -17,8 +17,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::pool::{
-    AccountView, Cause, LeaseError, LeaseId, LeaseView, Refusal, Round, TaskId, UnknownAccount,
-    Unlisted, Update,
+    AccountView, Cause, Findings, LeaseError, LeaseId, LeaseView, Refusal, Round, TaskId,
+    UnknownAccount, Update,
 };
 use memory::Memory;
 
@@ -280,8 +280,8 @@ impl Ledger {
         }
     }
 
-    /// Learns from one round that was answered. Returns the jobs to be asked for.
-    pub async fn reconcile(&self, round: &Round) -> Vec<Unlisted> {
+    /// Learns from one round that was answered. Returns what it leaves to do.
+    pub async fn reconcile(&self, round: &Round) -> Findings {
         match self {
             Self::Memory(memory) => memory.reconcile(round),
         }

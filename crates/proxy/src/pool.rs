@@ -41,7 +41,7 @@ pub use lease::{
     Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
     TaskIdError,
 };
-pub use rounds::{Round, Running, Unlisted};
+pub use rounds::{Findings, Round, Running, Unlisted};
 pub use waiters::WaiterId;
 
 use account::Account;

@@ -14,8 +14,8 @@ use tokio::{
 use super::{Clock, Figures, PickError, PickRequest, Survey};
 use crate::{
     pool::{
-        AccountView, Admission, Ask, Cause, Constraint, LeaseError, LeaseId, LeaseView, Limits,
-        Pool, Refusal, Round, TaskId, UnknownAccount, Unlisted, Update, WaiterId,
+        AccountView, Admission, Ask, Cause, Constraint, Findings, LeaseError, LeaseId, LeaseView,
+        Limits, Pool, Refusal, Round, TaskId, UnknownAccount, Update, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -201,7 +201,7 @@ impl Memory {
         self.change(|book, now| book.pool.doubt(id, sent_at, now));
     }
 
-    pub(super) fn reconcile(&self, round: &Round) -> Vec<Unlisted> {
+    pub(super) fn reconcile(&self, round: &Round) -> Findings {
         self.change(|book, now| book.pool.reconcile(round, now, &mut rand::rng()))
     }
 

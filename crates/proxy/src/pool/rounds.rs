@@ -41,6 +41,16 @@ pub struct Running {
 /// A bound job that the upstream no longer lists, while nobody knows whether it is over.
 pub type Unlisted = Running;
 
+/// What a round leaves to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Jobs to be asked for: they are over once [`Pool::job_over`] was told so and a later round
+    /// still does not list them.
+    pub unlisted: Vec<Unlisted>,
+    /// Whether a job is listed that is known to be over: its slot comes back soon.
+    pub is_release_due: bool,
+}
+
 /// The most jobs on accounts outside the list that are remembered: ten for each of a thousand.
 const STRANGERS_MAX: usize = 10_000;
 
@@ -53,17 +63,16 @@ pub(super) struct Foreign {
 }
 
 impl Pool {
-    /// Learns from one round that was answered, and returns the jobs to be asked for: they are over once
-    /// [`Pool::job_over`] was told so and a later round still does not list them.
-    pub fn reconcile(&mut self, round: &Round, now: Duration, rng: &mut impl Rng) -> Vec<Unlisted> {
+    /// Learns from one round that was answered.
+    pub fn reconcile(&mut self, round: &Round, now: Duration, rng: &mut impl Rng) -> Findings {
         self.has_round = true;
         let listed: HashSet<&TaskId> = round.executing.iter().map(|job| &job.task_id).collect();
         let mut freed = self.strike_gone_foreign(round.sent_at, &listed);
-        let unlisted = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
+        let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
         self.claim_new(round, &listed);
         self.decide_unclaimed(round.sent_at, now, &mut freed);
         self.hand_over_freed(freed, now, rng);
-        unlisted
+        findings
     }
 
     /// Binds a lease to its job, as its submission's answer or its holder says. That beats what
@@ -228,8 +237,9 @@ impl Pool {
         now: Duration,
         listed: &HashSet<&TaskId>,
         freed: &mut Vec<AccountKey>,
-    ) -> Vec<Unlisted> {
-        let (mut unlisted, mut runs, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    ) -> Findings {
+        let mut findings = Findings::default();
+        let (mut runs, mut ended) = (Vec::new(), Vec::new());
         for (id, lease) in &mut self.leases {
             let (job_ttl, account) = (self.limits.job_ttl, lease.account);
             let Phase::Bound(bond) = &mut lease.phase else {
@@ -237,6 +247,7 @@ impl Pool {
             };
             if listed.contains(&bond.task_id) {
                 bond.listed_at = bond.listed_at.max(sent_at);
+                findings.is_release_due |= bond.over_at.is_some();
                 runs.push(*id);
             } else if bond.since >= sent_at {
                 // The round was on its way before the job was known.
@@ -246,7 +257,7 @@ impl Pool {
                 ended.push((*id, Cause::Unverified));
             } else {
                 let email = self.accounts[account].listed.email.to_string();
-                unlisted.push(Running {
+                findings.unlisted.push(Running {
                     task_id: bond.task_id.clone(),
                     email,
                 });
@@ -260,7 +271,7 @@ impl Pool {
                 freed.extend(self.strike(id, cause, now));
             }
         }
-        unlisted
+        findings
     }
 
     /// A pick that was tied to a job, and outlives it: its client was promised a later end, and may

@@ -36,6 +36,10 @@ fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
 impl Bench {
     /// A round sent and answered at `seconds` that lists these jobs.
     fn round(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Vec<Unlisted> {
+        self.findings(seconds, jobs).unlisted
+    }
+
+    fn findings(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Findings {
         let executing = jobs
             .iter()
             .map(|(id, email)| Running {
@@ -263,6 +267,19 @@ fn a_lost_submission_that_stood_for_a_job_has_it() {
     bench.pool.doubt(lease, at(5), at(11));
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
     assert_eq!(bench.in_use(), (1, 0, 0));
+}
+
+#[test]
+fn a_release_is_due_while_a_job_is_over_that_is_still_listed() {
+    let mut bench = learned(RECONCILING, &[("a@x", 2)]);
+    let id = bench.take(1, None);
+    bench.pool.bind(id, task(7), at(2)).unwrap();
+    let listed = [(7, "a@x")];
+    assert_eq!(bench.findings(3, &listed), Findings::default());
+    assert!(bench.pool.job_over(&task(7), at(4)));
+    assert!(bench.findings(5, &listed).is_release_due);
+    assert_eq!(bench.findings(6, &[]), Findings::default());
+    assert_eq!(bench.in_use(), (0, 0, 0));
 }
 
 #[test]
