@@ -1,6 +1,8 @@
-//! The clients: each takes the next job, leases a slot, runs the job and gives the slot back.
+//! The clients: each takes the next job, runs it, and knows as little of accounts as it can.
 //!
-//! [`Client::run`] is the documented way to use `/pick`, call by call; copy it from here.
+//! Most of them are written for one account and send no `email`: [`Client::run_carried`] calls the
+//! sidecar in the upstream's place. Some call the upstream themselves:
+//! [`Client::run_picked`] is the documented way to use `/pick`, call by call; copy it from here.
 
 use std::{
     sync::{
@@ -10,34 +12,43 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
+use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use crate::rest::{Failure, Server, read};
 
-/// Clients at once: more than there are slots, so that some always wait.
-pub(crate) const CLIENTS: u32 = 14;
+/// Clients at once that send everything through the sidecar.
+pub(crate) const CARRIED_CLIENTS: u32 = 10;
+/// Clients at once that pick and then call the upstream. Together there are more than there are
+/// slots, so that some always wait.
+pub(crate) const PICKING_CLIENTS: u32 = 4;
+/// Where the sidecar stands for the upstream.
+const UPSTREAM_AT_SIDECAR: &str = "/v1/kling";
+const START_PATH: &str = "/videos/text2video";
 /// How long a pick waits for a slot, as its query says it.
 const PICK_PATH: &str = "/pick?wait=60s";
-/// The wait of a pick and some time to answer.
-const PICK_TIME_MAX: Duration = Duration::from_secs(70);
+/// A wait for a slot and some time to answer.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(70);
 /// Between two looks at a job.
 const POLL_PAUSE: Duration = Duration::from_millis(500);
 /// How long a job may take: the simulator's take 12 s at most.
 const JOB_TIME_MAX: Duration = Duration::from_secs(120);
+/// How often, and how long after a refusal, a job is sent again, as the vendor's scripts do.
+const ATTEMPTS_MAX: u32 = 30;
+const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of a job.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// It is over and its slot given back.
+    /// It is over.
     Done {
         /// The account it ran on.
         email: String,
     },
-    /// Some call of it was not answered with 2xx.
+    /// Some call of it was not answered as it should be.
     Failed(String),
 }
 
@@ -51,13 +62,15 @@ pub(crate) struct Crew {
 impl Crew {
     /// Sends the clients off to run `job_count` jobs between them.
     pub(crate) fn start(balancer: &Server, kling: &Server, job_count: u32) -> Self {
-        let (tx, events) = mpsc::channel(CLIENTS as usize);
+        let client_count = CARRIED_CLIENTS + PICKING_CLIENTS;
+        let (tx, events) = mpsc::channel(client_count as usize);
         let started_count = Arc::new(AtomicU32::new(0));
         let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS.min(job_count) {
+        for client_idx in 0..client_count.min(job_count) {
             let client = Client {
                 balancer: balancer.clone(),
                 kling: kling.clone(),
+                picks: client_idx >= CARRIED_CLIENTS,
             };
             clients.spawn(client.work(Arc::clone(&started_count), job_count, tx.clone()));
         }
@@ -73,11 +86,12 @@ impl Crew {
     }
 }
 
-/// One client of the sidecar and of the upstream.
+/// One client of the sidecar, and of the upstream if it picks.
 #[derive(Debug)]
 struct Client {
     balancer: Server,
     kling: Server,
+    picks: bool,
 }
 
 /// What a client needs to know of a lease.
@@ -124,70 +138,108 @@ impl Client {
         }
     }
 
-    /// Runs one job from pick to release, and returns the account it ran on.
+    /// Runs one job, again if the upstream refuses it, and returns the account it ran on.
+    async fn run(&self, job_idx: u32) -> Result<String, Failure> {
+        let mut attempts_left = ATTEMPTS_MAX;
+        loop {
+            attempts_left -= 1;
+            let ran = if self.picks {
+                self.run_picked(job_idx).await
+            } else {
+                self.run_carried(job_idx).await
+            };
+            match ran {
+                Err(failure) if is_worth_another_try(&failure) && attempts_left > 0 => {
+                    time::sleep(ATTEMPT_PAUSE).await;
+                }
+                ran => return ran,
+            }
+        }
+    }
+
+    /// Runs a job as a client of one account does: no `email`, no slot, no release.
+    async fn run_carried(&self, job_idx: u32) -> Result<String, Failure> {
+        let path = format!("{UPSTREAM_AT_SIDECAR}{START_PATH}");
+        let started = self
+            .balancer
+            .call_within(WAIT_TIME_MAX, Method::POST, &path, Some(job(job_idx)))
+            .await?;
+        let task = read::<Submitted>(&path, &started)?.task;
+        let path = format!("{UPSTREAM_AT_SIDECAR}/tasks/{}", task.id);
+        await_end(&self.balancer, &path).await?;
+        Ok(started.account)
+    }
+
+    /// Runs a job from pick to release, calling the upstream itself.
     ///
     /// A lease is given back when its job is over, or when the upstream surely refused it. After
     /// anything else the job may be running: its slot is left to the lease's own end.
-    async fn run(&self, job_idx: u32) -> Result<String, Failure> {
-        let lease: Lease = read(
-            PICK_PATH,
-            &self
-                .balancer
-                .call_within(PICK_TIME_MAX, Method::POST, PICK_PATH, None)
-                .await?,
-        )?;
-        let task = match self.submit(job_idx, &lease).await {
+    async fn run_picked(&self, job_idx: u32) -> Result<String, Failure> {
+        let picked = self
+            .balancer
+            .call_within(WAIT_TIME_MAX, Method::POST, PICK_PATH, None)
+            .await?;
+        let lease: Lease = read(PICK_PATH, &picked)?;
+        let mut job = job(job_idx);
+        job["email"] = lease.email.clone().into();
+        let started = match self.kling.call(Method::POST, START_PATH, Some(job)).await {
             Err(failure) if failure.is_client_error() => {
                 self.release(&lease).await?;
                 return Err(failure);
             }
-            submitted => submitted?,
+            started => started?,
         };
+        let task = read::<Submitted>(START_PATH, &started)?.task;
         // From now on the slot is held for the job, not for the ttl of a lease nobody uses.
         let path = format!("/leases/{}", lease.lease_id);
         let bound = json!({ "taskId": task.id });
         self.balancer.call(Method::PUT, &path, Some(bound)).await?;
-        self.await_end(&task, &lease).await?;
+        let email = utf8_percent_encode(&lease.email, NON_ALPHANUMERIC);
+        let path = format!("/tasks/{}?email={email}", task.id);
+        await_end(&self.kling, &path).await?;
         self.release(&lease).await?;
         Ok(lease.email)
     }
 
-    async fn submit(&self, job_idx: u32, lease: &Lease) -> Result<Task, Failure> {
-        let path = "/videos/text2video";
-        let job = json!({
-            "email": lease.email,
-            "prompt": "a paper boat on a calm river at dawn",
-            // The audit recognises a job sent twice by its reference.
-            "replyRef": format!("demo-{job_idx}"),
-        });
-        let answer = self.kling.call(Method::POST, path, Some(job)).await?;
-        read::<Submitted>(path, &answer).map(|submitted| submitted.task)
-    }
-
-    async fn await_end(&self, task: &Task, lease: &Lease) -> Result<(), Failure> {
-        let email = utf8_percent_encode(&lease.email, NON_ALPHANUMERIC);
-        let path = format!("/tasks/{}?email={email}", task.id);
-        let polled_to_the_end = async {
-            loop {
-                time::sleep(POLL_PAUSE).await;
-                let answer = self.kling.call(Method::GET, &path, None).await?;
-                if read::<Polled>(&path, &answer)?.status_final {
-                    return Ok(());
-                }
-            }
-        };
-        match time::timeout(JOB_TIME_MAX, polled_to_the_end).await {
-            Ok(end) => end,
-            Err(_) => Err(Failure::Unanswered {
-                call: path.clone(),
-                problem: format!("not final after {JOB_TIME_MAX:?}").into(),
-            }),
-        }
-    }
-
+    /// Gives a lease back. One that is gone already is as good: its job was seen to end.
     async fn release(&self, lease: &Lease) -> Result<(), Failure> {
         let path = format!("/leases/{}", lease.lease_id);
-        self.balancer.call(Method::DELETE, &path, None).await?;
-        Ok(())
+        match self.balancer.call(Method::DELETE, &path, None).await {
+            Err(failure) if failure.status() == Some(StatusCode::NOT_FOUND) => Ok(()),
+            released => released.map(drop),
+        }
+    }
+}
+
+fn job(job_idx: u32) -> Value {
+    json!({
+        "prompt": "a paper boat on a calm river at dawn",
+        // The audit recognises a job sent twice by its reference.
+        "replyRef": format!("demo-{job_idx}"),
+    })
+}
+
+/// The upstream surely did not take it: the account was full, or its session broken.
+fn is_worth_another_try(failure: &Failure) -> bool {
+    let status = failure.status().map(|status| status.as_u16());
+    matches!(status, Some(429 | 596))
+}
+
+async fn await_end(server: &Server, path: &str) -> Result<(), Failure> {
+    let polled_to_the_end = async {
+        loop {
+            time::sleep(POLL_PAUSE).await;
+            let answer = server.call(Method::GET, path, None).await?;
+            if read::<Polled>(path, &answer)?.status_final {
+                return Ok(());
+            }
+        }
+    };
+    match time::timeout(JOB_TIME_MAX, polled_to_the_end).await {
+        Ok(end) => end,
+        Err(_) => Err(Failure::Unanswered {
+            call: path.to_owned(),
+            problem: format!("not final after {JOB_TIME_MAX:?}").into(),
+        }),
     }
 }

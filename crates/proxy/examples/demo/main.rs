@@ -1,10 +1,12 @@
 //! `cargo demo`: the sidecar at work, without a token and without an account.
 //!
 //! Runs the simulator of the upstream and the sidecar in this process, sends jobs over real HTTP
-//! as any client would, and shows how the slots fill up. Everything it prints is learned from the
+//! as any client would, and shows how the slots fill up. Meanwhile another tool uses the same
+//! accounts, and one of them breaks. Everything it prints is learned from the
 //! outside: the sidecar's `/accounts` and `/metrics`, and the audit that the simulator keeps for
 //! itself. Exit code 0 means that nothing failed and no account was over its cap.
 
+mod events;
 mod jobs;
 mod report;
 mod rest;
@@ -19,6 +21,7 @@ use proxy::shutdown::Signals;
 use tokio::time;
 
 use crate::{
+    events::Events,
     jobs::{Crew, Event},
     report::Tally,
     screen::Screen,
@@ -102,6 +105,7 @@ impl Show<'_> {
             }
         };
         tokio::pin!(time_is_up);
+        let mut events = Events::start();
         let mut tick = time::interval(self.screen.pace());
         let mut is_working = true;
         let cause = loop {
@@ -114,11 +118,17 @@ impl Show<'_> {
                     Some(event) => self.note(event)?,
                     None => {
                         is_working = false;
+                        self.look().await?;
                         let audit = self.stage.audit();
                         self.screen.say(&report::finale(&self.tally, &audit))?;
                         self.screen.say(&report::invitation(self.stage, seconds.is_some()))?;
                     }
                 },
+                () = events.due(), if is_working => {
+                    if let Some(news) = events.happen(self.stage) {
+                        self.screen.say(&news)?;
+                    }
+                }
                 _ = tick.tick() => self.look().await?,
             }
         };
@@ -148,7 +158,7 @@ impl Show<'_> {
         match View::fetch(self.stage.balancer()).await {
             Ok(view) => {
                 self.blind = None;
-                let over_limit = self.stage.audit().over_limit();
+                let over_limit = self.stage.audit().over_limit_ours();
                 self.screen.show(&view, &self.tally, over_limit)
             }
             Err(failure) => {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write};
 use kling_sim::Audit;
 
 use crate::{
-    jobs::CLIENTS,
+    jobs::{CARRIED_CLIENTS, PICKING_CLIENTS},
     stage::{ACCOUNTS, JOB_SECONDS, Stage},
 };
 
@@ -57,13 +57,17 @@ impl Tally {
         self.failed_count
     }
 
-    /// Whether all was as promised: no failure, no account over its cap, no job sent twice.
+    /// Whether all was as promised: no failure, no account over its cap, no job sent twice. What
+    /// another tool took before the sidecar could know of it is nobody's fault.
     pub(crate) fn is_clean(&self, audit: &Audit) -> bool {
         let is_within_caps = audit
             .accounts
             .iter()
             .all(|account| account.peak <= account.max_jobs);
-        self.failed_count == 0 && audit.over_limit() == 0 && audit.duplicates == 0 && is_within_caps
+        self.failed_count == 0
+            && audit.over_limit_ours() == 0
+            && audit.duplicates == 0
+            && is_within_caps
     }
 }
 
@@ -76,10 +80,13 @@ pub(crate) fn opening(stage: &Stage, job_count: u32) -> String {
         None => String::new(),
     };
     format!(
-        "kling-balancer demo: {CLIENTS} clients share {slot_count} slots of {} simulated accounts\n\
+        "kling-balancer demo: {} clients share {slot_count} slots of {} simulated accounts\n\
+         clients    {CARRIED_CLIENTS} send their calls through the sidecar, {PICKING_CLIENTS} ask /pick \
+         and call themselves\n\
          jobs       {job_count}, each {low} to {high} s\n\
          sidecar    {}{elsewhere}\n\
          upstream   {} (simulated)\n",
+        CARRIED_CLIENTS + PICKING_CLIENTS,
         ACCOUNTS.len(),
         stage.balancer().base_url(),
         stage.kling().base_url(),
@@ -117,6 +124,7 @@ pub(crate) fn invitation(stage: &Stage, is_timed: bool) -> String {
     };
     format!(
         "{until}. Try it from another terminal:\n  \
+           curl {url}/v1/kling/videos/text2video --json '{{\"prompt\":\"a boat\"}}'\n  \
            curl -X POST {url}/pick\n  \
            curl {url}/accounts\n  \
            curl {url}/metrics\n"
@@ -137,7 +145,7 @@ fn summary(heading: &str, tally: &Tally, audit: &Audit) -> String {
     let _infallible = writeln!(
         text,
         "  over-limit attempts {}, duplicates {}, failures {}",
-        audit.over_limit(),
+        audit.over_limit_ours(),
         audit.duplicates,
         tally.failed_count()
     );

@@ -2,7 +2,7 @@
 //!
 //! Every status but 2xx is a [`Failure`] that names the call; nothing is sent twice.
 
-use std::{error::Error, time::Duration};
+use std::{borrow::Cow, error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -49,10 +49,30 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the server understood the call and did nothing.
     pub(crate) fn is_client_error(&self) -> bool {
+        self.status().is_some_and(|status| status.is_client_error())
+    }
+
+    /// The status of a refusal.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Refused { status, .. } => status.is_client_error(),
-            Self::Unanswered { .. } => false,
+            Self::Refused { status, .. } => Some(*status),
+            Self::Unanswered { .. } => None,
         }
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The account that it is of, as the sidecar says; empty if it does not.
+    pub(crate) account: String,
+    body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
     }
 }
 
@@ -96,7 +116,7 @@ impl Server {
         method: Method,
         path: &str,
         body: Option<Value>,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Answer, Failure> {
         self.call_within(ANSWER_TIME_MAX, method, path, body).await
     }
 
@@ -107,18 +127,18 @@ impl Server {
         method: Method,
         path: &str,
         body: Option<Value>,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Answer, Failure> {
         let call = format!("{method} {path}");
         let answer = match time::timeout(time_max, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {time_max:?}").into()),
         };
         match answer {
-            Ok((status, body)) if status.is_success() => Ok(body),
-            Ok((status, body)) => Err(Failure::Refused {
+            Ok((status, answer)) if status.is_success() => Ok(answer),
+            Ok((status, answer)) => Err(Failure::Refused {
                 call,
                 status,
-                said: beginning(&body),
+                said: beginning(&answer.text()),
             }),
             Err(problem) => Err(Failure::Unanswered { call, problem }),
         }
@@ -129,7 +149,7 @@ impl Server {
         method: Method,
         path: &str,
         body: Option<Value>,
-    ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+    ) -> Result<(StatusCode, Answer), Box<dyn Error + Send + Sync>> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base_url));
@@ -149,7 +169,12 @@ impl Server {
             .await?
             .into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?;
-        Ok((head.status, body.to_bytes()))
+        let account = head.headers.get("x-kling-account");
+        let account = account.map_or(String::new(), |account| {
+            String::from_utf8_lossy(account.as_bytes()).into_owned()
+        });
+        let body = body.to_bytes();
+        Ok((head.status, Answer { account, body }))
     }
 }
 
@@ -157,14 +182,13 @@ impl Server {
 ///
 /// # Errors
 /// [`Failure`] if it is not what is documented.
-pub(crate) fn read<T: DeserializeOwned>(call: &str, answer: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(answer).map_err(|problem| Failure::Unanswered {
+pub(crate) fn read<T: DeserializeOwned>(call: &str, answer: &Answer) -> Result<T, Failure> {
+    serde_json::from_slice(&answer.body).map_err(|problem| Failure::Unanswered {
         call: call.to_owned(),
         problem: problem.into(),
     })
 }
 
-fn beginning(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+fn beginning(text: &str) -> String {
     text.trim().chars().take(SAID_CHARS_MAX).collect()
 }

@@ -11,12 +11,18 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{report::Tally, view::View};
+use crate::{
+    report::Tally,
+    view::{Account, View},
+};
 
 /// Between two frames of a live table.
 const FRAME_PAUSE: Duration = Duration::from_millis(250);
 /// Between two plain lines.
 const LINE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Ages shown of one account: more would not fit into a line.
+const AGES_MAX: usize = 4;
 
 /// Standard output and what stands on it.
 #[derive(Debug)]
@@ -122,27 +128,33 @@ impl Screen {
         let bar_width = slots.max().unwrap_or(0);
         let slots_width = bar_width + " 00/00".len();
         let heading = format!(
-            "{:name_width$}  {:slots_width$}  {:11}  {:>9}",
-            "account", "slots", "state", "jobs done"
+            "{:name_width$}  {:slots_width$}  {:11}  {:>4}  {}",
+            "account", "slots", "state", "done", "running for"
         );
         let mut table = self.paint(Color::Grey, &heading);
         table.push('\n');
         for account in &view.accounts {
             let used = account.in_flight.min(account.max_jobs);
-            let free = account.max_jobs - used;
+            let (free, foreign) = (account.max_jobs - used, account.foreign_jobs.min(used));
             let color = match account.state.as_str() {
                 "available" => Color::Green,
                 "full" => Color::Yellow,
                 _ => Color::Red,
             };
-            let bar = self.paint(color, &format!("{}{}", "█".repeat(used), "░".repeat(free)));
+            let bar = [("█", used - foreign), ("▒", foreign), ("░", free)];
+            let bar: String = bar
+                .iter()
+                .map(|(cell, count)| cell.repeat(*count))
+                .collect();
+            let bar = self.paint(color, &bar);
             let indent = " ".repeat(bar_width - account.max_jobs);
             let count = format!("{}/{}", account.in_flight, account.max_jobs);
             let state = self.paint(color, &format!("{:11}", account.state));
             table += &format!(
-                "{:name_width$}  {bar}{indent} {count:<5}  {state}  {:>9}\n",
+                "{:name_width$}  {bar}{indent} {count:<5}  {state}  {:>4}  {}\n",
                 account.email,
                 tally.done_on(&account.email),
+                running(account),
             );
         }
         let trouble = |name: &str, count: u64| match count {
@@ -150,7 +162,7 @@ impl Screen {
             count => self.paint(Color::Red, &format!("{name} {count}")),
         };
         table += &format!(
-            "\nwaiting {:<4} done {}/{}   {}   {}\n",
+            "\nwaiting {:<4} done {}/{}   {}   {}   █ ours ▒ other tools\n",
             view.waiting,
             tally.done_count(),
             tally.total_count(),
@@ -169,6 +181,19 @@ impl Screen {
     }
 }
 
+/// For how many seconds the account's slots have been held, and by how many other tools' jobs.
+fn running(account: &Account) -> String {
+    let ages = account.ages_s.iter().take(AGES_MAX);
+    let mut running: Vec<_> = ages.map(|age| format!("{age}s")).collect();
+    if account.ages_s.len() > AGES_MAX {
+        running.push("…".to_owned());
+    }
+    if account.foreign_jobs > 0 {
+        running.push(format!("+{} foreign", account.foreign_jobs));
+    }
+    running.join(" ")
+}
+
 /// The table in one line. The state is named only where the numbers do not tell it.
 fn line(view: &View, tally: &Tally, over_limit: u64) -> String {
     let mut line = String::new();
@@ -177,6 +202,9 @@ fn line(view: &View, tally: &Tally, over_limit: u64) -> String {
             "{} {}/{}",
             account.email, account.in_flight, account.max_jobs
         );
+        if account.foreign_jobs > 0 {
+            line += &format!(" ({} foreign)", account.foreign_jobs);
+        }
         if !matches!(account.state.as_str(), "available" | "full") {
             line += &format!(" {}", account.state);
         }

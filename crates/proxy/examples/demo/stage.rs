@@ -25,6 +25,8 @@ pub(crate) const ACCOUNTS: [(&str, u32); 3] = [
 ];
 /// Between these two lengths a job takes any, in seconds.
 pub(crate) const JOB_SECONDS: (u64, u64) = (4, 12);
+/// How long after a job's end the upstream lets go of its slot, in milliseconds.
+const RELEASE_LAG_MS: (u64, u64) = (500, 2000);
 /// Where the sidecar listens if its usual port is taken: the system chooses.
 const ANY_PORT: &str = "127.0.0.1:0";
 /// How long the sidecar may take until it grants picks: it fetches one list over loopback.
@@ -54,7 +56,12 @@ impl Stage {
         let (low, high) = JOB_SECONDS;
         let job_duration =
             JobDuration::between(Duration::from_secs(low), Duration::from_secs(high));
-        let mut sim = Sim::builder().job_duration(job_duration).seed(1);
+        let (soon, late) = RELEASE_LAG_MS;
+        let release_lag = Duration::from_millis(soon)..=Duration::from_millis(late);
+        let mut sim = Sim::builder()
+            .job_duration(job_duration)
+            .release_lag(release_lag)
+            .seed(1);
         for (email, max_jobs) in ACCOUNTS {
             sim = sim.account(email, max_jobs);
         }
@@ -87,6 +94,11 @@ impl Stage {
     /// The address the sidecar should have had, if another program had it.
     pub(crate) fn taken(&self) -> Option<SocketAddr> {
         self.taken
+    }
+
+    /// The simulator itself, for what only its master can do.
+    pub(crate) fn sim(&self) -> &Sim {
+        &self.sim
     }
 
     /// What the simulator saw so far.
@@ -144,12 +156,16 @@ async fn start_sidecar(
     }
 }
 
-/// The settings as a deployment would give them. The user's own environment is left out: a real
+/// The settings as a deployment would give them, but for a faster pace: nobody wants to watch a
+/// demo for half a minute until a list is fetched again. The user's own environment is left out: a real
 /// token in it must not get here. The address is a flag, so that complaints name `--listen`.
 fn config(sim: &Sim, listen: Option<String>) -> Result<Config, Mistakes> {
     let env = [
         ("UPSTREAM__BASE_URL", sim.base_url()),
         ("UPSTREAM__TOKEN", sim.token().to_owned()),
+        ("ACCOUNTS__REFRESH_INTERVAL", "1s".to_owned()),
+        ("RECONCILE__INTERVAL", "1s".to_owned()),
+        ("SELECTION__WAIT", "60s".to_owned()),
     ]
     .map(|(name, value)| (format!("{ENV_PREFIX}{name}"), value));
     let listen = listen.map(|addr| format!("--listen={addr}"));
