@@ -35,6 +35,8 @@ use crate::{
 use gate::{Caller, Gate};
 use keys::{KEYS_MAX, Keys};
 use route::Route;
+#[cfg(test)]
+pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
 
 /// The most header lines of a request: hyper's own default.
 pub const HEADERS_MAX: usize = 100;

@@ -338,3 +338,49 @@ impl From<LeaseError> for Error {
         }
     }
 }
+
+/// One error of every kind. A new kind does not compile until it is here.
+#[cfg(test)]
+pub(crate) fn every() -> Vec<Error> {
+    let refusals = [
+        Refusal::Learning,
+        Refusal::NoAccounts,
+        Refusal::NoUsableAccount,
+        Refusal::Saturated { first_expiry: None },
+        Refusal::Unverified,
+        Refusal::QueueFull,
+    ];
+    let mut every = refusals.map(Error::Refused).to_vec();
+    let mut next = Some(Error::TokenRejected);
+    while let Some(error) = next {
+        next = match error {
+            Error::Refused(_) | Error::TokenRejected => Some(Error::ShuttingDown),
+            Error::ShuttingDown => Some(Error::KeysFull),
+            Error::KeysFull => Some(Error::BufferFull),
+            Error::BufferFull => Some(Error::Unreachable),
+            Error::Unreachable => Some(Error::OutcomeUnknown),
+            Error::OutcomeUnknown => Some(Error::TimedOut),
+            Error::TimedOut => Some(Error::OwnerUnknown),
+            Error::OwnerUnknown => Some(Error::UnknownAccount),
+            Error::UnknownAccount => Some(Error::UnknownLease),
+            Error::UnknownLease => Some(Error::bad_request("field", "expected")),
+            Error::BadRequest { .. } => Some(Error::Unauthorized),
+            Error::Unauthorized => Some(Error::ForbiddenOrigin),
+            Error::ForbiddenOrigin => Some(Error::WrongHost),
+            Error::WrongHost => Some(Error::NoRoute),
+            Error::NoRoute => Some(Error::NotForwarding),
+            Error::NotForwarding => Some(Error::MethodNotAllowed { allow: "GET" }),
+            Error::MethodNotAllowed { .. } => Some(Error::KeyInUse),
+            Error::KeyInUse => Some(Error::KeyReused),
+            Error::KeyReused => Some(Error::BodyTooLarge { max: 1 }),
+            Error::BodyTooLarge { .. } => Some(Error::UnsupportedMedia),
+            Error::UnsupportedMedia => Some(Error::HeadersTooLarge {
+                lines_max: 1,
+                bytes_max: 1,
+            }),
+            Error::HeadersTooLarge { .. } => None,
+        };
+        every.push(error);
+    }
+    every
+}

@@ -28,6 +28,8 @@ pub mod ledger;
 pub mod metrics;
 pub mod picker;
 pub mod pool;
+#[cfg(test)]
+mod readme;
 pub mod server;
 pub mod shutdown;
 pub mod sidecar;

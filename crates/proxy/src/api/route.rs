@@ -25,6 +25,23 @@ pub(super) enum Route<'a> {
     Healthz,
 }
 
+/// Every route, as [`Route::as_str`] names it.
+#[cfg(test)]
+pub(crate) const ROUTES: [&str; 12] = [
+    "/v1/kling/*",
+    "/pick",
+    "/leases",
+    "/leases/{id}",
+    "/accounts",
+    "/accounts/{email}",
+    "/accounts/{email}/drain",
+    "/accounts/{email}/resume",
+    "/metrics",
+    "/livez",
+    "/readyz",
+    "/healthz",
+];
+
 impl<'a> Route<'a> {
     /// Finds the place `path` names. `None`: nothing is served there.
     pub(super) fn find(path: &'a str) -> Option<Self> {
@@ -130,5 +147,16 @@ impl<'a> Route<'a> {
         } else {
             Err(Error::MethodNotAllowed { allow })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_found_by_its_name() {
+        let found = ROUTES.map(|name| Route::find(name).map(|route| route.as_str()));
+        assert_eq!(found, ROUTES.map(Some));
     }
 }

@@ -98,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "selection.wait",
         "0s",
-        "how long a pick waits for a slot if it does not say",
+        "how long a pick or a job start waits for a slot if it does not say",
     ),
     setting(
         "selection.wait_max",
@@ -108,7 +108,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "selection.waiters_max",
         "10000",
-        "most picks that wait at once",
+        "most calls that wait at once",
     ),
     setting(
         "leases.ttl",
@@ -134,7 +134,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "reconcile.tie_picks",
         "true",
-        "bind picks to the jobs they become",
+        "take a job nobody claims for that of a pick without a job",
     ),
     setting(
         "forward.body_max",
@@ -150,12 +150,12 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "forward.retry_statuses",
         "[429, 412, 596]",
-        "statuses of a refusal. No effect yet",
+        "statuses after which another account is tried. No effect yet",
     ),
     setting(
         "forward.refusal_patterns",
         r#"["CM_EXT", "community guidelines"]"#,
-        "texts of a refusal with status 500",
+        "texts of a 500 that say the input was refused",
     ),
     setting("state.kind", "memory", "where leases are kept: memory"),
     setting("state.path", "", "file of the leases. No effect yet"),

@@ -47,7 +47,7 @@ impl Picture<'_> {
         self.draw_accounts(&registry)?;
         self.draw_fetches(&registry)?;
         self.draw_rounds(&registry)?;
-        let waiters = IntGauge::new("waiters", "Picks that wait for a slot.")?;
+        let waiters = IntGauge::new("waiters", "Picks and job starts that wait for a slot.")?;
         waiters.set(signed(self.figures.waiters_count));
         registry.register(Box::new(waiters))?;
         let ended = IntCounterVec::new(

@@ -1,0 +1,157 @@
+//! The tables of the README are those of the code.
+
+use std::collections::BTreeMap;
+
+use accounts_fetcher::Listing;
+
+use crate::{
+    api::ROUTES,
+    config::{AccountLabel, SETTINGS},
+    error::{Error, every},
+    ledger::{Figures, tests::ledger_of},
+    metrics::{Metrics, Picture},
+};
+
+const README: &str = include_str!("../../../README.md");
+
+/// The rows of the tables in the section `heading`, without head and rule.
+fn rows(heading: &str) -> Vec<&'static str> {
+    let (_, section) = README
+        .split_once(&format!("\n## {heading}\n"))
+        .expect("the README has the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with('|'));
+    rows.skip_while(|row| !row.starts_with("|---"))
+        .skip(1)
+        .collect()
+}
+
+#[track_caller]
+fn assert_rows(heading: &str, expected: &[String]) {
+    let (given, expected) = (rows(heading).join("\n"), expected.join("\n"));
+    assert!(
+        given == expected,
+        "the table of {heading:?} in the README is to be\n{expected}"
+    );
+}
+
+fn code(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("`{text}`")
+    }
+}
+
+#[test]
+fn settings() {
+    let rows = SETTINGS.iter().map(|setting| {
+        let (key, default) = (code(setting.key), code(setting.default));
+        format!("| {key} | {default} | {} |", setting.help)
+    });
+    assert_rows("Settings", &rows.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn metrics() {
+    let ledger = ledger_of(1);
+    let figures: Figures = ledger.figures().await;
+    let picture = Picture {
+        figures: &figures,
+        listing: &Listing::default(),
+        rounds: None,
+        label: AccountLabel::Alias,
+    };
+    let text = Metrics::new().unwrap().render(&picture).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once('{').unwrap_or((line, ""));
+        labels.insert(name.split(' ').next().unwrap(), rest);
+    }
+    let rows = text.lines().filter_map(|line| {
+        let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+        let samples = labels.get(name).or_else(|| {
+            let count = format!("{name}_count");
+            labels.get(&*count)
+        });
+        let names = samples
+            .unwrap()
+            .split(',')
+            .filter_map(|pair| pair.split_once("=\""));
+        let names: Vec<_> = names.map(|(name, _)| name).collect();
+        let short = name.strip_prefix("kling_balancer_").unwrap();
+        let shown = match &*names.join(",") {
+            "" => short.to_owned(),
+            names => format!("{short}{{{names}}}"),
+        };
+        Some(format!("| `{shown}` | {help} |"))
+    });
+    assert_rows("Metrics", &rows.collect::<Vec<_>>());
+}
+
+#[test]
+fn reasons() {
+    let mut statuses: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for error in every() {
+        let status = error.status().as_str().to_owned();
+        let known = statuses.entry(error.reason()).or_default();
+        if !known.contains(&status) {
+            known.push(status);
+        }
+    }
+    let expected = statuses
+        .iter()
+        .map(|(reason, statuses)| format!("| `{reason}` | {} |", statuses.join(", ")));
+    let mut given: Vec<_> = rows("When it refuses")
+        .iter()
+        .map(|row| row.splitn(4, '|').take(3).collect::<Vec<_>>().join("|") + "|")
+        .collect();
+    given.sort_unstable();
+    assert_eq!(given, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn routes() {
+    let given: Vec<_> = rows("Routes")
+        .iter()
+        .map(|row| row.split('`').nth(1).unwrap())
+        .collect();
+    assert_eq!(given, ROUTES);
+}
+
+#[test]
+fn picks_say_what_the_table_says() {
+    let given = rows("Or pick and call the upstream yourself");
+    let fields = given
+        .iter()
+        .filter_map(|row| row.split('`').nth(1)?.split_once('='));
+    let fields: Vec<_> = fields.map(|(field, _)| field).collect();
+    assert_eq!(fields, crate::api::PICK_FIELDS);
+}
+
+/// A message names what is to be done by a setting's key: there must be such a setting.
+#[test]
+fn messages_name_settings_that_exist() {
+    let sections = [
+        "auth",
+        "forward",
+        "upstream",
+        "selection",
+        "leases",
+        "reconcile",
+    ];
+    for error in every() {
+        let message = Error::message(&error);
+        let words = message.split(|c: char| !(c.is_ascii_alphanumeric() || "._".contains(c)));
+        for word in words.map(|word| word.trim_end_matches('.')) {
+            let Some((section, key)) = word.split_once('.') else {
+                continue;
+            };
+            if sections.contains(&section) && !key.is_empty() {
+                let is_known = SETTINGS.iter().any(|setting| setting.key == word);
+                assert!(is_known, "{message}: {word}");
+            }
+        }
+    }
+}
