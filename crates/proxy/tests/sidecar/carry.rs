@@ -1,8 +1,11 @@
 //! Calls that are carried to the upstream.
 
+mod bodies;
 mod fidelity;
+mod lost;
 mod memory;
 mod outcomes;
 mod owners;
 mod slots;
 mod transparency;
+mod wire;
