@@ -2,6 +2,8 @@
 
 mod bodies;
 mod fidelity;
+mod hang_ups;
+mod leases;
 mod lost;
 mod memory;
 mod outcomes;
