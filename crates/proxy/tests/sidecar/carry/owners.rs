@@ -272,6 +272,22 @@ async fn a_final_answer_frees_the_slot_only_when_the_upstream_no_longer_lists_th
 }
 
 #[tokio::test]
+async fn a_poll_right_after_a_job_start_on_an_account_of_no_list_finds_it() {
+    let settings = [NO_ROUNDS, ("ACCOUNTS__REFRESH_INTERVAL", "1h")];
+    let running = ready(three_accounts().await, &settings).await;
+    running.sim.set_account("new@x", 1);
+    // Neither the next list nor the next round comes before the poll.
+    running.sim.list_fault(kling_sim::ListFault::status(503));
+    running
+        .sim
+        .fault(Fault::status(503).on("GET", "/scheduler/available"));
+    let answer = running.post(JOB, r#"{"prompt":"p","email":"new@x"}"#).await;
+    let answer = running.get(&path_of(task_id(&answer))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-kling-account"), "new@x");
+}
+
+#[tokio::test]
 async fn reads_go_to_the_first_healthy_account_of_the_list() {
     let sim = Sim::builder()
         .account("sick@x", 1)
