@@ -143,7 +143,7 @@ impl Forward {
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
         let email = match whole.email() {
-            Some(_) => None,
+            Some(given) => self.respelled(given).await,
             None => self.first_healthy().await,
         };
         let outgoing = whole.outgoing(&call, email.as_deref())?;
@@ -207,12 +207,20 @@ impl Forward {
         Ok(answer)
     }
 
-    /// The account for a call that any healthy one can answer, unless the client named one.
+    /// What to put into a call that any healthy account can answer, unless the client named one.
     async fn any_account(&self, call: &Call) -> Option<Arc<str>> {
         match call.query.email() {
-            Some(_) => None,
+            Some(given) => self.respelled(given).await,
             None => self.first_healthy().await,
         }
+    }
+
+    /// The list's spelling of an e-mail that a client gave in another one: it would be told that
+    /// there is no such account, on which we started its job. One that is not in the list goes as
+    /// it came.
+    async fn respelled(&self, given: &str) -> Option<Arc<str>> {
+        let account = self.ledger.account(given).await.ok()?;
+        Some(account.email).filter(|email| **email != *given)
     }
 
     async fn first_healthy(&self) -> Option<Arc<str>> {

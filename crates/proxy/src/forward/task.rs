@@ -24,7 +24,7 @@ impl Forward {
         };
         let is_read = call.method != Method::DELETE;
         let owner = match call.query.email() {
-            Some(_) => None,
+            Some(given) => self.respelled(given).await,
             None => match self.owner(&task_id).await {
                 Owner::Found(owner) => Some(owner),
                 // All of them have said that they do not have it: so will this one.
@@ -108,21 +108,13 @@ impl Forward {
         match (word, is_owner) {
             (TaskWord::Unknown, _) | (_, Some(false)) | (TaskWord::Missing, None) => return,
             (TaskWord::Final | TaskWord::Unfinished, None) => {
-                owners.learn(task_id, self.spelling(asked).await);
+                owners.learn(task_id, asked.into());
             }
             (TaskWord::Final | TaskWord::Unfinished | TaskWord::Missing, Some(true)) => {}
         }
         let is_over = word != TaskWord::Unfinished;
         if is_over && self.ledger.job_over(task_id).await {
             self.rounds.wake();
-        }
-    }
-
-    /// An e-mail as the list spells it.
-    async fn spelling(&self, email: &str) -> Arc<str> {
-        match self.ledger.account(email).await {
-            Ok(account) => account.email,
-            Err(_unknown) => email.into(),
         }
     }
 }

@@ -335,6 +335,38 @@ async fn reads_go_to_the_first_healthy_account_of_the_list() {
     );
 }
 
+#[tokio::test]
+async fn a_client_that_always_names_its_account_is_respected() {
+    let running = Running::with(&[("a@x", 1), ("Bob@Example.com", 2)]).await;
+    for spelling in ["Bob@Example.com", "bob@example.com"] {
+        let body = format!(r#"{{"prompt":"p","email":"{spelling}"}}"#);
+        let id = task_id(&running.post(JOB, &body).await);
+        let poll = running
+            .get(&format!("{}?email={spelling}", path_of(id)))
+            .await;
+        assert_eq!(poll.status, 200, "{spelling}: {poll:?}");
+        assert_eq!(poll.header("x-kling-account"), "Bob@Example.com");
+        let list = running
+            .get(&format!("/v1/kling/tasks?email={spelling}&pageSize=1"))
+            .await;
+        assert_eq!(list.status, 200, "{spelling}: {list:?}");
+        let upload = post_file(&running, &format!("/v1/kling/assets?email={spelling}")).await;
+        assert_eq!(upload.status, 200, "{spelling}: {upload:?}");
+        let body = format!(r#"{{"text":"hello","email":"{spelling}"}}"#);
+        let voice = running.post("/v1/kling/tts/create", &body).await;
+        assert_eq!(voice.status, 200, "{spelling}: {voice:?}");
+        running.sim.finish(id);
+        let gone = running
+            .delete(&format!("{}?email={spelling}", path_of(id)))
+            .await;
+        assert_eq!(gone.status, 200, "{spelling}: {gone:?}");
+    }
+    // Another account than the one it means is never taken for it.
+    let strange = running.get("/v1/kling/tasks?email=nobody@x").await;
+    assert_eq!(strange.status, 404, "{strange:?}");
+    assert_eq!(strange.header("x-kling-account"), "nobody@x");
+}
+
 async fn post_file(running: &Running, path: &str) -> Raw {
     let png = [("content-type", "image/png")];
     exchange(running.addr, Method::POST, path, &png, "\u{89}PNG").await
