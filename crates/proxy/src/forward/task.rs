@@ -104,7 +104,7 @@ impl Forward {
     async fn note_word(&self, word: TaskWord, task_id: &TaskId, asked: &str) {
         let owners = self.rounds.owners();
         let owner = owners.owner(task_id);
-        let is_owner = owner.map(|owner| owner.eq_ignore_ascii_case(asked));
+        let is_owner = owner.map(|owner| *owner == *asked);
         match (word, is_owner) {
             (TaskWord::Unknown, _) | (_, Some(false)) | (TaskWord::Missing, None) => return,
             (TaskWord::Final | TaskWord::Unfinished, None) => {

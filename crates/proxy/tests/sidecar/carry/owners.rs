@@ -7,7 +7,7 @@ use kling_sim::{Effect, Fault, JobDuration, RequestSeen, Sim};
 use serde_json::Value;
 
 use super::wire::{JOB, JSON, Raw, exchange, leases, slots, start_job, task_id, until_slots};
-use crate::harness::{Running, eventually};
+use crate::harness::{Running, eventually, send};
 
 const THREE: [(&str, u32); 3] = [("a@x", 2), ("b@x", 2), ("c@x", 2)];
 /// No round comes by itself in the time a test takes.
@@ -244,6 +244,32 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
         .metric("kling_balancer_rounds_total{result=\"ok\"}")
         .await;
     assert!(now > rounds, "a round was sent");
+}
+
+#[tokio::test]
+async fn accounts_that_differ_in_case_are_two() {
+    let accounts = [("Bob@x", 1), ("bob@x", 1)];
+    let running = Running::configured(&accounts, &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let body = r#"{"prompt":"p","email":"Bob@x"}"#;
+    let id = task_id(&running.post(JOB, body).await);
+    let other = running.get(&format!("{}?email=bob@x", path_of(id))).await;
+    assert_eq!(other.status, 404, "{other:?}");
+    // Somebody stops the upstream from listing the job, which runs on.
+    let bearer = format!("Bearer {}", running.sim.token());
+    let path = format!("/v1/kling/scheduler/{id}");
+    let bearer = [("authorization", bearer.as_str())];
+    let untracked = send(running.sim.addr(), Method::DELETE, &path, &bearer, "").await;
+    assert_eq!(untracked.status, 204);
+    let series = "kling_balancer_rounds_total{result=\"ok\"}";
+    let rounds = running.metric(series).await;
+    running
+        .until_metric(series, |count| count >= rounds + 3.0)
+        .await;
+    assert_eq!(
+        slots(&running, "Bob@x").await,
+        (1, 0, 0),
+        "its owner did not say so"
+    );
 }
 
 #[tokio::test]
