@@ -9,8 +9,8 @@
 //! a task; nothing of the client's own credentials goes upstream.
 //!
 //! Rooms: [`call`] reads the head of a call, [`whole`] the bodies that are read whole, [`answer`]
-//! the answers; [`submit`] carries job starts, [`task`] what is about one task. What is pure stands
-//! apart: [`operations`], [`headers`], [`email`], [`outcome`].
+//! the answers; [`submit`] carries job starts, [`task`] what is about one task, [`work`] downloads.
+//! What is pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
 mod call;
@@ -21,6 +21,7 @@ pub mod outcome;
 mod submit;
 mod task;
 mod whole;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::{self, Config, Selection},
     error::Error,
-    jobs::Rounds,
+    jobs::{Owners, Rounds},
     ledger::Ledger,
     metrics::Metrics,
     picker::Picker,
@@ -63,6 +64,8 @@ pub struct Forward {
     ledger: Arc<Ledger>,
     picker: Arc<Picker>,
     rounds: Arc<Rounds>,
+    /// Who made which work.
+    works: Owners,
     listing: watch::Receiver<Listing>,
     fetcher: Waker,
     metrics: Arc<Metrics>,
@@ -100,6 +103,7 @@ impl Forward {
             ledger: parts.ledger,
             picker: parts.picker,
             rounds: parts.rounds,
+            works: Owners::default(),
             listing: parts.listing,
             fetcher: parts.fetcher,
             metrics: parts.metrics,
@@ -125,6 +129,7 @@ impl Forward {
             Class::Create => self.create(call, body).await,
             Class::Task => self.about_task(call, body).await,
             Class::Untrack => self.untrack(call, body).await,
+            Class::Download => self.download(call, body).await,
             Class::Read | Class::Upload => {
                 let email = self.any_account(&call).await;
                 self.pass(call, body, email).await.map(answer::carried)

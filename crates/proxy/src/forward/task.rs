@@ -88,6 +88,9 @@ impl Forward {
                 if let Some(text) = text {
                     let word = task_word(head.status, &text, task_id);
                     self.note_word(word, task_id, asked).await;
+                    if matches!(word, TaskWord::Final | TaskWord::Unfinished) {
+                        self.learn_works(&text, asked);
+                    }
                 }
             }
             End::Longer => {}

@@ -1,6 +1,7 @@
 //! Calls that are carried to the upstream.
 
 mod bodies;
+mod downloads;
 mod fidelity;
 mod hang_ups;
 mod leases;
@@ -8,6 +9,7 @@ mod lost;
 mod memory;
 mod outcomes;
 mod owners;
+mod restart;
 mod slots;
 mod transparency;
 mod wire;
