@@ -2,7 +2,7 @@
 
 use kling_sim::{Effect, Fault, JobDuration, Sim};
 
-use super::wire::{leases, start_job, task_id};
+use super::wire::{leases, ready, start_job, task_id};
 use crate::harness::Running;
 
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
@@ -25,8 +25,7 @@ async fn unknown_work() -> (Running, i64) {
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
     let id = sim.submit_directly("c@x", 1)[0];
     assert!(sim.finish(id));
-    let running = Running::beside(sim, &[NO_ROUNDS]).await;
-    running.until(|readiness| readiness.status == 200).await;
+    let running = ready(sim, &[NO_ROUNDS]).await;
     // The first work of a task has the number of the task.
     (running, id.get())
 }

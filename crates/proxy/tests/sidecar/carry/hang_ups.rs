@@ -1,6 +1,6 @@
 //! Clients that leave in the middle: their submissions go on, and no slot is lost or doubled.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kling_sim::{Effect, Fault, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -13,7 +13,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::wire::{JOB, accepted, ended, leases, slots, start_job, task_id, until_slots};
+use super::wire::{
+    JOB, accepted, drawn_seed, ended, leases, ready, slots, start_job, task_id, until_slots,
+};
 use crate::harness::{PATIENCE, Running, eventually};
 
 const CLIENTS: usize = 1000;
@@ -67,16 +69,14 @@ async fn killed_client(running: Arc<Running>, n: usize, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_killed_clients_lose_no_slot_and_start_no_job_twice() {
-    let seed = env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    println!("SEED={seed}");
+    let seed = drawn_seed();
     let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
         sim.account(*email, *max)
     });
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
     let slow = Effect::Delay(Duration::from_millis(20));
     sim.fault(Fault::new(slow).on_job_starts());
-    let running = Running::beside(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
-    running.until(|readiness| readiness.status == 200).await;
+    let running = ready(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
     let running = Arc::new(running);
     let crowd = Arc::new(Semaphore::new(CROWD));
     let mut clients = JoinSet::new();

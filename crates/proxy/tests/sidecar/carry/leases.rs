@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kling_sim::{Effect, Fault, JobDuration, Sim, TaskIds};
 use serde_json::{Value, json};
 
-use super::wire::{JOB, PROMPT, leases, slots, start_job, task_id, until_slots};
+use super::wire::{JOB, PROMPT, leases, ready, slots, start_job, task_id, until_slots};
 use crate::harness::{Running, eventually};
 
 /// A sidecar over one account whose next job start takes a second, so that there is a middle to
@@ -15,8 +15,7 @@ async fn slow(task_ids: TaskIds) -> Arc<Running> {
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
     let slow = Effect::Delay(Duration::from_secs(1));
     sim.fault(Fault::new(slow).on_job_starts().times(1));
-    let running = Running::beside(sim, &[("RECONCILE__INTERVAL", "1h")]).await;
-    running.until(|readiness| readiness.status == 200).await;
+    let running = ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await;
     Arc::new(running)
 }
 
@@ -109,8 +108,7 @@ async fn the_books_of_two_submissions_under_way_are_not_mixed_up_by_a_round() {
     let sim = Sim::builder().account("a@x", 2).start().await.unwrap();
     let slow = Effect::Delay(Duration::from_millis(500));
     sim.fault(Fault::new(slow).on_job_starts().times(1));
-    let running = Running::beside(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
-    running.until(|readiness| readiness.status == 200).await;
+    let running = ready(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
     let running = Arc::new(running);
     let client = Arc::clone(&running);
     let slow = tokio::spawn(async move { client.post(JOB, PROMPT).await });

@@ -6,20 +6,18 @@ use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, JobDuration, RequestSeen, Sim};
 use serde_json::Value;
 
-use super::wire::{JOB, JSON, Raw, exchange, leases, slots, start_job, task_id, until_slots};
+use super::wire::{
+    JOB, JSON, exchange, leases, ready, slots, start_job, task_id, task_path, until_slots,
+};
 use crate::harness::{Running, eventually, send};
 
 const THREE: [(&str, u32); 3] = [("a@x", 2), ("b@x", 2), ("c@x", 2)];
 /// No round comes by itself in the time a test takes.
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 
-fn path_of(id: i64) -> String {
-    format!("/v1/kling/tasks/{id}")
-}
-
 /// The questions for a task that the simulator was asked, oldest first.
 fn asked(sim: &Sim, id: i64) -> Vec<RequestSeen> {
-    let path = path_of(id);
+    let path = task_path(id);
     let requests = sim.requests().into_iter();
     let asked = requests.filter(|seen| seen.head.path == path && seen.head.method == Method::GET);
     asked.collect()
@@ -35,7 +33,7 @@ fn queries(asked: &[RequestSeen]) -> Vec<String> {
 }
 
 /// A job that no round of the sidecar has listed: it was over before the first.
-async fn unknown_job(sim: &Sim, email: &str) -> i64 {
+fn unknown_job(sim: &Sim, email: &str) -> i64 {
     let id = sim.submit_directly(email, 1)[0];
     assert!(sim.finish(id));
     id.get()
@@ -48,18 +46,12 @@ async fn three_accounts() -> Sim {
     sim.job_duration(JobDuration::Manual).start().await.unwrap()
 }
 
-async fn ready(sim: Sim, settings: &[(&str, &str)]) -> Running {
-    let running = Running::beside(sim, settings).await;
-    running.until(|readiness| readiness.status == 200).await;
-    running
-}
-
 #[tokio::test]
 async fn the_owner_of_an_unknown_task_is_asked_for_once() {
     let sim = three_accounts().await;
-    let id = unknown_job(&sim, "c@x").await;
+    let id = unknown_job(&sim, "c@x");
     let running = ready(sim, &[NO_ROUNDS]).await;
-    let answer = running.get(&path_of(id)).await;
+    let answer = running.get(&task_path(id)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("x-kling-account"), "c@x");
     assert_eq!(answer.json()["task"]["id"], id);
@@ -77,7 +69,7 @@ async fn the_owner_of_an_unknown_task_is_asked_for_once() {
     }
     let searched_count = searched.len();
     for n in 1..=5 {
-        assert_eq!(running.get(&path_of(id)).await.status, 200);
+        assert_eq!(running.get(&task_path(id)).await.status, 200);
         let now = asked(&running.sim, id);
         assert_eq!(now.len(), searched_count + n, "nobody else is asked again");
         assert_eq!(
@@ -90,7 +82,7 @@ async fn the_owner_of_an_unknown_task_is_asked_for_once() {
 #[tokio::test]
 async fn a_task_that_no_account_has_is_missing() {
     let running = ready(three_accounts().await, &[NO_ROUNDS]).await;
-    let answer = running.get(&path_of(7)).await;
+    let answer = running.get(&task_path(7)).await;
     assert_eq!(answer.status, 404);
     assert_eq!(
         answer.json()["error"],
@@ -119,22 +111,22 @@ async fn a_task_is_not_said_to_be_missing_where_one_account_cannot_be_asked() {
         let running = ready(three_accounts().await, &[NO_ROUNDS]).await;
         let fault = Fault::new(effect.clone()).on("GET", "/tasks/{task_id}");
         running.sim.fault(fault.account("b@x"));
-        let answer = running.get(&path_of(7)).await;
+        let answer = running.get(&task_path(7)).await;
         answer.assert_refused(503, "owner-unknown");
         // Nothing was learnt from it.
         running.sim.clear_faults();
-        assert_eq!(running.get(&path_of(7)).await.status, 404, "{effect:?}");
+        assert_eq!(running.get(&task_path(7)).await.status, 404, "{effect:?}");
     }
 }
 
 #[tokio::test]
 async fn an_owner_is_found_though_another_account_cannot_be_asked() {
     let sim = three_accounts().await;
-    let id = unknown_job(&sim, "c@x").await;
+    let id = unknown_job(&sim, "c@x");
     let running = ready(sim, &[NO_ROUNDS]).await;
     let fault = Fault::status(503).on("GET", "/tasks/{task_id}");
     running.sim.fault(fault.account("a@x"));
-    let answer = running.get(&path_of(id)).await;
+    let answer = running.get(&task_path(id)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("x-kling-account"), "c@x");
 }
@@ -170,10 +162,10 @@ async fn no_more_than_four_accounts_are_asked_at_a_time() {
 async fn a_single_account_is_not_searched() {
     let sim = Sim::builder().account("a@x", 1);
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
-    let id = unknown_job(&sim, "a@x").await;
+    let id = unknown_job(&sim, "a@x");
     let running = ready(sim, &[NO_ROUNDS]).await;
-    assert_eq!(running.get(&path_of(id)).await.status, 200);
-    assert_eq!(running.get(&path_of(7)).await.status, 404);
+    assert_eq!(running.get(&task_path(id)).await.status, 200);
+    assert_eq!(running.get(&task_path(7)).await.status, 404);
     assert_eq!(queries(&asked(&running.sim, id)), ["email=a%40x"]);
     assert_eq!(queries(&asked(&running.sim, 7)), ["email=a%40x"]);
 }
@@ -181,7 +173,7 @@ async fn a_single_account_is_not_searched() {
 #[tokio::test]
 async fn to_delete_a_task_of_no_known_owner_is_never_guessed() {
     let running = ready(three_accounts().await, &[NO_ROUNDS]).await;
-    let answer = running.delete(&path_of(7)).await;
+    let answer = running.delete(&task_path(7)).await;
     assert_eq!(
         answer.status, 400,
         "the upstream's answer to no email: {answer:?}"
@@ -190,7 +182,7 @@ async fn to_delete_a_task_of_no_known_owner_is_never_guessed() {
     running
         .sim
         .fault(Fault::status(500).on("GET", "/tasks/{task_id}"));
-    assert_eq!(running.delete(&path_of(8)).await.status, 400);
+    assert_eq!(running.delete(&task_path(8)).await.status, 400);
     let requests = running.sim.requests().into_iter();
     let deletes: Vec<_> = requests
         .filter(|seen| seen.head.method == Method::DELETE)
@@ -205,9 +197,9 @@ async fn to_delete_a_task_of_no_known_owner_is_never_guessed() {
 #[tokio::test]
 async fn a_task_is_deleted_on_the_account_that_owns_it() {
     let sim = three_accounts().await;
-    let id = unknown_job(&sim, "b@x").await;
+    let id = unknown_job(&sim, "b@x");
     let running = ready(sim, &[NO_ROUNDS]).await;
-    let answer = running.delete(&path_of(id)).await;
+    let answer = running.delete(&task_path(id)).await;
     assert_eq!(
         (answer.status.as_u16(), &answer.json()["deleted"]),
         (200, &1.into())
@@ -224,7 +216,9 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
         .unwrap()
         .to_owned();
     for (email, _) in THREE.iter().filter(|(email, _)| *email != owner) {
-        let answer = running.get(&format!("{}?email={email}", path_of(id))).await;
+        let answer = running
+            .get(&format!("{}?email={email}", task_path(id)))
+            .await;
         assert_eq!(
             answer.status, 404,
             "it was asked as the client said: {answer:?}"
@@ -237,7 +231,9 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
     assert_eq!(slots(&running, &owner).await, (1, 0, 0));
     // Its owner's word is heard.
     running.sim.finish(id);
-    let answer = running.get(&format!("{}?email={owner}", path_of(id))).await;
+    let answer = running
+        .get(&format!("{}?email={owner}", task_path(id)))
+        .await;
     assert_eq!(answer.json()["status_final"], true);
     until_slots(&running, &owner, (0, 0, 0)).await;
     let now = running
@@ -252,7 +248,7 @@ async fn accounts_that_differ_in_case_are_two() {
     let running = Running::configured(&accounts, &[("RECONCILE__INTERVAL", "100ms")]).await;
     let body = r#"{"prompt":"p","email":"Bob@x"}"#;
     let id = task_id(&running.post(JOB, body).await);
-    let other = running.get(&format!("{}?email=bob@x", path_of(id))).await;
+    let other = running.get(&format!("{}?email=bob@x", task_path(id))).await;
     assert_eq!(other.status, 404, "{other:?}");
     // Somebody stops the upstream from listing the job, which runs on.
     let bearer = format!("Bearer {}", running.sim.token());
@@ -282,7 +278,10 @@ async fn a_final_answer_frees_the_slot_only_when_the_upstream_no_longer_lists_th
     let running = ready(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
     let id = task_id(&start_job(&running).await);
     running.sim.finish(id);
-    assert_eq!(running.get(&path_of(id)).await.json()["status_final"], true);
+    assert_eq!(
+        running.get(&task_path(id)).await.json()["status_final"],
+        true
+    );
     let series = "kling_balancer_rounds_total{result=\"ok\"}";
     let rounds = running.metric(series).await;
     running
@@ -308,94 +307,9 @@ async fn a_poll_right_after_a_job_start_on_an_account_of_no_list_finds_it() {
         .sim
         .fault(Fault::status(503).on("GET", "/scheduler/available"));
     let answer = running.post(JOB, r#"{"prompt":"p","email":"new@x"}"#).await;
-    let answer = running.get(&path_of(task_id(&answer))).await;
+    let answer = running.get(&task_path(task_id(&answer))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("x-kling-account"), "new@x");
-}
-
-#[tokio::test]
-async fn reads_go_to_the_first_healthy_account_of_the_list() {
-    let sim = Sim::builder()
-        .account("sick@x", 1)
-        .account("b+1@x", 1)
-        .account("c@x", 1);
-    let sim = sim.start().await.unwrap();
-    sim.set_account_error("sick@x", Some("Failed to refresh session: 500"));
-    let running = ready(sim, &[]).await;
-    for path in [
-        "/tasks",
-        "/tasks/?pageSize=5",
-        "/avatars",
-        "/elements/u_1",
-        "/assets?email=",
-    ] {
-        let answer = running.get(&format!("/v1/kling{path}")).await;
-        assert_eq!(answer.header("x-kling-account"), "b+1@x", "{path}");
-        assert_eq!(answer.header("x-kling-attempts"), "1");
-    }
-    let upload = post_file(&running, "/v1/kling/assets").await;
-    assert_eq!(upload.header("x-kling-account"), "b+1@x");
-    let voice = running
-        .post("/v1/kling/tts/create", r#"{"text":"hello"}"#)
-        .await;
-    assert_eq!(
-        (voice.status.as_u16(), voice.header("x-kling-account")),
-        (200, "b+1@x")
-    );
-    let queries: Vec<_> = running
-        .sim
-        .requests()
-        .into_iter()
-        .filter_map(|seen| seen.head.query)
-        .collect();
-    assert_eq!(
-        queries,
-        [
-            "email=b%2B1%40x",
-            "pageSize=5&email=b%2B1%40x",
-            "email=b%2B1%40x",
-            "email=b%2B1%40x",
-            "email=b%2B1%40x",
-            "email=b%2B1%40x",
-        ]
-    );
-}
-
-#[tokio::test]
-async fn a_client_that_always_names_its_account_is_respected() {
-    let running = Running::with(&[("a@x", 1), ("Bob@Example.com", 2)]).await;
-    for spelling in ["Bob@Example.com", "bob@example.com"] {
-        let body = format!(r#"{{"prompt":"p","email":"{spelling}"}}"#);
-        let id = task_id(&running.post(JOB, &body).await);
-        let poll = running
-            .get(&format!("{}?email={spelling}", path_of(id)))
-            .await;
-        assert_eq!(poll.status, 200, "{spelling}: {poll:?}");
-        assert_eq!(poll.header("x-kling-account"), "Bob@Example.com");
-        let list = running
-            .get(&format!("/v1/kling/tasks?email={spelling}&pageSize=1"))
-            .await;
-        assert_eq!(list.status, 200, "{spelling}: {list:?}");
-        let upload = post_file(&running, &format!("/v1/kling/assets?email={spelling}")).await;
-        assert_eq!(upload.status, 200, "{spelling}: {upload:?}");
-        let body = format!(r#"{{"text":"hello","email":"{spelling}"}}"#);
-        let voice = running.post("/v1/kling/tts/create", &body).await;
-        assert_eq!(voice.status, 200, "{spelling}: {voice:?}");
-        running.sim.finish(id);
-        let gone = running
-            .delete(&format!("{}?email={spelling}", path_of(id)))
-            .await;
-        assert_eq!(gone.status, 200, "{spelling}: {gone:?}");
-    }
-    // Another account than the one it means is never taken for it.
-    let strange = running.get("/v1/kling/tasks?email=nobody@x").await;
-    assert_eq!(strange.status, 404, "{strange:?}");
-    assert_eq!(strange.header("x-kling-account"), "nobody@x");
-}
-
-async fn post_file(running: &Running, path: &str) -> Raw {
-    let png = [("content-type", "image/png")];
-    exchange(running.addr, Method::POST, path, &png, "\u{89}PNG").await
 }
 
 #[tokio::test]
@@ -404,7 +318,7 @@ async fn rounds_teach_owners() {
     let id = sim.submit_directly("b@x", 1)[0].get();
     let running = ready(sim, &[NO_ROUNDS]).await;
     until_slots(&running, "b@x", (0, 0, 1)).await;
-    let answer = running.get(&path_of(id)).await;
+    let answer = running.get(&task_path(id)).await;
     assert_eq!(answer.header("x-kling-account"), "b@x");
     assert_eq!(
         queries(&asked(&running.sim, id)),
@@ -417,10 +331,10 @@ async fn rounds_teach_owners() {
 async fn a_poll_over_head_asks_the_owner_too() {
     let running = ready(three_accounts().await, &[NO_ROUNDS]).await;
     let id = task_id(&start_job(&running).await);
-    let answer = exchange(running.addr, Method::HEAD, &path_of(id), &[], "").await;
+    let answer = exchange(running.addr, Method::HEAD, &task_path(id), &[], "").await;
     assert_eq!(answer.status, StatusCode::OK);
     let owner: Value = leases(&running).await[0]["email"].clone();
     assert_eq!(owner, answer.header("x-kling-account"));
-    let sent = exchange(running.addr, Method::GET, &path_of(id), &[JSON], "").await;
+    let sent = exchange(running.addr, Method::GET, &task_path(id), &[JSON], "").await;
     assert_eq!(sent.json()["task"]["id"], id);
 }

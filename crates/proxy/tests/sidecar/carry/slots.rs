@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::wire::{
-    JOB, JSON, PROMPT, accepted, ended, leases, slots, start_job, task_id, until_slots,
+    JOB, JSON, PROMPT, accepted, ended, leases, ready, slots, start_job, task_id, until_slots,
 };
 use crate::harness::{Answer, PATIENCE, Running, eventually, send};
 
@@ -28,10 +28,8 @@ fn ten_slots() -> SimBuilder {
     })
 }
 
-async fn ready(sim: SimBuilder, settings: &[(&str, &str)]) -> Arc<Running> {
-    let running = Running::beside(sim.start().await.unwrap(), settings).await;
-    running.until(|readiness| readiness.status == 200).await;
-    Arc::new(running)
+async fn beside(sim: SimBuilder, settings: &[(&str, &str)]) -> Arc<Running> {
+    Arc::new(ready(sim.start().await.unwrap(), settings).await)
 }
 
 /// The `n`th of many job starts: JSON and forms, of every kind in turn.
@@ -89,7 +87,7 @@ async fn until_books_agree(running: &Running) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_at_once_on_ten_slots_are_ten_jobs() {
-    let running = ready(ten_slots().job_duration(JobDuration::Manual), &[]).await;
+    let running = beside(ten_slots().job_duration(JobDuration::Manual), &[]).await;
     let mut clients = JoinSet::new();
     for n in 0..60 {
         let running = Arc::clone(&running);
@@ -120,7 +118,7 @@ async fn sixty_at_once_on_ten_slots_are_ten_jobs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_that_wait_for_ten_slots_all_become_jobs() {
     let sim = ten_slots().job_duration(JobDuration::between(ms(10), ms(60)));
-    let running = ready(sim, &[FAST_ROUNDS]).await;
+    let running = beside(sim, &[FAST_ROUNDS]).await;
     let mut clients = JoinSet::new();
     for n in 0..60 {
         let running = Arc::clone(&running);
@@ -155,7 +153,7 @@ async fn work_against_lag(low: u64, high: u64, client_count: usize, job_count: u
     let sim = ten_slots()
         .job_duration(JobDuration::between(ms(20), ms(80)))
         .release_lag(ms(low)..=ms(high));
-    let running = ready(sim, &[FAST_ROUNDS]).await;
+    let running = beside(sim, &[FAST_ROUNDS]).await;
     let mut clients = JoinSet::new();
     for client in 0..client_count {
         clients.spawn(work(Arc::clone(&running), client, job_count));

@@ -1,7 +1,7 @@
 //! What the tests of carried calls share: a client that keeps every byte, and words for what they
 //! look at.
 
-use std::net::SocketAddr;
+use std::{env, net::SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -84,6 +84,29 @@ pub(super) async fn exchange(
     let answer = time::timeout(PATIENCE, answered).await.expect("no answer");
     connection.abort();
     answer
+}
+
+/// A sidecar that knows the accounts and the jobs of `sim`.
+pub(super) async fn ready(sim: Sim, settings: &[(&str, &str)]) -> Running {
+    let running = Running::beside(sim, settings).await;
+    running
+        .until(|readiness| readiness.status == StatusCode::OK)
+        .await;
+    running
+}
+
+/// A seed from the environment, or another one each time. A test that fails shows it.
+#[expect(clippy::print_stdout, reason = "a failure shows its seed")]
+pub(super) fn drawn_seed() -> u64 {
+    let seed = env::var("CARRY_SEED");
+    let seed = seed.map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("CARRY_SEED={seed}");
+    seed
+}
+
+/// Where a task is read and deleted.
+pub(super) fn task_path(id: i64) -> String {
+    format!("/v1/kling/tasks/{id}")
 }
 
 /// Starts a job on whatever account there is.
