@@ -1,6 +1,7 @@
 //! Calls that are carried to the upstream.
 
 mod bodies;
+mod chaos;
 mod downloads;
 mod fidelity;
 mod hang_ups;
