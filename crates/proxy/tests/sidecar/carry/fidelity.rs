@@ -236,6 +236,49 @@ async fn a_body_that_has_no_place_for_it_gets_the_email_in_the_query() {
 }
 
 #[tokio::test]
+async fn an_upload_differs_by_its_query_alone() {
+    let running = odd().await;
+    let bytes: Vec<u8> = (0..=255).cycle().take(16 * 1024).collect();
+    for query in ["", "?fileName=%C3%A9+x.png"] {
+        let path = format!("/v1/kling/assets/{query}");
+        let png = [("content-type", "image/png")];
+        let answer = exchange(running.addr, Method::POST, &path, &png, bytes.clone()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let seen = running.sim.requests().pop().unwrap();
+        assert!(
+            seen.body == bytes && seen.is_complete,
+            "{}",
+            seen.byte_count
+        );
+        assert_eq!(seen.head.headers["content-length"], bytes.len().to_string());
+        assert_eq!(seen.head.path, "/v1/kling/assets/");
+        let before = query.strip_prefix('?').map(|query| format!("{query}&"));
+        let expected = format!("{}email={ODD_IN_QUERY}", before.unwrap_or_default());
+        assert_eq!(seen.head.query, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_creating_call_gets_the_email_as_a_job_start_does() {
+    let running = odd().await;
+    let body = part("B", "name", "", b"me");
+    let body = [&body[..], b"--B--\r\n"].concat();
+    let form = [("content-type", "multipart/form-data; boundary=B")];
+    let path = "/v1/kling/avatars";
+    let answer = exchange(running.addr, Method::POST, path, &form, body.clone()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // What cannot stand in a header is percent-encoded, and so is the percent sign.
+    assert_eq!(
+        answer.header("x-kling-account"),
+        r#"o'dd+tag%2520&=#?"\/%C3%A9@ex%C3%A4mple.com"#
+    );
+    let seen = running.sim.requests().pop().unwrap();
+    let email = part("B", "email", "", ODD.as_bytes());
+    assert_eq!(seen.body, [email, body].concat());
+    assert_eq!(leases(&running).await.len(), 0, "it takes no slot");
+}
+
+#[tokio::test]
 async fn headers_pass_but_for_what_is_between_the_client_and_us() {
     let running = odd().await;
     let sent = [

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use kling_sim::{Effect, Fault, JobDuration, RequestSeen, Sim};
+use kling_sim::{Effect, Fault, JobDuration, ListFault, RequestSeen, Sim};
 use serde_json::Value;
 
 use super::wire::{
@@ -302,7 +302,7 @@ async fn a_poll_right_after_a_job_start_on_an_account_of_no_list_finds_it() {
     let running = ready(three_accounts().await, &settings).await;
     running.sim.set_account("new@x", 1);
     // Neither the next list nor the next round comes before the poll.
-    running.sim.list_fault(kling_sim::ListFault::status(503));
+    running.sim.list_fault(ListFault::status(503));
     running
         .sim
         .fault(Fault::status(503).on("GET", "/scheduler/available"));
@@ -310,6 +310,25 @@ async fn a_poll_right_after_a_job_start_on_an_account_of_no_list_finds_it() {
     let answer = running.get(&task_path(task_id(&answer))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("x-kling-account"), "new@x");
+}
+
+#[tokio::test]
+async fn a_poll_in_the_first_moments_waits_for_the_list() {
+    let sim = three_accounts().await;
+    let id = unknown_job(&sim, "b@x");
+    sim.list_fault(ListFault::status(503));
+    let running = Running::beside(sim, &[NO_ROUNDS]).await;
+    running
+        .until_metric("kling_balancer_fetches_total{result=\"status\"}", |count| {
+            count > 0.0
+        })
+        .await;
+    let path = task_path(id);
+    let poll = running.get(&path);
+    let heal = async { running.sim.clear_list_fault() };
+    let (answer, ()) = tokio::join!(poll, heal);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-kling-account"), "b@x");
 }
 
 #[tokio::test]
