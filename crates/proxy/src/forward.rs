@@ -228,10 +228,13 @@ impl Forward {
         Some(account.email).filter(|email| **email != *given)
     }
 
+    /// The first account of the list that is not in error, or else the first: what it answers says
+    /// more than that an e-mail is wanted.
     async fn first_healthy(&self) -> Option<Arc<str>> {
         let list = self.list().await?;
         let healthy = list.accounts.iter().find(|account| is_healthy(account));
-        healthy.map(|account| Arc::clone(&account.email))
+        let account = healthy.or(list.accounts.first())?;
+        Some(Arc::clone(&account.email))
     }
 
     /// The newest account list. Waits a little for the first one.

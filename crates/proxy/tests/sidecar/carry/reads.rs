@@ -90,3 +90,43 @@ async fn post_file(running: &Running, path: &str) -> Raw {
     let png = [("content-type", "image/png")];
     exchange(running.addr, Method::POST, path, &png, "\u{89}PNG").await
 }
+
+#[tokio::test]
+async fn where_no_account_is_healthy_the_first_one_answers() {
+    let sim = Sim::builder().account("a@x", 1).account("b@x", 1);
+    let sim = sim.start().await.unwrap();
+    sim.set_account_error("a@x", Some("Failed to refresh session: 500"));
+    sim.set_account_error("b@x", Some("Failed to refresh session: 500"));
+    let running = Running::beside(sim, &[]).await;
+    running
+        .until(|readiness| readiness.text.contains("no-usable-account"))
+        .await;
+    let path = "/v1/kling/tasks";
+    let answer = running.get(path).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-kling-account")),
+        (200, "a@x")
+    );
+    let missing = running.get(&task_path(7)).await;
+    assert_eq!(missing.status, 404, "no account has it: {missing:?}");
+    let start = running.post(JOB, r#"{"prompt":"p"}"#).await;
+    start.assert_refused(503, "no-usable-account");
+}
+
+#[tokio::test]
+async fn a_task_is_its_owners_however_its_path_is_written() {
+    let running = Running::with(&[("a@x", 1), ("b@x", 1), ("c@x", 1)]).await;
+    for _ in 0..3 {
+        let id = task_id(&running.post(JOB, r#"{"prompt":"p"}"#).await);
+        let digits = id.to_string();
+        let encoded = format!("%3{}{}", &digits[..1], &digits[1..]);
+        let mut owners = Vec::new();
+        for path in [digits.clone(), format!("{digits}/"), encoded] {
+            let answer = running.get(&format!("/v1/kling/tasks/{path}")).await;
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            owners.push(answer.header("x-kling-account").to_owned());
+        }
+        owners.dedup();
+        assert_eq!(owners.len(), 1);
+    }
+}
