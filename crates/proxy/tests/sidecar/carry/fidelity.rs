@@ -6,6 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use kling_sim::{Head, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::wire::{JOB, JSON, drawn_seed, exchange, leases, ready, start_job, task_id};
 use crate::harness::Running;
@@ -276,6 +280,33 @@ async fn a_creating_call_gets_the_email_as_a_job_start_does() {
     let email = part("B", "email", "", ODD.as_bytes());
     assert_eq!(seen.body, [email, body].concat());
     assert_eq!(leases(&running).await.len(), 0, "it takes no slot");
+}
+
+#[tokio::test]
+async fn a_job_start_in_chunks_goes_under_its_length() {
+    let running = odd().await;
+    let mut client = TcpStream::connect(running.addr).await.unwrap();
+    let body = r#"{"prompt":"p"}"#;
+    let head = format!(
+        "POST {JOB} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTrailer: x-sum\r\n\
+         Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    let (one, two) = body.split_at(5);
+    let chunks = format!(
+        "5\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\nx-sum: 1\r\n\r\n",
+        two.len()
+    );
+    client.write_all((head + &chunks).as_bytes()).await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    let (head, received) = received(&running);
+    let expected = format!(r#"{{"email":"{ODD_IN_JSON}","prompt":"p"}}"#);
+    assert_same(&received, expected.as_bytes());
+    assert_eq!(head.headers["content-length"], expected.len().to_string());
+    for name in ["transfer-encoding", "trailer", "connection", "x-sum"] {
+        assert!(!head.headers.contains_key(name), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use kling_sim::{Effect, Fault, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Semaphore,
     task::JoinSet,
@@ -232,9 +232,83 @@ async fn a_slow_sender_holds_no_slot() {
     task_id(&start_job(&running).await);
     slow.write_all(&bytes[head_length + 5..]).await.unwrap();
     let mut answer = [0; 12];
-    tokio::io::AsyncReadExt::read_exact(&mut slow, &mut answer)
-        .await
-        .unwrap();
+    slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 429");
     assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_sender_that_stands_still_is_given_up() {
+    let settings = [("UPSTREAM__IDLE_TIMEOUT", "200ms")];
+    let running = Running::configured(&[("a@x", 1)], &settings).await;
+    let (bytes, head_length) = submission("r1", "0s");
+    let mut client = TcpStream::connect(running.addr).await.unwrap();
+    client.write_all(&bytes[..=head_length]).await.unwrap();
+    let text = read_all(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+    assert!(text.contains(r#""reason":"bad-request""#), "{text}");
+    assert_eq!(leases(&running).await.len(), 0);
+    assert_eq!(running.sim.audit().submission_count, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_keeps_its_body_where_no_slot_is_free() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    task_id(&start_job(&running).await);
+    let (bytes, head_length) = submission("r1", "0s");
+    let head = String::from_utf8(bytes[..head_length].to_vec()).unwrap();
+    let head = head.replace("Host:", "Expect: 100-continue\r\nHost:");
+    let mut client = TcpStream::connect(running.addr).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    let text = read_all(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+    assert!(text.contains("saturated"), "{text}");
+}
+
+/// Everything that comes until the connection ends.
+async fn read_all(client: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let reading = client.read_to_string(&mut text);
+    timeout(PATIENCE, reading)
+        .await
+        .expect("the connection ends")
+        .unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_job_start_that_waits_is_told_of_the_shutdown() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    task_id(&start_job(&running).await);
+    let mut client = begin(&running, "r1", "60s").await;
+    running
+        .until_metric("kling_balancer_waiters", |count| count == 1.0)
+        .await;
+    running.shutdown.cancel();
+    let text = read_all(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    assert!(text.contains("shutting-down"), "{text}");
+    timeout(PATIENCE, running.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_submission_under_way_is_answered_before_the_shutdown() {
+    let running = slow().await;
+    let mut client = begin(&running, "r1", "0s").await;
+    until_reserved(&running).await;
+    running.shutdown.cancel();
+    let text = read_all(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    let id = accepted(&running.sim)[0];
+    assert!(text.contains(&format!(r#""id":{id},"#)), "{text}");
+    timeout(PATIENCE, running.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }
