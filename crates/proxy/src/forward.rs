@@ -9,8 +9,8 @@
 //! a task; nothing of the client's own credentials goes upstream.
 //!
 //! Rooms: [`call`] reads the head of a call, [`whole`] the bodies that are read whole, [`answer`]
-//! the answers; [`submit`] carries job starts, [`task`] what is about one task. What is pure stands
-//! apart: [`operations`], [`headers`], [`email`], [`outcome`].
+//! the answers; [`submit`] carries job starts, [`task`] what is about one task, [`work`] downloads.
+//! What is pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
 mod call;
@@ -21,6 +21,7 @@ pub mod outcome;
 mod submit;
 mod task;
 mod whole;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::{self, Config, Selection},
     error::Error,
-    jobs::Rounds,
+    jobs::{Owners, Rounds},
     ledger::Ledger,
     metrics::Metrics,
     picker::Picker,
@@ -63,6 +64,8 @@ pub struct Forward {
     ledger: Arc<Ledger>,
     picker: Arc<Picker>,
     rounds: Arc<Rounds>,
+    /// Who made which work.
+    works: Owners,
     listing: watch::Receiver<Listing>,
     fetcher: Waker,
     metrics: Arc<Metrics>,
@@ -100,6 +103,7 @@ impl Forward {
             ledger: parts.ledger,
             picker: parts.picker,
             rounds: parts.rounds,
+            works: Owners::default(),
             listing: parts.listing,
             fetcher: parts.fetcher,
             metrics: parts.metrics,
@@ -125,6 +129,7 @@ impl Forward {
             Class::Create => self.create(call, body).await,
             Class::Task => self.about_task(call, body).await,
             Class::Untrack => self.untrack(call, body).await,
+            Class::Download => self.download(call, body).await,
             Class::Read | Class::Upload => {
                 let email = self.any_account(&call).await;
                 self.pass(call, body, email).await.map(answer::carried)
@@ -143,7 +148,7 @@ impl Forward {
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
         let email = match whole.email() {
-            Some(_) => None,
+            Some(given) => self.respelled(given).await,
             None => self.first_healthy().await,
         };
         let outgoing = whole.outgoing(&call, email.as_deref())?;
@@ -207,18 +212,29 @@ impl Forward {
         Ok(answer)
     }
 
-    /// The account for a call that any healthy one can answer, unless the client named one.
+    /// What to put into a call that any healthy account can answer, unless the client named one.
     async fn any_account(&self, call: &Call) -> Option<Arc<str>> {
         match call.query.email() {
-            Some(_) => None,
+            Some(given) => self.respelled(given).await,
             None => self.first_healthy().await,
         }
     }
 
+    /// The list's spelling of an e-mail that a client gave in another one: it would be told that
+    /// there is no such account, on which we started its job. One that is not in the list goes as
+    /// it came.
+    async fn respelled(&self, given: &str) -> Option<Arc<str>> {
+        let account = self.ledger.account(given).await.ok()?;
+        Some(account.email).filter(|email| **email != *given)
+    }
+
+    /// The first account of the list that is not in error, or else the first: what it answers says
+    /// more than that an e-mail is wanted.
     async fn first_healthy(&self) -> Option<Arc<str>> {
         let list = self.list().await?;
         let healthy = list.accounts.iter().find(|account| is_healthy(account));
-        healthy.map(|account| Arc::clone(&account.email))
+        let account = healthy.or(list.accounts.first())?;
+        Some(Arc::clone(&account.email))
     }
 
     /// The newest account list. Waits a little for the first one.

@@ -127,7 +127,7 @@ impl Call {
 fn is_read_here(class: Class, path: &str) -> bool {
     match class {
         Class::JobStart | Class::Task | Class::Untrack => true,
-        Class::Read | Class::Upload | Class::Create | Class::Other => {
+        Class::Read | Class::Download | Class::Upload | Class::Create | Class::Other => {
             path.starts_with("/tasks") || path.starts_with("/scheduler")
         }
     }

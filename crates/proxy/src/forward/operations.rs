@@ -15,6 +15,8 @@ pub enum Class {
     Untrack,
     /// Reads what any account can tell. `email` of the first healthy account into the query.
     Read,
+    /// Reads works that its query names. `email` of their owner into the query.
+    Download,
     /// Uploads a raw body. `email` of the first healthy account into the query.
     Upload,
     /// Creates something that takes no slot. `email` of the first healthy account into the body.
@@ -25,11 +27,12 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of the metric's series.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::JobStart,
         Self::Task,
         Self::Untrack,
         Self::Read,
+        Self::Download,
         Self::Upload,
         Self::Create,
         Self::Other,
@@ -42,6 +45,7 @@ impl Class {
             Self::Task => "task",
             Self::Untrack => "untrack",
             Self::Read => "read",
+            Self::Download => "download",
             Self::Upload => "upload",
             Self::Create => "create",
             Self::Other => "other",
@@ -82,7 +86,7 @@ const OPERATIONS: &[Operation] = &[
     row("GET", "/elements/voices", Class::Read),
     row("GET", "/elements/*", Class::Read),
     row("GET", "/assets", Class::Read),
-    row("GET", "/assets/download", Class::Read),
+    row("GET", "/assets/download", Class::Download),
     row("POST", "/assets", Class::Upload),
     row("GET", "/assets/uploaded", Class::Read),
     row("GET", "/videos/effects", Class::Read),

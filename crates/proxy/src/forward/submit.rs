@@ -107,6 +107,11 @@ impl Forward {
         let (head, mut rest) = answer.into_parts();
         let Beginning { bytes, end } = answer::begin(&mut rest).await;
         let outcome = self.judge(head.status, &head.headers, &bytes);
+        if let Outcome::Accepted(task_id) = &outcome
+            && let Some(email) = &email
+        {
+            self.rounds.owners().learn(task_id, email.as_str().into());
+        }
         self.settle(outcome, submission).await;
         match end {
             End::Whole | End::Longer => {
@@ -138,8 +143,6 @@ impl Forward {
         match outcome {
             Outcome::Accepted(task_id) => {
                 tracing::debug!(%account, task_id = task_id.as_str(), "job started");
-                let email = Arc::clone(&submission.lease().email);
-                self.rounds.owners().learn(&task_id, email);
                 submission.accepted(task_id).await;
             }
             Outcome::Unknown => {

@@ -24,7 +24,7 @@ impl Forward {
         };
         let is_read = call.method != Method::DELETE;
         let owner = match call.query.email() {
-            Some(_) => None,
+            Some(given) => self.respelled(given).await,
             None => match self.owner(&task_id).await {
                 Owner::Found(owner) => Some(owner),
                 // All of them have said that they do not have it: so will this one.
@@ -88,6 +88,9 @@ impl Forward {
                 if let Some(text) = text {
                     let word = task_word(head.status, &text, task_id);
                     self.note_word(word, task_id, asked).await;
+                    if matches!(word, TaskWord::Final | TaskWord::Unfinished) {
+                        self.learn_works(&text, asked);
+                    }
                 }
             }
             End::Longer => {}
@@ -104,25 +107,17 @@ impl Forward {
     async fn note_word(&self, word: TaskWord, task_id: &TaskId, asked: &str) {
         let owners = self.rounds.owners();
         let owner = owners.owner(task_id);
-        let is_owner = owner.map(|owner| owner.eq_ignore_ascii_case(asked));
+        let is_owner = owner.map(|owner| *owner == *asked);
         match (word, is_owner) {
             (TaskWord::Unknown, _) | (_, Some(false)) | (TaskWord::Missing, None) => return,
             (TaskWord::Final | TaskWord::Unfinished, None) => {
-                owners.learn(task_id, self.spelling(asked).await);
+                owners.learn(task_id, asked.into());
             }
             (TaskWord::Final | TaskWord::Unfinished | TaskWord::Missing, Some(true)) => {}
         }
         let is_over = word != TaskWord::Unfinished;
         if is_over && self.ledger.job_over(task_id).await {
             self.rounds.wake();
-        }
-    }
-
-    /// An e-mail as the list spells it.
-    async fn spelling(&self, email: &str) -> Arc<str> {
-        match self.ledger.account(email).await {
-            Ok(account) => account.email,
-            Err(_unknown) => email.into(),
         }
     }
 }

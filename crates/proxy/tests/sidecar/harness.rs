@@ -64,7 +64,7 @@ impl Answer {
             self.header("proxy-status")
                 .starts_with("kling-balancer; error=")
         );
-        let comes_back = matches!(status, 429 | 503 | 409);
+        let comes_back = matches!(status, 429 | 503 | 409) || reason == "upstream-unreachable";
         assert_eq!(
             self.headers.contains_key(header::RETRY_AFTER),
             comes_back,

@@ -46,15 +46,15 @@ async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
 }
 
 /// A running program, the address it says it listens on, and its log.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
     log: tokio::task::JoinHandle<String>,
 }
 
 impl Process {
-    async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
         command.arg("serve");
         Self::launch(command, sim, env).await
@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         eventually(async || {
             let answer = send(self.addr, Method::GET, "/readyz", &[], "").await;
             (answer.status == StatusCode::OK).then_some(())
@@ -114,7 +114,7 @@ impl Process {
         eventually(async || TcpStream::connect(self.addr).await.is_err().then_some(())).await;
     }
 
-    async fn signal(&self, signal: &str) {
+    pub(crate) async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(
             Command::new("kill")
@@ -127,7 +127,7 @@ impl Process {
     }
 
     /// Its exit code and everything it logged.
-    async fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         (
             self.child.wait().await.unwrap().code(),
             self.log.await.unwrap(),

@@ -64,6 +64,16 @@ impl Query {
         self.email.as_deref()
     }
 
+    /// The first item of the comma list that the first field `name` holds.
+    #[must_use]
+    pub fn first_of_list(&self, name: &str) -> Option<String> {
+        let fields = self.text.split('&');
+        let mut fields = fields.filter_map(|field| field.split_once('='));
+        let (_, list) = fields.find(|(field, _)| percent_decode_str(field).eq(name.bytes()))?;
+        let list = percent_decode_str(list).decode_utf8().ok()?;
+        list.split(',').next().map(str::to_owned)
+    }
+
     /// The query with `email` as its e-mail; all else is as it came.
     #[must_use]
     pub fn with_email(&self, email: &str) -> String {

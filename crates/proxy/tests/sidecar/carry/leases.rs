@@ -1,0 +1,123 @@
+//! Leases of submissions as `/leases` shows them, and what a hand on them does.
+
+use std::{sync::Arc, time::Duration};
+
+use kling_sim::{Effect, Fault, JobDuration, Sim, TaskIds};
+use serde_json::{Value, json};
+
+use super::wire::{JOB, PROMPT, leases, ready, slots, start_job, task_id, until_slots};
+use crate::harness::{Running, eventually};
+
+/// A sidecar over one account whose next job start takes a second, so that there is a middle to
+/// look at.
+async fn slow(task_ids: TaskIds) -> Arc<Running> {
+    let sim = Sim::builder().account("a@x", 1).task_ids(task_ids);
+    let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
+    let slow = Effect::Delay(Duration::from_secs(1));
+    sim.fault(Fault::new(slow).on_job_starts().times(1));
+    let running = ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await;
+    Arc::new(running)
+}
+
+async fn reserved(running: &Running) -> Value {
+    eventually(async || leases(running).await.pop()).await
+}
+
+#[tokio::test]
+async fn a_submission_is_reserved_and_then_bound_under_its_digits() {
+    for (task_ids, digits) in [
+        (TaskIds::Digits15, 15),
+        (TaskIds::Digits18, 18),
+        (TaskIds::Negative, 16),
+    ] {
+        let running = slow(task_ids).await;
+        let client = Arc::clone(&running);
+        let client = tokio::spawn(async move { client.post(JOB, PROMPT).await });
+        let lease = reserved(&running).await;
+        for (field, value) in [
+            ("state", json!("reserved")),
+            ("kind", json!("forward")),
+            ("email", json!("a@x")),
+            ("maxJobs", json!(1)),
+            ("inFlight", json!(1)),
+            ("taskId", json!(null)),
+            ("expiresAt", json!(null)),
+        ] {
+            assert_eq!(lease[field], value, "{field} of {lease}");
+        }
+        let answer = client.await.unwrap();
+        let id = task_id(&answer).to_string();
+        assert_eq!(id.len(), digits, "{id}");
+        assert!(
+            answer.text.contains(&format!(r#""id":{id},"#)),
+            "{answer:?}"
+        );
+        let bound = leases(&running).await.remove(0);
+        assert_eq!(bound["leaseId"], lease["leaseId"]);
+        assert_eq!(bound["state"], "bound");
+        assert_eq!(bound["kind"], "forward");
+        assert_eq!(bound["taskId"], id, "a string of all its digits");
+        assert!(bound["expiresAt"].is_string(), "{bound}");
+
+        // The same digits find it again, and end it.
+        let path = format!("/v1/kling/tasks/{id}");
+        assert_eq!(running.get(&path).await.status, 200);
+        let untracked = running.delete(&format!("/v1/kling/scheduler/{id}")).await;
+        assert_eq!(untracked.status, 204);
+        assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_lease_was_given_back_meanwhile_counts_as_soon_as_it_is_known() {
+    let running = slow(TaskIds::Digits18).await;
+    let client = Arc::clone(&running);
+    let client = tokio::spawn(async move { client.post(JOB, PROMPT).await });
+    let lease = reserved(&running).await;
+    running.release(&lease).await;
+    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    let id = task_id(&client.await.unwrap());
+    assert_eq!(
+        slots(&running, "a@x").await,
+        (0, 0, 1),
+        "no round is waited for"
+    );
+    start_job(&running).await.assert_refused(429, "saturated");
+    assert_eq!(running.sim.audit().over_limit(), 0);
+    running.sim.finish(id);
+    let path = format!("/v1/kling/tasks/{id}");
+    assert_eq!(running.get(&path).await.json()["status_final"], true);
+    until_slots(&running, "a@x", (0, 0, 0)).await;
+}
+
+#[tokio::test]
+async fn a_bound_lease_given_back_leaves_its_job_counted() {
+    let running = Running::configured(&[("a@x", 1)], &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let id = task_id(&start_job(&running).await);
+    let lease = leases(&running).await.remove(0);
+    running.release(&lease).await;
+    assert_eq!(slots(&running, "a@x").await, (0, 0, 1));
+    start_job(&running).await.assert_refused(429, "saturated");
+    running.sim.finish(id);
+    until_slots(&running, "a@x", (0, 0, 0)).await;
+    assert_eq!(running.sim.audit().over_limit(), 0);
+}
+
+#[tokio::test]
+async fn the_books_of_two_submissions_under_way_are_not_mixed_up_by_a_round() {
+    let sim = Sim::builder().account("a@x", 2).start().await.unwrap();
+    let slow = Effect::Delay(Duration::from_millis(500));
+    sim.fault(Fault::new(slow).on_job_starts().times(1));
+    let running = ready(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let running = Arc::new(running);
+    let client = Arc::clone(&running);
+    let slow = tokio::spawn(async move { client.post(JOB, PROMPT).await });
+    reserved(&running).await;
+    // Rounds list this one while the other is still under way.
+    let quick = task_id(&start_job(&running).await);
+    let slow = task_id(&slow.await.unwrap());
+    let held = leases(&running).await;
+    let bound: Vec<_> = held.iter().map(|lease| lease["taskId"].clone()).collect();
+    assert_eq!(bound, [json!(slow.to_string()), json!(quick.to_string())]);
+    assert_eq!(slots(&running, "a@x").await, (2, 0, 0));
+}
