@@ -4,5 +4,6 @@ mod fidelity;
 mod memory;
 mod outcomes;
 mod owners;
+mod raw;
 mod slots;
 mod transparency;
