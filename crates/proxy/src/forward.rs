@@ -26,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Listing, Snapshot, Waker};
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, Version, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -203,6 +203,8 @@ impl Forward {
             "call carried"
         );
         let mut answer = sent?;
+        // Each hop speaks its own version, RFC 9112 §2.3: an old upstream makes no old sidecar.
+        *answer.version_mut() = Version::HTTP_11;
         headers::strip_answer(answer.headers_mut());
         Ok(answer)
     }

@@ -130,6 +130,22 @@ async fn each_piece_passes_before_the_next_one_comes() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_with_its_connection_passes() {
+    let stage = Stage::new().await;
+    let mut client = stage
+        .client_sends(request(&format!("GET {ANY}"), &[], ""))
+        .await;
+    let mut upstream = stage.upstream().await;
+    upstream.message().await;
+    upstream.send("HTTP/1.0 200 OK\r\n\r\nto the end").await;
+    drop(upstream);
+    let told = client.message().await;
+    assert_eq!(told.first, "HTTP/1.1 200 OK");
+    assert!(told.is("transfer-encoding", "chunked"));
+    assert_eq!(told.content, b"to the end");
+}
+
+#[tokio::test]
 async fn an_old_client_gets_an_answer_it_understands() {
     let stage = Stage::new().await;
     let old = format!("GET {ANY} HTTP/1.0\r\nhost: localhost\r\n\r\n");
