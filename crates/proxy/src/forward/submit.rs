@@ -105,12 +105,16 @@ impl Forward {
         };
         answer::name_account(&mut answer, email.as_deref());
         let (head, mut rest) = answer.into_parts();
-        let Beginning { bytes, end } = answer::begin(&mut rest).await;
+        let Beginning {
+            bytes,
+            trailers,
+            end,
+        } = answer::begin(&mut rest).await;
         let outcome = self.judge(head.status, &head.headers, &bytes);
         self.settle(outcome, submission).await;
         match end {
             End::Whole | End::Longer => {
-                let body = Resumed::new(bytes, rest);
+                let body = Resumed::new(bytes, trailers, rest);
                 Ok(answer::carried(http::Response::from_parts(head, body)))
             }
             End::Broken(error) => {

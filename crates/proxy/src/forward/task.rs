@@ -81,7 +81,11 @@ impl Forward {
         asked: &str,
     ) -> Result<Carried, Error> {
         let (head, mut rest) = answer.into_parts();
-        let Beginning { bytes, end } = answer::begin(&mut rest).await;
+        let Beginning {
+            bytes,
+            trailers,
+            end,
+        } = answer::begin(&mut rest).await;
         match end {
             End::Whole => {
                 let text = accounts_fetcher::decoded(&head.headers, bytes.clone(), ANSWER_READ_MAX);
@@ -96,7 +100,7 @@ impl Forward {
                 return Err(Error::OutcomeUnknown);
             }
         }
-        let body = Resumed::new(bytes, rest);
+        let body = Resumed::new(bytes, trailers, rest);
         Ok(answer::carried(Response::from_parts(head, body)))
     }
 

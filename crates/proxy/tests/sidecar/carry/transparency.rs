@@ -3,7 +3,7 @@
 //! Its further chapters: `headers`, `early` for answers before the end of a request, and `broken`
 //! for what does not come whole.
 
-use super::raw::{ANY, BASE, START, Stage, answer, chunked, fine, request};
+use super::raw::{ANY, BASE, START, Stage, TASK, answer, chunked, fine, request};
 
 /// Every byte there is, and an end that is no UTF-8.
 fn all_bytes() -> Vec<u8> {
@@ -159,6 +159,40 @@ async fn an_old_client_gets_an_answer_it_understands() {
     let told = client.head().await;
     assert!(!told.has("transfer-encoding"), "{told:?}");
     assert_eq!(client.rest().await.0, b"abc");
+}
+
+#[tokio::test]
+async fn announced_trailers_pass_both_ways() {
+    let stage = Stage::new().await;
+    let lines = [
+        "transfer-encoding: chunked",
+        "trailer: x-sum",
+        "te: trailers",
+    ];
+    let body = chunked(&["abc"], &["x-sum: 5"]);
+    for path in [ANY, START, TASK] {
+        let method = if path == TASK { "GET" } else { "POST" };
+        let (asked, told) = stage
+            .exchange(
+                request(&format!("{method} {path}"), &lines, &body),
+                answer("200 OK", &lines[..2], &body),
+            )
+            .await;
+        let sum = [("x-sum".to_owned(), "5".to_owned())];
+        assert_eq!((&*told.content, &*told.trailers), (&b"abc"[..], &sum[..]));
+        // A body that is read whole goes on with its length, where trailers have no place.
+        if path != START {
+            assert_eq!((&*asked.content, &*asked.trailers), (&b"abc"[..], &sum[..]));
+        }
+    }
+    let (_, told) = stage
+        .exchange(
+            request(&format!("GET {ANY}"), &[], ""),
+            answer("200 OK", &lines[..2], &body),
+        )
+        .await;
+    assert_eq!(told.content, b"abc");
+    assert!(told.trailers.is_empty(), "the client did not ask for any");
 }
 
 #[tokio::test]
