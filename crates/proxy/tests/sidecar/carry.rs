@@ -1,6 +1,7 @@
 //! Calls that are carried to the upstream.
 
 mod fidelity;
+mod headers;
 mod memory;
 mod outcomes;
 mod owners;

@@ -41,7 +41,7 @@ impl Stage {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let base_url = format!("http://{}{BASE}", listener.local_addr().unwrap());
         let accounts = NamedTempFile::new().unwrap();
-        std::fs::write(&accounts, format!(r#"{{"{ACCOUNT}":{{"maxJobs":2}}}}"#)).unwrap();
+        std::fs::write(&accounts, format!(r#"{{"{ACCOUNT}":{{"maxJobs":50}}}}"#)).unwrap();
         let mut all = vec![
             ("UPSTREAM__BASE_URL", base_url.as_str()),
             ("ACCOUNTS__FILE", accounts.path().to_str().unwrap()),
@@ -55,6 +55,11 @@ impl Stage {
             listener,
             _accounts: accounts,
         }
+    }
+
+    /// The upstream's host and port.
+    pub(super) fn upstream_addr(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
     }
 
     /// A new connection of a client.
@@ -127,6 +132,12 @@ impl Wire {
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         within(self.stream.write_all(bytes.as_ref())).await.unwrap();
+    }
+
+    /// Sends as much as the other side takes before it closes.
+    pub(super) async fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
+        // It may close before it has taken all: that is what tests of this look at.
+        drop(within(self.stream.write_all(bytes.as_ref())).await);
     }
 
     /// Sends without an end, until the other side takes no more of it.
