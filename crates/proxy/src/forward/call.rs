@@ -51,10 +51,15 @@ impl Call {
     /// Reads a head whose path leads to the upstream.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] if it names two accounts, or two times to wait.
+    /// [`Error::BadRequest`] if it names two accounts, or two times to wait, or if its body comes
+    /// in a transfer coding besides chunks.
     pub(super) fn read(head: request::Parts, extra_jobs: &[String]) -> Result<Self, Error> {
         let mut headers = head.headers;
         let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+        // A further coding is not undone here, and the header that names it does not go on.
+        if !is_chunked_only(&headers) {
+            return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
+        }
         let asks_first = headers.contains_key(header::EXPECT);
         if headers.get_all(WAIT).iter().count() > 1 {
             return Err(Error::bad_request(WAIT, "given twice"));
@@ -121,6 +126,16 @@ impl Call {
         let mut encodings = self.headers.get_all(CONTENT_ENCODING).iter();
         encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     }
+}
+
+/// Whether `Transfer-Encoding`, where it is given, is `chunked`.
+fn is_chunked_only(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    lines.all(|line| {
+        line.as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    })
 }
 
 /// Whether we read the answer.

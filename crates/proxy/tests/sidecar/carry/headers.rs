@@ -342,6 +342,25 @@ async fn two_lengths_never_reach_the_upstream() {
 }
 
 #[tokio::test]
+async fn a_body_in_a_coding_we_do_not_undo_is_refused() {
+    let stage = Stage::new().await;
+    for lines in [
+        &["transfer-encoding: gzip, chunked"][..],
+        &["transfer-encoding: gzip", "transfer-encoding: chunked"],
+    ] {
+        for path in [ANY, START] {
+            let call = request(&format!("POST {path}"), lines, chunked(&["{}"], &[]));
+            let mut client = stage.client_sends(call).await;
+            let told = tokio::select! {
+                told = client.message() => told,
+                _ = stage.upstream() => panic!("it went upstream without its coding"),
+            };
+            assert_eq!(told.status(), 400, "{told:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_head_of_any_size_that_fits_passes_and_a_larger_one_is_a_bad_gateway() {
     let stage = Stage::new().await;
     let call = request(&format!("GET {ANY}"), &[], "");
