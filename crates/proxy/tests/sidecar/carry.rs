@@ -1,5 +1,6 @@
 //! Calls that are carried to the upstream.
 
+mod early;
 mod fidelity;
 mod headers;
 mod memory;

@@ -1,17 +1,30 @@
 //! Sockets that are read and written byte by byte: a client that hides nothing, and an upstream that
 //! does exactly what its test says.
 
-use std::{future::Future, io, net::Ipv4Addr};
+use std::{
+    future::Future,
+    io::{self, ErrorKind},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use http::StatusCode;
 use kling_sim::Sim;
 use tempfile::NamedTempFile;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinHandle,
     time,
 };
 
-use crate::harness::{PATIENCE, Running};
+use crate::harness::{PATIENCE, Running, eventually};
 
 /// What the base URL of the upstream adds in front of every path.
 pub(super) const BASE: &str = "/base";
@@ -21,8 +34,9 @@ pub(super) const ANY: &str = "/v1/kling/any";
 pub(super) const START: &str = "/v1/kling/videos/text2video";
 /// A call about a task, whose answer is read.
 pub(super) const TASK: &str = "/v1/kling/tasks/7";
-/// The one account of a [`Stage`].
+/// The one account of a [`Stage`], and how many jobs it may run.
 pub(super) const ACCOUNT: &str = "a@x";
+pub(super) const SLOTS: usize = 50;
 
 /// A sidecar in front of an upstream that is played by hand. Nothing but carried calls reaches it.
 pub(super) struct Stage {
@@ -38,10 +52,27 @@ impl Stage {
 
     /// `settings` as in the environment, without the prefix.
     pub(super) async fn with(settings: &[(&str, &str)]) -> Self {
+        let list = format!(r#"{{"{ACCOUNT}":{{"maxJobs":{SLOTS}}}}}"#);
+        let stage = Self::beside(&list, settings).await;
+        let path = format!("/accounts/{ACCOUNT}");
+        eventually(async || {
+            let answer = stage.running.get(&path).await;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        stage
+    }
+
+    /// A sidecar that never learns of an account.
+    pub(super) async fn without_accounts() -> Self {
+        Self::beside("not a list", &[]).await
+    }
+
+    async fn beside(list: &str, settings: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let base_url = format!("http://{}{BASE}", listener.local_addr().unwrap());
         let accounts = NamedTempFile::new().unwrap();
-        std::fs::write(&accounts, format!(r#"{{"{ACCOUNT}":{{"maxJobs":50}}}}"#)).unwrap();
+        std::fs::write(&accounts, list).unwrap();
         let mut all = vec![
             ("UPSTREAM__BASE_URL", base_url.as_str()),
             ("ACCOUNTS__FILE", accounts.path().to_str().unwrap()),
@@ -49,7 +80,6 @@ impl Stage {
         ];
         all.extend(settings);
         let running = Running::beside(Sim::builder().start().await.unwrap(), &all).await;
-        eventually_lists_its_account(&running).await;
         Self {
             running,
             listener,
@@ -64,7 +94,7 @@ impl Stage {
 
     /// A new connection of a client.
     pub(super) async fn client(&self) -> Wire {
-        Wire::new(TcpStream::connect(self.running.addr).await.unwrap())
+        Wire::connect(self.running.addr).await
     }
 
     /// A new client that has sent `bytes`.
@@ -102,14 +132,6 @@ impl Stage {
     }
 }
 
-async fn eventually_lists_its_account(running: &Running) {
-    let is_listed = async || {
-        let answer = running.get(&format!("/accounts/{ACCOUNT}")).await;
-        (answer.status == http::StatusCode::OK).then_some(())
-    };
-    crate::harness::eventually(is_listed).await;
-}
-
 /// Ends a test that waits for what does not happen.
 pub(super) async fn within<F: Future>(future: F) -> F::Output {
     time::timeout(PATIENCE, future)
@@ -117,39 +139,68 @@ pub(super) async fn within<F: Future>(future: F) -> F::Output {
         .expect("it never happened")
 }
 
-/// One end of a connection.
+/// One end of a connection. Dropped, it closes.
 pub(super) struct Wire {
-    stream: TcpStream,
+    reading: OwnedReadHalf,
+    /// `None` once another task sends.
+    sending: Option<OwnedWriteHalf>,
     /// Read already, and not yet asked for.
     read: Vec<u8>,
 }
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        let read = Vec::new();
-        Self { stream, read }
+        let (reading, sending) = stream.into_split();
+        Self {
+            reading,
+            sending: Some(sending),
+            read: Vec::new(),
+        }
+    }
+
+    pub(super) async fn connect(addr: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(addr).await.unwrap())
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        within(self.stream.write_all(bytes.as_ref())).await.unwrap();
+        self.try_send(bytes).await.unwrap();
     }
 
-    /// Sends as much as the other side takes before it closes.
-    pub(super) async fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
-        // It may close before it has taken all: that is what tests of this look at.
-        drop(within(self.stream.write_all(bytes.as_ref())).await);
+    /// Sends to another side that may close before it has taken all.
+    pub(super) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        let sending = self.sending.as_mut().unwrap();
+        within(sending.write_all(bytes.as_ref())).await
     }
 
-    /// Sends without an end, until the other side takes no more of it.
-    pub(super) async fn flood(&mut self) -> io::Error {
-        let flood = async {
-            loop {
-                if let Err(error) = self.stream.write_all(&[b'x'; 16 * 1024]).await {
-                    return error;
-                }
+    /// Sends `piece` again and again, beside whatever is read, until the other side takes no more.
+    pub(super) fn flood(&mut self, piece: Vec<u8>) -> Flood {
+        let mut sending = self.sending.take().unwrap();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let task = tokio::spawn(async move {
+            while sending.write_all(&piece).await.is_ok() {
+                count.fetch_add(1, Ordering::Relaxed);
             }
+        });
+        Flood { task, sent }
+    }
+
+    /// Nothing more is sent; reading goes on.
+    pub(super) fn finish(&mut self) {
+        self.sending = None;
+    }
+
+    /// Waits until the other side is gone, without reading what it sent.
+    pub(super) async fn until_gone(&mut self) {
+        let sending = self.sending.as_ref().unwrap();
+        let is_gone = async || {
+            let sent = sending.try_write(b"x");
+            let error = sent
+                .err()
+                .filter(|error| error.kind() != ErrorKind::WouldBlock);
+            error.map(drop)
         };
-        within(flood).await
+        eventually(is_gone).await;
     }
 
     /// Reads a head with its empty line.
@@ -219,20 +270,15 @@ impl Wire {
 
     /// Everything up to the end of the connection, and whether that was orderly.
     pub(super) async fn rest(&mut self) -> (Vec<u8>, io::Result<()>) {
-        let end = within(self.stream.read_to_end(&mut self.read)).await;
+        let end = within(self.reading.read_to_end(&mut self.read)).await;
         (std::mem::take(&mut self.read), end.map(drop))
     }
 
     /// Reads and forgets until the connection ends, in whichever way.
     pub(super) async fn ended(&mut self) {
         let mut scrap = vec![0; 64 * 1024];
-        let ended = async { while matches!(self.stream.read(&mut scrap).await, Ok(1..)) {} };
+        let ended = async { while matches!(self.reading.read(&mut scrap).await, Ok(1..)) {} };
         within(ended).await;
-    }
-
-    /// Nothing more is sent; reading goes on.
-    pub(super) async fn finish(&mut self) {
-        self.stream.shutdown().await.unwrap();
     }
 
     async fn line_end(&mut self, end: &[u8]) -> Vec<u8> {
@@ -246,9 +292,37 @@ impl Wire {
     }
 
     async fn more(&mut self) {
-        let count = within(self.stream.read_buf(&mut self.read)).await.unwrap();
+        let count = within(self.reading.read_buf(&mut self.read)).await.unwrap();
         let text = String::from_utf8_lossy(&self.read);
         assert_ne!(count, 0, "the connection ended after {text:?}");
+    }
+}
+
+/// What is sent without an end, until this is dropped.
+pub(super) struct Flood {
+    task: JoinHandle<()>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    /// Waits until all buffers on the way are full: nothing is taken, however often all others run.
+    pub(super) async fn until_blocked(&self) {
+        let mut last = None;
+        loop {
+            let sent = self.sent.load(Ordering::Relaxed);
+            if last.replace(sent) == Some(sent) && sent > 0 {
+                return;
+            }
+            for _ in 0..10_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
