@@ -11,6 +11,7 @@ mod answer;
 mod connector;
 mod idle;
 mod outgoing;
+mod stream;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 

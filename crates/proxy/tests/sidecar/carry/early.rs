@@ -106,6 +106,31 @@ async fn assert_told(client: &mut Wire) {
 }
 
 #[tokio::test]
+async fn an_answer_in_mid_upload_reaches_the_client_though_the_upstream_hangs_up() {
+    let stage = Stage::new().await;
+    // Answer and end come close together, and either may be noticed first.
+    for _ in 0..100 {
+        for body in [LARGE, "transfer-encoding: chunked"] {
+            let call = request(&format!("POST {ANY}"), &[body], "");
+            let mut client = stage.client_sends(call).await;
+            let mut upstream = stage.upstream().await;
+            upstream.head().await;
+            let piece = match body {
+                LARGE => vec![b'x'; 16 * 1024],
+                _ => [b"4000\r\n", &[b'x'; 16 * 1024][..], b"\r\n"].concat(),
+            };
+            let flood = client.flood(piece);
+            upstream.take(100_000).await;
+            upstream.send(too_large(&["connection: close"])).await;
+            drop(upstream);
+            assert_told(&mut client).await;
+            client.ended().await;
+            drop(flood);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_in_mid_upload_ends_both_connections_when_nobody_sends_on() {
     let stage = Stage::new().await;
     for path in [ANY, "/v1/kling/assets"] {
@@ -135,4 +160,21 @@ async fn an_upstream_that_answers_and_reads_nothing_holds_no_connection() {
     client.ended().await;
     drop(flood);
     upstream.until_gone().await;
+}
+
+#[tokio::test]
+async fn a_job_start_is_answered_though_the_upstream_hangs_up_in_mid_body() {
+    let stage = Stage::new().await;
+    let body = vec![b' '; 8 * 1024 * 1024];
+    let length = format!("content-length: {}", body.len());
+    for _ in 0..20 {
+        let call = request(&format!("POST {START}"), &[&length], &body);
+        let mut client = stage.client_sends(call).await;
+        let mut upstream = stage.upstream().await;
+        upstream.head().await;
+        upstream.take(100_000).await;
+        upstream.send(too_large(&["connection: close"])).await;
+        drop(upstream);
+        assert_told(&mut client).await;
+    }
 }
