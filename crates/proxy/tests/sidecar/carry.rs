@@ -1,5 +1,6 @@
 //! Calls that are carried to the upstream.
 
+mod broken;
 mod early;
 mod fidelity;
 mod headers;

@@ -63,6 +63,7 @@ async fn assert_accepted(stage: &Stage, first: &str, lines: &[&str]) {
     assert!(!seen.has("expect"), "{seen:?}");
     upstream.send(fine()).await;
     assert_eq!(client.message().await.content, b"{}");
+    upstream.close().await;
 }
 
 #[tokio::test]

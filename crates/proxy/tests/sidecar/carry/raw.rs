@@ -123,7 +123,10 @@ impl Stage {
         };
         let seen = upstream.message().await;
         upstream.send(answer).await;
-        (seen, client.message().await)
+        let told = client.message().await;
+        // The next call is not to meet a connection that is about to close.
+        upstream.close().await;
+        (seen, told)
     }
 
     /// The upstream as it is when nobody listens.
@@ -185,9 +188,10 @@ impl Wire {
         Flood { task, sent }
     }
 
-    /// Nothing more is sent; reading goes on.
-    pub(super) fn finish(&mut self) {
+    /// Closes, and waits until the other side has noticed.
+    pub(super) async fn close(mut self) {
         self.sending = None;
+        self.ended().await;
     }
 
     /// Waits until the other side is gone, without reading what it sent.
