@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Listing, Snapshot, Waker};
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, Version, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -208,6 +208,12 @@ impl Forward {
             "call carried"
         );
         let mut answer = sent?;
+        if !headers::has_only_chunks(answer.headers()) {
+            let error = "its answer came in a transfer coding that nobody asked for";
+            return Err(SendError::Lost(error.into()));
+        }
+        // Each hop speaks its own version, RFC 9112 §2.3: an old upstream makes no old sidecar.
+        *answer.version_mut() = Version::HTTP_11;
         headers::strip_answer(answer.headers_mut());
         Ok(answer)
     }

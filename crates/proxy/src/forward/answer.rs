@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -48,15 +48,16 @@ pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     }
 }
 
-/// The beginning of an answer that was read, and how the reading ended.
+/// An answer that was read to its end, or as far as [`ANSWER_READ_MAX`].
 pub(super) struct Beginning {
     pub(super) bytes: Bytes,
-    pub(super) end: End,
+    trailers: Option<HeaderMap>,
+    end: End,
+    rest: Answer,
 }
 
 /// How the reading of an answer ended.
-pub(super) enum End {
-    /// It is the whole answer.
+enum End {
     Whole,
     /// It goes on beyond [`ANSWER_READ_MAX`].
     Longer,
@@ -65,34 +66,58 @@ pub(super) enum End {
 }
 
 /// Reads an answer to its end, or as far as [`ANSWER_READ_MAX`].
-pub(super) async fn begin(body: &mut Answer) -> Beginning {
+pub(super) async fn begin(mut body: Answer) -> Beginning {
     let mut bytes = BytesMut::new();
+    let mut trailers = None;
     let end = loop {
         match body.frame().await {
             None => break End::Whole,
             Some(Err(error)) => break End::Broken(error),
-            // Trailers are no part of the content.
-            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => bytes.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
         }
         if bytes.len() > ANSWER_READ_MAX {
             break End::Longer;
         }
     };
-    let bytes = bytes.freeze();
-    Beginning { bytes, end }
+    Beginning {
+        bytes: bytes.freeze(),
+        trailers,
+        end,
+        rest: body,
+    }
 }
 
-/// An answer of which the beginning was read. Its length is known if the upstream told it.
+impl Beginning {
+    /// Whether it is the whole answer.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.end, End::Whole)
+    }
+
+    /// The answer as it came, and as its rest comes. Its length is known if the upstream told it.
+    ///
+    /// # Errors
+    /// Why the rest does not come.
+    pub(super) fn resume(self) -> Result<Resumed, IdleError> {
+        match self.end {
+            End::Broken(error) => Err(error),
+            End::Whole | End::Longer => Ok(Resumed {
+                read: Some(self.bytes).filter(|read| !read.is_empty()),
+                trailers: self.trailers,
+                rest: self.rest,
+            }),
+        }
+    }
+}
+
+/// An answer of which the beginning was read.
 pub(super) struct Resumed {
     read: Option<Bytes>,
+    /// There only if nothing is left in `rest`.
+    trailers: Option<HeaderMap>,
     rest: Answer,
-}
-
-impl Resumed {
-    pub(super) fn new(read: Bytes, rest: Answer) -> Self {
-        let read = Some(read).filter(|read| !read.is_empty());
-        Self { read, rest }
-    }
 }
 
 impl Body for Resumed {
@@ -103,14 +128,15 @@ impl Body for Resumed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, IdleError>>> {
-        match self.read.take() {
-            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+        let read = self.read.take().map(Frame::data);
+        match read.or_else(|| self.trailers.take().map(Frame::trailers)) {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.rest).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_none() && self.rest.is_end_stream()
+        self.read.is_none() && self.trailers.is_none() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     email::query::{self, Query},
-    headers::strip_client,
+    headers::{has_only_chunks, strip_client},
     operations::{Class, classify},
 };
 use crate::{config::duration, error::Error, pool::TaskId};
@@ -51,10 +51,15 @@ impl Call {
     /// Reads a head whose path leads to the upstream.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] if it names two accounts, or two times to wait.
+    /// [`Error::BadRequest`] if it names two accounts, or two times to wait, or if its body comes
+    /// in a transfer coding besides chunks.
     pub(super) fn read(head: request::Parts, extra_jobs: &[String]) -> Result<Self, Error> {
         let mut headers = head.headers;
         let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+        // A further coding is not undone here, and the header that names it does not go on.
+        if !has_only_chunks(&headers) {
+            return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
+        }
         let asks_first = headers.contains_key(header::EXPECT);
         if headers.get_all(WAIT).iter().count() > 1 {
             return Err(Error::bad_request(WAIT, "given twice"));

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::{
     Forward,
-    answer::{self, ANSWER_READ_MAX, Beginning, Carried, End, Resumed},
+    answer::{self, ANSWER_READ_MAX, Carried},
     call::Call,
     outcome::{self, Outcome},
     whole::Outgoing,
@@ -92,10 +92,8 @@ impl Forward {
             target,
             headers,
             body,
-            memory,
         } = outgoing;
         let sent = self.send(call, &target, headers, Full::new(body)).await;
-        drop(memory);
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
@@ -104,21 +102,18 @@ impl Forward {
             }
         };
         answer::name_account(&mut answer, email.as_deref());
-        let (head, mut rest) = answer.into_parts();
-        let Beginning { bytes, end } = answer::begin(&mut rest).await;
-        let outcome = self.judge(head.status, &head.headers, &bytes);
+        let (head, body) = answer.into_parts();
+        let read = answer::begin(body).await;
+        let outcome = self.judge(head.status, &head.headers, &read.bytes);
         if let Outcome::Accepted(task_id) = &outcome
             && let Some(email) = &email
         {
             self.rounds.owners().learn(task_id, email.as_str().into());
         }
         self.settle(outcome, submission).await;
-        match end {
-            End::Whole | End::Longer => {
-                let body = Resumed::new(bytes, rest);
-                Ok(answer::carried(http::Response::from_parts(head, body)))
-            }
-            End::Broken(error) => {
+        match read.resume() {
+            Ok(body) => Ok(answer::carried(Response::from_parts(head, body))),
+            Err(error) => {
                 tracing::debug!(%error, "the answer to a submission did not come whole");
                 Err(Error::OutcomeUnknown)
             }

@@ -7,13 +7,14 @@ use hyper::body::Incoming;
 
 use super::{
     Forward,
-    answer::{self, ANSWER_READ_MAX, Beginning, Carried, End, Resumed},
+    answer::{self, ANSWER_READ_MAX, Carried},
     call::Call,
 };
 use crate::{
     error::Error,
     jobs::{Owner, TaskWord, task_word},
     pool::TaskId,
+    upstream::Answer,
 };
 
 impl Forward {
@@ -76,31 +77,27 @@ impl Forward {
     /// Listens to what the account `asked` says about a task, and passes it on.
     async fn hear(
         &self,
-        answer: Response<crate::upstream::Answer>,
+        answer: Response<Answer>,
         task_id: &TaskId,
         asked: &str,
     ) -> Result<Carried, Error> {
-        let (head, mut rest) = answer.into_parts();
-        let Beginning { bytes, end } = answer::begin(&mut rest).await;
-        match end {
-            End::Whole => {
-                let text = accounts_fetcher::decoded(&head.headers, bytes.clone(), ANSWER_READ_MAX);
-                if let Some(text) = text {
-                    let word = task_word(head.status, &text, task_id);
-                    self.note_word(word, task_id, asked).await;
-                    if matches!(word, TaskWord::Final | TaskWord::Unfinished) {
-                        self.learn_works(&text, asked);
-                    }
-                }
-            }
-            End::Longer => {}
-            End::Broken(error) => {
-                tracing::debug!(%error, "the answer about a task did not come whole");
-                return Err(Error::OutcomeUnknown);
+        let (head, body) = answer.into_parts();
+        let read = answer::begin(body).await;
+        let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_READ_MAX);
+        if let Some(text) = text.filter(|_| read.is_whole()) {
+            let word = task_word(head.status, &text, task_id);
+            self.note_word(word, task_id, asked).await;
+            if matches!(word, TaskWord::Final | TaskWord::Unfinished) {
+                self.learn_works(&text, asked);
             }
         }
-        let body = Resumed::new(bytes, rest);
-        Ok(answer::carried(Response::from_parts(head, body)))
+        match read.resume() {
+            Ok(body) => Ok(answer::carried(Response::from_parts(head, body))),
+            Err(error) => {
+                tracing::debug!(%error, "the answer about a task did not come whole");
+                Err(Error::OutcomeUnknown)
+            }
+        }
     }
 
     /// Only its owner's word counts: any other account has no such task either.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Forward,
-    answer::{self, Beginning, Carried, End, Resumed},
+    answer::{self, Carried},
     call::Call,
 };
 use crate::{
@@ -88,11 +88,11 @@ impl Forward {
 
 /// A 404 that came whole and speaks of the work, not of the account.
 async fn not_found(answer: Response<Answer>) -> Option<Carried> {
-    let (head, mut rest) = answer.into_parts();
-    let Beginning { bytes, end } = answer::begin(&mut rest).await;
-    let is_about_work = matches!(end, End::Whole) && !speaks_of_account(&bytes);
-    let body = Resumed::new(bytes, rest);
-    is_about_work.then(|| answer::carried(Response::from_parts(head, body)))
+    let (head, body) = answer.into_parts();
+    let read = answer::begin(body).await;
+    let is_about_work = read.is_whole() && !speaks_of_account(&read.bytes);
+    let body = read.resume().ok().filter(|_| is_about_work)?;
+    Some(answer::carried(Response::from_parts(head, body)))
 }
 
 /// The works in an answer about a task.

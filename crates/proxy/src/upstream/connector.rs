@@ -18,9 +18,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{BoxError, UpstreamSettings};
+use super::{BoxError, UpstreamSettings, stream::Tcp};
 
-type Https = HttpsConnector<HttpConnector>;
+type Https = HttpsConnector<Tcp>;
 
 /// Opens connections, in HTTP/1.1 only.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Connector {
         // Of several addresses, each gets its share of this.
         tcp.set_connect_timeout(Some(connect_timeout));
         Self {
-            https: HttpsConnector::from((tcp, tls)),
+            https: HttpsConnector::from((Tcp(tcp), tls)),
             connect_timeout,
         }
     }

@@ -1,16 +1,20 @@
 //! Calls that are carried to the upstream.
 
 mod bodies;
+mod broken;
 mod chaos;
 mod downloads;
+mod early;
 mod fidelity;
 mod hang_ups;
+mod headers;
 mod leases;
 mod lost;
 mod memory;
 mod operations;
 mod outcomes;
 mod owners;
+mod raw;
 mod reads;
 mod restart;
 mod slots;

@@ -240,6 +240,8 @@ pub(crate) fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {
         ("UPSTREAM__BASE_URL", &base_url),
         ("ACCOUNTS__REFRESH_INTERVAL", "100ms"),
     ];
+    // One name must come once: of two values nobody knows which one counts.
+    env.retain(|(name, _)| !settings.iter().any(|(given, _)| given == name));
     env.extend(settings);
     let env = env
         .into_iter()

@@ -126,6 +126,16 @@ impl Process {
         );
     }
 
+    /// One of its figures in `/proc/{pid}/status`, in bytes.
+    pub(crate) fn memory(&self, figure: &str) -> usize {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let mut lines = status.lines();
+        let kib = lines.find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let kib: usize = kib.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
     /// Its exit code and everything it logged.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         (
@@ -358,13 +368,7 @@ async fn an_idle_sidecar_is_small() {
     let sim = sim().await;
     let process = Process::start(&sim, &[]).await;
     process.until_ready().await;
-    let path = format!("/proc/{}/status", process.child.id().unwrap());
-    let status = std::fs::read_to_string(path).unwrap();
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    let kib = process.memory("VmRSS") / 1024;
     assert!(kib < 16 * 1024, "{kib} KiB resident");
 }
 
