@@ -287,7 +287,7 @@ impl Ledger {
         }
     }
 
-    /// Learns that a job is over. False if no round need look for it.
+    /// Learns that a job is over. False if nobody waits for that: then no round need look for it.
     pub async fn job_over(&self, task_id: &TaskId) -> bool {
         match self {
             Self::Memory(memory) => memory.job_over(task_id),

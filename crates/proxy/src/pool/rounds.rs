@@ -148,20 +148,17 @@ impl Pool {
     }
 
     /// Learns that a job is over. Its slot returns with the first round sent after now that does
-    /// not list it; where no rounds are held, at once. False if no round need look for it.
+    /// not list it. False if nobody waits for that.
     pub fn job_over(&mut self, task_id: &TaskId, now: Duration) -> bool {
-        let Some(&id) = self.by_task.get(task_id) else {
-            return self.foreign.contains_key(task_id);
-        };
-        if !self.limits.reconciles {
-            // Nobody will know better, and the slot would be held for the longest time of a job.
-            self.end(id, Cause::Finished, now);
-            return false;
-        }
-        if let Some(Phase::Bound(bond)) = self.leases.get_mut(&id).map(|lease| &mut lease.phase) {
+        let lease = self
+            .by_task
+            .get(task_id)
+            .and_then(|id| self.leases.get_mut(id));
+        if let Some(Phase::Bound(bond)) = lease.map(|lease| &mut lease.phase) {
             bond.over_at.get_or_insert(now);
+            return true;
         }
-        true
+        self.foreign.contains_key(task_id)
     }
 
     /// Learns of a job whose submission we carried, and whose lease is gone meanwhile: it counts.

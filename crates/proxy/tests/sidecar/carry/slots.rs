@@ -8,8 +8,7 @@ use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::wire::{
-    JOB, JSON, PROMPT, accepted, ended, leases, ready, slots, start_job, task_id, task_path,
-    until_slots,
+    JOB, JSON, PROMPT, accepted, ended, leases, ready, slots, start_job, task_id, until_slots,
 };
 use crate::harness::{Answer, PATIENCE, Running, eventually, send};
 
@@ -256,20 +255,6 @@ async fn to_stop_tracking_a_job_frees_its_slot_at_once() {
     assert_eq!(running.delete(&path).await.status, StatusCode::NOT_FOUND);
     assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
     assert_eq!(leases(&running).await.len(), 1);
-}
-
-#[tokio::test]
-async fn without_rounds_the_owners_word_frees_the_slot() {
-    let running = Running::configured(&[("a@x", 1)], &[("RECONCILE__INTERVAL", "0s")]).await;
-    for _ in 0..3 {
-        let id = task_id(&start_job(&running).await);
-        running.get(&task_path(id)).await;
-        start_job(&running).await.assert_refused(429, "saturated");
-        running.sim.finish(id);
-        running.get(&task_path(id)).await;
-        assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
-    }
-    assert_eq!(ended(&running, "finished").await, 3.0);
 }
 
 #[tokio::test]
