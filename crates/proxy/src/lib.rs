@@ -1,21 +1,21 @@
 //! kling-balancer: a sidecar that puts every Kling job on a random account with a free slot.
 //!
 //! ```text
-//!            accounts-fetcher ──snapshots──▶ ledger (pool behind one lock)
-//!                                               ▲   │
-//! client ──▶ server ──▶ api (gate, /pick, …) ───┘   └──▶ metrics
+//!            accounts-fetcher ──snapshots──▶ ledger (pool behind one lock) ◀── jobs (rounds)
+//!                                               ▲   │                             │
+//! client ──▶ server ──▶ api (gate, /pick, …) ───┤   └──▶ metrics                  │
+//!                        └──▶ forward ──────────┘                                 │
+//!                                └───────────────▶ upstream ◀─────────────────────┘
 //! ```
 //!
 //! The [`pool`] is the heart: accounts, slots, the choice, the waiters; pure, without I/O, lock or
-//! clock. The [`ledger`] keeps it, tells waiters, and ends leases in time. The [`api`] turns
-//! requests into questions to the ledger; [`error`] holds the one mapping from what went wrong to
-//! what a client is told. [`config`] makes one valid configuration of flags, environment and file,
-//! or a list of every mistake. [`sidecar`] wires the parts; [`server`] owns the sockets.
-//!
-//! [`forward`], [`jobs`] and [`upstream`] are the parts of the transparent proxy that stand by now:
-//! what a passing call means and how an e-mail is put in, rounds with the upstream's list of
-//! running jobs and who owns them, and the client towards the upstream. The sidecar does not run
-//! them yet: a client that picked calls the upstream with its own hands.
+//! clock. The [`ledger`] keeps it, tells waiters, and ends leases in time. [`jobs`] asks the
+//! upstream in rounds which jobs run, and remembers who owns which. [`forward`] carries calls to
+//! the upstream: it takes the slot of a job start, puts the e-mail in, and settles the slot by the
+//! answer. [`upstream`] is the one client there, and tells "nothing was sent" from "lost". The
+//! [`api`] turns requests into questions to these; [`error`] holds the one mapping from what went
+//! wrong to what a client is told. [`config`] makes one valid configuration of flags, environment
+//! and file, or a list of every mistake. [`sidecar`] wires the parts; [`server`] owns the sockets.
 
 pub mod api;
 pub mod cli;
