@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use kling_sim::{JobDuration, Sim, SimBuilder, TOOL_HEADER};
+use kling_sim::{Effect, Fault, JobDuration, Sim, SimBuilder, TOOL_HEADER};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
@@ -174,6 +174,24 @@ async fn a_final_poll_never_frees_a_slot_that_the_upstream_still_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_vendors_lag_of_two_seconds_causes_no_attempt_over_the_limit() {
     work_against_lag(2000, 2000, 20, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_is_old_when_it_arrives_frees_no_running_job() {
+    let sim = ten_slots()
+        .job_duration(JobDuration::between(ms(20), ms(400)))
+        .release_lag(ms(0)..=ms(200));
+    let running = beside(sim, &[FAST_ROUNDS]).await;
+    // A list is made at once and comes byte by byte: jobs start and end meanwhile.
+    let slow = Fault::new(Effect::Drip(Duration::from_micros(100)));
+    running.sim.fault(slow.on("GET", "/scheduler/available"));
+    let mut clients = JoinSet::new();
+    for client in 0..25 {
+        clients.spawn(work(Arc::clone(&running), client, 1));
+    }
+    timeout(3 * PATIENCE, clients.join_all()).await.unwrap();
+    assert_clean(&running.sim, 25);
+    until_books_agree(&running).await;
 }
 
 #[tokio::test]
