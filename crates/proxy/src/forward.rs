@@ -8,9 +8,9 @@
 //! where the upstream provably refused it; an account that answers nothing is never guessed to own
 //! a task; nothing of the client's own credentials goes upstream.
 //!
-//! Rooms: [`call`] reads the head of a call, [`whole`] the bodies that are read whole, [`answer`]
-//! the answers; [`submit`] carries job starts, [`task`] what is about one task, [`work`] downloads.
-//! What is pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
+//! Rooms: `call` reads the head of a call, `whole` the bodies that are read whole, `answer` the
+//! answers; `submit` carries job starts, `task` what is about one task, `work` downloads. What is
+//! pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
 mod call;

@@ -46,7 +46,7 @@ use outgoing::{Outgoing, Progress};
 /// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
 /// so that no request meets a closing connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How many unused connections are kept: a burst's worth, each for [`POOL_IDLE_TIMEOUT`].
+/// How many unused connections are kept: a burst's worth, each for a few seconds.
 pub const POOL_IDLE_MAX: usize = 64;
 /// The most hyper buffers of one answer, its head included: the size of a socket's own buffer. A
 /// slow reader takes four times as much, with what is buffered on its own side.
