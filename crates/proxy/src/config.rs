@@ -179,6 +179,17 @@ pub struct Auth {
     pub allowed_origins: HashSet<String>,
 }
 
+/// Where a running sidecar is, and what it wants to see of its clients.
+#[derive(Debug)]
+pub struct Reach {
+    /// Address of the API.
+    pub listen: SocketAddr,
+    /// Address of the metrics listener.
+    pub metrics_listen: Option<SocketAddr>,
+    /// One of the client tokens.
+    pub token: Option<SecretString>,
+}
+
 /// Everything wrong with the settings, in one go.
 #[derive(Debug, Default)]
 pub struct Mistakes(Vec<String>);
@@ -215,13 +226,36 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, Mistakes> {
-        let mut mistakes = Mistakes::default();
-        let given = Given::gather(flags, env, file, &mut mistakes);
-        let mut read = Reader { given, mistakes };
-        let config = read.config();
-        match config {
-            Some(config) if read.mistakes.0.is_empty() => Ok(config),
-            Some(_) | None => Err(read.mistakes),
-        }
+        read(flags, env, file, Reader::config)
+    }
+}
+
+impl Reach {
+    /// Like [`Config::load`], for those who call a sidecar that runs with these settings: the
+    /// settings that only it needs may be missing.
+    ///
+    /// # Errors
+    /// The [`Mistakes`] in what is read.
+    pub fn load(
+        flags: &ArgMatches,
+        env: impl Iterator<Item = (String, String)>,
+        file: Option<&Path>,
+    ) -> Result<Self, Mistakes> {
+        read(flags, env, file, Reader::reach)
+    }
+}
+
+fn read<T>(
+    flags: &ArgMatches,
+    env: impl Iterator<Item = (String, String)>,
+    file: Option<&Path>,
+    what: impl FnOnce(&mut Reader) -> Option<T>,
+) -> Result<T, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let given = Given::gather(flags, env, file, &mut mistakes);
+    let mut reader = Reader { given, mistakes };
+    match what(&mut reader) {
+        Some(read) if reader.mistakes.0.is_empty() => Ok(read),
+        Some(_) | None => Err(reader.mistakes),
     }
 }

@@ -19,10 +19,11 @@
 
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod error;
+pub mod exit;
 pub mod forward;
-pub mod health;
 pub mod jobs;
 pub mod ledger;
 pub mod metrics;

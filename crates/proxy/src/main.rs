@@ -5,22 +5,20 @@
     reason = "the program talks to its user"
 )]
 
-use std::{error::Error, iter, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
+use clap::ArgMatches;
 use proxy::{
-    cli::{self, Task},
-    config::{self, Config},
-    health,
+    cli::{self, Ask, Task},
+    client,
+    config::{self, Config, Reach},
+    exit::{EXIT_CONFIG, Failure},
     shutdown::Signals,
     sidecar::Sidecar,
     telemetry,
 };
-use tokio::{runtime, time};
+use tokio::runtime;
 use tokio_util::sync::CancellationToken;
-
-/// The settings are wrong, and something is not to be had: `EX_CONFIG`, `EX_UNAVAILABLE`.
-const EXIT_CONFIG: u8 = 78;
-const EXIT_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
     let matches = match cli::command().try_get_matches() {
@@ -31,40 +29,48 @@ fn main() -> ExitCode {
         }
     };
     let (task, flags) = cli::task(&matches);
-    let file = flags.get_one::<PathBuf>("config").map(PathBuf::as_path);
-    let config = match Config::load(flags, config::environment(), file) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    let outcome = match task {
-        Task::CheckConfig => {
-            println!("the settings are valid");
-            return ExitCode::SUCCESS;
-        }
-        Task::Healthcheck => on_runtime(&config, health::check(&config)),
-        Task::Serve => on_runtime(&config, serve(&config)),
-    };
-    match outcome {
+    match run(task, flags) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let causes = iter::successors(error.source(), |cause| (*cause).source());
-            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-            eprintln!("kling-balancer: {error}{causes}");
-            let is_check = task == Task::Healthcheck;
-            ExitCode::from(if is_check { 1 } else { EXIT_UNAVAILABLE })
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code)
         }
     }
 }
 
-fn on_runtime(
-    config: &Config,
-    task: impl Future<Output = Result<(), Box<dyn Error>>>,
-) -> Result<(), Box<dyn Error>> {
+fn run(task: Task, flags: &ArgMatches) -> Result<(), Failure> {
+    let file = flags.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let config = || Config::load(flags, config::environment(), file);
+    match task {
+        Task::CheckConfig => config().map(|_valid| println!("the settings are valid"))?,
+        Task::Serve => {
+            let config = config()?;
+            let served = on_runtime(config.workers, serve(&config));
+            served.map_err(|error| Failure::unavailable(&*error))?;
+        }
+        Task::Ask(ask) => {
+            if ask == Ask::Health {
+                config()?; // A check of health is one of the sidecar's own settings too.
+            }
+            let reach = Reach::load(flags, config::environment(), file)?;
+            let asking = async { Ok(client::ask(&reach, &ask).await?) };
+            let said = on_runtime(Some(1), asking).map_err(|error| Failure::refused(&*error))?;
+            print!("{said}");
+        }
+        Task::Completions(shell) => {
+            let mut command = cli::command();
+            clap_complete::generate(shell, &mut command, "kling-balancer", &mut io::stdout());
+        }
+    }
+    Ok(())
+}
+
+fn on_runtime<T>(
+    workers: Option<usize>,
+    task: impl Future<Output = Result<T, Box<dyn Error>>>,
+) -> Result<T, Box<dyn Error>> {
     let mut builder = runtime::Builder::new_multi_thread();
-    if let Some(workers) = config.workers {
+    if let Some(workers) = workers {
         builder.worker_threads(workers);
     }
     let runtime = builder.enable_all().build()?;
@@ -90,12 +96,5 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     };
     tracing::info!(signal, "draining");
     shutdown.cancel();
-    tokio::select! {
-        ended = time::timeout(config.shutdown_grace, running) => match ended {
-            Ok(ended) => { ended??; tracing::info!("drained") }
-            Err(_) => tracing::warn!("calls were cut off at the end of shutdown.grace"),
-        },
-        signal = signals.next() => tracing::warn!(signal, "calls were cut off by a second signal"),
-    }
-    Ok(())
+    signals.drained(running, config.shutdown_grace).await
 }

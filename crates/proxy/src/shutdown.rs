@@ -1,8 +1,12 @@
 //! When to stop: SIGTERM and SIGINT begin a drain, a second signal ends it.
 
-use std::io;
+use std::{error::Error, io, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+    time,
+};
 
 /// The signals that end the process.
 #[derive(Debug)]
@@ -29,5 +33,23 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+    /// Waits for the end of `running`, at most for `grace` and until the next signal.
+    ///
+    /// # Errors
+    /// What it ended with.
+    pub async fn drained<E: Error + 'static>(
+        &mut self,
+        running: JoinHandle<Result<(), E>>,
+        grace: Duration,
+    ) -> Result<(), Box<dyn Error>> {
+        tokio::select! {
+            ended = time::timeout(grace, running) => match ended {
+                Ok(ended) => { ended??; tracing::info!("drained") }
+                Err(_) => tracing::warn!("calls were cut off at the end of shutdown.grace"),
+            },
+            signal = self.next() => tracing::warn!(signal, "calls were cut off by a second signal"),
+        }
+        Ok(())
     }
 }

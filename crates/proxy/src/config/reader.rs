@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    AccountLabel, Accounts, Auth, Config, Forward, Leases, ListSource, LogFormat, Mistakes,
+    AccountLabel, Accounts, Auth, Config, Forward, Leases, ListSource, LogFormat, Mistakes, Reach,
     Reconcile, Selection, TTL_MIN, Upstream,
     source::{Given, Origin, Text},
     value::{self, duration},
@@ -86,6 +86,18 @@ impl Reader {
             workers,
             log_format: log_format?,
             log_filter: log_filter?,
+        })
+    }
+
+    /// What a caller of the sidecar needs to know.
+    pub(super) fn reach(&mut self) -> Option<Reach> {
+        let listen = self.one("listen", value::socket_addr);
+        let metrics_listen = self.one("metrics.listen", value::socket_addr);
+        let tokens = self.client_tokens();
+        Some(Reach {
+            listen: listen?,
+            metrics_listen,
+            token: tokens?.into_iter().next(),
         })
     }
 

@@ -11,6 +11,7 @@
 mod accounts;
 mod bad_input;
 mod carry;
+mod command_line;
 mod gate;
 mod harness;
 mod idempotency;

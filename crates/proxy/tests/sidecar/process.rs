@@ -35,7 +35,7 @@ fn prepared(mut command: Command, env: &[(&str, &str)]) -> Command {
     command
 }
 
-async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+pub(crate) async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
     let Output {
         status,
         stdout,

@@ -1,0 +1,109 @@
+//! `kling-balancer accounts`, `pick`, `release`, `completions`: a running sidecar from
+//! the command line.
+
+use serde_json::Value;
+
+use crate::{harness::Running, process::output};
+
+const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
+
+/// Runs a command against the sidecar, with no setting but its address and a client token.
+async fn ask(running: &Running, args: &[&str]) -> (Option<i32>, String) {
+    let listen = running.addr.to_string();
+    let (code, said) = output(args, &[("KLB_LISTEN", &listen), TOKEN]).await;
+    (code, said.trim_end().to_owned())
+}
+
+async fn with_token(accounts: &[(&str, u32)]) -> Running {
+    let settings = [("AUTH__TOKENS", TOKEN.1)];
+    Running::configured(accounts, &settings).await
+}
+
+#[tokio::test]
+async fn a_slot_is_picked_seen_and_given_back() {
+    let running = with_token(&[("a@x", 1), ("b+1@x", 1)]).await;
+    let picked = ask(
+        &running,
+        &["pick", "--email", "b+1@x", "--ttl", "5m", "--json"],
+    )
+    .await;
+    let lease: Value = serde_json::from_str(&picked.1).unwrap();
+    assert_eq!(
+        (picked.0, lease["email"].as_str()),
+        (Some(0), Some("b+1@x"))
+    );
+
+    let (code, table) = ask(&running, &["accounts"]).await;
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = table.lines().map(words).collect();
+    assert_eq!(code, Some(0));
+    assert_eq!(rows[0][..3], ["ACCOUNT", "ALIAS", "SLOTS"]);
+    assert_eq!(
+        (&*rows[1][0], &*rows[1][2], &*rows[1][6]),
+        ("a@x", "0/1", "available")
+    );
+    assert_eq!(
+        (&*rows[2][0], &*rows[2][2], &*rows[2][6]),
+        ("b+1@x", "1/1", "full")
+    );
+
+    let (code, table) = ask(&running, &["pick", "--dry-run", "--exclude", "a@x"]).await;
+    assert!(
+        code == Some(0) && table.contains("every slot is in use"),
+        "{table}"
+    );
+
+    let id = lease["leaseId"].as_str().unwrap();
+    let released = ask(&running, &["release", id]).await;
+    assert_eq!(released, (Some(0), "released".to_owned()));
+    let again = ask(&running, &["release", id]).await;
+    let expected = "kling-balancer: no such lease, or it has ended (404 Not Found, unknown-lease)";
+    assert_eq!(again, (Some(1), expected.to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let running = with_token(&[("a@x", 1)]).await;
+    let (code, said) = ask(&running, &["pick", "--wait", "soon"]).await;
+    assert!(
+        code == Some(1) && said.contains("wait: expected a duration"),
+        "{said}"
+    );
+    let (code, said) = ask(&running, &["pick", "--exclude", "a@x"]).await;
+    assert!(code == Some(1) && said.contains("see /accounts"), "{said}");
+    let listen = running.addr.to_string();
+    let (code, said) = output(&["accounts"], &[("KLB_LISTEN", &listen)]).await;
+    assert!(
+        code == Some(1) && said.contains("Authorization: Bearer"),
+        "{said}"
+    );
+    let nobody = running.sim.addr().to_string();
+    let (code, said) = output(&["accounts"], &[("KLB_LISTEN", &nobody)]).await;
+    assert!(
+        code == Some(1) && said.contains("does not answer as"),
+        "{said}"
+    );
+    let (code, said) = output(&["accounts"], &[("KLB_LISTEN", "127.0.0.1:1")]).await;
+    assert!(
+        code == Some(1) && said.contains("is kling-balancer running"),
+        "{said}"
+    );
+    let (code, said) = output(&["accounts"], &[("KLB_LISTEN", "nowhere")]).await;
+    assert!(code == Some(78) && said.contains("KLB_LISTEN"), "{said}");
+}
+
+#[tokio::test]
+async fn shells_can_complete_command_lines() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script) = output(&["completions", shell], &[]).await;
+        assert_eq!(code, Some(0));
+        assert!(
+            script.contains("kling-balancer") && script.contains("dry-run"),
+            "{shell}"
+        );
+    }
+}
