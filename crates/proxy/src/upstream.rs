@@ -48,8 +48,8 @@ use outgoing::{Outgoing, Progress};
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How many unused connections are kept: a burst's worth, each for [`POOL_IDLE_TIMEOUT`].
 pub const POOL_IDLE_MAX: usize = 64;
-/// The most hyper buffers of one answer, its head included: the size of a socket's own buffer. Two
-/// hundred slow readers take some megabytes.
+/// The most hyper buffers of one answer, its head included: the size of a socket's own buffer. A
+/// slow reader takes four times as much, with what is buffered on its own side.
 const ANSWER_BUFFER_MAX: usize = 64 * 1024;
 
 /// Whatever a body or a connector may fail with.

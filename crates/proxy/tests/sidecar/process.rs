@@ -46,15 +46,15 @@ async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
 }
 
 /// A running program, the address it says it listens on, and its log.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
     log: tokio::task::JoinHandle<String>,
 }
 
 impl Process {
-    async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
         command.arg("serve");
         Self::launch(command, sim, env).await
@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         eventually(async || {
             let answer = send(self.addr, Method::GET, "/readyz", &[], "").await;
             (answer.status == StatusCode::OK).then_some(())
@@ -124,6 +124,16 @@ impl Process {
                 .unwrap()
                 .success()
         );
+    }
+
+    /// One of its figures in `/proc/{pid}/status`, in bytes.
+    pub(crate) fn memory(&self, figure: &str) -> usize {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let mut lines = status.lines();
+        let kib = lines.find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let kib: usize = kib.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
     }
 
     /// Its exit code and everything it logged.
@@ -358,13 +368,7 @@ async fn an_idle_sidecar_is_small() {
     let sim = sim().await;
     let process = Process::start(&sim, &[]).await;
     process.until_ready().await;
-    let path = format!("/proc/{}/status", process.child.id().unwrap());
-    let status = std::fs::read_to_string(path).unwrap();
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    let kib = process.memory("VmRSS") / 1024;
     assert!(kib < 16 * 1024, "{kib} KiB resident");
 }
 

@@ -1,1 +1,231 @@
 //! Large bodies and slow readers in bounded memory.
+//!
+//! The sidecar is a process of its own here, so that nothing but its own memory is measured.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use kling_sim::Sim;
+use tempfile::NamedTempFile;
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::raw::{ANY, START, Stage, Wire, answer, chunked, fine, request, within};
+use crate::{harness::eventually, process::Process};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+async fn sim() -> Sim {
+    Sim::builder().account("a@x", 50).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_large_upload_passes_in_little_memory() {
+    const BYTES: usize = 100_000_000;
+    const GROWTH_MAX: usize = 16 * MIB;
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let before = process.memory("VmRSS");
+    let length = format!("content-length: {BYTES}");
+    let call = request(
+        "POST /v1/kling/assets?name=large.mp4",
+        &["content-type: video/mp4", &length],
+        "",
+    );
+    let mut client = Wire::connect(process.addr).await;
+    client.send(call).await;
+    let piece = vec![b'x'; BYTES / 1000];
+    for _ in 0..1000 {
+        client.send(&piece).await;
+    }
+    let told = client.message().await;
+    assert_eq!(told.status(), 200, "{told:?}");
+    let seen = sim.requests();
+    let upload = seen.iter().find(|seen| seen.head.path.ends_with("/assets"));
+    let upload = upload.unwrap();
+    assert_eq!(
+        (upload.byte_count, upload.is_complete),
+        (BYTES as u64, true)
+    );
+    let growth = process.memory("VmHWM") - before;
+    assert!(growth < GROWTH_MAX, "{} KiB", growth / KIB);
+}
+
+/// Small, so that what is on its way is in the sidecar and not in the system.
+fn socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(64 * 1024).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket
+}
+
+/// Plays an upstream that sends `answer` to whoever connects and asks.
+async fn generous(listener: TcpListener, answer: Arc<[u8]>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let answer = Arc::clone(&answer);
+        tokio::spawn(async move {
+            let mut wire = Wire::new(stream);
+            wire.message().await;
+            wire.send_patiently(answer).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn slow_readers_of_large_answers_take_little_memory() {
+    const CLIENTS: usize = 200;
+    const BYTES: usize = 4 * MIB;
+    // What hyper reads ahead, once in its buffer and once on its way to the other connection; what
+    // it keeps to be written, which the last piece may exceed; and two connections.
+    const EACH_MAX: usize = 2 * 64 * KIB + (128 + 64) * KIB + 32 * KIB;
+    let sim = sim().await;
+    let listening = socket();
+    listening.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = listening.listen(1024).unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    let list = NamedTempFile::new().unwrap();
+    std::fs::write(&list, r#"{"a@x":{"maxJobs":1}}"#).unwrap();
+    let env = [
+        ("KLB_UPSTREAM__BASE_URL", base_url.as_str()),
+        ("KLB_ACCOUNTS__FILE", list.path().to_str().unwrap()),
+        ("KLB_RECONCILE__INTERVAL", "0"),
+    ];
+    let process = Process::start(&sim, &env).await;
+    process.until_ready().await;
+    let length = format!("content-length: {BYTES}");
+    let lines = [length.as_str(), "connection: close"];
+    let large = answer("200 OK", &lines, vec![b'x'; BYTES]);
+    let upstream = tokio::spawn(generous(listener, large.into()));
+
+    let before = process.memory("VmRSS");
+    let call = request(&format!("GET {ANY}"), &[], "");
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let stream = within(socket().connect(process.addr)).await.unwrap();
+        let mut client = Wire::new(stream);
+        client.send(&call).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        let told = client.head().await;
+        assert!(told.is("content-length", &BYTES.to_string()), "{told:?}");
+    }
+    // Some, one after the other; all others stand still meanwhile.
+    for client in clients.iter_mut().step_by(4) {
+        assert!(client.take(BYTES).await == vec![b'x'; BYTES]);
+    }
+    let growth = process.memory("VmHWM") - before;
+    assert!(growth < CLIENTS * EACH_MAX, "{} KiB", growth / KIB);
+    upstream.abort();
+}
+
+/// A job start of `bytes` bytes, without its body, that asks before it sends it.
+fn asking(bytes: usize) -> Vec<u8> {
+    let length = format!("content-length: {bytes}");
+    let lines = [
+        "content-type: application/json",
+        "expect: 100-continue",
+        &length,
+    ];
+    request(&format!("POST {START}"), &lines, "")
+}
+
+/// A job start of a certain size.
+fn prompt(bytes: usize) -> Vec<u8> {
+    let mut body = br#"{"prompt":""#.to_vec();
+    body.resize(bytes - 2, b'x');
+    body.extend(b"\"}");
+    body
+}
+
+const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Begins a job start whose body has its place in memory now.
+async fn begin(addr: SocketAddr, bytes: usize) -> Wire {
+    let mut client = Wire::connect(addr).await;
+    client.send(asking(bytes)).await;
+    assert_eq!(client.take(GO_ON.len()).await, GO_ON);
+    client
+}
+
+async fn assert_full(addr: SocketAddr, call: impl AsRef<[u8]>) {
+    let mut client = Wire::connect(addr).await;
+    client.send(call).await;
+    let told = client.message().await;
+    told.assert_refused(429, "queue-full");
+    assert!(told.is("retry-after", "1"), "{told:?}");
+}
+
+#[tokio::test]
+async fn bodies_that_are_read_whole_share_a_bounded_memory() {
+    let limits = [
+        ("FORWARD__BODY_MAX", "1MiB"),
+        ("FORWARD__BUFFER_TOTAL", "1MiB"),
+    ];
+    let stage = Stage::with(&limits).await;
+    let addr = stage.running.addr;
+    let mut first = begin(addr, 700 * KIB).await;
+    assert_full(addr, asking(400 * KIB)).await;
+    // A length that is not announced is found out.
+    let lines = ["transfer-encoding: chunked"];
+    let body = chunked(&["x".repeat(400 * KIB).as_str()], &[]);
+    assert_full(addr, request(&format!("POST {START}"), &lines, body)).await;
+
+    first.send(prompt(700 * KIB)).await;
+    let mut upstream = stage.upstream().await;
+    upstream.message().await;
+    // It is held as long as it may have to be sent.
+    assert_full(addr, asking(400 * KIB)).await;
+    upstream.send(fine()).await;
+    assert_eq!(first.message().await.content, b"{}");
+    let leaving = begin(addr, 1024 * KIB).await;
+    assert_full(addr, asking(1)).await;
+    drop(leaving);
+    eventually(async || {
+        let mut client = Wire::connect(addr).await;
+        client.send(asking(1024 * KIB)).await;
+        let told = client.head().await;
+        (told.status() == 100).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn full_buffers_take_the_memory_they_are_given() {
+    const BYTES: usize = 8 * MIB;
+    const AT_ONCE: usize = 4;
+    // Each body once as it came and once with its e-mail, while one becomes the other.
+    const GROWTH_MAX: usize = 2 * AT_ONCE * BYTES + 16 * MIB;
+    let sim = sim().await;
+    let limits = [
+        ("KLB_FORWARD__BODY_MAX", "8MiB"),
+        ("KLB_FORWARD__BUFFER_TOTAL", "32MiB"),
+    ];
+    let process = Process::start(&sim, &limits).await;
+    process.until_ready().await;
+    let before = process.memory("VmRSS");
+    let body = prompt(BYTES);
+    for wave in 1..=2 {
+        let mut clients = Vec::new();
+        for _ in 0..AT_ONCE {
+            clients.push(begin(process.addr, BYTES).await);
+        }
+        for _ in 0..20 {
+            assert_full(process.addr, asking(BYTES)).await;
+        }
+        for client in &mut clients {
+            client.send(&body).await;
+        }
+        for client in &mut clients {
+            let told = client.message().await;
+            assert_eq!(told.status(), 200, "{told:?}");
+        }
+        assert_eq!(sim.audit().submission_count, (wave * AT_ONCE) as u64);
+        let growth = process.memory("VmHWM") - before;
+        assert!(growth < GROWTH_MAX, "{} KiB", growth / KIB);
+    }
+}

@@ -175,6 +175,12 @@ impl Wire {
         within(sending.write_all(bytes.as_ref())).await
     }
 
+    /// Sends to another side that takes its time.
+    pub(super) async fn send_patiently(&mut self, bytes: impl AsRef<[u8]>) {
+        let sending = self.sending.as_mut().unwrap();
+        sending.write_all(bytes.as_ref()).await.unwrap();
+    }
+
     /// Sends `piece` again and again, beside whatever is read, until the other side takes no more.
     pub(super) fn flood(&mut self, piece: Vec<u8>) -> Flood {
         let mut sending = self.sending.take().unwrap();
