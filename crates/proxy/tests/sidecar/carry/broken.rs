@@ -211,6 +211,15 @@ async fn a_client_that_leaves_ends_its_answer_upstream() {
     upstream.ended().await;
     drop(flood);
 
+    // An upstream that is silent meanwhile hears of it too.
+    let mut client = stage.client_sends(&call).await;
+    let mut upstream = stage.upstream().await;
+    upstream.message().await;
+    upstream.send(answer("200 OK", &endless, "")).await;
+    client.head().await;
+    drop(client);
+    upstream.ended().await;
+
     let client = stage.client_sends(&call).await;
     let mut upstream = stage.upstream().await;
     upstream.message().await;

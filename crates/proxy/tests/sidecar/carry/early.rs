@@ -132,6 +132,32 @@ async fn an_answer_in_mid_upload_reaches_the_client_though_the_upstream_hangs_up
 }
 
 #[tokio::test]
+async fn a_call_may_be_answered_while_it_is_sent() {
+    let stage = Stage::new().await;
+    let lines = ["transfer-encoding: chunked"];
+    let call = request(&format!("POST {ANY}"), &lines, "");
+    let mut client = stage.client_sends(&call).await;
+    let mut upstream = stage.upstream().await;
+    for _ in 0..2 {
+        upstream.head().await;
+        upstream.send(answer("200 OK", &lines, "")).await;
+        client.head().await;
+        for _ in 0..3 {
+            client.send("3\r\nabc\r\n").await;
+            assert_eq!(upstream.chunk().await, b"abc");
+            upstream.send("3\r\nxyz\r\n").await;
+            assert_eq!(client.chunk().await, b"xyz");
+        }
+        client.send("0\r\n\r\n").await;
+        assert_eq!(upstream.take(5).await, b"0\r\n\r\n");
+        upstream.send("0\r\n\r\n").await;
+        assert_eq!(client.take(5).await, b"0\r\n\r\n");
+        // Both connections are as good as new.
+        client.send(&call).await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_in_mid_upload_ends_both_connections_when_nobody_sends_on() {
     let stage = Stage::new().await;
     for path in [ANY, "/v1/kling/assets"] {
