@@ -179,6 +179,31 @@ async fn a_request_that_stands_still_is_refused_and_never_completed() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_what_it_says_is_refused_and_never_completed() {
+    let stage = Stage::new().await;
+    let lines = ["transfer-encoding: chunked"];
+    for odd in ["zz\r\n", "-1\r\n", "0x1\r\na\r\n", "3\r\nabcd\r\n0\r\n\r\n"] {
+        for path in [ANY, START] {
+            let call = request(&format!("POST {path}"), &lines, "3\r\nabc\r\n");
+            let mut client = stage.client_sends(call).await;
+            if path == ANY {
+                let mut upstream = stage.upstream().await;
+                upstream.head().await;
+                assert_eq!(upstream.chunk().await, b"abc");
+                client.send(odd).await;
+                let (rest, _) = upstream.rest().await;
+                assert!(!rest.ends_with(b"0\r\n\r\n"), "{odd:?}: {rest:?}");
+            } else {
+                client.send(odd).await;
+            }
+            let told = client.message().await;
+            told.assert_refused(400, "bad-request");
+            client.ended().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_in_mid_body_ends_its_request_upstream() {
     let stage = Stage::new().await;
     for (lines, beginning) in [
