@@ -203,6 +203,10 @@ impl Forward {
             "call carried"
         );
         let mut answer = sent?;
+        if !headers::has_only_chunks(answer.headers()) {
+            let error = "its answer came in a transfer coding that nobody asked for";
+            return Err(SendError::Lost(error.into()));
+        }
         // Each hop speaks its own version, RFC 9112 §2.3: an old upstream makes no old sidecar.
         *answer.version_mut() = Version::HTTP_11;
         headers::strip_answer(answer.headers_mut());

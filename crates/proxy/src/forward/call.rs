@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     email::query::{self, Query},
-    headers::strip_client,
+    headers::{has_only_chunks, strip_client},
     operations::{Class, classify},
 };
 use crate::{config::duration, error::Error, pool::TaskId};
@@ -57,7 +57,7 @@ impl Call {
         let mut headers = head.headers;
         let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
         // A further coding is not undone here, and the header that names it does not go on.
-        if !is_chunked_only(&headers) {
+        if !has_only_chunks(&headers) {
             return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
         }
         let asks_first = headers.contains_key(header::EXPECT);
@@ -126,16 +126,6 @@ impl Call {
         let mut encodings = self.headers.get_all(CONTENT_ENCODING).iter();
         encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     }
-}
-
-/// Whether `Transfer-Encoding`, where it is given, is `chunked`.
-fn is_chunked_only(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
-    lines.all(|line| {
-        line.as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked")
-    })
 }
 
 /// Whether we read the answer.

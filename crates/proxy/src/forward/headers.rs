@@ -57,6 +57,17 @@ pub fn strip_answer(headers: &mut HeaderMap) {
     remove_all(headers, |name| name.starts_with(OURS));
 }
 
+/// Whether the body comes in no transfer coding but chunks, which are undone and made anew. The
+/// name of any other one would stay behind, RFC 9112 §7.
+pub fn has_only_chunks(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    lines.all(|line| {
+        line.as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    })
+}
+
 fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     let unwanted: Vec<HeaderName> = headers
         .keys()

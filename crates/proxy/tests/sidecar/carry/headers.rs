@@ -361,6 +361,24 @@ async fn a_body_in_a_coding_we_do_not_undo_is_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_in_a_coding_we_do_not_undo_is_a_bad_gateway() {
+    let stage = Stage::new().await;
+    let lines = ["transfer-encoding: gzip, chunked"];
+    for first in [format!("GET {ANY}"), format!("POST {START}")] {
+        let call = request(&first, &["content-length: 2"], "{}");
+        let mut client = stage.client_sends(call).await;
+        let mut upstream = stage.upstream().await;
+        upstream.message().await;
+        upstream
+            .send(answer("200 OK", &lines, chunked(&["{}"], &[])))
+            .await;
+        let told = client.message().await;
+        told.assert_refused(502, "outcome-unknown");
+        upstream.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_head_of_any_size_that_fits_passes_and_a_larger_one_is_a_bad_gateway() {
     let stage = Stage::new().await;
     let call = request(&format!("GET {ANY}"), &[], "");
