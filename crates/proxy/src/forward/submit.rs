@@ -92,10 +92,8 @@ impl Forward {
             target,
             headers,
             body,
-            memory,
         } = outgoing;
         let sent = self.send(call, &target, headers, Full::new(body)).await;
-        drop(memory);
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => {

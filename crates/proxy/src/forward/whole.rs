@@ -42,9 +42,21 @@ pub(super) struct Outgoing {
     pub(super) email: Option<String>,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
+    /// Holds its memory until its last byte is written or given up: an upstream may answer and leave
+    /// the rest unread.
     pub(super) body: Bytes,
-    /// Held while the body is.
-    pub(super) memory: OwnedSemaphorePermit,
+}
+
+/// Bytes with the memory they take.
+struct Held {
+    bytes: Bytes,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Buffer {
@@ -155,12 +167,15 @@ impl Whole {
         headers.remove(header::TRAILER);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         let email = email.or(self.email()).map(str::to_owned);
+        let held = Held {
+            bytes,
+            _memory: self.memory,
+        };
         Ok(Outgoing {
             email,
             target,
             headers,
-            body: bytes,
-            memory: self.memory,
+            body: Bytes::from_owner(held),
         })
     }
 }
