@@ -158,6 +158,8 @@ async fn assert_full(addr: SocketAddr, call: impl AsRef<[u8]>) {
     let told = client.message().await;
     told.assert_refused(429, "queue-full");
     assert!(told.is("retry-after", "1"), "{told:?}");
+    // A client that tries again does so on another connection.
+    assert!(told.is("connection", "close"), "{told:?}");
 }
 
 #[tokio::test]
