@@ -1,7 +1,10 @@
 //! Answers before the end of a request: to clients that ask before they send, and to those that are
 //! told while they send.
 
-use super::raw::{ANY, START, Stage, Wire, answer, fine, request};
+use super::{
+    message::{answer, fine, request},
+    raw::{ANY, START, Stage, Wire},
+};
 
 const EXPECT: &str = "expect: 100-continue";
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

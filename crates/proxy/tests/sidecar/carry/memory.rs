@@ -11,7 +11,10 @@ use kling_sim::Sim;
 use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::raw::{ANY, START, Stage, Wire, answer, chunked, fine, request, within};
+use super::{
+    message::{answer, chunked, fine, request},
+    raw::{ANY, START, Stage, Wire, within},
+};
 use crate::{harness::eventually, process::Process};
 
 const KIB: usize = 1024;
