@@ -188,7 +188,11 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         Error::Unauthorized => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        Error::BodyTooLarge { .. } | Error::HeadersTooLarge { .. } => {
+        // The body is not read, so what follows it never will be.
+        Error::BodyTooLarge { .. }
+        | Error::HeadersTooLarge { .. }
+        | Error::UnsupportedMedia
+        | Error::BufferFull => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Error::OutcomeUnknown | Error::TimedOut => {
@@ -198,7 +202,6 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         | Error::TokenRejected
         | Error::ShuttingDown
         | Error::KeysFull
-        | Error::BufferFull
         | Error::Unreachable
         | Error::OwnerUnknown
         | Error::UnknownAccount
@@ -209,8 +212,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         | Error::NoRoute
         | Error::NotForwarding
         | Error::KeyInUse
-        | Error::KeyReused
-        | Error::UnsupportedMedia => {}
+        | Error::KeyReused => {}
     }
     reply
 }

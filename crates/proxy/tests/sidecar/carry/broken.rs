@@ -1,7 +1,10 @@
 //! What does not come, or not whole: never passed off as whole, and told apart by what the upstream
 //! may have done.
 
-use super::raw::{ANY, Message, START, Stage, TASK, Wire, answer, fine, request};
+use super::{
+    message::{Message, answer, fine, request},
+    raw::{ANY, START, Stage, TASK, Wire},
+};
 
 /// Answers that break off: short of their length, in mid-chunk, between chunks.
 fn broken_answers() -> [Vec<u8>; 4] {

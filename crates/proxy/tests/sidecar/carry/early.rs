@@ -1,7 +1,10 @@
 //! Answers before the end of a request: to clients that ask before they send, and to those that are
 //! told while they send.
 
-use super::raw::{ANY, START, Stage, Wire, answer, fine, request};
+use super::{
+    message::{answer, fine, request},
+    raw::{ANY, START, Stage, Wire},
+};
 
 const EXPECT: &str = "expect: 100-continue";
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -15,7 +18,11 @@ fn asking<'a>(length: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 async fn assert_refused_unsent(stage: &Stage, lines: &[&str], status: u16, reason: &str) {
     let first = format!("POST {START}");
     let mut client = stage.client_sends(request(&first, lines, "")).await;
-    client.message().await.assert_refused(status, reason);
+    let told = client.message().await;
+    told.assert_refused(status, reason);
+    if matches!(status, 413 | 415) {
+        assert!(told.is("connection", "close"), "{told:?}");
+    }
     // What would come next might be the body after all, and must not be read as a request.
     client.ended().await;
 }

@@ -1,9 +1,12 @@
 //! The conformance list of a transparent proxy: methods, targets, statuses and bodies.
 //!
-//! Its further chapters: `headers`, `early` for answers before the end of a request, and `broken`
-//! for what does not come whole.
+//! Its further chapters: `headers`, `targets`, `early` for answers before the end of a request, and
+//! `broken` for what does not come whole.
 
-use super::raw::{ANY, BASE, START, Stage, TASK, answer, chunked, fine, request};
+use super::{
+    message::{answer, chunked, fine, request},
+    raw::{ANY, BASE, START, Stage, TASK},
+};
 
 /// Every byte there is, and an end that is no UTF-8.
 fn all_bytes() -> Vec<u8> {
