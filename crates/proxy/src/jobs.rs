@@ -246,10 +246,17 @@ impl Rounds {
         has_ended
     }
 
-    /// Waits for the time of the next round, or for a surprise.
+    /// Waits for the time of the next round, for a surprise, or for the end of a ttl, which only a
+    /// round can decide about.
     async fn pause(&self, begun: Instant, interval: Duration) {
         for _ in 0..IDLE_FACTOR {
-            if timeout(interval, self.surprise.notified()).await.is_ok() {
+            let sooner = async {
+                tokio::select! {
+                    () = self.surprise.notified() => {}
+                    () = self.ledger.round_due() => {}
+                }
+            };
+            if timeout(interval, sooner).await.is_ok() {
                 sleep_until(begun + SURPRISE_GAP).await;
                 return;
             }

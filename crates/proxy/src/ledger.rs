@@ -287,6 +287,13 @@ impl Ledger {
         }
     }
 
+    /// Waits until something is due that only a round can decide. For one caller; cancel-safe.
+    pub async fn round_due(&self) {
+        match self {
+            Self::Memory(memory) => memory.round_due().await,
+        }
+    }
+
     /// Learns that a job is over. False if nobody waits for that: then no round need look for it.
     pub async fn job_over(&self, task_id: &TaskId) -> bool {
         match self {

@@ -92,6 +92,7 @@ pub struct Pool {
     /// Jobs of the newest round on accounts that are not in the list.
     strangers: Vec<Running>,
     deadlines: BTreeSet<(Duration, LeaseId)>,
+    is_round_due: bool,
     waiters: Waiters,
     handovers: VecDeque<Handover>,
     ended_counts: [u64; Cause::ALL.len()],
@@ -118,6 +119,7 @@ impl Pool {
             foreign_deadline: Duration::MAX,
             strangers: Vec::new(),
             deadlines: BTreeSet::new(),
+            is_round_due: false,
             waiters: Waiters::default(),
             handovers: VecDeque::new(),
             ended_counts: [0; Cause::ALL.len()],
@@ -204,6 +206,7 @@ impl Pool {
                     length,
                     ends_at: now + length,
                 };
+                lease.is_overdue = false;
                 self.rearm(id);
             }
             (None, _, _) => {}
@@ -221,12 +224,16 @@ impl Pool {
         true
     }
 
-    /// Lets go of every lease whose last deadline has come.
+    /// Lets go of every lease whose last deadline has come, and asks for a round about those whose
+    /// ttl is over.
     pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
         let mut freed = Vec::new();
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
+            if self.is_for_a_round(id) {
+                continue;
+            }
             let is_expiry =
                 self.leases[&id].state() == LeaseState::Reserved && !self.limits.reconciles;
             let cause = if is_expiry {
@@ -240,7 +247,12 @@ impl Pool {
         self.hand_over_freed(freed, now, rng);
     }
 
-    /// When the pool next lets go of something by itself.
+    /// Whether something became due that only a round can decide, since this was last asked.
+    pub fn take_round_due(&mut self) -> bool {
+        std::mem::take(&mut self.is_round_due)
+    }
+
+    /// When the pool next looks at something by itself.
     pub fn next_deadline(&self) -> Option<Duration> {
         let lease = self.deadlines.first().map_or(Duration::MAX, |(at, _)| *at);
         Some(lease.min(self.foreign_deadline)).filter(|at| *at < Duration::MAX)
@@ -317,6 +329,21 @@ impl Pool {
         self.ended_counts
     }
 
+    /// A pick whose ttl is over: its slot waits for a round, which is due.
+    fn is_for_a_round(&mut self, id: LeaseId) -> bool {
+        let reconciles = self.limits.reconciles;
+        let overdue = self.leases.get_mut(&id).filter(|lease| {
+            reconciles && lease.state() == LeaseState::Reserved && !lease.is_overdue
+        });
+        let Some(lease) = overdue else {
+            return false;
+        };
+        lease.is_overdue = true;
+        self.is_round_due = true;
+        self.rearm(id);
+        true
+    }
+
     /// Nobody knows yet which accounts there are and what runs on them.
     fn is_learning(&self) -> bool {
         !self.has_list || (self.limits.reconciles && !self.has_round)
@@ -340,6 +367,7 @@ impl Pool {
             created_at: now,
             ttl,
             phase,
+            is_overdue: false,
             deadline: None,
         };
         self.accounts[key].held += 1;
@@ -449,12 +477,12 @@ impl Pool {
         self.rearm(id);
     }
 
-    /// Notes the last deadline of a lease anew.
+    /// Notes the next deadline of a lease anew.
     fn rearm(&mut self, id: LeaseId) {
         let Some(lease) = self.leases.get_mut(&id) else {
             return;
         };
-        let deadline = lease.last_deadline(&self.limits);
+        let deadline = lease.next_deadline(&self.limits);
         let old = std::mem::replace(&mut lease.deadline, deadline);
         if old == deadline {
             return;

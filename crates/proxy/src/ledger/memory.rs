@@ -26,6 +26,7 @@ pub struct Memory {
     clock: Clock,
     book: Mutex<Book>,
     alarm_moved: Notify,
+    round_due: Notify,
 }
 
 #[derive(Debug)]
@@ -97,6 +98,7 @@ impl Memory {
                 alarm: Duration::MAX,
             }),
             alarm_moved: Notify::new(),
+            round_due: Notify::new(),
         }
     }
 
@@ -273,6 +275,10 @@ impl Memory {
         }
     }
 
+    pub(super) async fn round_due(&self) {
+        self.round_due.notified().await;
+    }
+
     fn first_deadline(&self) -> Option<Duration> {
         self.change(|book, now| book.pool.next_deadline().map(|at| at.saturating_sub(now)))
     }
@@ -285,6 +291,9 @@ impl Memory {
         book.pool.expire(now, &mut rand::rng());
         let answer = change(&mut book, now);
         book.tell_waiters(now);
+        if book.pool.take_round_due() {
+            self.round_due.notify_one();
+        }
         if let Some(next) = book.pool.next_deadline()
             && next < book.alarm
         {

@@ -199,7 +199,9 @@ pub(super) struct Lease {
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
     pub(super) phase: Phase,
-    /// When the pool lets go of it whatever is known. Kept beside the pool's index of deadlines.
+    /// Its ttl is over, and a round has to decide about it.
+    pub(super) is_overdue: bool,
+    /// When the pool next looks at it by itself. Kept beside the pool's index of deadlines.
     pub(super) deadline: Option<Duration>,
 }
 
@@ -288,13 +290,15 @@ impl Lease {
         }
     }
 
-    /// When the pool lets go whatever is known: a slot must not be held for ever because the
-    /// upstream cannot be asked.
-    pub(super) fn last_deadline(&self, limits: &Limits) -> Option<Duration> {
+    /// When the pool looks at it by itself: at the end of a ttl a round is due, and in the end it lets
+    /// go whatever is known, since a slot must not be held for ever because the upstream cannot be
+    /// asked.
+    pub(super) fn next_deadline(&self, limits: &Limits) -> Option<Duration> {
         let ends_at = self.ends_at(limits)?;
         match &self.phase {
             Phase::Uncertain { .. } => Some(ends_at),
             Phase::Reserved { .. } | Phase::Bound(_) if !limits.reconciles => Some(ends_at),
+            Phase::Reserved { .. } if !self.is_overdue => Some(ends_at),
             Phase::Reserved { .. } => Some(ends_at + limits.job_ttl),
             // As long as rounds list it, it runs.
             Phase::Bound(bond) => Some(ends_at.max(bond.listed_at) + limits.job_ttl),

@@ -270,6 +270,32 @@ fn a_lost_submission_that_stood_for_a_job_has_it() {
 }
 
 #[test]
+fn the_end_of_a_ttl_makes_a_round_due_once() {
+    let mut bench = learned(RECONCILING, &[("a@x", 2)]);
+    let id = bench.take(1, Some(at(60)));
+    let mut is_due_at = |seconds| {
+        bench.pool.expire(at(seconds), &mut bench.rng);
+        let is_due = bench.pool.take_round_due();
+        (is_due, bench.pool.next_deadline())
+    };
+    assert_eq!(is_due_at(60), (false, Some(at(61))));
+    let last = Some(at(61) + RECONCILING.job_ttl);
+    assert_eq!(is_due_at(61), (true, last));
+    assert_eq!(is_due_at(62), (false, last));
+    let ttl = Some(at(10));
+    let renewed = Update { ttl, task_id: None };
+    bench.pool.update(id, renewed, at(70)).unwrap();
+    assert_eq!(bench.pool.next_deadline(), Some(at(80)));
+    bench.pool.expire(at(80), &mut bench.rng);
+    assert!(bench.pool.take_round_due());
+    bench.round(81, &[]);
+    assert_eq!(
+        (bench.in_use(), bench.pool.next_deadline()),
+        ((0, 0, 0), None)
+    );
+}
+
+#[test]
 fn a_release_is_due_while_a_job_is_over_that_is_still_listed() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     let id = bench.take(1, None);
