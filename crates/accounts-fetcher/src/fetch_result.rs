@@ -66,6 +66,31 @@ impl FetchResult {
         FetchResult::File,
     ];
 
+    /// What a person can do about it, if anything.
+    #[must_use]
+    pub fn advice(self) -> Option<&'static str> {
+        match self {
+            FetchResult::Unauthorized => Some("check upstream.token"),
+            FetchResult::NotConfigured | FetchResult::Empty | FetchResult::EmptyHeld => {
+                Some("add accounts with POST /accounts at the upstream")
+            }
+            FetchResult::Connect => Some("check upstream.base_url and the network"),
+            FetchResult::Status
+            | FetchResult::Redirect
+            | FetchResult::ContentType
+            | FetchResult::Parse
+            | FetchResult::Schema => Some("does upstream.base_url lead to the Kling API?"),
+            FetchResult::Timeout => Some("the upstream is slow, see accounts.timeout"),
+            FetchResult::File => Some("check accounts.file"),
+            FetchResult::Ok
+            | FetchResult::Partial
+            | FetchResult::ShrinkHeld
+            | FetchResult::Encoding
+            | FetchResult::TooLarge
+            | FetchResult::Transport => None,
+        }
+    }
+
     /// The metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -32,8 +32,8 @@ impl Journal {
                 );
             }
         } else if is_first {
-            let result = result.as_str();
-            warn!(result, error = %Chain(failure), "account fetches began to fail");
+            let (advice, result) = (result.advice(), result.as_str());
+            warn!(result, error = %Chain(failure), advice, "account fetches began to fail");
         }
         debug!(result = result.as_str(), error = %Chain(failure), "account fetch failed");
     }

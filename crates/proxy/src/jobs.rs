@@ -219,13 +219,17 @@ impl Rounds {
 
     fn note_failure(&self, error: &RoundError, failed_count: u32) {
         let error: &dyn Error = error;
-        if failed_count == 0 {
-            tracing::warn!(error, "rounds began to fail");
-        }
-        tracing::debug!(error, "round failed");
         let causes = iter::successors(error.source(), |cause| (*cause).source());
         let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        self.counts.note_failed(format!("{error}{causes}"));
+        let error = format!("{error}{causes}");
+        if failed_count == 0 {
+            tracing::warn!(
+                error,
+                "rounds began to fail; what other tools run is not seen"
+            );
+        }
+        tracing::debug!(error, "round failed");
+        self.counts.note_failed(error);
     }
 
     /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over. True

@@ -24,7 +24,13 @@ impl Api {
 
     fn verbose(&self, outage: Option<Error>) -> Reply {
         let listing = self.listing.borrow().clone();
-        let last_result = listing.last_result.map_or("none yet", FetchResult::as_str);
+        let last_result = match listing.last_result {
+            None => "none yet".to_owned(),
+            Some(result) => match result.advice() {
+                None => result.as_str().to_owned(),
+                Some(advice) => format!("{} ({advice})", result.as_str()),
+            },
+        };
         let is_fetched = matches!(
             listing.last_result,
             Some(FetchResult::Ok | FetchResult::Partial | FetchResult::Empty)

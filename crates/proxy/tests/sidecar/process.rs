@@ -373,6 +373,52 @@ async fn an_idle_sidecar_is_small() {
 }
 
 #[tokio::test]
+async fn what_stands_between_it_and_the_upstream_is_said_with_what_to_do() {
+    let sim = sim().await;
+    let (base_url, wrong_url) = (sim.base_url(), format!("http://{}/v2", sim.addr()));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead_url = format!("http://{}/v1/kling", nobody.local_addr().unwrap());
+    drop(nobody);
+    for (token, url, last_fetch, advice) in [
+        (
+            "user:1-wrong",
+            &base_url,
+            "unauthorized",
+            "check upstream.token",
+        ),
+        (
+            sim.token(),
+            &wrong_url,
+            "status",
+            "does upstream.base_url lead to the Kling API?",
+        ),
+        (
+            sim.token(),
+            &dead_url,
+            "connect",
+            "check upstream.base_url and the network",
+        ),
+    ] {
+        let env = [
+            ("KLB_UPSTREAM__TOKEN", token),
+            ("KLB_UPSTREAM__BASE_URL", url),
+        ];
+        let process = Process::start(&sim, &env).await;
+        let wanted = format!("[-] last fetch: {last_fetch} ({advice})");
+        eventually(async || {
+            let path = "/readyz?verbose";
+            let said = send(process.addr, Method::GET, path, &[], "").await.text;
+            let is_told = said.contains(&wanted) && said.contains("[-] rounds: the ");
+            is_told.then_some(())
+        })
+        .await;
+        process.signal("-TERM").await;
+        let (_, log) = process.end().await;
+        assert!(log.contains(advice), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn every_mistake_is_reported_in_one_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("klb.toml");
