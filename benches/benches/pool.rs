@@ -74,6 +74,7 @@ fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         lease_id,
         ttl: Some(TTL),
         constraint,
+        max_jobs: None,
     }
 }
 
@@ -97,6 +98,7 @@ fn request() -> PickRequest {
         exclude: Vec::new(),
         ttl: Some(TTL),
         wait: Duration::ZERO,
+        max_jobs: None,
     }
 }
 

@@ -34,4 +34,6 @@ pub use email::Identity;
 pub use fetch_result::{FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing, Waker};
 pub use listing::Listing;
-pub use source::{HttpSource, Source, TlsError, decoded, says_not_configured, tls_client_config};
+pub use source::{
+    HttpSource, Source, TlsError, decoded, retry_after, says_not_configured, tls_client_config,
+};

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 pub use self::encoding::decoded;
 pub use self::http::{HttpSource, says_not_configured};
+pub use self::retry_after::of as retry_after;
 pub use self::tls::{TlsError, tls_client_config};
 
 pub(crate) use self::file::{FileWatch, Look};

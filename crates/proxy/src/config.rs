@@ -164,6 +164,9 @@ pub struct Forward {
     pub buffer_total: usize,
     /// Paths below the base URL that start jobs, beside those we know.
     pub extra_jobs: Vec<String>,
+    /// Statuses of a refusal after which another account is tried. Where a status does not prove a
+    /// refusal (429, 412 and 596 do) nothing is tried again whatever stands here.
+    pub retry_statuses: Vec<u16>,
     /// Texts by which a 500 says that the input was refused.
     pub refusal_patterns: Vec<String>,
 }

@@ -93,10 +93,13 @@ impl Error {
     }
 
     /// Every way a well-formed pick can be refused.
-    pub fn of_picks() -> [Self; 9] {
+    pub fn of_picks() -> [Self; 10] {
         [
             Self::Refused(Refusal::Saturated { first_expiry: None }),
             Self::Refused(Refusal::Unverified),
+            Self::Refused(Refusal::CoolingDown {
+                ready_in: RETRY_AFTER,
+            }),
             Self::Refused(Refusal::QueueFull),
             Self::Refused(Refusal::Learning),
             Self::Refused(Refusal::NoAccounts),
@@ -110,7 +113,12 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::QueueFull)
+            Self::Refused(
+                Refusal::Saturated { .. }
+                | Refusal::Unverified
+                | Refusal::CoolingDown { .. }
+                | Refusal::QueueFull,
+            )
             | Self::BufferFull => StatusCode::TOO_MANY_REQUESTS,
             Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
             | Self::TokenRejected
@@ -140,6 +148,7 @@ impl Error {
         match self {
             Self::Refused(Refusal::Saturated { .. }) => "saturated",
             Self::Refused(Refusal::Unverified) => "unverified",
+            Self::Refused(Refusal::CoolingDown { .. }) => "cooling-down",
             Self::Refused(Refusal::QueueFull) | Self::BufferFull => "queue-full",
             Self::Refused(Refusal::Learning) => "learning",
             Self::Refused(Refusal::NoAccounts) => "no-accounts",
@@ -236,6 +245,7 @@ impl Error {
             Self::Refused(Refusal::Saturated {
                 first_expiry: Some(at),
             }) => Some((*at).clamp(RETRY_AFTER, RETRY_AFTER_MAX)),
+            Self::Refused(Refusal::CoolingDown { ready_in }) => Some((*ready_in).max(RETRY_AFTER)),
             Self::Refused(_)
             | Self::TokenRejected
             | Self::ShuttingDown
@@ -265,7 +275,12 @@ impl Error {
     /// The error type of the `Proxy-Status` header, RFC 9209 §2.3.
     pub fn proxy_status(&self) -> &'static str {
         match self {
-            Self::Refused(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::QueueFull)
+            Self::Refused(
+                Refusal::Saturated { .. }
+                | Refusal::Unverified
+                | Refusal::CoolingDown { .. }
+                | Refusal::QueueFull,
+            )
             | Self::BufferFull => "connection_limit_reached",
             Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
             | Self::TokenRejected
@@ -300,10 +315,13 @@ fn refusal_message(refusal: Refusal) -> String {
         Refusal::NoAccounts => {
             "the account list is empty; add accounts with POST /accounts at the upstream".to_owned()
         }
-        Refusal::NoUsableAccount => "every account that would do is draining, in error, of no \
-                                     slots or excluded; see /accounts"
+        Refusal::NoUsableAccount => "every account that would do is draining, in error, \
+                                     quarantined, parked, of no slots or excluded; see /accounts"
             .to_owned(),
-        Refusal::Saturated { .. } | Refusal::Unverified | Refusal::QueueFull => refusal.to_string(),
+        Refusal::Saturated { .. }
+        | Refusal::Unverified
+        | Refusal::CoolingDown { .. }
+        | Refusal::QueueFull => refusal.to_string(),
     }
 }
 
@@ -348,6 +366,9 @@ pub(crate) fn every() -> Vec<Error> {
         Refusal::NoUsableAccount,
         Refusal::Saturated { first_expiry: None },
         Refusal::Unverified,
+        Refusal::CoolingDown {
+            ready_in: RETRY_AFTER,
+        },
         Refusal::QueueFull,
     ];
     let mut every = refusals.map(Error::Refused).to_vec();

@@ -13,6 +13,7 @@
 //! pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
+mod budget;
 mod call;
 pub mod email;
 pub mod headers;
@@ -46,6 +47,7 @@ use crate::{
     picker::Picker,
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
 };
+use budget::Budget;
 use call::Call;
 use operations::Class;
 use whole::Buffer;
@@ -71,8 +73,10 @@ pub struct Forward {
     metrics: Arc<Metrics>,
     settings: config::Forward,
     selection: Selection,
+    request_timeout: Duration,
     idle_timeout: Duration,
     buffer: Buffer,
+    retries: Budget,
     submissions: TaskTracker,
 }
 
@@ -109,7 +113,9 @@ impl Forward {
             metrics: parts.metrics,
             settings: config.forward.clone(),
             selection: config.selection,
+            request_timeout: config.upstream.request_timeout,
             idle_timeout: config.upstream.idle_timeout,
+            retries: Budget::full(),
             buffer: Buffer::new(&config.forward),
             submissions: TaskTracker::new(),
         }

@@ -7,6 +7,7 @@
 pub mod memory;
 
 use std::{
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::pool::{
-    AccountView, Cause, Findings, LeaseError, LeaseId, LeaseView, Refusal, Round, TaskId,
+    AccountView, Blame, Cause, Findings, LeaseError, LeaseId, LeaseView, Refusal, Round, TaskId,
     UnknownAccount, Update,
 };
 use memory::Memory;
@@ -34,6 +35,8 @@ pub struct PickRequest {
     pub ttl: Option<Duration>,
     /// How long to wait for a slot at most.
     pub wait: Duration,
+    /// The call's own cap: no account with as many slots in use.
+    pub max_jobs: Option<NonZeroU32>,
 }
 
 /// Why a pick was not granted.
@@ -175,10 +178,11 @@ impl Submission {
         ledger.accept(lease.id, &lease.email, task_id).await;
     }
 
-    /// The upstream provably did not take it: the slot goes back.
-    pub async fn refused(mut self) {
+    /// The upstream provably did not take it: the slot goes back, and the account is left alone if it
+    /// is to blame.
+    pub async fn refused(mut self, blame: Blame) {
         self.is_decided = true;
-        self.ledger.end(self.lease.id, Cause::Refused).await;
+        self.ledger.refuse(self.lease.id, blame).await;
     }
 
     /// It was never sent: the slot goes back.
@@ -394,6 +398,12 @@ impl Ledger {
         }
     }
 
+    async fn refuse(&self, id: LeaseId, blame: Blame) {
+        match self {
+            Self::Memory(memory) => memory.refuse(id, blame),
+        }
+    }
+
     async fn end(&self, id: LeaseId, cause: Cause) {
         match self {
             Self::Memory(memory) => memory.end(id, cause),
@@ -444,6 +454,7 @@ pub(crate) mod tests {
             exclude: Vec::new(),
             ttl: Some(Duration::from_secs(60)),
             wait: Duration::ZERO,
+            max_jobs: None,
         }
     }
 }

@@ -21,7 +21,18 @@ pub struct Picker {
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
+    /// How many fetches had been answered when the upstream refused the token for a job.
+    rejected_at: watch::Sender<Option<u64>>,
 }
+
+/// Fetches that the upstream answered with a list: it takes the token.
+const ANSWERED: [FetchResult; 5] = [
+    FetchResult::Ok,
+    FetchResult::Partial,
+    FetchResult::ShrinkHeld,
+    FetchResult::EmptyHeld,
+    FetchResult::Empty,
+];
 
 impl Picker {
     /// Picks from `ledger` until `shutdown`.
@@ -36,7 +47,39 @@ impl Picker {
             listing,
             metrics,
             shutdown,
+            rejected_at: watch::Sender::new(None),
         }
+    }
+
+    /// The upstream does not take the token: nothing is picked until a fetch is answered.
+    pub fn reject_token(&self) {
+        let answered_count = self.answered_count();
+        if self
+            .rejected_at
+            .send_replace(Some(answered_count))
+            .is_none()
+        {
+            tracing::error!("the upstream rejects the token: check upstream.token; picking stops");
+        }
+    }
+
+    fn is_token_rejected(&self) -> bool {
+        let answered_count = self.answered_count();
+        let is_healed = self.rejected_at.send_if_modified(|rejected_at| {
+            rejected_at.take_if(|at| *at < answered_count).is_some()
+        });
+        if is_healed {
+            tracing::info!("the upstream takes the token again; picking goes on");
+        }
+        self.rejected_at.borrow().is_some()
+    }
+
+    fn answered_count(&self) -> u64 {
+        let listing = self.listing.borrow();
+        ANSWERED
+            .iter()
+            .map(|result| listing.counts.get(*result))
+            .sum()
     }
 
     /// Leases a slot, waiting for one as long as `request` says.
@@ -47,9 +90,12 @@ impl Picker {
     /// Why there is none.
     pub async fn pick(&self, request: &PickRequest) -> Result<Slot, Error> {
         let mut count = self.metrics.count_pick();
+        self.is_token_rejected();
+        let mut rejected_at = self.rejected_at.subscribe();
         let picked = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Err(Error::ShuttingDown),
+            _ = rejected_at.wait_for(Option::is_some) => Err(Error::TokenRejected),
             picked = self.ledger.pick(request) => picked.map_err(|error| self.explain(error.into())),
         };
         count.end(picked.as_ref().err());
@@ -61,6 +107,9 @@ impl Picker {
     pub async fn obstacle(&self, waits: bool) -> Option<Error> {
         if self.shutdown.is_cancelled() {
             return Some(Error::ShuttingDown);
+        }
+        if self.is_token_rejected() {
+            return Some(Error::TokenRejected);
         }
         let obstacle = if waits {
             self.ledger.outage().await

@@ -18,6 +18,7 @@ mod free;
 mod lease;
 mod roster;
 mod rounds;
+mod standing;
 mod waiters;
 
 #[cfg(test)]
@@ -42,12 +43,14 @@ pub use lease::{
     TaskIdError,
 };
 pub use rounds::{Findings, Round, Running, Unlisted};
+pub use standing::Blame;
 pub use waiters::WaiterId;
 
 use account::Account;
 use free::FreeList;
 use lease::{Lease, Phase, Ttl};
 use rounds::Foreign;
+use standing::Standing;
 use waiters::Waiters;
 
 /// What bounds the book.
@@ -93,6 +96,8 @@ pub struct Pool {
     strangers: Vec<Running>,
     deadlines: BTreeSet<(Duration, LeaseId)>,
     is_round_due: bool,
+    /// When the standing of accounts changes by itself.
+    turns: BTreeSet<(Duration, AccountKey)>,
     waiters: Waiters,
     handovers: VecDeque<Handover>,
     ended_counts: [u64; Cause::ALL.len()],
@@ -120,6 +125,7 @@ impl Pool {
             strangers: Vec::new(),
             deadlines: BTreeSet::new(),
             is_round_due: false,
+            turns: BTreeSet::new(),
             waiters: Waiters::default(),
             handovers: VecDeque::new(),
             ended_counts: [0; Cause::ALL.len()],
@@ -136,7 +142,7 @@ impl Pool {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Result<LeaseView, Refusal> {
-        match self.draw(&ask.constraint, rng) {
+        match self.draw(ask, rng) {
             Some(_) if self.is_learning() => Err(Refusal::Learning),
             Some(key) => Ok(self.grant(key, ask, now)),
             None => Err(self.refusal(&ask.constraint, now)),
@@ -155,12 +161,12 @@ impl Pool {
     ) -> Result<Admission, Refusal> {
         match self.pick(&ask, now, rng) {
             Ok(lease) => Ok(Admission::Granted(lease)),
-            Err(Refusal::Saturated { .. } | Refusal::Unverified)
+            Err(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::CoolingDown { .. })
                 if self.waiters.len() >= self.limits.waiters_max =>
             {
                 Err(Refusal::QueueFull)
             }
-            Err(Refusal::Saturated { .. } | Refusal::Unverified) => {
+            Err(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::CoolingDown { .. }) => {
                 Ok(Admission::Queued(self.waiters.push(ask)))
             }
             Err(
@@ -224,6 +230,18 @@ impl Pool {
         true
     }
 
+    /// Ends the lease of a submission that the upstream refused, and notes what that says about the
+    /// account, in one step. False if there is no such lease: nothing changes then.
+    pub fn refuse(&mut self, id: LeaseId, blame: Blame, now: Duration) -> bool {
+        let Some(key) = self.strike(id, Cause::Refused, now) else {
+            return false;
+        };
+        self.restand(key, |standing| standing.blame(blame, now));
+        self.hand_over(key, now);
+        self.forget_if_gone(key);
+        true
+    }
+
     /// Lets go of every lease whose last deadline has come, and asks for a round about those whose
     /// ttl is over.
     pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
@@ -244,6 +262,12 @@ impl Pool {
             freed.extend(self.strike(id, cause, now));
         }
         self.expire_foreign(now, &mut freed);
+        while let Some(&(at, key)) = self.turns.first()
+            && at <= now
+        {
+            self.restand(key, |standing| standing.pass(now));
+            freed.push(key);
+        }
         self.hand_over_freed(freed, now, rng);
     }
 
@@ -255,7 +279,9 @@ impl Pool {
     /// When the pool next looks at something by itself.
     pub fn next_deadline(&self) -> Option<Duration> {
         let lease = self.deadlines.first().map_or(Duration::MAX, |(at, _)| *at);
-        Some(lease.min(self.foreign_deadline)).filter(|at| *at < Duration::MAX)
+        let turn = self.turns.first().map_or(Duration::MAX, |(at, _)| *at);
+        let next = lease.min(turn).min(self.foreign_deadline);
+        Some(next).filter(|at| *at < Duration::MAX)
     }
 
     /// The lease `id`, if it is held.
@@ -349,10 +375,15 @@ impl Pool {
         !self.has_list || (self.limits.reconciles && !self.has_round)
     }
 
-    fn draw(&self, constraint: &Constraint, rng: &mut impl Rng) -> Option<AccountKey> {
-        match constraint {
-            Constraint::Only(key) => self.free.contains(*key).then_some(*key),
-            Constraint::AnyBut(excluded) => self.free.draw(excluded, rng),
+    fn draw(&self, ask: &Ask, rng: &mut impl Rng) -> Option<AccountKey> {
+        let fits = |key: AccountKey| ask.fits(self.accounts[key].in_flight());
+        match &ask.constraint {
+            Constraint::Only(key) => (self.free.contains(*key) && fits(*key)).then_some(*key),
+            Constraint::AnyBut(excluded) if ask.max_jobs.is_none() => self.free.draw(excluded, rng),
+            Constraint::AnyBut(excluded) => {
+                let is_wanted = |key| !excluded.contains(key) && fits(key);
+                self.free.draw_where(is_wanted, rng)
+            }
         }
     }
 
@@ -371,6 +402,7 @@ impl Pool {
             deadline: None,
         };
         self.accounts[key].held += 1;
+        self.accounts[key].standing.granted(ask.lease_id);
         self.free.set(key, self.accounts[key].is_eligible());
         let view = self.lease_view(ask.lease_id, &lease);
         self.leases.insert(ask.lease_id, lease);
@@ -383,32 +415,45 @@ impl Pool {
         if let Some(outage) = self.outage() {
             return outage;
         }
-        let would_do = |account: &&Account| account.is_usable();
-        let is_in_doubt = |account: &Account| {
-            account.uncertain > 0
-                && account.in_flight() - account.uncertain < account.listed.max_jobs
+        let would_do = |key: &AccountKey| {
+            let account = self.accounts.get(*key)?;
+            account.is_usable().then_some(account)
         };
-        let (usable_count, is_unverified) = match constraint {
+        let (usable_count, standing): (usize, Vec<&Account>) = match constraint {
             Constraint::Only(key) => {
-                let account = self.accounts.get(*key).filter(would_do);
+                let account = would_do(key);
                 (
                     usize::from(account.is_some()),
-                    account.is_some_and(is_in_doubt),
+                    account.into_iter().collect(),
                 )
             }
             Constraint::AnyBut(excluded) => {
-                let account_of = |key: AccountKey| self.accounts.get(key).filter(would_do);
-                let excluded_count = excluded.keys().filter_map(account_of).count();
-                let is_in_doubt = self.uncertain_count > 0
-                    && self.order.iter().any(|key| {
-                        !excluded.contains(*key) && account_of(*key).is_some_and(is_in_doubt)
-                    });
-                (self.usable_count - excluded_count, is_in_doubt)
+                let excluded_count = excluded.keys().filter_map(|key| would_do(&key)).count();
+                let is_plain = self.uncertain_count == 0 && self.turns.is_empty();
+                let others = self
+                    .order
+                    .iter()
+                    .filter(|key| !is_plain && !excluded.contains(**key));
+                (
+                    self.usable_count - excluded_count,
+                    others.filter_map(would_do).collect(),
+                )
             }
+        };
+        let free = standing.iter().filter(|account| account.has_free_slot());
+        let is_in_doubt = |account: &&Account| {
+            account.uncertain > 0
+                && account.in_flight() - account.uncertain < account.listed.max_jobs
         };
         if usable_count == 0 {
             Refusal::NoUsableAccount
-        } else if is_unverified {
+        } else if let Some(until) = free
+            .filter_map(|account| account.standing.cooling_until())
+            .min()
+        {
+            let ready_in = until.saturating_sub(now);
+            Refusal::CoolingDown { ready_in }
+        } else if standing.iter().any(is_in_doubt) {
             Refusal::Unverified
         } else {
             let first_expiry = self.next_deadline().map(|at| at.saturating_sub(now));
@@ -431,6 +476,9 @@ impl Pool {
             Phase::Uncertain { .. } => None,
         };
         self.ended_counts[cause as usize] += 1;
+        if self.accounts[lease.account].standing.is_probed_by(id) {
+            self.restand(lease.account, Standing::want_probe);
+        }
         let is_uncertain = lease.state() == LeaseState::Uncertain;
         self.change(lease.account, |account| {
             *(if is_uncertain {
@@ -495,6 +543,21 @@ impl Pool {
         }
     }
 
+    /// Changes how an account stands with the upstream, and what follows from it.
+    fn restand(&mut self, key: AccountKey, change: impl FnOnce(&mut Standing)) {
+        self.change(key, |account| change(&mut account.standing));
+        let account = &mut self.accounts[key];
+        let turn = account.standing.next_deadline();
+        let old = std::mem::replace(&mut account.turn, turn);
+        if old == turn {
+            return;
+        }
+        self.turns.extend(turn.map(|at| (at, key)));
+        if let Some(old) = old {
+            self.turns.remove(&(old, key));
+        }
+    }
+
     fn hand_over_freed(&mut self, freed: Vec<AccountKey>, now: Duration, rng: &mut impl Rng) {
         if freed.is_empty() {
             return;
@@ -508,7 +571,8 @@ impl Pool {
     /// Gives the free slots of one account to the waiters that may take them, in order.
     fn hand_over(&mut self, key: AccountKey, now: Duration) {
         while self.free.contains(key)
-            && let Some(waiter) = self.waiters.first_for(key)
+            && let in_flight = self.accounts[key].in_flight()
+            && let Some(waiter) = self.waiters.first_for(key, in_flight)
         {
             self.serve(waiter, key, now);
         }
@@ -517,10 +581,10 @@ impl Pool {
     /// Gives free slots to every waiter that may take one, in order, each drawn uniformly.
     fn hand_over_all(&mut self, now: Duration, rng: &mut impl Rng) {
         let mut next = self.waiters.first();
-        while let Some((waiter, constraint)) = next
+        while let Some((waiter, ask)) = next
             && !self.free.is_empty()
         {
-            if let Some(key) = self.draw(constraint, rng) {
+            if let Some(key) = self.draw(ask, rng) {
                 self.serve(waiter, key, now);
             }
             next = self.waiters.after(waiter);

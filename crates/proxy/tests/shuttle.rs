@@ -55,6 +55,7 @@ fn request() -> PickRequest {
         exclude: Vec::new(),
         ttl: Some(hour),
         wait: hour,
+        max_jobs: None,
     }
 }
 

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 /// How long the sender of `headers` wants to be left alone, if it says so intelligibly.
-pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
+pub fn of(headers: &HeaderMap) -> Option<Duration> {
     parse(
         headers.get(RETRY_AFTER)?.to_str().ok()?.trim(),
         SystemTime::now(),

@@ -9,7 +9,7 @@ use super::{
     leases::WireTime,
     reply::{self, Reply},
 };
-use crate::{error::Error, pool::AccountView};
+use crate::{error::Error, ledger::Ledger, pool::AccountView};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,8 +36,8 @@ struct AccountBody {
     session_expires_at: Option<Arc<str>>,
 }
 
-impl From<AccountView> for AccountBody {
-    fn from(account: AccountView) -> Self {
+impl AccountBody {
+    fn new(account: AccountView, ledger: &Ledger) -> Self {
         Self {
             available: account.available(),
             in_flight: account.in_flight(),
@@ -49,7 +49,7 @@ impl From<AccountView> for AccountBody {
             foreign_jobs: account.foreign,
             state: account.state.as_str(),
             reason: account.reason,
-            until: None,
+            until: account.until.map(|at| WireTime(ledger.timestamp(at))),
             session_expires_at: account.session_expires_at,
         }
     }
@@ -62,7 +62,7 @@ impl Api {
             .accounts()
             .await
             .into_iter()
-            .map(AccountBody::from)
+            .map(|account| AccountBody::new(account, &self.ledger))
             .collect();
         let fetched_at = self.listing.borrow().fetched_at.map(WireTime);
         reply::json(&AccountsBody {
@@ -72,9 +72,8 @@ impl Api {
     }
 
     pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
-        Ok(reply::json(&AccountBody::from(
-            self.ledger.account(email).await?,
-        )))
+        let account = self.ledger.account(email).await?;
+        Ok(reply::json(&AccountBody::new(account, &self.ledger)))
     }
 
     pub(super) async fn set_draining(
@@ -84,6 +83,6 @@ impl Api {
     ) -> Result<Reply, Error> {
         let account = self.ledger.set_draining(email, is_draining).await?;
         tracing::info!(account = %account.alias, is_draining, "account switched by the operator");
-        Ok(reply::json(&AccountBody::from(account)))
+        Ok(reply::json(&AccountBody::new(account, &self.ledger)))
     }
 }

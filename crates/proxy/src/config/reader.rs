@@ -220,6 +220,7 @@ impl Reader {
         let body_max = self.one("forward.body_max", value::size);
         let buffer_total = self.one("forward.buffer_total", value::size);
         let extra_jobs = self.many("forward.extra_jobs", value::path);
+        let retry_statuses = self.many("forward.retry_statuses", value::status);
         let refusal_patterns = self.many("forward.refusal_patterns", value::word);
         if let (Some(body_max), Some(total)) = (body_max, buffer_total)
             && body_max > total
@@ -230,6 +231,7 @@ impl Reader {
             body_max: body_max?,
             buffer_total: buffer_total?,
             extra_jobs: extra_jobs?,
+            retry_statuses: retry_statuses?,
             refusal_patterns: refusal_patterns?,
         })
     }
@@ -285,7 +287,6 @@ impl Reader {
     /// Settings of parts that are not built yet: a mistake in one is told today, not on the day
     /// it takes effect.
     fn settings_without_effect(&mut self) {
-        self.many("forward.retry_statuses", value::status);
         self.one("state.kind", |text| match text {
             "memory" => Ok(()),
             _ => Err("expected memory, the only kind there is yet".to_owned()),

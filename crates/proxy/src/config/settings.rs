@@ -150,7 +150,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "forward.retry_statuses",
         "[429, 412, 596]",
-        "statuses after which another account is tried. No effect yet",
+        "statuses of a refusal after which another account is tried",
     ),
     setting(
         "forward.refusal_patterns",

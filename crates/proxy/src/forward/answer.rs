@@ -41,11 +41,18 @@ where
 /// Says on the answer which account it is of, if that is known.
 pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     let headers = answer.headers_mut();
-    headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
+    headers.insert(ATTEMPTS, HeaderValue::from(1));
     let value = email.map(|email| utf8_percent_encode(email, INVISIBLE).to_string());
     if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
         headers.insert(ACCOUNT, value);
     }
+}
+
+/// Says on the answer how many attempts it took.
+pub(super) fn count_attempts<B>(answer: &mut Response<B>, attempts: u32) {
+    answer
+        .headers_mut()
+        .insert(ATTEMPTS, HeaderValue::from(attempts));
 }
 
 /// An answer that was read to its end, or as far as [`ANSWER_READ_MAX`].

@@ -6,20 +6,31 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Forward,
     answer::{self, ANSWER_READ_MAX, Carried},
     call::Call,
     outcome::{self, Outcome},
-    whole::Outgoing,
+    whole::{Outgoing, Whole},
 };
 use crate::{
     error::Error,
     ledger::{PickRequest, Slot, Submission},
+    pool::Blame,
     upstream::SendError,
 };
+
+/// The most accounts one job start is sent to.
+const ATTEMPTS_MAX: usize = 3;
+
+/// How one attempt ended.
+struct Attempt {
+    answer: Result<Carried, Error>,
+    /// The account did not take it, for a reason that is not the job's.
+    is_refused_by_account: bool,
+}
 
 impl Forward {
     /// Carries a call that starts a job: on the account that the client named, or on a random one
@@ -45,17 +56,14 @@ impl Forward {
             exclude: Vec::new(),
             ttl: None,
             wait,
+            max_jobs: whole.max_jobs(),
         };
         match self.picker.pick(&request).await {
-            Ok(slot) => {
-                let outgoing = whole.outgoing(&call, Some(&slot.lease().email))?;
-                self.in_its_own_task(call, outgoing, Some(slot)).await
-            }
+            Ok(slot) => self.in_its_own_task(call, whole, Some(slot)).await,
             // An account that we do not know is the upstream's to judge, and perhaps a new one.
             Err(Error::UnknownAccount) => {
                 self.fetcher.wake();
-                let outgoing = whole.outgoing(&call, None)?;
-                self.in_its_own_task(call, outgoing, None).await
+                self.in_its_own_task(call, whole, None).await
             }
             Err(refusal) => Err(refusal),
         }
@@ -66,33 +74,86 @@ impl Forward {
     async fn in_its_own_task(
         self: &Arc<Self>,
         call: Call,
-        outgoing: Outgoing,
+        whole: Whole,
         slot: Option<Slot>,
     ) -> Result<Carried, Error> {
         let (tell, answered) = oneshot::channel();
         let forward = Arc::clone(self);
         self.submissions.spawn(async move {
-            let submission = slot.map(Slot::submit);
-            let answer = forward.submit(&call, outgoing, submission).await;
+            let answer = forward.submit(&call, &whole, slot).await;
             // A client that has left needs no answer.
             drop(tell.send(answer));
         });
         answered.await.unwrap_or(Err(Error::OutcomeUnknown))
     }
 
-    /// Sends a submission and settles what becomes of its slot.
+    /// Submits, and again on another account where the first provably did not take it.
     async fn submit(
         &self,
         call: &Call,
-        outgoing: Outgoing,
-        submission: Option<Submission>,
+        whole: &Whole,
+        mut slot: Option<Slot>,
     ) -> Result<Carried, Error> {
+        self.retries.earn();
+        let begun = Instant::now();
+        let mut tried = Vec::new();
+        loop {
+            let account = slot.as_ref().map(|slot| Arc::clone(&slot.lease().email));
+            let attempt = self.attempt(call, whole, slot).await?;
+            tried.extend(account.as_deref().map(str::to_owned));
+            let may_move = whole.email().is_none()
+                && attempt.is_refused_by_account
+                && tried.len() < ATTEMPTS_MAX
+                && begun.elapsed() < self.request_timeout;
+            slot = if may_move {
+                self.another(whole, &tried).await
+            } else {
+                None
+            };
+            if slot.is_none() {
+                let mut answer = attempt.answer?;
+                let attempts = u32::try_from(tried.len().max(1)).unwrap_or(u32::MAX);
+                answer::count_attempts(&mut answer, attempts);
+                return Ok(answer);
+            }
+            tracing::debug!(
+                attempts = tried.len(),
+                "submission moves to another account"
+            );
+        }
+    }
+
+    /// A slot of an account that was not tried yet, if there is one at once.
+    async fn another(&self, whole: &Whole, tried: &[String]) -> Option<Slot> {
+        let request = PickRequest {
+            email: None,
+            exclude: tried.to_vec(),
+            ttl: None,
+            wait: Duration::ZERO,
+            max_jobs: whole.max_jobs(),
+        };
+        let slot = self.picker.pick(&request).await.ok()?;
+        self.retries.spend().then_some(slot)
+    }
+
+    /// Sends a submission once and settles what becomes of its slot.
+    ///
+    /// # Errors
+    /// If nothing could be sent.
+    async fn attempt(
+        &self,
+        call: &Call,
+        whole: &Whole,
+        slot: Option<Slot>,
+    ) -> Result<Attempt, Error> {
+        let named = slot.as_ref().map(|slot| Arc::clone(&slot.lease().email));
         let Outgoing {
             email,
             target,
             headers,
             body,
-        } = outgoing;
+        } = whole.outgoing(call, named.as_deref())?;
+        let submission = slot.map(Slot::submit);
         let sent = self.send(call, &target, headers, Full::new(body)).await;
         let mut answer = match sent {
             Ok(answer) => answer,
@@ -110,14 +171,29 @@ impl Forward {
         {
             self.rounds.owners().learn(task_id, email.as_str().into());
         }
-        self.settle(outcome, submission).await;
-        match read.resume() {
+        let retry_after = accounts_fetcher::retry_after(&head.headers);
+        let is_movable = self.settings.retry_statuses.contains(&head.status.as_u16());
+        let is_refused_by_account = match outcome {
+            // It is as if the account did not exist: a 404 that says so is a 596 by another name.
+            Outcome::SessionBroken => is_movable || head.status == StatusCode::NOT_FOUND,
+            Outcome::PushedBack | Outcome::NoCredit => is_movable,
+            Outcome::Accepted(_)
+            | Outcome::TokenRejected
+            | Outcome::InputRefused
+            | Outcome::Unknown => false,
+        };
+        self.settle(outcome, submission, retry_after).await;
+        let answer = match read.resume() {
             Ok(body) => Ok(answer::carried(Response::from_parts(head, body))),
             Err(error) => {
                 tracing::debug!(%error, "the answer to a submission did not come whole");
                 Err(Error::OutcomeUnknown)
             }
-        }
+        };
+        Ok(Attempt {
+            answer,
+            is_refused_by_account,
+        })
     }
 
     /// What an answer says, read as far as it came: a status can prove a refusal by itself.
@@ -128,7 +204,12 @@ impl Forward {
         outcome::judge(status, &text, &self.settings.refusal_patterns)
     }
 
-    async fn settle(&self, outcome: Outcome, submission: Option<Submission>) {
+    async fn settle(
+        &self,
+        outcome: Outcome,
+        submission: Option<Submission>,
+        retry_after: Option<Duration>,
+    ) {
         let Some(submission) = submission else {
             // Whatever it started runs on an account that rounds may know better.
             self.rounds.wake();
@@ -144,17 +225,33 @@ impl Forward {
                 let error = "the answer does not say whether there is a job";
                 self.doubt(submission, self.ledger.now(), error);
             }
-            Outcome::PushedBack
-            | Outcome::SessionBroken
-            | Outcome::NoCredit
-            | Outcome::TokenRejected
-            | Outcome::InputRefused => {
-                tracing::debug!(%account, ?outcome, "submission refused");
-                submission.refused().await;
+            Outcome::PushedBack => {
+                tracing::info!(%account, ?retry_after, "account pushed back and is left alone");
+                submission.refused(Blame::PushedBack { retry_after }).await;
                 // An account that says it is full knows of jobs that we do not.
-                if outcome == Outcome::PushedBack {
-                    self.rounds.wake();
-                }
+                self.rounds.wake();
+            }
+            Outcome::SessionBroken => {
+                tracing::error!(
+                    %account,
+                    "account is quarantined: its session is broken. Add it again with POST \
+                     /accounts, then it is tried again"
+                );
+                submission.refused(Blame::SessionBroken).await;
+                self.fetcher.wake();
+            }
+            Outcome::NoCredit => {
+                tracing::warn!(%account, "account is parked: it has no credit");
+                submission.refused(Blame::NoCredit).await;
+            }
+            Outcome::TokenRejected => {
+                submission.refused(Blame::Innocent).await;
+                self.picker.reject_token();
+                self.fetcher.wake();
+            }
+            Outcome::InputRefused => {
+                tracing::debug!(%account, "job refused for what was asked");
+                submission.refused(Blame::Innocent).await;
             }
         }
     }

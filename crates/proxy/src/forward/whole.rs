@@ -1,6 +1,6 @@
 //! Bodies that are read whole, since an e-mail is put into them.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -32,7 +32,7 @@ pub(super) struct Whole {
     /// The body as one that has a place for an e-mail. `None`: an e-mail goes into the query.
     body: Option<email::Body>,
     in_query: Option<String>,
-    memory: OwnedSemaphorePermit,
+    memory: Arc<OwnedSemaphorePermit>,
 }
 
 /// A request as it goes upstream.
@@ -50,7 +50,7 @@ pub(super) struct Outgoing {
 /// Bytes with the memory they take.
 struct Held {
     bytes: Bytes,
-    _memory: OwnedSemaphorePermit,
+    _memory: Arc<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -100,7 +100,7 @@ impl Buffer {
             bytes,
             body,
             in_query,
-            memory,
+            memory: Arc::new(memory),
         })
     }
 
@@ -149,8 +149,13 @@ impl Whole {
         self.in_query.as_deref().or(in_body)
     }
 
+    /// The client's own cap on the jobs of the account.
+    pub(super) fn max_jobs(&self) -> Option<NonZeroU32> {
+        self.body.as_ref().and_then(email::Body::max_jobs)
+    }
+
     /// The request that goes upstream: for the account `email`, or as it came.
-    pub(super) fn outgoing(self, call: &Call, email: Option<&str>) -> Result<Outgoing, Error> {
+    pub(super) fn outgoing(&self, call: &Call, email: Option<&str>) -> Result<Outgoing, Error> {
         let mut target = call.target().to_owned();
         let mut bytes = self.bytes.clone();
         match (email, &self.body) {
@@ -169,7 +174,7 @@ impl Whole {
         let email = email.or(self.email()).map(str::to_owned);
         let held = Held {
             bytes,
-            _memory: self.memory,
+            _memory: Arc::clone(&self.memory),
         };
         Ok(Outgoing {
             email,

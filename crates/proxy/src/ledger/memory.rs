@@ -14,8 +14,8 @@ use tokio::{
 use super::{Clock, Figures, PickError, PickRequest, Survey};
 use crate::{
     pool::{
-        AccountView, Admission, Ask, Cause, Constraint, Findings, LeaseError, LeaseId, LeaseView,
-        Limits, Pool, Refusal, Round, TaskId, UnknownAccount, Update, WaiterId,
+        AccountView, Admission, Ask, Blame, Cause, Constraint, Findings, LeaseError, LeaseId,
+        LeaseView, Limits, Pool, Refusal, Round, TaskId, UnknownAccount, Update, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -114,6 +114,7 @@ impl Memory {
                 lease_id,
                 ttl: request.ttl,
                 constraint,
+                max_jobs: request.max_jobs,
             };
             if request.wait.is_zero() {
                 return Ok(Entry::Granted(book.pool.pick(
@@ -197,6 +198,10 @@ impl Memory {
 
     pub(super) fn release(&self, id: LeaseId) -> bool {
         self.change(|book, now| book.pool.release(id, now))
+    }
+
+    pub(super) fn refuse(&self, id: LeaseId, blame: Blame) {
+        self.change(|book, now| book.pool.refuse(id, blame, now));
     }
 
     pub(super) fn doubt(&self, id: LeaseId, sent_at: Duration) {

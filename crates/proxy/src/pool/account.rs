@@ -1,8 +1,10 @@
 //! One account in the book: its capacity, its slots in use, and why it can or cannot be picked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use slotmap::new_key_type;
+
+use super::standing::{Rest, Standing};
 
 new_key_type! {
     /// Names an account inside the pool. Never reused: a key of a forgotten account stays dead.
@@ -16,6 +18,12 @@ pub enum State {
     Available,
     /// Every slot is in use.
     Full,
+    /// The upstream pushed back: left alone for a while.
+    Cooling,
+    /// Its session is broken at the upstream.
+    Quarantined,
+    /// It has no credit at the upstream.
+    Parked,
     /// The upstream reports an error of the account.
     Error,
     /// Switched off by the operator: running jobs finish.
@@ -26,9 +34,12 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of the metric's series.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Available,
         Self::Full,
+        Self::Cooling,
+        Self::Quarantined,
+        Self::Parked,
         Self::Error,
         Self::Draining,
         Self::Removed,
@@ -39,6 +50,9 @@ impl State {
         match self {
             Self::Available => "available",
             Self::Full => "full",
+            Self::Cooling => "cooling",
+            Self::Quarantined => "quarantined",
+            Self::Parked => "parked",
             Self::Error => "error",
             Self::Draining => "draining",
             Self::Removed => "removed",
@@ -53,6 +67,9 @@ pub(super) struct Account {
     /// Which of the lists named it last.
     pub(super) list_no: u64,
     pub(super) is_draining: bool,
+    pub(super) standing: Standing,
+    /// When its standing changes by itself. Kept beside the pool's index of turns.
+    pub(super) turn: Option<Duration>,
     /// Leased slots whose jobs, if any, are known.
     pub(super) held: u32,
     /// Leased slots of submissions that nobody knows the outcome of.
@@ -68,6 +85,8 @@ impl Account {
             is_listed: true,
             list_no,
             is_draining: false,
+            standing: Standing::default(),
+            turn: None,
             held: 0,
             uncertain: 0,
             foreign: 0,
@@ -76,7 +95,11 @@ impl Account {
 
     /// The one eligibility function: the account can be picked right now.
     pub(super) fn is_eligible(&self) -> bool {
-        self.is_usable() && self.in_flight() < self.listed.max_jobs
+        self.is_usable() && self.standing.is_ready() && self.has_free_slot()
+    }
+
+    pub(super) fn has_free_slot(&self) -> bool {
+        self.in_flight() < self.listed.max_jobs
     }
 
     /// Slots in use, whoever uses them.
@@ -90,6 +113,7 @@ impl Account {
             && !self.is_draining
             && self.listed.error.is_none()
             && self.listed.max_jobs > 0
+            && self.standing.resting().is_none()
     }
 
     /// Nobody would miss it: off the list, no slot in use, no order of the operator to remember.
@@ -104,7 +128,14 @@ impl Account {
             State::Draining
         } else if self.listed.error.is_some() {
             State::Error
-        } else if self.in_flight() >= self.listed.max_jobs {
+        } else if let Some((rest, _)) = self.standing.resting() {
+            match rest {
+                Rest::Quarantined => State::Quarantined,
+                Rest::Parked => State::Parked,
+            }
+        } else if self.standing.cooling_until().is_some() {
+            State::Cooling
+        } else if !self.is_eligible() {
             State::Full
         } else {
             State::Available
@@ -117,7 +148,15 @@ impl Account {
         let reason = match state {
             State::Available => None,
             State::Full if listed.max_jobs == 0 => Some("its maxJobs is 0".into()),
+            State::Full if self.has_free_slot() => {
+                Some("its quarantine is over, and one job that runs decides".into())
+            }
             State::Full => Some("every slot is in use".into()),
+            State::Cooling => Some("the upstream pushed back".into()),
+            State::Quarantined => Some(
+                "its session is broken: add it again at the upstream, or resume it here".into(),
+            ),
+            State::Parked => Some("it has no credit at the upstream".into()),
             State::Error => listed.error.clone(),
             State::Draining => Some("drained by the operator".into()),
             State::Removed => Some("no longer in the account list".into()),
@@ -132,6 +171,17 @@ impl Account {
             is_eligible: self.is_eligible(),
             state,
             reason,
+            until: match state {
+                State::Cooling => self.standing.cooling_until(),
+                State::Quarantined | State::Parked => {
+                    self.standing.resting().map(|(_, until)| until)
+                }
+                State::Available
+                | State::Full
+                | State::Error
+                | State::Draining
+                | State::Removed => None,
+            },
             session_expires_at: listed.session_expires_at.clone(),
         }
     }
@@ -158,6 +208,8 @@ pub struct AccountView {
     pub state: State,
     /// What stands in the way, in a sentence.
     pub reason: Option<Arc<str>>,
+    /// Until when, if that is known.
+    pub until: Option<Duration>,
     /// When its upstream session ends, RFC 3339, as the list says. Shown, never acted on.
     pub session_expires_at: Option<Arc<str>>,
 }
@@ -184,5 +236,16 @@ impl AccountView {
         } else {
             self.in_flight().saturating_sub(self.max_jobs)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn every_state_stands_at_its_place() {
+        let places = State::ALL.map(|state| state as usize);
+        assert_eq!(places, std::array::from_fn(|idx| idx));
     }
 }

@@ -1,6 +1,6 @@
 //! What callers ask of the pool, and what it answers.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use thiserror::Error;
 
@@ -16,6 +16,8 @@ pub struct Ask {
     pub ttl: Option<Duration>,
     /// Which accounts will do.
     pub constraint: Constraint,
+    /// The caller's own `maxJobs`: an account with as many slots in use will not do for it.
+    pub max_jobs: Option<NonZeroU32>,
 }
 
 /// Which accounts will do. Made by [`Pool::constraint`](super::Pool::constraint).
@@ -25,6 +27,13 @@ pub enum Constraint {
     Only(AccountKey),
     /// Any but these.
     AnyBut(Excluded),
+}
+
+impl Ask {
+    /// Whether an account with so many slots in use will do, as far as the caller's own cap goes.
+    pub(super) fn fits(&self, in_flight: u32) -> bool {
+        self.max_jobs.is_none_or(|max| in_flight < max.get())
+    }
 }
 
 impl Constraint {
@@ -113,6 +122,12 @@ pub enum Refusal {
     Saturated {
         /// How long until the first lease of the book runs out by itself.
         first_expiry: Option<Duration>,
+    },
+    /// Every free slot that would do is on an account that the upstream wants left alone.
+    #[error("all accounts with a free slot are cooling down after the upstream pushed back")]
+    CoolingDown {
+        /// How long until the first of them is ready.
+        ready_in: Duration,
     },
     /// Every account that would do is full, and some only of submissions that nobody knows the
     /// outcome of.

@@ -8,10 +8,10 @@ use slotmap::SecondaryMap;
 
 use super::{AccountKey, ask::Excluded};
 
-/// How often a draw that hit an excluded account is repeated before the list is walked instead.
+/// How often a draw that hit an unwanted account is repeated before the list is walked instead.
 ///
 /// Both ways are uniform over the accounts that remain. Eight draws succeed with more than 99 %
-/// when at most half of the list is excluded; beyond that a walk is cheaper than more luck.
+/// when at most half of the list is unwanted; beyond that a walk is cheaper than more luck.
 const DRAWS_MAX: usize = 8;
 
 #[derive(Debug, Default)]
@@ -54,16 +54,25 @@ impl FreeList {
         if excluded.is_empty() {
             return Some(self.dense[rng.random_range(0..self.dense.len())]);
         }
+        self.draw_where(|key| !excluded.contains(key), rng)
+    }
+
+    /// Draws uniformly among the accounts that `is_wanted`.
+    pub(super) fn draw_where(
+        &self,
+        is_wanted: impl Fn(AccountKey) -> bool,
+        rng: &mut impl Rng,
+    ) -> Option<AccountKey> {
+        if self.dense.is_empty() {
+            return None;
+        }
         for _ in 0..DRAWS_MAX {
             let key = self.dense[rng.random_range(0..self.dense.len())];
-            if !excluded.contains(key) {
+            if is_wanted(key) {
                 return Some(key);
             }
         }
-        self.dense
-            .iter()
-            .copied()
-            .filter(|key| !excluded.contains(*key))
-            .choose(rng)
+        let wanted = self.dense.iter().copied().filter(|key| is_wanted(*key));
+        wanted.choose(rng)
     }
 }

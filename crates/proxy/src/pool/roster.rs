@@ -2,7 +2,7 @@
 
 use super::{
     Account, AccountKey, AccountView, Constraint, Duration, Excluded, Pool, Rng, Snapshot,
-    UnknownAccount,
+    Standing, UnknownAccount,
 };
 
 impl Pool {
@@ -70,7 +70,8 @@ impl Pool {
         self.hand_over_all(now, rng);
     }
 
-    /// Switches an account off for new picks, or on again.
+    /// Switches an account off for new picks, or on again: then it is not cooling, quarantined or parked
+    /// any more either.
     ///
     /// # Errors
     /// [`UnknownAccount`] if it is not in the book.
@@ -82,6 +83,9 @@ impl Pool {
     ) -> Result<AccountView, UnknownAccount> {
         let key = self.find(email)?;
         self.change(key, |account| account.is_draining = is_draining);
+        if !is_draining {
+            self.restand(key, Standing::clear);
+        }
         self.hand_over(key, now);
         let view = self.accounts[key].view();
         self.forget_if_gone(key);
@@ -111,6 +115,7 @@ impl Pool {
             let account = &mut self.accounts[key];
             account.list_no = self.list_no;
             if !account.is_listed || account.listed != *listed {
+                self.restand(key, Standing::mend);
                 self.change(key, |account| {
                     account.listed = listed.clone();
                     account.is_listed = true;
@@ -160,6 +165,7 @@ impl Pool {
     fn forget(&mut self, key: AccountKey) {
         self.forget_name(key);
         if let Some(account) = self.accounts.remove(key) {
+            self.turns.retain(|(_, other)| *other != key);
             self.by_identity.remove(&account.listed.identity);
         }
     }

@@ -13,7 +13,7 @@ use std::{
 use rand::Rng;
 
 use super::{
-    AccountKey, Cause, Kind, LeaseError, LeaseId, LeaseState, Pool, TaskId,
+    AccountKey, Cause, Kind, LeaseError, LeaseId, LeaseState, Pool, Standing, TaskId,
     lease::{Bond, Lease, Phase},
 };
 
@@ -97,6 +97,8 @@ impl Pool {
             Phase::Uncertain { .. } => None,
         };
         self.unclaim(&task_id, account, is_answer)?;
+        // It takes jobs.
+        self.restand(account, Standing::clear);
         self.rephase(id, Phase::Bound(Bond::new(task_id, now)));
         if let Some(old) = old {
             self.add_foreign(old, account, now);

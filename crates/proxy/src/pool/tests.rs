@@ -1,5 +1,6 @@
 mod model;
 mod rounds;
+mod standing;
 mod uniformity;
 
 use std::time::Duration;
@@ -50,6 +51,7 @@ impl Bench {
             lease_id: LeaseId::random(&mut self.rng),
             ttl: Some(TTL),
             constraint,
+            max_jobs: None,
         }
     }
 
@@ -130,6 +132,7 @@ fn refuses_in_words_that_tell_why() {
         lease_id: LeaseId::random(&mut rng),
         ttl: Some(TTL),
         constraint: Constraint::AnyBut(Excluded::default()),
+        max_jobs: None,
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));
     pool.apply(

@@ -68,17 +68,17 @@ impl Waiters {
         Some(ask)
     }
 
-    /// The longest-waiting waiter that may take a slot of `account`.
-    pub(super) fn first_for(&self, account: AccountKey) -> Option<WaiterId> {
-        let pinned = self
-            .pinned
-            .get(account)
-            .and_then(|ids| ids.first().copied());
-        let open = self
-            .open
-            .iter()
-            .copied()
-            .find(|id| self.queue[id].constraint.allows(account));
+    /// The longest-waiting waiter that may take a slot of `account`, which has so many in use.
+    pub(super) fn first_for(&self, account: AccountKey, in_flight: u32) -> Option<WaiterId> {
+        let pinned = self.pinned.get(account);
+        let pinned = pinned.and_then(|ids| {
+            let mut ids = ids.iter().copied();
+            ids.find(|id| self.queue[id].fits(in_flight))
+        });
+        let open = self.open.iter().copied().find(|id| {
+            let ask = &self.queue[id];
+            ask.constraint.allows(account) && ask.fits(in_flight)
+        });
         match (pinned, open) {
             (Some(pinned), Some(open)) => Some(pinned.min(open)),
             (one, other) => one.or(other),
@@ -94,19 +94,14 @@ impl Waiters {
         }
     }
 
-    /// The longest-waiting waiter, with what will do for it.
-    pub(super) fn first(&self) -> Option<(WaiterId, &Constraint)> {
-        self.queue
-            .first_key_value()
-            .map(|(id, ask)| (*id, &ask.constraint))
+    /// The longest-waiting waiter, with what it asks for.
+    pub(super) fn first(&self) -> Option<(WaiterId, &Ask)> {
+        self.queue.first_key_value().map(|(id, ask)| (*id, ask))
     }
 
     /// The one that has waited longest of those that came after `id`.
-    pub(super) fn after(&self, id: WaiterId) -> Option<(WaiterId, &Constraint)> {
+    pub(super) fn after(&self, id: WaiterId) -> Option<(WaiterId, &Ask)> {
         let later = (Bound::Excluded(id), Bound::Unbounded);
-        self.queue
-            .range(later)
-            .next()
-            .map(|(id, ask)| (*id, &ask.constraint))
+        self.queue.range(later).next().map(|(id, ask)| (*id, ask))
     }
 }

@@ -12,6 +12,7 @@ mod leases;
 mod lost;
 mod memory;
 mod message;
+mod moving;
 mod operations;
 mod outcomes;
 mod owners;

@@ -4,7 +4,7 @@
 //! random, the model checks that the choice was allowed; everything else it predicts. A failure
 //! prints the shortest sequence found and its seed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use proptest::prelude::*;
 
@@ -19,6 +19,7 @@ enum Op {
         exclude: Vec<usize>,
         ttl: u64,
         waits: bool,
+        max_jobs: Option<u32>,
     },
     Release(usize),
     Leave(usize),
@@ -36,10 +37,13 @@ fn any_op() -> impl Strategy<Value = Op> {
         prop::collection::vec(account.clone(), 0..3),
         1..100u64,
         any::<bool>(),
+        prop::option::weighted(0.3, 1..4u32),
     );
     let entry = prop::option::weighted(0.8, (0..4u32, prop::bool::weighted(0.1)));
     prop_oneof![
-        8 => pick.prop_map(|(only, exclude, ttl, waits)| Op::Pick { only, exclude, ttl, waits }),
+        8 => pick.prop_map(|(only, exclude, ttl, waits, max_jobs)| {
+            Op::Pick { only, exclude, ttl, waits, max_jobs }
+        }),
         4 => any::<usize>().prop_map(Op::Release),
         1 => any::<usize>().prop_map(Op::Leave),
         1 => (any::<usize>(), 0..5u8).prop_map(|(lease, task)| Op::Bind(lease, task)),
@@ -71,6 +75,7 @@ struct Wish {
     only: Option<&'static str>,
     exclude: Vec<&'static str>,
     ttl: Duration,
+    max_jobs: Option<u32>,
 }
 
 impl Wish {
@@ -111,7 +116,11 @@ impl Model {
     fn can_be_served(&self, wish: &Wish) -> bool {
         EMAILS
             .iter()
-            .any(|email| wish.allows(email) && self.is_eligible(email))
+            .any(|email| self.suits(wish, email) && self.is_eligible(email))
+    }
+
+    fn suits(&self, wish: &Wish, email: &str) -> bool {
+        wish.allows(email) && wish.max_jobs.is_none_or(|max| self.held(email) < max)
     }
 
     fn grant(&mut self, lease: &LeaseView, ttl: Duration, now: Duration) {
@@ -157,7 +166,7 @@ impl Model {
                 "{passed_over:?} waited longer than {id:?}"
             );
             let (_, wish) = self.queue.remove(place);
-            assert!(wish.allows(&lease.email));
+            assert!(self.suits(&wish, &lease.email));
             assert_eq!(wish.lease_id, lease.id);
             self.grant(&lease, wish.ttl, now);
         }
@@ -201,7 +210,8 @@ impl Run {
                 exclude,
                 ttl,
                 waits,
-            } => self.pick(only, &exclude, ttl, waits),
+                max_jobs,
+            } => self.pick(only, &exclude, ttl, waits, max_jobs),
             Op::Release(n) => {
                 if let Some(id) = self.model.nth_lease(n) {
                     self.model.leases.remove(&id);
@@ -241,7 +251,14 @@ impl Run {
         self.model.check(&self.pool);
     }
 
-    fn pick(&mut self, only: Option<usize>, exclude: &[usize], ttl: u64, waits: bool) {
+    fn pick(
+        &mut self,
+        only: Option<usize>,
+        exclude: &[usize],
+        ttl: u64,
+        waits: bool,
+        max_jobs: Option<u32>,
+    ) {
         let only = only.map(|account| EMAILS[account]);
         let exclude: Vec<_> = match only {
             Some(_) => Vec::new(),
@@ -264,12 +281,14 @@ impl Run {
             lease_id,
             ttl: Some(ttl),
             constraint,
+            max_jobs: max_jobs.and_then(NonZeroU32::new),
         };
         let wish = Wish {
             lease_id,
             only,
             exclude,
             ttl,
+            max_jobs,
         };
         let can_be_served = self.model.can_be_served(&wish);
         let answer = if waits {
@@ -281,7 +300,7 @@ impl Run {
         };
         match answer {
             Ok(Admission::Granted(lease)) => {
-                assert!(wish.allows(&lease.email));
+                assert!(self.model.suits(&wish, &lease.email));
                 self.model.grant(&lease, ttl, self.now);
             }
             Ok(Admission::Queued(id)) => {
@@ -304,6 +323,8 @@ impl Run {
                     Refusal::Saturated { .. } => !waits,
                     // Picks are never in doubt.
                     Refusal::Unverified => false,
+                    // Nor does the upstream refuse them.
+                    Refusal::CoolingDown { .. } => false,
                     Refusal::QueueFull => self.model.queue.len() == LIMITS.waiters_max,
                 };
                 assert!(is_outage, "{refusal:?}");

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RECONCILING: Limits = Limits {
+pub(super) const RECONCILING: Limits = Limits {
     waiters_max: 3,
     job_ttl: Duration::from_secs(3900),
     reconciles: true,
@@ -14,16 +14,16 @@ const RECONCILING: Limits = Limits {
     ties_picks: true,
 };
 
-fn at(seconds: u64) -> Duration {
+pub(super) fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn task(id: u64) -> TaskId {
+pub(super) fn task(id: u64) -> TaskId {
     id.to_string().parse().unwrap()
 }
 
 /// A pool that has had its first list and an empty first round, at time 0.
-fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
+pub(super) fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
     let mut bench = Bench {
         pool: Pool::new(limits),
         rng: SmallRng::seed_from_u64(7),
@@ -54,7 +54,7 @@ impl Bench {
         self.pool.reconcile(&round, at(seconds), &mut self.rng)
     }
 
-    fn take(&mut self, seconds: u64, ttl: Option<Duration>) -> LeaseId {
+    pub(super) fn take(&mut self, seconds: u64, ttl: Option<Duration>) -> LeaseId {
         let ask = Ask {
             ttl,
             ..self.ask(None, &[])
@@ -599,7 +599,7 @@ impl World {
         self.next_task
     }
 
-    fn take(&mut self, ttl: Option<Duration>) -> Option<(LeaseId, String)> {
+    pub(super) fn take(&mut self, ttl: Option<Duration>) -> Option<(LeaseId, String)> {
         let ask = Ask {
             ttl,
             ..self.bench.ask(None, &[])

@@ -62,7 +62,7 @@ const ODD_JSON: [&str; 16] = [
     r#"{"prompt":"\\\"","x":"\\"}"#,
     r#"{"":0,"prompt":""}"#,
     r#"{"prompt":"\ud800","\udfff":1}"#,
-    r#"{"maxJobs":5,"replyRef":"r\t1","replyUrl":"https:\/\/h.example\/cb?a=1&b=2","prompt":"p"}"#,
+    r#"{"maxJobs":50,"replyRef":"r\t1","replyUrl":"https:\/\/h.example\/cb?a=1&b=2","prompt":"p"}"#,
     r#"{"prompt":"p","image":"data:image/png;base64,iVBORw0KGgo="}"#,
     r#"{"a":[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]],"prompt":"p"}"#,
     "{\"prompt\":\"\u{2028}\u{2029}\u{feff}\u{7f}\"}",

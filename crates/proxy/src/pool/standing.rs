@@ -1,0 +1,149 @@
+//! How an account stands with the upstream: left alone for a while after it refused jobs for a reason
+//! of its own.
+//!
+//! - **cooling**: it pushed back. For as long as it said, or for a time that doubles.
+//! - **quarantined**: its session is broken. For a time that doubles, and then one job decides.
+//! - **parked**: it has no credit. For a time that doubles.
+//!
+//! A job that it takes, or refuses for what was asked, shows that it is well.
+
+use std::time::Duration;
+
+use super::LeaseId;
+
+/// The first cooling if the upstream names no time. A count that was wrong is mended by the next
+/// round; a throttle lasts minutes, and the doubling finds that out.
+const COOLING_MIN: Duration = Duration::from_secs(2);
+/// The longest cooling, asked for or not: after ten minutes a throttle was seen to be over.
+const COOLING_MAX: Duration = Duration::from_secs(10 * 60);
+/// The first quarantine or parking: a person has to act, and a probe costs little.
+const REST_MIN: Duration = Duration::from_secs(10 * 60);
+/// The longest one.
+const REST_MAX: Duration = Duration::from_secs(2 * 3600);
+
+/// What the upstream's refusal of a job says about its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The account is full or throttled, and wants to be left alone for so long.
+    PushedBack {
+        /// As the upstream said, if it did.
+        retry_after: Option<Duration>,
+    },
+    /// The account's session is broken.
+    SessionBroken,
+    /// The account has no credit for the job.
+    NoCredit,
+    /// Nothing: the job, or the token, is at fault.
+    Innocent,
+}
+
+/// Why an account is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Quarantined,
+    Parked,
+}
+
+/// One job decides whether a quarantine is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Wanted,
+    Sent(LeaseId),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    cooling_until: Option<Duration>,
+    cooled_count: u32,
+    resting: Option<(Rest, Duration)>,
+    rested_count: u32,
+    probe: Option<Probe>,
+}
+
+impl Standing {
+    /// Notes a refusal.
+    pub(super) fn blame(&mut self, blame: Blame, now: Duration) {
+        match blame {
+            Blame::PushedBack { retry_after } => {
+                let backoff = doubled(COOLING_MIN, self.cooled_count, COOLING_MAX);
+                let until = now + retry_after.unwrap_or(backoff).min(COOLING_MAX);
+                self.cooling_until = self.cooling_until.max(Some(until));
+                self.cooled_count += 1;
+            }
+            Blame::SessionBroken => self.rest(Rest::Quarantined, now),
+            Blame::NoCredit => self.rest(Rest::Parked, now),
+            Blame::Innocent => *self = Self::default(),
+        }
+    }
+
+    fn rest(&mut self, rest: Rest, now: Duration) {
+        // Several jobs may have been on their way when the first was refused.
+        if self.resting.is_none() {
+            let until = now + doubled(REST_MIN, self.rested_count, REST_MAX);
+            self.resting = Some((rest, until));
+            self.rested_count += 1;
+        }
+        self.probe = None;
+    }
+
+    /// Forgets everything: the account is well, or somebody says so.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The account was mended at the upstream, as its changed entry says.
+    pub(super) fn mend(&mut self) {
+        if matches!(self.resting, Some((Rest::Quarantined, _))) || self.probe.is_some() {
+            self.clear();
+        }
+    }
+
+    /// Lets go of what is over.
+    pub(super) fn pass(&mut self, now: Duration) {
+        self.cooling_until.take_if(|until| *until <= now);
+        if let Some((Rest::Quarantined, _)) = self.resting.take_if(|(_, until)| *until <= now) {
+            self.probe = Some(Probe::Wanted);
+        }
+    }
+
+    /// When something is over next.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let resting = self.resting.map(|(_, until)| until);
+        self.cooling_until.into_iter().chain(resting).min()
+    }
+
+    /// A slot was granted. It may be the one that decides.
+    pub(super) fn granted(&mut self, lease: LeaseId) {
+        if self.probe == Some(Probe::Wanted) {
+            self.probe = Some(Probe::Sent(lease));
+        }
+    }
+
+    /// Whether this lease is the one that decides.
+    pub(super) fn is_probed_by(&self, lease: LeaseId) -> bool {
+        self.probe == Some(Probe::Sent(lease))
+    }
+
+    /// The lease that was to decide ended without a word. Another one has to.
+    pub(super) fn want_probe(&mut self) {
+        self.probe = Some(Probe::Wanted);
+    }
+
+    pub(super) fn cooling_until(&self) -> Option<Duration> {
+        self.cooling_until
+    }
+
+    pub(super) fn resting(&self) -> Option<(Rest, Duration)> {
+        self.resting
+    }
+
+    /// Whether nothing but full slots stands in the way of a job.
+    pub(super) fn is_ready(&self) -> bool {
+        let is_probed = matches!(self.probe, Some(Probe::Sent(_)));
+        self.cooling_until.is_none() && self.resting.is_none() && !is_probed
+    }
+}
+
+fn doubled(min: Duration, count: u32, max: Duration) -> Duration {
+    min.saturating_mul(2_u32.saturating_pow(count)).min(max)
+}

@@ -1,0 +1,160 @@
+//! Accounts that the upstream refused jobs on.
+
+use super::{
+    rounds::{RECONCILING, at, learned, task},
+    *,
+};
+
+const PUSHED_BACK: Blame = Blame::PushedBack { retry_after: None };
+const MINUTE: u64 = 60;
+
+impl Bench {
+    /// A job start that is picked and refused at `seconds`.
+    fn refused(&mut self, seconds: u64, blame: Blame) {
+        let id = self.take(seconds, None);
+        assert!(self.pool.refuse(id, blame, at(seconds)));
+    }
+
+    fn standing(&mut self, seconds: u64) -> (State, Option<u64>) {
+        self.pool.expire(at(seconds), &mut self.rng);
+        let account = self.pool.account("a@x").unwrap();
+        (account.state, account.until.map(|until| until.as_secs()))
+    }
+
+    fn refusal(&mut self, seconds: u64) -> Refusal {
+        let ask = self.ask(None, &[]);
+        self.pool
+            .pick(&ask, at(seconds), &mut self.rng)
+            .unwrap_err()
+    }
+
+    /// A job start that is picked and accepted.
+    fn accepted(&mut self, seconds: u64, id: u64) {
+        let lease = self.take(seconds, None);
+        self.pool.bind(lease, task(id), at(seconds)).unwrap();
+    }
+}
+
+#[test]
+fn an_account_that_pushed_back_cools_for_longer_each_time_until_it_takes_a_job() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let mut now = 1;
+    for length in [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
+        bench.refused(now, PUSHED_BACK);
+        assert_eq!(bench.standing(now), (State::Cooling, Some(now + length)));
+        let ready_in = at(length);
+        assert_eq!(bench.refusal(now), Refusal::CoolingDown { ready_in });
+        now += length;
+        assert_eq!(bench.standing(now), (State::Available, None));
+    }
+    bench.accepted(now, 1);
+    bench.refused(now, PUSHED_BACK);
+    assert_eq!(bench.standing(now), (State::Cooling, Some(now + 2)));
+}
+
+#[test]
+fn the_upstreams_own_time_counts_up_to_a_cap_and_the_later_end_wins() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let ids = [(); 3].map(|()| bench.take(1, None));
+    for (id, asked, until) in [(ids[0], 30, 31), (ids[1], 5, 31), (ids[2], 99_999, 601)] {
+        let retry_after = Some(at(asked));
+        bench
+            .pool
+            .refuse(id, Blame::PushedBack { retry_after }, at(1));
+        assert_eq!(bench.standing(1), (State::Cooling, Some(until)));
+    }
+}
+
+#[test]
+fn whoever_waits_is_served_when_the_cooling_ends() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1)]);
+    bench.refused(1, PUSHED_BACK);
+    let ask = bench.ask(None, &[]);
+    let admission = bench.pool.pick_or_wait(ask, at(1), &mut bench.rng);
+    assert!(
+        matches!(admission, Ok(Admission::Queued(_))),
+        "{admission:?}"
+    );
+    assert_eq!(bench.pool.next_deadline(), Some(at(3)));
+    bench.pool.expire(at(3), &mut bench.rng);
+    assert!(bench.pool.next_handover().is_some());
+}
+
+#[test]
+fn a_broken_session_is_tried_again_with_one_job() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let mut now = 1;
+    for minutes in [10, 20, 40, 80, 120, 120] {
+        bench.refused(now, Blame::SessionBroken);
+        let until = now + minutes * MINUTE;
+        assert_eq!(bench.standing(now), (State::Quarantined, Some(until)));
+        assert_eq!(bench.refusal(now), Refusal::NoUsableAccount);
+        now = until;
+        assert_eq!(bench.standing(now), (State::Available, None));
+        let probe = bench.take(now, None);
+        assert_eq!(bench.standing(now), (State::Full, None), "one job decides");
+        assert!(matches!(bench.refusal(now), Refusal::Saturated { .. }));
+        // It was never sent: another one decides.
+        bench.pool.end(probe, Cause::Released, at(now));
+    }
+    bench.accepted(now, 1);
+    assert_eq!(bench.standing(now), (State::Available, None));
+    bench.refused(now, Blame::SessionBroken);
+    assert_eq!(
+        bench.standing(now),
+        (State::Quarantined, Some(now + 10 * MINUTE))
+    );
+}
+
+#[test]
+fn a_quarantine_ends_with_a_changed_entry_or_by_hand() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    bench.refused(1, Blame::SessionBroken);
+    bench.apply(&[("a@x", 9)], at(2));
+    assert_eq!(
+        bench.standing(2).0,
+        State::Quarantined,
+        "the entry is the same"
+    );
+    bench.apply(&[("a@x", 8)], at(3));
+    assert_eq!(bench.standing(3).0, State::Available);
+    bench.refused(4, Blame::SessionBroken);
+    let resumed = bench.pool.set_draining("a@x", false, at(5)).unwrap();
+    assert_eq!(resumed.state, State::Available);
+}
+
+#[test]
+fn an_account_without_credit_is_parked() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let together = [(); 2].map(|()| bench.take(1, None));
+    for id in together {
+        bench.pool.refuse(id, Blame::NoCredit, at(1));
+        let until = 1 + 10 * MINUTE;
+        assert_eq!(
+            bench.standing(1),
+            (State::Parked, Some(until)),
+            "once, not twice"
+        );
+    }
+    bench.apply(&[("a@x", 8)], at(2));
+    assert_eq!(
+        bench.standing(2).0,
+        State::Parked,
+        "an entry tells no credit"
+    );
+    let now = 1 + 10 * MINUTE;
+    assert_eq!(bench.standing(now), (State::Available, None));
+    bench.refused(now, Blame::NoCredit);
+    assert_eq!(
+        bench.standing(now),
+        (State::Parked, Some(now + 20 * MINUTE))
+    );
+    bench.standing(now + 20 * MINUTE);
+    bench.refused(now + 20 * MINUTE, Blame::Innocent);
+    bench.refused(now + 20 * MINUTE, Blame::NoCredit);
+    let until = now + 30 * MINUTE;
+    assert_eq!(
+        bench.standing(now + 20 * MINUTE),
+        (State::Parked, Some(until))
+    );
+}
