@@ -28,13 +28,13 @@ use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Listing, Snapshot, Waker};
 use bytes::Bytes;
-use http::{Request, Response, Version, header};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body::Body;
-use http_body_util::Full;
+use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -58,6 +58,11 @@ pub use call::is_upstream;
 /// How long a call waits for the first account list. A client that polls for a paid job gives up on
 /// any error, also in the first moments after a restart.
 const LIST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a read is asked at the most, and the pause after the first time: a gateway that
+/// restarts is back within a second or two.
+const READ_ATTEMPTS_MAX: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(250);
 
 /// What carries calls.
 #[derive(Debug)]
@@ -136,11 +141,15 @@ impl Forward {
             Class::Task => self.about_task(call, body).await,
             Class::Untrack => self.untrack(call, body).await,
             Class::Download => self.download(call, body).await,
-            Class::Read | Class::Upload => {
+            Class::Read => {
                 let email = self.any_account(&call).await;
-                self.pass(call, body, email).await.map(answer::carried)
+                self.read(&call, body, email).await.map(answer::carried)
             }
-            Class::Other => self.pass(call, body, None).await.map(answer::carried),
+            Class::Upload => {
+                let email = self.any_account(&call).await;
+                self.pass(&call, body, email).await.map(answer::carried)
+            }
+            Class::Other => self.other(&call, body).await,
         }
     }
 
@@ -165,13 +174,62 @@ impl Forward {
         Ok(answer::carried(answer))
     }
 
-    /// Passes a call on as it came, but for `email`, if there is one, in its query.
-    async fn pass(
+    /// Passes a call on that is not in the table. One that changes the accounts is a reason to fetch
+    /// them.
+    async fn other(&self, call: &Call, body: Incoming) -> Result<Carried, Error> {
+        let answer = self.pass(call, body, None).await?;
+        if call.changes_accounts() && answer.status().is_success() {
+            self.fetcher.wake();
+        }
+        Ok(answer::carried(answer))
+    }
+
+    /// Passes a read on, and again where it failed for a reason that passes: it changes nothing, and
+    /// vendor clients give up a paid job on the first bad answer to a poll.
+    async fn read(
         &self,
-        call: Call,
+        call: &Call,
         body: Incoming,
         email: Option<Arc<str>>,
     ) -> Result<Response<Answer>, Error> {
+        // What a body says can be passed on only once.
+        let is_repeatable = call.is_read() && body.is_end_stream();
+        if !is_repeatable {
+            return self.pass(call, body, email).await;
+        }
+        self.retries.earn();
+        let begun = Instant::now();
+        let mut attempts = 1;
+        loop {
+            let body = Empty::<Bytes>::new();
+            let mut answer = self.pass(call, body, email.clone()).await;
+            let may_pass = match &answer {
+                Ok(answer) => is_transient(answer.status()),
+                Err(error) => matches!(error, Error::Unreachable | Error::OutcomeUnknown),
+            };
+            let is_last = attempts == READ_ATTEMPTS_MAX || begun.elapsed() >= self.request_timeout;
+            if !may_pass || is_last || !self.retries.spend() {
+                if let Ok(answer) = &mut answer {
+                    answer::count_attempts(answer, attempts);
+                }
+                return answer;
+            }
+            sleep(READ_PAUSE * attempts).await;
+            attempts += 1;
+        }
+    }
+
+    /// Passes a call on as it came, but for `email`, if there is one, in its query.
+    async fn pass<B>(
+        &self,
+        call: &Call,
+        body: B,
+        email: Option<Arc<str>>,
+    ) -> Result<Response<Answer>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let target = match &email {
             Some(email) => call.target_with(email),
             None => call.target().to_owned(),
@@ -181,7 +239,7 @@ impl Forward {
             headers.insert(header::TRANSFER_ENCODING, call::CHUNKED);
         }
         let body = Idle::new(body, self.idle_timeout);
-        let mut answer = self.send(&call, &target, headers, body).await?;
+        let mut answer = self.send(call, &target, headers, body).await?;
         answer::name_account(&mut answer, email.as_deref().or(call.query.email()));
         Ok(answer)
     }
@@ -256,6 +314,12 @@ impl Forward {
         let listing = timeout(LIST_WAIT, first).await.ok()?.ok()?;
         listing.snapshot.clone()
     }
+}
+
+/// The upstream, or what stands in front of it, is in trouble for a moment. 520 to 527 are the
+/// troubles of a gateway with its origin.
+fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504 | 520..=527)
 }
 
 fn is_healthy(account: &Account) -> bool {

@@ -121,6 +121,17 @@ impl Call {
         self.wait.as_ref().map(read).transpose()
     }
 
+    /// Whether it changes nothing upstream.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// Whether it changes which accounts there are.
+    pub(super) fn changes_accounts(&self) -> bool {
+        let path = &self.target[..self.path_bytes];
+        !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))
+    }
+
     /// Whether the body is encoded, so that nothing can be put into it.
     pub(super) fn is_encoded(&self) -> bool {
         let mut encodings = self.headers.get_all(CONTENT_ENCODING).iter();

@@ -21,9 +21,9 @@ impl Forward {
     /// Reads or deletes a task, on the account that owns it.
     pub(super) async fn about_task(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let Some(task_id) = call.task_id() else {
-            return self.pass(call, body, None).await.map(answer::carried);
+            return self.pass(&call, body, None).await.map(answer::carried);
         };
-        let is_read = call.method != Method::DELETE;
+        let is_read = call.is_read();
         let owner = match call.query.email() {
             Some(given) => self.respelled(given).await,
             None => match self.owner(&task_id).await {
@@ -37,7 +37,7 @@ impl Forward {
         };
         let asked = owner.as_deref().or(call.query.email()).map(str::to_owned);
         let is_told = call.method == Method::GET;
-        let answer = self.pass(call, body, owner).await?;
+        let answer = self.read(&call, body, owner).await?;
         match asked {
             Some(asked) if is_told => self.hear(answer, &task_id, &asked).await,
             Some(_) | None => Ok(answer::carried(answer)),
@@ -47,7 +47,7 @@ impl Forward {
     /// Makes the upstream stop to track a job, which frees its slot.
     pub(super) async fn untrack(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let task_id = call.task_id();
-        let answer = self.pass(call, body, None).await?;
+        let answer = self.pass(&call, body, None).await?;
         if let Some(task_id) = task_id
             && answer.status().is_success()
         {

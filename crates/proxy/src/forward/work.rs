@@ -37,7 +37,7 @@ impl Forward {
                 owner => owner,
             },
         };
-        self.pass(call, body, owner).await.map(answer::carried)
+        self.read(&call, body, owner).await.map(answer::carried)
     }
 
     /// Nobody can be asked whose a work is. So the download itself is asked of one account after the

@@ -1,10 +1,10 @@
 //! Which account a call goes to that any could answer.
 
-use http::Method;
-use kling_sim::Sim;
+use http::{Method, StatusCode};
+use kling_sim::{Effect, Fault, Sim};
 
-use super::wire::{JOB, Raw, exchange, ready, task_id, task_path};
-use crate::harness::Running;
+use super::wire::{JOB, Raw, exchange, ready, start_job, task_id, task_path};
+use crate::harness::{Running, eventually};
 
 #[tokio::test]
 async fn reads_go_to_the_first_healthy_account_of_the_list() {
@@ -129,4 +129,82 @@ async fn a_task_is_its_owners_however_its_path_is_written() {
         owners.dedup();
         assert_eq!(owners.len(), 1);
     }
+}
+
+/// How often the simulator was asked for `path`.
+fn asked_count(running: &Running, path: &str) -> usize {
+    let requests = running.sim.requests();
+    requests
+        .iter()
+        .filter(|request| request.head.path == path)
+        .count()
+}
+
+#[tokio::test]
+async fn a_read_that_fails_for_a_moment_is_asked_again() {
+    let passing = [
+        (Effect::Answer(kling_sim::Answer::new(503)), 2),
+        (Effect::Answer(kling_sim::Answer::new(500)), 1),
+        (Effect::Answer(kling_sim::Answer::new(522)), 1),
+        (Effect::ResetBefore, 2),
+    ];
+    for (effect, times) in passing {
+        let running = Running::with(&[("a@x", 9)]).await;
+        let path = task_path(task_id(&start_job(&running).await));
+        running.sim.fault(
+            Fault::new(effect.clone())
+                .on("GET", "/tasks/{task_id}")
+                .times(times),
+        );
+        let answer = running.get(&path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{effect:?} {answer:?}");
+        assert_eq!(answer.header("x-kling-attempts"), (times + 1).to_string());
+        assert_eq!(asked_count(&running, &path), times as usize + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_lasts_or_is_no_trouble_of_the_upstream_passes() {
+    for (status, asked) in [(503, 3), (404, 1), (429, 1), (596, 1), (400, 1)] {
+        let running = Running::with(&[("a@x", 9)]).await;
+        let fault = Fault::status(status).on("GET", "/videos/effects");
+        running.sim.fault(fault);
+        let path = "/v1/kling/videos/effects";
+        let answer = running.get(path).await;
+        assert_eq!(answer.status.as_u16(), status);
+        assert_eq!(answer.header("x-kling-attempts"), asked.to_string());
+        assert_eq!(asked_count(&running, path), asked);
+    }
+}
+
+#[tokio::test]
+async fn what_changes_something_is_asked_once() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    running.sim.fault(Fault::status(503));
+    for (method, path) in [
+        (Method::DELETE, "/v1/kling/tasks/7"),
+        (Method::DELETE, "/v1/kling/scheduler/7"),
+        (Method::POST, "/v1/kling/assets"),
+        (Method::POST, "/v1/kling/tts/create"),
+        (Method::GET, "/v1/kling/unheard/of"),
+    ] {
+        let json = [("content-type", "application/json")];
+        let answer = running.send(method, path, &json, "{}").await;
+        assert_eq!(answer.status.as_u16(), 503, "{path}");
+        assert_eq!(asked_count(&running, path), 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_account_is_known_at_once() {
+    let settings = [("ACCOUNTS__REFRESH_INTERVAL", "1h")];
+    let running = Running::configured(&[("a@x", 1)], &settings).await;
+    let body = r#"{"email":"new@x","password":"p","maxJobs":2}"#;
+    let answer = running.post("/v1/kling/accounts", body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    eventually(async || {
+        let account = running.get("/accounts/new@x").await;
+        (account.status == StatusCode::OK).then_some(())
+    })
+    .await;
 }
