@@ -407,9 +407,14 @@ impl Pool {
         let Some(lease) = self.leases.get(&id) else {
             return;
         };
+        let account = lease.account;
         let mut bond = Bond::new(task_id, since);
         bond.tied_from = Some(Box::new(lease.phase.clone()));
         self.rephase(id, Phase::Bound(bond));
+        // The job that was to decide runs. Its client may never say so.
+        if self.accounts[account].standing.is_probed_by(id) {
+            self.restand(account, Standing::clear);
+        }
     }
 
     /// Takes a job from whoever has it by a round's word, and if `is_answer` by a client's.

@@ -35,7 +35,7 @@ pub(super) fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
 
 impl Bench {
     /// A round sent and answered at `seconds` that lists these jobs.
-    fn round(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Vec<Unlisted> {
+    pub(super) fn round(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Vec<Unlisted> {
         self.findings(seconds, jobs).unlisted
     }
 

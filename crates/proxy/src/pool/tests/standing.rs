@@ -158,3 +158,16 @@ fn an_account_without_credit_is_parked() {
         (State::Parked, Some(until))
     );
 }
+
+#[test]
+fn a_probe_that_a_round_finds_running_ends_the_quarantine() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    bench.refused(1, Blame::SessionBroken);
+    let now = 1 + 10 * MINUTE;
+    bench.standing(now);
+    // A client that picked and calls the upstream itself need not say what came of it.
+    bench.take(now, Some(at(60)));
+    assert_eq!(bench.standing(now), (State::Full, None));
+    bench.round(now + 1, &[(7, "a@x")]);
+    assert_eq!(bench.standing(now + 1), (State::Available, None));
+}
