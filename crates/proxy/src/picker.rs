@@ -1,10 +1,10 @@
 //! Picks for a client: what the ledger grants, beside what the fetcher knows and while the process
 //! takes new work.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{FetchResult, Listing};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,9 +21,14 @@ pub struct Picker {
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-    /// How many fetches had been answered when the upstream refused the token for a job.
-    rejected_at: watch::Sender<Option<u64>>,
+    /// When the upstream refused the token for a job, and how many fetches had been answered by then.
+    rejected_at: watch::Sender<Option<(Instant, u64)>>,
+    /// A list of a file shows no token to the upstream: then time has to do.
+    has_own_list: bool,
 }
+
+/// How long nothing is picked after the token was refused, where no fetch can say more.
+const REJECTED_REST: Duration = Duration::from_secs(60);
 
 /// Fetches that the upstream answered with a list: it takes the token.
 const ANSWERED: [FetchResult; 5] = [
@@ -35,12 +40,13 @@ const ANSWERED: [FetchResult; 5] = [
 ];
 
 impl Picker {
-    /// Picks from `ledger` until `shutdown`.
+    /// Picks from `ledger` until `shutdown`. `has_own_list`: the list does not come from the upstream.
     pub fn new(
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
+        has_own_list: bool,
     ) -> Self {
         Self {
             ledger,
@@ -48,17 +54,14 @@ impl Picker {
             metrics,
             shutdown,
             rejected_at: watch::Sender::new(None),
+            has_own_list,
         }
     }
 
     /// The upstream does not take the token: nothing is picked until a fetch is answered.
     pub fn reject_token(&self) {
-        let answered_count = self.answered_count();
-        if self
-            .rejected_at
-            .send_replace(Some(answered_count))
-            .is_none()
-        {
+        let rejected_at = (Instant::now(), self.answered_count());
+        if self.rejected_at.send_replace(Some(rejected_at)).is_none() {
             tracing::error!("the upstream rejects the token: check upstream.token; picking stops");
         }
     }
@@ -66,7 +69,14 @@ impl Picker {
     fn is_token_rejected(&self) -> bool {
         let answered_count = self.answered_count();
         let is_healed = self.rejected_at.send_if_modified(|rejected_at| {
-            rejected_at.take_if(|at| *at < answered_count).is_some()
+            let is_over = |(at, count): &mut (Instant, u64)| {
+                if self.has_own_list {
+                    at.elapsed() >= REJECTED_REST
+                } else {
+                    *count < answered_count
+                }
+            };
+            rejected_at.take_if(is_over).is_some()
         });
         if is_healed {
             tracing::info!("the upstream takes the token again; picking goes on");

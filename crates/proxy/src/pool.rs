@@ -177,10 +177,17 @@ impl Pool {
     /// Ends the lease of a submission that the upstream refused, and notes what that says about the
     /// account, in one step. False if there is no such lease: nothing changes then.
     pub fn refuse(&mut self, id: LeaseId, blame: Blame, now: Duration) -> bool {
-        let Some(key) = self.strike(id, Cause::Refused, now) else {
+        let leased_at = self.leases.get(&id).map(|lease| lease.created_at);
+        let (Some(key), Some(leased_at)) = (self.strike(id, Cause::Refused, now), leased_at) else {
             return false;
         };
-        self.restand(key, |standing| standing.blame(blame, now));
+        self.restand(key, |standing| {
+            if blame == Blame::Innocent {
+                standing.well(leased_at);
+            } else {
+                standing.blame(blame, now);
+            }
+        });
         self.hand_over(key, now);
         self.forget_if_gone(key);
         true

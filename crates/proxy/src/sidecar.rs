@@ -140,6 +140,7 @@ impl Sidecar {
             listing.clone(),
             Arc::clone(&metrics),
             shutdown.clone(),
+            matches!(config.accounts.source, ListSource::File(_)),
         ));
         let rounds = client
             .as_ref()

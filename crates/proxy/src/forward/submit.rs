@@ -245,7 +245,7 @@ impl Forward {
                 submission.refused(Blame::NoCredit).await;
             }
             Outcome::TokenRejected => {
-                submission.refused(Blame::Innocent).await;
+                submission.refused(Blame::Token).await;
                 self.picker.reject_token();
                 self.fetcher.wake();
             }

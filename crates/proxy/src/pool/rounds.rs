@@ -71,6 +71,8 @@ impl Pool {
         let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
         self.claim_new(round, &listed);
         self.decide_unclaimed(round.sent_at, now, &mut freed);
+        // A tie may have ended a quarantine, which frees nothing and opens an account.
+        self.hand_over_all(now, rng);
         self.hand_over_freed(freed, now, rng);
         findings
     }
@@ -85,6 +87,7 @@ impl Pool {
     pub fn bind(&mut self, id: LeaseId, task_id: TaskId, now: Duration) -> Result<(), LeaseError> {
         let lease = self.leases.get_mut(&id).ok_or(LeaseError::Unknown)?;
         let (account, is_answer) = (lease.account, lease.kind() == Kind::Forward);
+        let leased_at = lease.created_at;
         if let Phase::Bound(bond) = &mut lease.phase
             && bond.task_id == task_id
         {
@@ -98,7 +101,7 @@ impl Pool {
         };
         self.unclaim(&task_id, account, is_answer)?;
         // It takes jobs.
-        self.restand(account, Standing::clear);
+        self.restand(account, |standing| standing.well(leased_at));
         self.rephase(id, Phase::Bound(Bond::new(task_id, now)));
         if let Some(old) = old {
             self.add_foreign(old, account, now);
@@ -112,6 +115,7 @@ impl Pool {
         let Some(lease) = self.leases.get(&id) else {
             return;
         };
+        let account = lease.account;
         let stood_for = match &lease.phase {
             Phase::Reserved { stands_for } => stands_for.clone(),
             Phase::Uncertain { .. } | Phase::Bound(_) => return,
@@ -125,6 +129,7 @@ impl Pool {
         );
         if let Some(task_id) = stood_for {
             self.tie(id, task_id, now);
+            self.hand_over(account, now);
         }
     }
 

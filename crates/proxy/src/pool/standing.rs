@@ -33,8 +33,10 @@ pub enum Blame {
     SessionBroken,
     /// The account has no credit for the job.
     NoCredit,
-    /// Nothing: the job, or the token, is at fault.
+    /// Nothing: the job is at fault, and the account well.
     Innocent,
+    /// Nothing at all: the token is at fault.
+    Token,
 }
 
 /// Why an account is left alone.
@@ -58,6 +60,7 @@ pub(super) struct Standing {
     resting: Option<(Rest, Duration)>,
     rested_count: u32,
     probe: Option<Probe>,
+    blamed_at: Option<Duration>,
 }
 
 impl Standing {
@@ -65,14 +68,25 @@ impl Standing {
     pub(super) fn blame(&mut self, blame: Blame, now: Duration) {
         match blame {
             Blame::PushedBack { retry_after } => {
-                let backoff = doubled(COOLING_MIN, self.cooled_count, COOLING_MAX);
+                // Several jobs may have been on their way when the first was pushed back.
+                if self.cooling_until.is_none() {
+                    self.cooled_count += 1;
+                }
+                let backoff = doubled(COOLING_MIN, self.cooled_count - 1, COOLING_MAX);
                 let until = now + retry_after.unwrap_or(backoff).min(COOLING_MAX);
                 self.cooling_until = self.cooling_until.max(Some(until));
-                self.cooled_count += 1;
             }
             Blame::SessionBroken => self.rest(Rest::Quarantined, now),
             Blame::NoCredit => self.rest(Rest::Parked, now),
-            Blame::Innocent => *self = Self::default(),
+            Blame::Innocent | Blame::Token => return,
+        }
+        self.blamed_at = Some(now);
+    }
+
+    /// A job shows that the account is well. One of before the blame shows nothing.
+    pub(super) fn well(&mut self, leased_at: Duration) {
+        if self.blamed_at.is_none_or(|at| at <= leased_at) {
+            self.clear();
         }
     }
 
@@ -86,7 +100,7 @@ impl Standing {
         self.probe = None;
     }
 
-    /// Forgets everything: the account is well, or somebody says so.
+    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

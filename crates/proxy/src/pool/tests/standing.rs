@@ -171,3 +171,31 @@ fn a_probe_that_a_round_finds_running_ends_the_quarantine() {
     bench.round(now + 1, &[(7, "a@x")]);
     assert_eq!(bench.standing(now + 1), (State::Available, None));
 }
+
+#[test]
+fn a_burst_of_refusals_is_one_and_older_jobs_prove_nothing() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let ids = [(); 5].map(|()| bench.take(1, None));
+    for id in &ids[..3] {
+        bench.pool.refuse(*id, PUSHED_BACK, at(2));
+        assert_eq!(bench.standing(2), (State::Cooling, Some(4)));
+    }
+    bench.pool.bind(ids[3], task(1), at(3)).unwrap();
+    bench.pool.refuse(ids[4], Blame::Innocent, at(3));
+    assert_eq!(
+        bench.standing(3).0,
+        State::Cooling,
+        "they were leased before"
+    );
+    bench.standing(4);
+    bench.accepted(4, 2);
+    bench.refused(5, PUSHED_BACK);
+    assert_eq!(
+        bench.standing(5),
+        (State::Cooling, Some(7)),
+        "it was well meanwhile"
+    );
+    bench.standing(7);
+    bench.refused(7, Blame::Token);
+    assert_eq!(bench.standing(7).0, State::Available);
+}
