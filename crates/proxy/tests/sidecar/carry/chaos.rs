@@ -1,9 +1,9 @@
 //! Everything that can go wrong with job starts at once, beside a second tool.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use kling_sim::{Answer, ChaosPlan, Effect, JobDuration, Sim};
+use kling_sim::{Answer, ChaosPlan, Effect, JobDuration, Outcome, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
@@ -86,11 +86,22 @@ async fn whatever_goes_wrong_no_account_is_overrun_and_every_slot_returns() {
     let audit = running.sim.audit();
     assert_eq!(audit.over_limit_ours(), 0, "{audit}");
     assert_eq!(audit.duplicates, 0, "{audit}");
-    let sent_count = (CLIENTS * JOBS) as u64;
-    assert_eq!(
-        audit.submission_count, sent_count,
-        "each was sent once: {audit}"
-    );
+    let mut sent: HashMap<String, Vec<Outcome>> = HashMap::new();
+    for submission in audit.submissions {
+        let job: Value = serde_json::from_slice(&submission.body).unwrap();
+        let reference = job["replyRef"].as_str().unwrap().to_owned();
+        sent.entry(reference).or_default().push(submission.outcome);
+    }
+    assert_eq!(sent.len(), CLIENTS * JOBS, "each was sent");
+    for (reference, outcomes) in sent {
+        let before_the_last = &outcomes[..outcomes.len() - 1];
+        let is_refused = |outcome: &Outcome| *outcome == Outcome::Refused(429);
+        // Again only where an account was surely full.
+        assert!(
+            outcomes.len() <= 3 && before_the_last.iter().all(is_refused),
+            "{reference}: {outcomes:?}"
+        );
+    }
     eventually(async || {
         let accounts = running.get("/accounts").await.json();
         let is_idle = |account: &Value| account["inFlight"] == 0;
