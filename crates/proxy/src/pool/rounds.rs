@@ -71,9 +71,11 @@ impl Pool {
         let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
         self.claim_new(round, &listed);
         self.decide_unclaimed(round.sent_at, now, &mut freed);
-        // A tie may have ended a quarantine, which frees nothing and opens an account.
+        // Whatever was freed: a tie may have ended a quarantine, which opens an account too.
         self.hand_over_all(now, rng);
-        self.hand_over_freed(freed, now, rng);
+        for key in freed {
+            self.forget_if_gone(key);
+        }
         findings
     }
 
