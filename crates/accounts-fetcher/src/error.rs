@@ -83,8 +83,9 @@ impl FetchError {
     }
 }
 
-/// Shows an error with all its causes, for a log line.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+/// Shows an error with all its causes, in one line.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

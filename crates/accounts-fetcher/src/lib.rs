@@ -31,6 +31,7 @@ mod source;
 
 pub use account::{Account, Snapshot};
 pub use email::Identity;
+pub use error::Chain;
 pub use fetch_result::{FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing, Waker};
 pub use listing::Listing;

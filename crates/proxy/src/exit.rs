@@ -1,6 +1,8 @@
 //! How the program ends when it ends badly: an exit code for scripts, a sentence for people.
 
-use std::{error::Error, fmt, iter};
+use std::{error::Error, fmt};
+
+use accounts_fetcher::Chain;
 
 use crate::config::Mistakes;
 
@@ -31,9 +33,7 @@ impl Failure {
     }
 
     fn of(code: u8, error: &dyn Error) -> Self {
-        let causes = iter::successors(error.source(), |cause| (*cause).source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        let text = format!("kling-balancer: {error}{causes}");
+        let text = format!("kling-balancer: {}", Chain(error));
         Self { code, text }
     }
 }

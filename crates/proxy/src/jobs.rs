@@ -11,8 +11,9 @@ mod counts;
 mod owners;
 mod scheduler;
 
-use std::{error::Error, iter, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use accounts_fetcher::Chain;
 use rand::{RngExt, seq::SliceRandom};
 use tokio::{
     sync::{Mutex, Notify, Semaphore},
@@ -218,10 +219,7 @@ impl Rounds {
     }
 
     fn note_failure(&self, error: &RoundError, failed_count: u32) {
-        let error: &dyn Error = error;
-        let causes = iter::successors(error.source(), |cause| (*cause).source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        let error = format!("{error}{causes}");
+        let error = Chain(error).to_string();
         if failed_count == 0 {
             tracing::warn!(
                 error,

@@ -14,8 +14,9 @@ mod screen;
 mod stage;
 mod view;
 
-use std::{error::Error, future, io, iter, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{error::Error, future, io, net::SocketAddr, process::ExitCode, time::Duration};
 
+use accounts_fetcher::Chain;
 use clap::Parser;
 use proxy::shutdown::Signals;
 use tokio::time;
@@ -176,7 +177,5 @@ impl Show<'_> {
 /// Tells the user why there is no demo, with every cause.
 #[expect(clippy::print_stderr, reason = "the program talks to its user")]
 fn complain(error: &(dyn Error + 'static)) {
-    let causes = iter::successors(error.source(), |cause| (*cause).source());
-    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-    eprintln!("demo: {error}{causes}");
+    eprintln!("demo: {}", Chain(error));
 }
