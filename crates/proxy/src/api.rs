@@ -27,12 +27,13 @@ use crate::{
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
     forward::Forward,
+    idempotency::Caller,
     jobs::Rounds,
     ledger::Ledger,
     metrics::{self, Metrics, Picture},
     picker::Picker,
 };
-use gate::{Caller, Gate};
+use gate::Gate;
 use keys::{KEYS_MAX, Keys};
 use route::Route;
 #[cfg(test)]
@@ -162,7 +163,9 @@ impl Api {
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
             Route::Upstream => match &self.upstream {
-                Some(upstream) => Ok(reply::carried(upstream.forward.carry(request).await?)),
+                Some(upstream) => Ok(reply::carried(
+                    upstream.forward.carry(request, caller).await?,
+                )),
                 None => Err(Error::NotForwarding),
             },
             Route::Metrics => Ok(self.scrape().await),

@@ -63,7 +63,8 @@ pub enum Error {
         /// Which ones, as in the `Allow` header.
         allow: &'static str,
     },
-    /// A call with the same idempotency key is still being answered.
+    /// A call with the same idempotency key is still being answered, or nobody knows yet what came
+    /// of it.
     KeyInUse,
     /// The idempotency key belongs to another request.
     KeyReused,
@@ -206,7 +207,7 @@ impl Error {
                 "the upstream rejects the token; check upstream.token".to_owned()
             }
             Self::ShuttingDown => "shutting down".to_owned(),
-            Self::KeysFull => "too many idempotency keys are remembered; release leases".to_owned(),
+            Self::KeysFull => "too many idempotency keys are remembered; release leases, or start jobs without a key".to_owned(),
             Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
             Self::UnknownLease => "no such lease, or it has ended".to_owned(),
             Self::BadRequest { field, expected } => format!("{field}: {expected}"),
@@ -225,7 +226,11 @@ impl Error {
                 "calls are carried to the upstream only with its token; set upstream.token".to_owned()
             }
             Self::MethodNotAllowed { allow } => format!("this path takes {allow}"),
-            Self::KeyInUse => "a call with this Idempotency-Key is still being answered".to_owned(),
+            Self::KeyInUse => {
+                "a call with this Idempotency-Key is still being answered, or nobody knows yet what \
+                 came of it; come back with the same key"
+                    .to_owned()
+            }
             Self::KeyReused => "this Idempotency-Key belongs to another request".to_owned(),
             Self::BodyTooLarge { max } => format!("the body exceeds {max} bytes"),
             Self::UnsupportedMedia => {

@@ -9,16 +9,19 @@
 //! a task; nothing of the client's own credentials goes upstream.
 //!
 //! Rooms: `call` reads the head of a call, `whole` the bodies that are read whole, `answer` the
-//! answers; `submit` carries job starts, `task` what is about one task, `work` downloads. What is
-//! pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
+//! answers; `submit` carries job starts, `keys` remembers them and `replay` answers them again,
+//! `task` carries what is about one task, `work` downloads. What is pure stands apart:
+//! [`operations`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
 mod budget;
 mod call;
 pub mod email;
 pub mod headers;
+mod keys;
 pub mod operations;
 pub mod outcome;
+mod replay;
 mod submit;
 mod task;
 mod whole;
@@ -41,6 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::{self, Config, Selection},
     error::Error,
+    idempotency::Caller,
     jobs::{Owners, Rounds},
     ledger::Ledger,
     metrics::Metrics,
@@ -49,6 +53,7 @@ use crate::{
 };
 use budget::Budget;
 use call::Call;
+use keys::Keys;
 use operations::Class;
 use whole::Buffer;
 
@@ -82,6 +87,7 @@ pub struct Forward {
     idle_timeout: Duration,
     buffer: Buffer,
     retries: Budget,
+    keys: Arc<Keys>,
     submissions: TaskTracker,
 }
 
@@ -121,22 +127,27 @@ impl Forward {
             request_timeout: config.upstream.request_timeout,
             idle_timeout: config.upstream.idle_timeout,
             retries: Budget::full(),
+            keys: Keys::new(),
             buffer: Buffer::new(&config.forward),
             submissions: TaskTracker::new(),
         }
     }
 
-    /// Carries one call and returns the upstream's answer.
+    /// Carries one call of `caller` and returns the upstream's answer.
     ///
     /// Dropped, it takes back what was not sent yet; a job start that was sent goes on.
     ///
     /// # Errors
     /// Why the upstream was not asked, or what became of the answer.
-    pub async fn carry(self: &Arc<Self>, request: Request<Incoming>) -> Result<Carried, Error> {
+    pub async fn carry(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
         let call = Call::read(head, &self.settings.extra_jobs)?;
         match call.class {
-            Class::JobStart => self.start_job(call, body).await,
+            Class::JobStart => self.start_job(call, body, caller).await,
             Class::Create => self.create(call, body).await,
             Class::Task => self.about_task(call, body).await,
             Class::Untrack => self.untrack(call, body).await,

@@ -18,8 +18,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::pool::{
-    AccountView, Blame, Cause, Findings, LeaseError, LeaseId, LeaseView, Refusal, Round, TaskId,
-    UnknownAccount, Update,
+    AccountView, Blame, Cause, Fate, Findings, LeaseError, LeaseId, LeaseView, Refusal, Round,
+    TaskId, UnknownAccount, Update,
 };
 use memory::Memory;
 
@@ -171,6 +171,13 @@ impl Submission {
         &self.lease
     }
 
+    /// Keeps in mind what becomes of it, also after its slot went back.
+    pub async fn remember(&self) -> Memo {
+        let (ledger, lease) = (Arc::clone(&self.ledger), self.lease.id);
+        ledger.remember(lease).await;
+        Memo { ledger, lease }
+    }
+
     /// There is a job: the slot is its.
     pub async fn accepted(mut self, task_id: TaskId) {
         self.is_decided = true;
@@ -203,6 +210,26 @@ impl Drop for Submission {
         if !self.is_decided {
             self.ledger.doubt(self.lease.id, self.ledger.now());
         }
+    }
+}
+
+/// Remembers a submission. Dropped, it is forgotten.
+#[derive(Debug)]
+pub struct Memo {
+    ledger: Arc<Ledger>,
+    lease: LeaseId,
+}
+
+impl Memo {
+    /// What became of the submission.
+    pub async fn fate(&self) -> Fate {
+        self.ledger.fate(self.lease).await
+    }
+}
+
+impl Drop for Memo {
+    fn drop(&mut self) {
+        self.ledger.forget(self.lease);
     }
 }
 
@@ -401,6 +428,24 @@ impl Ledger {
     async fn refuse(&self, id: LeaseId, blame: Blame) {
         match self {
             Self::Memory(memory) => memory.refuse(id, blame),
+        }
+    }
+
+    async fn remember(&self, id: LeaseId) {
+        match self {
+            Self::Memory(memory) => memory.remember(id),
+        }
+    }
+
+    async fn fate(&self, id: LeaseId) -> Fate {
+        match self {
+            Self::Memory(memory) => memory.fate(id),
+        }
+    }
+
+    fn forget(&self, id: LeaseId) {
+        match self {
+            Self::Memory(memory) => memory.forget(id),
         }
     }
 

@@ -24,6 +24,7 @@ pub mod config;
 pub mod error;
 pub mod exit;
 pub mod forward;
+pub mod idempotency;
 pub mod jobs;
 pub mod ledger;
 pub mod metrics;

@@ -15,6 +15,7 @@
 mod account;
 mod ask;
 mod choice;
+mod fates;
 mod free;
 mod lease;
 mod roster;
@@ -39,6 +40,7 @@ pub use account::{AccountKey, AccountView, State};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
+pub use fates::Fate;
 pub use lease::{
     Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
     TaskIdError,
@@ -48,6 +50,7 @@ pub use standing::Blame;
 pub use waiters::WaiterId;
 
 use account::Account;
+use fates::Fates;
 use free::FreeList;
 use lease::{Lease, Phase, Ttl};
 use rounds::Foreign;
@@ -90,6 +93,7 @@ pub struct Pool {
     free: FreeList,
     leases: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
+    fates: Fates,
     foreign: HashMap<TaskId, Foreign, RandomState>,
     /// No foreign job is let go before then.
     foreign_deadline: Duration,
@@ -121,6 +125,7 @@ impl Pool {
             free: FreeList::default(),
             leases: HashMap::default(),
             by_task: HashMap::default(),
+            fates: Fates::default(),
             foreign: HashMap::default(),
             foreign_deadline: Duration::MAX,
             strangers: Vec::new(),
@@ -295,6 +300,7 @@ impl Pool {
         if let Some(deadline) = lease.deadline {
             self.deadlines.remove(&(deadline, id));
         }
+        self.fates.decide(id, &lease.phase);
         let stood_for = match lease.phase {
             Phase::Bound(ref bond) => {
                 self.by_task.remove(&bond.task_id);

@@ -10,11 +10,7 @@ use http::{HeaderMap, Request, Uri, header, uri::Authority};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{config::Auth, error::Error};
-
-/// Which of the client tokens a caller showed. Idempotency keys of different tokens are apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Caller(usize);
+use crate::{config::Auth, error::Error, idempotency::Caller};
 
 /// The rules of who may call.
 #[derive(Debug)]

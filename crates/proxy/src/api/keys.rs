@@ -1,8 +1,6 @@
 //! Idempotency keys of picks: the same key gets the same lease for as long as it is held.
 //!
-//! Follows draft-ietf-httpapi-idempotency-key-header-07, with one difference: a refusal is never
-//! remembered, so a client that retries after one makes a new attempt. A key lives as long as its
-//! call and then as long as its lease; the table forgets no other.
+//! A key lives as long as its call and then as long as its lease; the table forgets no other.
 
 use std::{
     collections::HashSet,
@@ -15,12 +13,11 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use foldhash::fast::RandomState;
-use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
-use super::gate::Caller;
 use crate::{
     error::Error,
+    idempotency::Key,
     ledger::{Ledger, PickRequest},
     pool::{LeaseId, LeaseView},
 };
@@ -32,52 +29,6 @@ pub(super) const KEYS_MAX: usize = 100_000;
 const SWEEP_MIN: usize = 1024;
 /// How long a full table of held leases is left alone: a look at it stops every pick for a moment.
 const SWEEP_REST: Duration = Duration::from_secs(1);
-/// The longest key a client may choose.
-const KEY_CHARS_MAX: usize = 255;
-
-/// A key in its scope: the same word of another client or method is another key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    caller: Caller,
-    method: Method,
-    word: String,
-}
-
-impl Key {
-    /// Reads the key of a request, if it has one.
-    pub(super) fn read(
-        headers: &HeaderMap,
-        caller: Caller,
-        method: &Method,
-    ) -> Result<Option<Self>, Error> {
-        const NAME: &str = "Idempotency-Key";
-        let mut values = headers.get_all(NAME).iter();
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        let unquoted = value.to_str().map(|text| {
-            text.strip_prefix('"')
-                .and_then(|t| t.strip_suffix('"'))
-                .unwrap_or(text)
-        });
-        match (unquoted, values.next()) {
-            (Ok(word), None)
-                if (1..=KEY_CHARS_MAX).contains(&word.len())
-                    && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                Ok(Some(Self {
-                    caller,
-                    method: method.clone(),
-                    word: word.to_owned(),
-                }))
-            }
-            _ => Err(Error::bad_request(
-                NAME,
-                "expected one key of 1 to 255 visible characters",
-            )),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Remembered {
@@ -233,10 +184,19 @@ impl Keys {
 mod tests {
     use std::sync::Arc;
 
+    use http::Method;
+
     use super::*;
-    use crate::ledger::tests::{any_account, ledger_of};
+    use crate::{
+        idempotency::Caller,
+        ledger::tests::{any_account, ledger_of},
+    };
 
     const KEYS: usize = 8;
+
+    fn key(word: &str) -> Key {
+        Key::new(Caller::default(), &Method::POST, "/pick", word)
+    }
 
     struct Table {
         keys: Keys,
@@ -256,12 +216,7 @@ mod tests {
 
         /// Picks with a key, as a call does.
         async fn pick(&self, word: usize) -> Result<LeaseId, Error> {
-            let word = word.to_string();
-            let key = Key {
-                caller: Caller::default(),
-                method: Method::POST,
-                word,
-            };
+            let key = key(&word.to_string());
             match self.keys.claim(key, &self.request, &self.ledger).await? {
                 Found::Held(lease) => Ok(lease.id),
                 Found::Claimed(claim) => {
@@ -311,11 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_came_to_nothing_frees_its_key() {
         let table = Table::new();
-        let key = Key {
-            caller: Caller::default(),
-            method: Method::POST,
-            word: "k".to_owned(),
-        };
+        let key = key("k");
         let claim = table
             .keys
             .claim(key.clone(), &table.request, &table.ledger)

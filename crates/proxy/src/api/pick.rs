@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api,
-    gate::Caller,
-    keys::{Found, Key},
+    keys::Found,
     leases::LeaseBody,
     params::{self, query_pairs, shown},
     reply::{self, Reply},
@@ -17,6 +16,7 @@ use super::{
 use crate::{
     config::{TTL_MIN, duration, in_words},
     error::Error,
+    idempotency::{Caller, Key},
     ledger::{PickRequest, Slot},
 };
 
@@ -111,7 +111,7 @@ impl Api {
         request: Request<Incoming>,
         caller: Caller,
     ) -> Result<Reply, Error> {
-        let key = Key::read(request.headers(), caller, request.method())?;
+        let key = Key::read(request.headers(), caller, request.method(), "/pick")?;
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
         let params = in_query.join(params::json_object(request).await?)?;
         let is_dry_run = params.dry_run.unwrap_or(false);

@@ -15,7 +15,7 @@ use super::{
 use crate::{config::duration, error::Error, pool::TaskId};
 
 /// Where the upstream's API begins at ours.
-const PREFIX: &str = "/v1/kling";
+pub(super) const PREFIX: &str = "/v1/kling";
 /// How long a job start waits for a slot, if it says so itself.
 const WAIT: &str = "x-kling-wait";
 
@@ -96,15 +96,20 @@ impl Call {
         &self.target
     }
 
+    /// The path of it.
+    pub(super) fn path(&self) -> &str {
+        &self.target[..self.path_bytes]
+    }
+
     /// The same with `email` in the query.
     pub(super) fn target_with(&self, email: &str) -> String {
-        let path = &self.target[..self.path_bytes];
+        let path = self.path();
         format!("{path}?{}", self.query.with_email(email))
     }
 
     /// The task that the path names with its last segment.
     pub(super) fn task_id(&self) -> Option<TaskId> {
-        let path = self.target[..self.path_bytes].trim_end_matches('/');
+        let path = self.path().trim_end_matches('/');
         let segment = path.rsplit('/').next().unwrap_or_default();
         percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
     }
@@ -128,7 +133,7 @@ impl Call {
 
     /// Whether it changes which accounts there are.
     pub(super) fn changes_accounts(&self) -> bool {
-        let path = &self.target[..self.path_bytes];
+        let path = self.path();
         !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))
     }
 

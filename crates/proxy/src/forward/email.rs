@@ -15,7 +15,7 @@ pub mod json;
 pub mod multipart;
 pub mod query;
 
-use std::{fmt, num::NonZeroU32, ops::Range};
+use std::{fmt, hash::Hasher, num::NonZeroU32, ops::Range};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -115,6 +115,19 @@ impl Body {
     #[must_use]
     pub fn max_jobs(&self) -> Option<NonZeroU32> {
         self.max_jobs
+    }
+
+    /// Hashes what the client said. The boundary of a form is left out: senders draw it anew for
+    /// every attempt.
+    pub fn hash_content(&self, hasher: &mut impl Hasher) {
+        match &self.format {
+            Format::Json => hasher.write(&self.bytes),
+            Format::Form(boundary) => {
+                for piece in boundary.split(&self.bytes) {
+                    hasher.write(piece);
+                }
+            }
+        }
     }
 
     /// The body with `email` as its e-mail; all other bytes are as they came.

@@ -12,11 +12,13 @@ use super::{
     Forward,
     answer::{self, ANSWER_READ_MAX, Carried},
     call::Call,
+    keys::{Claim, Found},
     outcome::{self, Outcome},
     whole::{Outgoing, Whole},
 };
 use crate::{
     error::Error,
+    idempotency::{Caller, Key},
     ledger::{PickRequest, Slot, Submission},
     pool::Blame,
     upstream::SendError,
@@ -39,18 +41,32 @@ impl Forward {
         self: &Arc<Self>,
         call: Call,
         body: Incoming,
+        caller: Caller,
     ) -> Result<Carried, Error> {
+        let key = Key::read(&call.headers, caller, &call.method, call.path())?;
         let wait = match call.wait()? {
             Some(wait) => wait.min(self.selection.wait_max),
             None => self.selection.wait,
         };
         // A client that asks first is told before it sends what would be refused.
         if call.asks_first
+            && !key.as_ref().is_some_and(|key| self.keys.knows(key))
             && let Some(obstacle) = self.picker.obstacle(!wait.is_zero()).await
         {
             return Err(obstacle);
         }
         let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let claim = match key {
+            None => None,
+            Some(key) => {
+                let fingerprint = whole.fingerprint(&call, self.keys.hasher());
+                let found = self.keys.claim(key, fingerprint).await?;
+                match found {
+                    Found::Accepted(accepted) => return self.replay(&accepted).await,
+                    Found::Claimed(claim) => Some(claim),
+                }
+            }
+        };
         let request = PickRequest {
             email: whole.email().map(str::to_owned),
             exclude: Vec::new(),
@@ -59,11 +75,11 @@ impl Forward {
             max_jobs: whole.max_jobs(),
         };
         match self.picker.pick(&request).await {
-            Ok(slot) => self.in_its_own_task(call, whole, Some(slot)).await,
+            Ok(slot) => self.in_its_own_task(call, whole, claim, Some(slot)).await,
             // An account that we do not know is the upstream's to judge, and perhaps a new one.
             Err(Error::UnknownAccount) => {
                 self.fetcher.wake();
-                self.in_its_own_task(call, whole, None).await
+                self.in_its_own_task(call, whole, claim, None).await
             }
             Err(refusal) => Err(refusal),
         }
@@ -75,12 +91,13 @@ impl Forward {
         self: &Arc<Self>,
         call: Call,
         whole: Whole,
+        claim: Option<Claim>,
         slot: Option<Slot>,
     ) -> Result<Carried, Error> {
         let (tell, answered) = oneshot::channel();
         let forward = Arc::clone(self);
         self.submissions.spawn(async move {
-            let answer = forward.submit(&call, &whole, slot).await;
+            let answer = forward.submit(&call, &whole, claim, slot).await;
             // A client that has left needs no answer.
             drop(tell.send(answer));
         });
@@ -92,6 +109,7 @@ impl Forward {
         &self,
         call: &Call,
         whole: &Whole,
+        mut claim: Option<Claim>,
         mut slot: Option<Slot>,
     ) -> Result<Carried, Error> {
         self.retries.earn();
@@ -99,7 +117,7 @@ impl Forward {
         let mut tried = Vec::new();
         loop {
             let account = slot.as_ref().map(|slot| Arc::clone(&slot.lease().email));
-            let attempt = self.attempt(call, whole, slot).await?;
+            let attempt = self.attempt(call, whole, claim.as_mut(), slot).await?;
             tried.extend(account.as_deref().map(str::to_owned));
             let may_move = whole.email().is_none()
                 && attempt.is_refused_by_account
@@ -144,6 +162,7 @@ impl Forward {
         &self,
         call: &Call,
         whole: &Whole,
+        mut claim: Option<&mut Claim>,
         slot: Option<Slot>,
     ) -> Result<Attempt, Error> {
         let named = slot.as_ref().map(|slot| Arc::clone(&slot.lease().email));
@@ -154,10 +173,20 @@ impl Forward {
             body,
         } = whole.outgoing(call, named.as_deref())?;
         let submission = slot.map(Slot::submit);
+        if let Some(claim) = &mut claim {
+            let memo = match &submission {
+                Some(submission) => Some(submission.remember().await),
+                None => None,
+            };
+            claim.sent(email.as_deref(), memo);
+        }
         let sent = self.send(call, &target, headers, Full::new(body)).await;
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
+                if let (SendError::NotSent(_), Some(claim)) = (&error, claim) {
+                    claim.refused();
+                }
                 self.settle_unanswered(&error, submission).await;
                 return Err(error.into());
             }
@@ -170,6 +199,14 @@ impl Forward {
             && let Some(email) = &email
         {
             self.rounds.owners().learn(task_id, email.as_str().into());
+        }
+        match (&outcome, claim) {
+            (Outcome::Accepted(task_id), Some(claim)) => {
+                let answer = read.is_whole().then_some((&head.headers, &*read.bytes));
+                claim.accepted(task_id.clone(), answer);
+            }
+            (outcome, Some(claim)) if outcome.is_refusal() => claim.refused(),
+            (_, _) => {}
         }
         let retry_after = accounts_fetcher::retry_after(&head.headers);
         let is_movable = self.settings.retry_statuses.contains(&head.status.as_u16());

@@ -1,6 +1,11 @@
 //! Bodies that are read whole, since an e-mail is put into them.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, Hash, Hasher},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -147,6 +152,18 @@ impl Whole {
     pub(super) fn email(&self) -> Option<&str> {
         let in_body = self.body.as_ref().and_then(email::Body::email);
         self.in_query.as_deref().or(in_body)
+    }
+
+    /// Tells this request from another one to the same path, whatever of it is drawn anew for every
+    /// attempt.
+    pub(super) fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
+        let mut hasher = state.build_hasher();
+        call.target().hash(&mut hasher);
+        match &self.body {
+            Some(body) => body.hash_content(&mut hasher),
+            None => hasher.write(&self.bytes),
+        }
+        hasher.finish()
     }
 
     /// The client's own cap on the jobs of the account.

@@ -14,7 +14,7 @@ use tokio::{
 use super::{Clock, Figures, PickError, PickRequest, Survey};
 use crate::{
     pool::{
-        AccountView, Admission, Ask, Blame, Cause, Constraint, Findings, LeaseError, LeaseId,
+        AccountView, Admission, Ask, Blame, Cause, Constraint, Fate, Findings, LeaseError, LeaseId,
         LeaseView, Limits, Pool, Refusal, Round, TaskId, UnknownAccount, Update, WaiterId,
     },
     sync::{Mutex, MutexGuard},
@@ -206,6 +206,18 @@ impl Memory {
 
     pub(super) fn doubt(&self, id: LeaseId, sent_at: Duration) {
         self.change(|book, now| book.pool.doubt(id, sent_at, now));
+    }
+
+    pub(super) fn remember(&self, id: LeaseId) {
+        self.change(|book, _| book.pool.remember_fate(id));
+    }
+
+    pub(super) fn fate(&self, id: LeaseId) -> Fate {
+        self.change(|book, _| book.pool.fate(id))
+    }
+
+    pub(super) fn forget(&self, id: LeaseId) {
+        self.change(|book, _| book.pool.forget_fate(id));
     }
 
     pub(super) fn reconcile(&self, round: &Round) -> Findings {

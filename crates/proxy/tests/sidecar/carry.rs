@@ -8,6 +8,7 @@ mod early;
 mod fidelity;
 mod hang_ups;
 mod headers;
+mod keys;
 mod leases;
 mod lost;
 mod memory;

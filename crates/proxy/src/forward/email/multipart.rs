@@ -38,6 +38,19 @@ impl Boundary {
         (is_form && is_valid).then_some(Self(text))
     }
 
+    /// What stands between the boundaries in `bytes`.
+    pub(super) fn split<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let starts = memchr::memmem::find_iter(bytes, &self.0).map(|at| (at, at + self.0.len()));
+        let mut ends = starts.collect::<Vec<_>>().into_iter();
+        let mut begin = Some(0);
+        std::iter::from_fn(move || {
+            let from = begin?;
+            let next = ends.next();
+            begin = next.map(|(_, end)| end);
+            Some(&bytes[from..next.map_or(bytes.len(), |(start, _)| start)])
+        })
+    }
+
     /// The boundary with its two hyphens, as a line starts with it.
     fn dashed(&self) -> String {
         format!("--{}", self.0)

@@ -1,0 +1,324 @@
+//! `Idempotency-Key` on job starts: a retry gets the job that there is, and no second one.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::{Method, StatusCode};
+use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, JobDuration, Outcome, Sim};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::timeout};
+
+use super::wire::{
+    JOB, JSON, PROMPT, Raw, accepted, drawn_seed, exchange, leases, ready, slots, task_id,
+    until_ended, until_slots,
+};
+use crate::harness::{Answer, PATIENCE, Running, eventually, send};
+
+const ROUNDS: [(&str, &str); 2] = [
+    ("RECONCILE__INTERVAL", "100ms"),
+    ("RECONCILE__SETTLE", "100ms"),
+];
+
+async fn keyed(running: &Running, key: &str) -> Answer {
+    let headers = [JSON, ("idempotency-key", key)];
+    send(running.addr, Method::POST, JOB, &headers, PROMPT).await
+}
+
+/// Comes back with the key until its fate is known.
+async fn until_decided(running: &Running, key: &str) -> Answer {
+    eventually(async || {
+        let answer = keyed(running, key).await;
+        if answer.status == StatusCode::CONFLICT {
+            answer.assert_refused(409, "key-in-use");
+            return None;
+        }
+        Some(answer)
+    })
+    .await
+}
+
+fn fault_once(running: &Running, effect: Effect) {
+    let fault = Fault::new(effect).on_job_starts().times(1);
+    running.sim.fault(fault);
+}
+
+async fn raw(running: &Running, path: &str, headers: &[(&str, &str)], body: &str) -> Raw {
+    exchange(running.addr, Method::POST, path, headers, body.to_owned()).await
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_answer_that_there_was() {
+    let running = Running::with(&[("a@x", 5), ("b@x", 5)]).await;
+    let form = |boundary: &str| {
+        let body = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\np\r\n--{boundary}--\r\n"
+        );
+        (format!("multipart/form-data; boundary={boundary}"), body)
+    };
+    let json = || ("application/json".to_owned(), PROMPT.to_owned());
+    // A client draws the boundary anew for every attempt.
+    for (count, (key, tries)) in [
+        ("json", [json(), json()]),
+        ("form", [form("one"), form("two")]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [first, again] = tries.map(|(content_type, body)| {
+            let running = &running;
+            async move {
+                let headers = [("content-type", &*content_type), ("idempotency-key", key)];
+                raw(running, JOB, &headers, &body).await
+            }
+        });
+        let (first, again) = (first.await, again.await);
+        assert_eq!(again.status, StatusCode::OK, "{again:?}");
+        assert_eq!(again.body, first.body);
+        for name in ["x-kling-account", "content-type", "x-kling-attempts"] {
+            assert_eq!(again.header(name), first.header(name));
+        }
+        assert!(!first.headers.contains_key("x-kling-replayed"));
+        assert_eq!(again.header("x-kling-replayed"), "answer");
+        assert_eq!(accepted(&running.sim).len(), count + 1);
+    }
+    assert_eq!(running.sim.audit().submission_count, 2);
+}
+
+#[tokio::test]
+async fn a_retry_after_a_lost_reply_gets_the_job_that_was_accepted() {
+    for effect in [Effect::ResetAfter, Effect::TruncateAfter] {
+        let running = Running::configured(&[("a@x", 1), ("b@x", 1)], &ROUNDS).await;
+        fault_once(&running, effect.clone());
+        keyed(&running, "k")
+            .await
+            .assert_refused(502, "outcome-unknown");
+        let id = accepted(&running.sim)[0];
+        let answer = until_decided(&running, "k").await;
+        assert_eq!(task_id(&answer), id, "{effect:?}");
+        assert_eq!(answer.header("x-kling-replayed"), "reconciled");
+        let poll = running.get(&format!("/v1/kling/tasks/{id}")).await;
+        assert_eq!(
+            answer.json(),
+            serde_json::json!({ "task": poll.json()["task"] })
+        );
+        assert_eq!(
+            answer.header("x-kling-account"),
+            poll.header("x-kling-account")
+        );
+
+        assert!(running.sim.finish(id));
+        until_ended(&running, "finished", 1.0).await;
+        let late = keyed(&running, "k").await;
+        assert_eq!(task_id(&late), id, "its slot is free long since");
+        assert_eq!(late.json()["task"]["status_final"], true);
+        assert_eq!(running.sim.audit().submission_count, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_submission_that_became_no_job_frees_its_key() {
+    let running = Running::configured(&[("a@x", 1)], &ROUNDS).await;
+    fault_once(&running, Effect::ResetBefore);
+    keyed(&running, "k")
+        .await
+        .assert_refused(502, "outcome-unknown");
+    let lost_at = running.sim.audit().submissions[0].at;
+    let id = task_id(&until_decided(&running, "k").await);
+    assert_eq!(accepted(&running.sim), [id]);
+    let submissions = running.sim.audit().submissions;
+    assert_eq!(submissions.len(), 2);
+    let pause = submissions[1].at - lost_at;
+    assert!(
+        pause >= Duration::from_millis(100),
+        "not before it is settled: {pause:?}"
+    );
+}
+
+#[tokio::test]
+async fn no_refusal_is_remembered() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    for status in [400, 422, 429] {
+        fault_once(&running, Effect::Answer(Scripted::new(status)));
+        let email = format!("{JOB}?email=a@x");
+        let headers = [JSON, ("idempotency-key", "k")];
+        let refused = send(running.addr, Method::POST, &email, &headers, PROMPT).await;
+        assert_eq!(refused.status, status);
+        running.post("/accounts/a@x/resume", "").await;
+    }
+    let lease = running.pick("").await;
+    keyed(&running, "k").await.assert_refused(429, "saturated");
+    running.release(&lease).await;
+    task_id(&keyed(&running, "k").await);
+}
+
+#[tokio::test]
+async fn while_a_job_start_is_answered_its_key_is_in_use() {
+    let running = Running::configured(&[("a@x", 5)], &ROUNDS).await;
+    fault_once(&running, Effect::Delay(Duration::from_millis(300)));
+    let head = format!(
+        "POST {JOB} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Idempotency-Key: k\r\nContent-Length: {}\r\n\r\n{PROMPT}",
+        PROMPT.len()
+    );
+    let mut client = TcpStream::connect(running.addr).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    eventually(async || (running.held().await == 1).then_some(())).await;
+    keyed(&running, "k").await.assert_refused(409, "key-in-use");
+    // Its client leaves: the job is started all the same.
+    drop(client);
+    let answer = until_decided(&running, "k").await;
+    assert_eq!(accepted(&running.sim), [task_id(&answer)]);
+    assert_eq!(answer.header("x-kling-replayed"), "answer");
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_one_request() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    let key = ("idempotency-key", "k");
+    task_id(&keyed(&running, "k").await);
+    for (path, body) in [
+        (JOB, "{}"),
+        ("/v1/kling/videos/text2video?email=a@x", PROMPT),
+    ] {
+        let other = send(running.addr, Method::POST, path, &[JSON, key], body).await;
+        other.assert_refused(422, "key-reused");
+    }
+    let elsewhere = "/v1/kling/images/kolors";
+    let other = send(running.addr, Method::POST, elsewhere, &[JSON, key], PROMPT).await;
+    assert_eq!(
+        other.status,
+        StatusCode::OK,
+        "another path is another scope"
+    );
+    assert_eq!(running.sim.audit().submission_count, 2);
+    for bad in ["", "a b", &"k".repeat(256)] {
+        let answer = keyed(&running, bad).await;
+        answer.assert_refused(400, "bad-request");
+        assert!(answer.text.contains("Idempotency-Key"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_needs_no_slot_also_for_a_client_that_asks_first() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let id = task_id(&keyed(&running, "k").await);
+    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    for (key, status) in [("k", 200), ("other", 429)] {
+        let headers = [JSON, ("idempotency-key", key), ("expect", "100-continue")];
+        let answer = raw(&running, JOB, &headers, PROMPT).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        if status == 200 {
+            assert_eq!(answer.json()["task"]["id"], id);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_now_keeps_its_key_and_a_dead_one_its_id() {
+    let running = Running::configured(&[("a@x", 1)], &ROUNDS).await;
+    fault_once(&running, Effect::ResetAfter);
+    keyed(&running, "k")
+        .await
+        .assert_refused(502, "outcome-unknown");
+    let id = accepted(&running.sim)[0];
+    until_slots(&running, "a@x", (1, 0, 0)).await;
+    let read = |status| Fault::status(status).on("GET", "/tasks/{task_id}");
+    running.sim.fault(read(503));
+    keyed(&running, "k").await.assert_refused(409, "key-in-use");
+    running.sim.clear_faults();
+    running.sim.fault(read(404).times(1));
+    let dead = keyed(&running, "k").await;
+    assert_eq!(dead.json(), serde_json::json!({ "task": { "id": id } }));
+    assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn what_was_lost_on_an_account_that_nobody_counts_stays_undecided() {
+    let running = Running::configured(&[("a@x", 1)], &ROUNDS).await;
+    fault_once(&running, Effect::Answer(Scripted::new(503)));
+    let path = format!("{JOB}?email=unknown@x");
+    let headers = [JSON, ("idempotency-key", "k")];
+    let try_it = async || send(running.addr, Method::POST, &path, &headers, PROMPT).await;
+    assert_eq!(try_it().await.status, 503);
+    try_it().await.assert_refused(409, "key-in-use");
+    assert_eq!(running.sim.audit().submission_count, 1);
+    assert!(leases(&running).await.is_empty());
+}
+
+/// Starts one job, with as many attempts as it takes: what a careless client does.
+async fn insist(running: Arc<Running>, job: usize, seed: u64) -> (usize, i64) {
+    let mut rng = SmallRng::seed_from_u64(seed.wrapping_add(job as u64));
+    let key = format!("job-{job}");
+    let body = format!(r#"{{"prompt":"p","replyRef":"{key}"}}"#);
+    let headers = [JSON, ("idempotency-key", &*key), ("x-kling-wait", "60s")];
+    loop {
+        if rng.random_ratio(1, 4) {
+            // Some attempts are given up before they are answered.
+            let attempt = send(running.addr, Method::POST, JOB, &headers, &body);
+            let patience = Duration::from_millis(rng.random_range(0..50));
+            drop(timeout(patience, attempt).await);
+        }
+        let answer = send(running.addr, Method::POST, JOB, &headers, &body).await;
+        if answer.status == StatusCode::OK && answer.text.contains(r#""task""#) {
+            return (job, task_id(&answer));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_often_a_client_insists_there_is_one_job() {
+    const JOBS: usize = 60;
+    let seed = drawn_seed();
+    let ms = Duration::from_millis;
+    let sim = Sim::builder()
+        .seed(seed)
+        .account("a@x", 6)
+        .account("b@x", 4);
+    let sim = sim.job_duration(JobDuration::between(ms(20), ms(60)));
+    let sim = sim.release_lag(ms(0)..=ms(100)).start().await.unwrap();
+    let settings = [
+        ROUNDS[0],
+        ("RECONCILE__SETTLE", "400ms"),
+        ("UPSTREAM__REQUEST_TIMEOUT", "200ms"),
+    ];
+    let running = Arc::new(ready(sim, &settings).await);
+    let plan = ChaosPlan::new(seed)
+        .with(0.10, Effect::Delay(ms(40)))
+        .with(0.10, Effect::Answer(Scripted::new(503)))
+        .with(0.10, Effect::Answer(Scripted::new(422)))
+        .with(0.10, Effect::ResetBefore)
+        .with(0.15, Effect::ResetAfter)
+        .with(0.10, Effect::TruncateAfter)
+        .with(0.05, Effect::StallAfter);
+    running.sim.chaos(plan);
+    let mut clients = JoinSet::new();
+    for job in 0..JOBS {
+        clients.spawn(insist(Arc::clone(&running), job, seed));
+    }
+    let told = timeout(6 * PATIENCE, clients.join_all()).await.unwrap();
+    let audit = running.sim.audit();
+    assert_eq!(
+        (audit.duplicates, audit.over_limit_ours()),
+        (0, 0),
+        "{audit}"
+    );
+    let started: HashMap<String, i64> = audit
+        .submissions
+        .iter()
+        .filter_map(|submission| {
+            let job: Value = serde_json::from_slice(&submission.body).unwrap();
+            let Outcome::Accepted(id) = submission.outcome else {
+                return None;
+            };
+            Some((job["replyRef"].as_str().unwrap().to_owned(), id.get()))
+        })
+        .collect();
+    assert_eq!(started.len(), JOBS);
+    for (job, id) in told {
+        assert_eq!(
+            started[&format!("job-{job}")],
+            id,
+            "each was told of its own"
+        );
+    }
+}
