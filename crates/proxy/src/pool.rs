@@ -300,7 +300,7 @@ impl Pool {
         if let Some(deadline) = lease.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        self.fates.decide(id, &lease.phase);
+        self.fates.decide(id, &lease, cause);
         let stood_for = match lease.phase {
             Phase::Bound(ref bond) => {
                 self.by_task.remove(&bond.task_id);
@@ -322,8 +322,8 @@ impl Pool {
             }) -= 1;
         });
         // The job was there, and is not this lease's.
-        if let Some(task_id) = stood_for {
-            self.add_foreign(task_id, lease.account, now);
+        if let Some(job) = stood_for {
+            self.let_go(job, lease.account, now);
         }
         Some(lease.account)
     }

@@ -212,11 +212,19 @@ pub(super) struct Ttl {
     pub(super) ends_at: Duration,
 }
 
+/// A job that a round listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) task_id: TaskId,
+    /// When the first round that listed it was sent. It is the job of no later lease.
+    pub(super) first_at: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Reserved {
         /// The job that the newest round listed in place of this submission's answer.
-        stands_for: Option<TaskId>,
+        stands_for: Option<Listed>,
     },
     Uncertain {
         /// When the last byte of the submission was sent.
@@ -253,6 +261,17 @@ impl Bond {
     }
 }
 
+impl Bond {
+    /// The job, as far as other leases could have a claim to it: not if its holder named it.
+    pub(super) fn listed(&self) -> Listed {
+        let is_tie = self.tied_from.is_some();
+        Listed {
+            task_id: self.task_id.clone(),
+            first_at: if is_tie { self.since } else { Duration::ZERO },
+        }
+    }
+}
+
 impl Phase {
     pub(super) const RESERVED: Self = Self::Reserved { stands_for: None };
 }
@@ -278,6 +297,13 @@ impl Lease {
         match &self.phase {
             Phase::Bound(bond) => Some(bond),
             Phase::Reserved { .. } | Phase::Uncertain { .. } => None,
+        }
+    }
+
+    pub(super) fn stands_for(&self) -> Option<&Listed> {
+        match &self.phase {
+            Phase::Reserved { stands_for } => stands_for.as_ref(),
+            Phase::Uncertain { .. } | Phase::Bound(_) => None,
         }
     }
 

@@ -14,7 +14,7 @@ use rand::Rng;
 
 use super::{
     AccountKey, Cause, Kind, LeaseError, LeaseId, LeaseState, Pool, Standing, TaskId,
-    lease::{Bond, Lease, Phase},
+    lease::{Bond, Lease, Listed, Phase},
 };
 
 /// How many rounds in a row must list no job of a lost submission.
@@ -97,16 +97,17 @@ impl Pool {
             return Ok(());
         }
         let old = match &lease.phase {
-            Phase::Bound(bond) => Some(bond.task_id.clone()),
-            Phase::Reserved { stands_for } => stands_for.clone().filter(|old| *old != task_id),
+            Phase::Bound(bond) => Some(bond.listed()),
+            Phase::Reserved { stands_for } => stands_for.clone(),
             Phase::Uncertain { .. } => None,
         };
+        let old = old.filter(|old| old.task_id != task_id);
         self.unclaim(&task_id, account, is_answer)?;
         // It takes jobs.
         self.restand(account, |standing| standing.well(leased_at));
         self.rephase(id, Phase::Bound(Bond::new(task_id, now)));
         if let Some(old) = old {
-            self.add_foreign(old, account, now);
+            self.let_go(old, account, now);
         }
         self.hand_over(account, now);
         Ok(())
@@ -129,8 +130,8 @@ impl Pool {
                 absences: 0,
             },
         );
-        if let Some(task_id) = stood_for {
-            self.tie(id, task_id, now);
+        if let Some(job) = stood_for {
+            self.tie(id, job);
             self.hand_over(account, now);
         }
     }
@@ -303,15 +304,15 @@ impl Pool {
     /// Finds whose the new jobs are: each lease without a job that was there before the round was
     /// sent stands for one. Only the surplus is foreign.
     fn claim_new(&mut self, round: &Round, listed: &HashSet<&TaskId>) {
-        let mut waiting = self.without_job(round.sent_at);
+        let mut waiting = self.without_job(None, round.sent_at);
         let mut stood_for = HashSet::new();
         for (_, id) in &waiting {
             let Some(lease) = self.leases.get_mut(id) else {
                 continue;
             };
             if let Phase::Reserved { stands_for } = &mut lease.phase {
-                stands_for.take_if(|task_id| !listed.contains(task_id));
-                stood_for.extend(stands_for.clone());
+                stands_for.take_if(|job| !listed.contains(&job.task_id));
+                stood_for.extend(stands_for.as_ref().map(|job| job.task_id.clone()));
             }
         }
         let mut new: HashMap<AccountKey, VecDeque<TaskId>> = HashMap::new();
@@ -331,29 +332,17 @@ impl Pool {
                 None => new.entry(key).or_default().push_back(task_id.clone()),
             }
         }
-        waiting.retain(|(_, id)| {
-            !matches!(
-                &self.leases[id].phase,
-                Phase::Reserved {
-                    stands_for: Some(_)
-                }
-            )
-        });
+        waiting.retain(|(_, id)| self.leases[id].stands_for().is_none());
         for (rank, id) in waiting {
             let account = self.leases[&id].account;
             let Some(task_id) = new.get_mut(&account).and_then(VecDeque::pop_front) else {
                 continue;
             };
-            if rank.0 == Rank::Forward {
-                self.rephase(
-                    id,
-                    Phase::Reserved {
-                        stands_for: Some(task_id),
-                    },
-                );
-            } else {
-                self.tie(id, task_id, round.sent_at);
-            }
+            let job = Listed {
+                task_id,
+                first_at: round.sent_at,
+            };
+            self.claim(id, rank.0, job);
         }
         for (account, surplus) in new {
             for task_id in surplus {
@@ -362,9 +351,38 @@ impl Pool {
         }
     }
 
-    /// The leases without a job, in the order in which they stand for new jobs.
-    fn without_job(&self, before: Duration) -> Vec<((Rank, Duration), LeaseId)> {
+    /// A job turns out not to be of the lease that it was taken for. It is of another one that would
+    /// have stood for it, or else foreign.
+    pub(super) fn let_go(&mut self, job: Listed, account: AccountKey, now: Duration) {
+        let mut waiting = self.without_job(Some(account), job.first_at).into_iter();
+        let next = waiting.find(|(_, id)| self.leases[id].stands_for().is_none());
+        match next {
+            Some(((rank, _), id)) => self.claim(id, rank, job),
+            None => self.add_foreign(job.task_id, account, now),
+        }
+    }
+
+    /// Lets a lease without a job have one that is listed.
+    fn claim(&mut self, id: LeaseId, rank: Rank, job: Listed) {
+        if rank == Rank::Forward {
+            let stands_for = Some(job);
+            self.rephase(id, Phase::Reserved { stands_for });
+        } else {
+            self.tie(id, job);
+        }
+    }
+
+    /// The leases without a job that were there `before`, in the order in which they stand for new
+    /// jobs: those of one account, or all.
+    fn without_job(
+        &self,
+        account: Option<AccountKey>,
+        before: Duration,
+    ) -> Vec<((Rank, Duration), LeaseId)> {
         let ranked = |(id, lease): (&LeaseId, &Lease)| {
+            if account.is_some_and(|account| account != lease.account) {
+                return None;
+            }
             let rank = match (lease.state(), lease.ttl) {
                 (LeaseState::Reserved, None) => Rank::Forward,
                 (LeaseState::Uncertain, _) => Rank::Uncertain,
@@ -410,14 +428,16 @@ impl Pool {
     }
 
     /// Binds a lease to a job that a round shows and nobody claims.
-    fn tie(&mut self, id: LeaseId, task_id: TaskId, since: Duration) {
+    fn tie(&mut self, id: LeaseId, job: Listed) {
         let Some(lease) = self.leases.get(&id) else {
             return;
         };
         let account = lease.account;
-        let mut bond = Bond::new(task_id, since);
+        let first_at = job.first_at;
+        let mut bond = Bond::new(job.task_id, first_at);
         bond.tied_from = Some(Box::new(lease.phase.clone()));
         self.rephase(id, Phase::Bound(bond));
+        self.mix_up(account, first_at);
         // The job that was to decide runs. Its client may never say so.
         if self.accounts[account].standing.is_probed_by(id) {
             self.restand(account, Standing::clear);
@@ -451,7 +471,7 @@ impl Pool {
         }
         for lease in self.leases.values_mut() {
             if let Phase::Reserved { stands_for } = &mut lease.phase {
-                stands_for.take_if(|other| other == task_id);
+                stands_for.take_if(|job| job.task_id == *task_id);
             }
         }
         Ok(())
