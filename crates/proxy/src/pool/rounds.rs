@@ -149,6 +149,8 @@ impl Pool {
                 let account = lease.account;
                 self.strike(id, Cause::Released, now);
                 self.add_foreign(task_id, account, now);
+                // Its holder may know that the job is over.
+                self.is_round_due = true;
                 // The job may be counted already, on the account where it really runs.
                 self.hand_over(account, now);
                 self.forget_if_gone(account);

@@ -7,7 +7,10 @@
 mod parameter;
 mod scan;
 
+use std::iter;
+
 use bytes::Bytes;
+use memchr::memmem;
 
 use self::{
     parameter::parameter,
@@ -40,14 +43,12 @@ impl Boundary {
 
     /// What stands between the boundaries in `bytes`.
     pub(super) fn split<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let starts = memchr::memmem::find_iter(bytes, &self.0).map(|at| (at, at + self.0.len()));
-        let mut ends = starts.collect::<Vec<_>>().into_iter();
-        let mut begin = Some(0);
-        std::iter::from_fn(move || {
-            let from = begin?;
-            let next = ends.next();
-            begin = next.map(|(_, end)| end);
-            Some(&bytes[from..next.map_or(bytes.len(), |(start, _)| start)])
+        let mut rest = Some(bytes);
+        iter::from_fn(move || {
+            let here = rest?;
+            let at = memmem::find(here, self.0.as_bytes());
+            rest = at.map(|at| &here[at + self.0.len()..]);
+            Some(&here[..at.unwrap_or(here.len())])
         })
     }
 

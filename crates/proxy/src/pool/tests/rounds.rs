@@ -471,7 +471,9 @@ fn releasing_never_forgets_a_job_that_the_upstream_counts() {
     let mut bench = learned(RECONCILING, &[("a@x", 1)]);
     let lease = bench.take(1, Some(TTL));
     bench.pool.bind(lease, task(7), at(2)).unwrap();
+    assert!(!bench.pool.take_round_due());
     assert!(bench.pool.release(lease, at(3)));
+    assert!(bench.pool.take_round_due());
     assert!(!bench.pool.release(lease, at(3)));
     assert_eq!(bench.in_use(), (0, 0, 1));
     bench.round(3, &[]);

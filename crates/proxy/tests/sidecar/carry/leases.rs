@@ -104,6 +104,19 @@ async fn a_bound_lease_given_back_leaves_its_job_counted() {
 }
 
 #[tokio::test]
+async fn a_bound_lease_given_back_is_looked_for_at_once() {
+    let sim = Sim::builder().account("a@x", 1).start().await.unwrap();
+    let running = ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await;
+    let lease = running.pick("").await;
+    let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
+    // A job that ended long ago.
+    let bound = running.put(&path, r#"{"taskId":7}"#).await;
+    assert_eq!(bound.status, 200, "{bound:?}");
+    running.release(&lease).await;
+    until_slots(&running, "a@x", (0, 0, 0)).await;
+}
+
+#[tokio::test]
 async fn the_books_of_two_submissions_under_way_are_not_mixed_up_by_a_round() {
     let sim = Sim::builder().account("a@x", 2).start().await.unwrap();
     let slow = Effect::Delay(Duration::from_millis(500));
