@@ -191,6 +191,7 @@ impl Rounds {
         let sent_at = self.ledger.now();
         let Executing {
             jobs,
+            caps,
             skipped_count,
         } = scheduler::executing(&self.upstream).await?;
         if (skipped_count > 0) != *is_odd {
@@ -207,6 +208,7 @@ impl Rounds {
         let round = Round {
             sent_at,
             executing: jobs,
+            caps,
         };
         let findings = self.ledger.reconcile(&round).await;
         self.counts.note_ok(skipped_count);

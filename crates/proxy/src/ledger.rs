@@ -325,6 +325,13 @@ impl Ledger {
         }
     }
 
+    /// Learns of a job that a submission without a slot started.
+    pub async fn job_started(&self, task_id: TaskId, email: &str) {
+        match self {
+            Self::Memory(memory) => memory.job_started(task_id, email),
+        }
+    }
+
     /// Learns that a job is over. False if nobody waits for that: then no round need look for it.
     pub async fn job_over(&self, task_id: &TaskId) -> bool {
         match self {

@@ -45,7 +45,7 @@ pub use lease::{
     Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
     TaskIdError,
 };
-pub use rounds::{Findings, Round, Running, Unlisted};
+pub use rounds::{Cap, Findings, Round, Running, Unlisted};
 pub use standing::Blame;
 pub use waiters::WaiterId;
 
@@ -97,8 +97,11 @@ pub struct Pool {
     foreign: HashMap<TaskId, Foreign, RandomState>,
     /// No foreign job is let go before then.
     foreign_deadline: Duration,
-    /// Jobs of the newest round on accounts that are not in the list.
-    strangers: Vec<Running>,
+    /// Jobs that the upstream no longer counts, and since when: a round that is on its way may list
+    /// them still.
+    untracked: HashMap<TaskId, Duration, RandomState>,
+    /// Jobs on accounts that are not in the list, and when they were last known to run.
+    strangers: Vec<(Running, Duration)>,
     deadlines: BTreeSet<(Duration, LeaseId)>,
     is_round_due: bool,
     /// When the standing of accounts changes by itself.
@@ -128,6 +131,7 @@ impl Pool {
             fates: Fates::default(),
             foreign: HashMap::default(),
             foreign_deadline: Duration::MAX,
+            untracked: HashMap::default(),
             strangers: Vec::new(),
             deadlines: BTreeSet::new(),
             is_round_due: false,
@@ -412,7 +416,7 @@ impl Pool {
             kind: lease.kind(),
             state: lease.state(),
             task_id: lease.bond().map(|bond| bond.task_id.clone()),
-            max_jobs: account.listed.max_jobs,
+            max_jobs: account.max_jobs(),
             in_flight: account.in_flight(),
             created_at: lease.created_at,
             expires_at: lease.told_expiry(&self.limits),

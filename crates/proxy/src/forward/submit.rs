@@ -199,6 +199,9 @@ impl Forward {
             && let Some(email) = &email
         {
             self.rounds.owners().learn(task_id, email.as_str().into());
+            if submission.is_none() {
+                self.ledger.job_started(task_id.clone(), email).await;
+            }
         }
         match (&outcome, claim) {
             (Outcome::Accepted(task_id), Some(claim)) => {

@@ -3,7 +3,7 @@
 //! Invariant: what is not understood says nothing. A list that cannot be read is no empty list, and
 //! an account that cannot answer is not one without the job.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, num::NonZeroU32, time::Duration};
 
 use accounts_fetcher::says_not_configured;
 use http::{
@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::{
-    pool::{Running, TaskId},
+    pool::{Cap, Running, TaskId},
     upstream::{Answer, ReadError, SendError, Upstream, read},
 };
 
@@ -43,6 +43,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Executing {
     pub(super) jobs: Vec<Running>,
+    pub(super) caps: Vec<Cap>,
     /// Entries without an id or an e-mail that can be read.
     pub(super) skipped_count: usize,
 }
@@ -93,6 +94,7 @@ pub(super) async fn executing(upstream: &Upstream) -> Result<Executing, RoundErr
             StatusCode::OK => Ok(read_executing(&body)?),
             _ if says_not_configured(&body) => Ok(Executing {
                 jobs: Vec::new(),
+                caps: Vec::new(),
                 skipped_count: 0,
             }),
             _ => Err(RoundError::Refused(status)),
@@ -160,6 +162,16 @@ pub fn speaks_of_account(body: &[u8]) -> bool {
 struct Available<'a> {
     #[serde(borrow)]
     executing: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    available: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Capacity<'a> {
+    #[serde(borrow)]
+    email: Cow<'a, str>,
+    max_jobs: NonZeroU32,
 }
 
 #[derive(Deserialize)]
@@ -177,8 +189,21 @@ fn read_executing(body: &[u8]) -> Result<Executing, serde_json::Error> {
     let jobs: Vec<_> = entries.filter_map(|entry| read_entry(entry)).collect();
     Ok(Executing {
         skipped_count: list.executing.len() - jobs.len(),
+        caps: list.available.map(read_caps).unwrap_or_default(),
         jobs,
     })
+}
+
+/// What cannot be read tells no cap: then the account list does.
+fn read_caps(available: &RawValue) -> Vec<Cap> {
+    let entries: Vec<&RawValue> = serde_json::from_str(available.get()).unwrap_or_default();
+    let entries = entries.iter();
+    let read = entries.filter_map(|entry| serde_json::from_str::<Capacity<'_>>(entry.get()).ok());
+    read.map(|capacity| Cap {
+        email: capacity.email.into_owned(),
+        max_jobs: capacity.max_jobs.get(),
+    })
+    .collect()
 }
 
 fn read_entry(entry: &RawValue) -> Option<Running> {
@@ -259,6 +284,20 @@ mod tests {
             {"id":null,"email":"a@x"},{"id":1.5,"email":"a@x"},{"id":"","email":"a@x"},{"id":3,"email":""},
             {"id":1e3,"email":"a@x"},{"id":"0x7","email":"a@x"},{"id":4,"email":7},null,5,[]]}"#;
         assert_eq!(ids(body), (vec!["1".to_owned()], 12));
+    }
+
+    #[test]
+    fn caps_are_read_where_they_can_be() {
+        let body = r#"{"executing":[],"available":[{"email":"a@x","maxJobs":3,"executing":0},
+            {"email":"b@x","maxJobs":0},{"email":"c@x"},{"maxJobs":1},null,{"email":"d@x","maxJobs":-1},
+            {"email":"e@x","maxJobs":50}]}"#;
+        let read = read_executing(body.as_bytes()).unwrap();
+        let caps = read.caps.iter().map(|cap| (&*cap.email, cap.max_jobs));
+        assert_eq!(caps.collect::<Vec<_>>(), [("a@x", 3), ("e@x", 50)]);
+        for available in ["null", "{}", "7", "[7]"] {
+            let body = format!(r#"{{"available":{available},"executing":[]}}"#);
+            assert_eq!(read_executing(body.as_bytes()).unwrap().caps, []);
+        }
     }
 
     #[test]

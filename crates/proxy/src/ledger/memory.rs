@@ -235,6 +235,10 @@ impl Memory {
         });
     }
 
+    pub(super) fn job_started(&self, task_id: TaskId, email: &str) {
+        self.change(|book, now| book.pool.job_started(task_id, email, now));
+    }
+
     pub(super) fn job_over(&self, task_id: &TaskId) -> bool {
         self.change(|book, now| book.pool.job_over(task_id, now))
     }

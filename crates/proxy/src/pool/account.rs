@@ -63,6 +63,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) listed: accounts_fetcher::Account,
+    /// The cap that the newest round told. Where it is lower than the list's, it is the newer one.
+    pub(super) told_cap: Option<u32>,
     pub(super) is_listed: bool,
     /// Which of the lists named it last.
     pub(super) list_no: u64,
@@ -82,6 +84,7 @@ impl Account {
     pub(super) fn new(listed: accounts_fetcher::Account, list_no: u64) -> Self {
         Self {
             listed,
+            told_cap: None,
             is_listed: true,
             list_no,
             is_draining: false,
@@ -99,7 +102,12 @@ impl Account {
     }
 
     pub(super) fn has_free_slot(&self) -> bool {
-        self.in_flight() < self.listed.max_jobs
+        self.in_flight() < self.max_jobs()
+    }
+
+    pub(super) fn max_jobs(&self) -> u32 {
+        let listed = self.listed.max_jobs;
+        self.told_cap.map_or(listed, |told| told.min(listed))
     }
 
     /// Slots in use, whoever uses them.
@@ -164,7 +172,7 @@ impl Account {
         AccountView {
             email: Arc::clone(&listed.email),
             alias: Arc::clone(&listed.alias),
-            max_jobs: listed.max_jobs,
+            max_jobs: self.max_jobs(),
             held: self.held,
             uncertain: self.uncertain,
             foreign: self.foreign,

@@ -171,8 +171,7 @@ impl Pool {
         };
         let free = standing.iter().filter(|account| account.has_free_slot());
         let is_in_doubt = |account: &&Account| {
-            account.uncertain > 0
-                && account.in_flight() - account.uncertain < account.listed.max_jobs
+            account.uncertain > 0 && account.in_flight() - account.uncertain < account.max_jobs()
         };
         if usable_count == 0 {
             Refusal::NoUsableAccount

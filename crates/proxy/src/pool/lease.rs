@@ -220,6 +220,14 @@ pub(super) struct Listed {
     pub(super) first_at: Duration,
 }
 
+impl Listed {
+    /// A job that somebody named, or that another lease had: nobody else's.
+    pub(super) fn claimed(task_id: TaskId) -> Self {
+        let first_at = Duration::ZERO;
+        Self { task_id, first_at }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Reserved {

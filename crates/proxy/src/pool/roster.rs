@@ -117,6 +117,9 @@ impl Pool {
             if !account.is_listed || account.listed != *listed {
                 self.restand(key, Standing::mend);
                 self.change(key, |account| {
+                    if !account.is_listed || account.listed.max_jobs != listed.max_jobs {
+                        account.told_cap = None;
+                    }
                     account.listed = listed.clone();
                     account.is_listed = true;
                 });

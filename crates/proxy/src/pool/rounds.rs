@@ -27,6 +27,17 @@ pub struct Round {
     pub sent_at: Duration,
     /// The jobs, in the upstream's order.
     pub executing: Vec<Running>,
+    /// The caps of the accounts that it names.
+    pub caps: Vec<Cap>,
+}
+
+/// What an account may run at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// Which account.
+    pub email: String,
+    /// How many jobs.
+    pub max_jobs: u32,
 }
 
 /// A job that runs.
@@ -54,10 +65,15 @@ pub struct Findings {
 /// The most jobs on accounts outside the list that are remembered: ten for each of a thousand.
 const STRANGERS_MAX: usize = 10_000;
 
+/// The most jobs that are remembered as no longer tracked, until the next round is answered.
+const UNTRACKED_MAX: usize = 10_000;
+
 /// A job that runs without a lease.
 #[derive(Clone, Debug)]
 pub(super) struct Foreign {
     account: AccountKey,
+    /// When the first round that listed it was sent; zero for a job that was claimed before.
+    first_at: Duration,
     /// When we last knew that it runs. Only a round sent later can say that it is gone.
     seen_at: Duration,
 }
@@ -66,10 +82,19 @@ impl Pool {
     /// Learns from one round that was answered.
     pub fn reconcile(&mut self, round: &Round, now: Duration, rng: &mut impl Rng) -> Findings {
         self.has_round = true;
-        let listed: HashSet<&TaskId> = round.executing.iter().map(|job| &job.task_id).collect();
+        for cap in &round.caps {
+            if let Ok(key) = self.find(&cap.email) {
+                self.change(key, |account| account.told_cap = Some(cap.max_jobs));
+            }
+        }
+        self.untracked.retain(|_, at| *at >= round.sent_at);
+        let executing = round.executing.iter();
+        let executing = executing.filter(|job| !self.untracked.contains_key(&job.task_id));
+        let executing: Vec<_> = executing.cloned().collect();
+        let listed: HashSet<&TaskId> = executing.iter().map(|job| &job.task_id).collect();
         let mut freed = self.strike_gone_foreign(round.sent_at, &listed);
         let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
-        self.claim_new(round, &listed);
+        self.claim_new(round.sent_at, &executing, &listed);
         self.decide_unclaimed(round.sent_at, now, &mut freed);
         // Whatever was freed: a tie may have ended a quarantine, which opens an account too.
         self.hand_over_all(now, rng);
@@ -123,6 +148,7 @@ impl Pool {
             Phase::Reserved { stands_for } => stands_for.clone(),
             Phase::Uncertain { .. } | Phase::Bound(_) => return,
         };
+        let job = stood_for.or_else(|| self.take_foreign_of(id));
         self.rephase(
             id,
             Phase::Uncertain {
@@ -130,7 +156,7 @@ impl Pool {
                 absences: 0,
             },
         );
-        if let Some(job) = stood_for {
+        if let Some(job) = job {
             self.tie(id, job);
             self.hand_over(account, now);
         }
@@ -148,7 +174,7 @@ impl Pool {
             Some(task_id) => {
                 let account = lease.account;
                 self.strike(id, Cause::Released, now);
-                self.add_foreign(task_id, account, now);
+                self.add_foreign(Listed::claimed(task_id), account, now);
                 // Its holder may know that the job is over.
                 self.is_round_due = true;
                 // The job may be counted already, on the account where it really runs.
@@ -173,17 +199,31 @@ impl Pool {
         self.foreign.contains_key(task_id)
     }
 
-    /// Learns of a job whose submission we carried, and whose lease is gone meanwhile: it counts.
+    /// Learns of a job whose submission we carried and which has no lease, or no longer: it counts,
+    /// also on an account that is yet to join the list.
     pub fn job_started(&mut self, task_id: TaskId, email: &str, now: Duration) {
-        if !self.by_task.contains_key(&task_id)
-            && let Ok(key) = self.find(email)
-        {
-            self.add_foreign(task_id, key, now);
+        if self.by_task.contains_key(&task_id) {
+            return;
+        }
+        if let Ok(key) = self.find(email) {
+            self.add_foreign(Listed::claimed(task_id), key, now);
+        } else {
+            let email = email.to_owned();
+            self.note_stranger(Running { task_id, email }, now);
+        }
+    }
+
+    fn note_stranger(&mut self, job: Running, seen_at: Duration) {
+        if self.strangers.len() < STRANGERS_MAX {
+            self.strangers.push((job, seen_at));
         }
     }
 
     /// Learns that the upstream no longer counts a job: its slot is free.
     pub fn job_untracked(&mut self, task_id: &TaskId, now: Duration) {
+        if self.limits.reconciles && self.untracked.len() < UNTRACKED_MAX {
+            self.untracked.insert(task_id.clone(), now);
+        }
         if let Some(&id) = self.by_task.get(task_id) {
             if !self.untie_early(id, now) {
                 self.end(id, Cause::Finished, now);
@@ -207,10 +247,10 @@ impl Pool {
 
     /// Counts the jobs that ran on accounts before these joined the list.
     pub(super) fn admit_strangers(&mut self, now: Duration) {
-        for Running { task_id, email } in std::mem::take(&mut self.strangers) {
-            match self.find(&email) {
-                Ok(key) => self.add_foreign(task_id, key, now),
-                Err(_) => self.strangers.push(Running { task_id, email }),
+        for (job, seen_at) in std::mem::take(&mut self.strangers) {
+            match self.find(&job.email) {
+                Ok(key) => self.add_foreign(Listed::claimed(job.task_id), key, now),
+                Err(_) => self.strangers.push((job, seen_at)),
             }
         }
     }
@@ -305,52 +345,76 @@ impl Pool {
 
     /// Finds whose the new jobs are: each lease without a job that was there before the round was
     /// sent stands for one. Only the surplus is foreign.
-    fn claim_new(&mut self, round: &Round, listed: &HashSet<&TaskId>) {
-        let mut waiting = self.without_job(None, round.sent_at);
-        let mut stood_for = HashSet::new();
-        for (_, id) in &waiting {
-            let Some(lease) = self.leases.get_mut(id) else {
-                continue;
-            };
-            if let Phase::Reserved { stands_for } = &mut lease.phase {
-                stands_for.take_if(|job| !listed.contains(&job.task_id));
-                stood_for.extend(stands_for.as_ref().map(|job| job.task_id.clone()));
-            }
-        }
-        let mut new: HashMap<AccountKey, VecDeque<TaskId>> = HashMap::new();
-        self.strangers.clear();
-        for job @ Running { task_id, email } in &round.executing {
+    fn claim_new(&mut self, sent_at: Duration, executing: &[Running], listed: &HashSet<&TaskId>) {
+        self.count_stand_ins(sent_at, listed);
+        let mut new: HashMap<AccountKey, VecDeque<Listed>> = HashMap::new();
+        self.strangers.retain(|(_, seen_at)| *seen_at >= sent_at);
+        for job @ Running { task_id, email } in executing {
             let Ok(key) = self.find(email) else {
-                if self.strangers.len() < STRANGERS_MAX {
-                    self.strangers.push(job.clone());
-                }
+                self.note_stranger(job.clone(), sent_at);
                 continue;
             };
             match self.by_task.get(task_id).map(|id| self.leases[id].account) {
                 Some(account) if account == key => {}
                 // Its holder was wrong about the account. The slot it takes is here.
-                Some(_) => self.add_foreign(task_id.clone(), key, round.sent_at),
-                None if self.foreign.contains_key(task_id) || stood_for.contains(task_id) => {}
-                None => new.entry(key).or_default().push_back(task_id.clone()),
+                Some(_) => self.add_foreign(Listed::claimed(task_id.clone()), key, sent_at),
+                None if self.foreign.contains_key(task_id) => {}
+                None => new.entry(key).or_default().push_back(Listed {
+                    task_id: task_id.clone(),
+                    first_at: sent_at,
+                }),
             }
         }
-        waiting.retain(|(_, id)| self.leases[id].stands_for().is_none());
-        for (rank, id) in waiting {
+        for ((rank, _), id) in self.without_job(None, sent_at) {
             let account = self.leases[&id].account;
-            let Some(task_id) = new.get_mut(&account).and_then(VecDeque::pop_front) else {
-                continue;
-            };
-            let job = Listed {
-                task_id,
-                first_at: round.sent_at,
-            };
-            self.claim(id, rank.0, job);
+            let earlier = (rank == Rank::Uncertain)
+                .then(|| self.take_foreign_of(id))
+                .flatten();
+            let job = earlier.or_else(|| new.get_mut(&account)?.pop_front());
+            if let Some(job) = job {
+                self.claim(id, rank, job);
+            }
         }
         for (account, surplus) in new {
-            for task_id in surplus {
-                self.add_foreign(task_id, account, round.sent_at);
+            for job in surplus {
+                self.add_foreign(job, account, sent_at);
             }
         }
+    }
+
+    /// What a submission under way stood for since an earlier round counts beside it from now on: it
+    /// may be somebody else's, and hide a job for one round only.
+    fn count_stand_ins(&mut self, sent_at: Duration, listed: &HashSet<&TaskId>) {
+        let mut stood_for = Vec::new();
+        for lease in self.leases.values_mut() {
+            if let Phase::Reserved { stands_for } = &mut lease.phase {
+                stood_for.extend(stands_for.take().map(|job| (lease.account, job)));
+            }
+        }
+        for (account, job) in stood_for {
+            if listed.contains(&job.task_id) {
+                self.add_foreign(job, account, sent_at);
+            }
+        }
+    }
+
+    /// The job that counts as foreign, and may be of a submission that was lost before it was listed.
+    fn take_foreign_of(&mut self, lost: LeaseId) -> Option<Listed> {
+        let lease = self.leases.get(&lost)?;
+        let (account, since) = (lease.account, lease.created_at);
+        if self.accounts[account].foreign == 0 {
+            return None;
+        }
+        let jobs = self.foreign.iter();
+        let may_be = jobs.filter(|(_, job)| job.account == account && job.first_at > since);
+        let (task_id, job) = may_be.min_by_key(|(_, job)| job.first_at)?;
+        let job = Listed {
+            task_id: task_id.clone(),
+            first_at: job.first_at,
+        };
+        self.foreign.remove(&job.task_id);
+        self.change(account, |account| account.foreign -= 1);
+        Some(job)
     }
 
     /// A job turns out not to be of the lease that it was taken for. It is of another one that would
@@ -360,7 +424,7 @@ impl Pool {
         let next = waiting.find(|(_, id)| self.leases[id].stands_for().is_none());
         match next {
             Some(((rank, _), id)) => self.claim(id, rank, job),
-            None => self.add_foreign(job.task_id, account, now),
+            None => self.add_foreign(job, account, now),
         }
     }
 
@@ -479,9 +543,15 @@ impl Pool {
         Ok(())
     }
 
-    pub(super) fn add_foreign(&mut self, task_id: TaskId, account: AccountKey, seen_at: Duration) {
+    pub(super) fn add_foreign(&mut self, job: Listed, account: AccountKey, seen_at: Duration) {
+        let Listed { task_id, first_at } = job;
         if self.limits.reconciles && !self.foreign.contains_key(&task_id) {
-            self.foreign.insert(task_id, Foreign { account, seen_at });
+            let job = Foreign {
+                account,
+                first_at,
+                seen_at,
+            };
+            self.foreign.insert(task_id, job);
             self.foreign_deadline = self.foreign_deadline.min(seen_at + self.limits.job_ttl);
             self.change(account, |account| account.foreign += 1);
         }

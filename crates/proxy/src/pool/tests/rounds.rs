@@ -50,6 +50,7 @@ impl Bench {
         let round = Round {
             sent_at: at(seconds),
             executing,
+            caps: Vec::new(),
         };
         self.pool.reconcile(&round, at(seconds), &mut self.rng)
     }
@@ -163,18 +164,65 @@ fn a_job_nobody_reports_on_is_let_go_after_its_ttl() {
 }
 
 #[test]
-fn a_submission_under_way_stands_for_its_job_until_it_is_answered() {
+fn a_submission_under_way_stands_for_a_new_job_for_one_round() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let lease = bench.forward(1);
     bench.round(10, &[(7, "a@x"), (8, "a@x")]);
     assert_eq!(bench.in_use(), (1, 0, 1), "one of the two is ours");
     bench.round(20, &[(7, "a@x"), (8, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "the answer is still to come");
+    assert_eq!(bench.in_use(), (1, 0, 2), "both may be another tool's");
     assert_eq!(bench.job_of(lease), None, "only its answer binds it");
     bench.pool.bind(lease, task(8), at(21)).unwrap();
     assert_eq!(bench.in_use(), (1, 0, 1), "it was the other one");
     bench.round(30, &[(7, "a@x"), (8, "a@x")]);
     assert_eq!(bench.in_use(), (1, 0, 1), "and so it stays");
+}
+
+#[test]
+fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    let lease = bench.forward(1);
+    bench.round(10, &[(7, "a@x")]);
+    bench.round(20, &[(7, "a@x")]);
+    assert_eq!(bench.in_use(), (1, 0, 1));
+    bench.pool.doubt(lease, at(21), at(21));
+    assert_eq!(bench.job_of(lease), Some("7".to_owned()));
+    assert_eq!(bench.in_use(), (1, 0, 0));
+    // Or a little later, when its own round of standing for another one is over.
+    let late = bench.forward(22);
+    bench.round(30, &[(7, "a@x"), (8, "a@x")]);
+    let other = bench.forward(31);
+    bench.pool.doubt(late, at(31), at(31));
+    assert_eq!(bench.job_of(late), Some("8".to_owned()));
+    bench.pool.bind(other, task(8), at(32)).unwrap();
+    assert_eq!(bench.in_use(), (2, 1, 0), "the answer knows better");
+    bench.round(40, &[(7, "a@x"), (8, "a@x"), (9, "a@x")]);
+    assert_eq!(bench.job_of(late), Some("9".to_owned()));
+}
+
+#[test]
+fn a_cap_that_a_round_tells_counts_at_once_if_it_is_lower() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    let tell = |bench: &mut Bench, max_jobs| {
+        let round = Round {
+            sent_at: at(1),
+            executing: Vec::new(),
+            caps: vec![Cap {
+                email: "a@x".to_owned(),
+                max_jobs,
+            }],
+        };
+        bench.pool.reconcile(&round, at(1), &mut bench.rng);
+        bench.pool.account("a@x").unwrap().max_jobs
+    };
+    assert_eq!(tell(&mut bench, 1), 1);
+    bench.forward(2);
+    assert!(!bench.pool.account("a@x").unwrap().is_eligible);
+    bench.apply(&[("a@x", 3)], at(3));
+    assert!(!bench.pool.account("a@x").unwrap().is_eligible, "old news");
+    bench.apply(&[("a@x", 2)], at(4));
+    assert!(bench.pool.account("a@x").unwrap().is_eligible, "news");
+    assert_eq!(tell(&mut bench, 5), 2, "the list has the last word on more");
 }
 
 #[test]
@@ -286,7 +334,7 @@ fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
             "answered" => bench.pool.bind(other, task(22), at(11)).unwrap(),
             _ => {
                 bench.round(11, &[(11, "a@x"), (22, "a@x")]);
-                assert_eq!(bench.job_of(lost), Some("22".to_owned()));
+                assert_eq!(bench.job_of(lost), Some("11".to_owned()));
                 bench.pool.bind(other, task(22), at(12)).unwrap();
             }
         }
@@ -330,6 +378,19 @@ fn a_submission_that_could_not_be_looked_for_stays_open() {
     bench.pool.expire(late, &mut bench.rng);
     assert_eq!(bench.pool.ended_counts()[Cause::Unverified as usize], 1);
     assert_eq!(bench.pool.fate(lost), Fate::Open);
+}
+
+#[test]
+fn a_round_that_was_on_its_way_does_not_bring_back_a_job_that_is_no_longer_tracked() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    let [untracked, lost] = [bench.forward(1), bench.forward(2)];
+    bench.pool.bind(untracked, task(7), at(3)).unwrap();
+    bench.pool.doubt(lost, at(3), at(3));
+    bench.pool.job_untracked(&task(7), at(11));
+    bench.round(10, &[(7, "a@x")]);
+    assert_eq!(bench.in_use(), (0, 1, 0), "it is not the lost one's");
+    bench.round(12, &[(7, "a@x")]);
+    assert_eq!(bench.in_use(), (1, 0, 0), "this one was asked later");
 }
 
 #[test]
@@ -531,6 +592,19 @@ fn a_job_that_a_submission_stood_for_is_counted_when_it_was_not_its_own() {
         }
         assert_eq!(bench.in_use(), (0, 0, 1));
     }
+}
+
+#[test]
+fn a_job_started_without_a_slot_counts_when_its_account_joins() {
+    let mut bench = learned(RECONCILING, &[("a@x", 2)]);
+    bench.pool.job_started(task(7), "b@x", at(11));
+    bench.pool.job_started(task(8), "a@x", at(11));
+    bench.round(10, &[]);
+    assert_eq!(bench.in_use(), (0, 0, 1), "this round was sent before");
+    bench.apply(&[("a@x", 2), ("b@x", 1)], at(12));
+    assert!(!bench.pool.account("b@x").unwrap().is_eligible);
+    bench.round(13, &[]);
+    assert!(bench.pool.account("b@x").unwrap().is_eligible);
 }
 
 #[test]
