@@ -1,0 +1,240 @@
+//! Clients of every kind: patient and hasty ones, with JSON and forms, through us and beside us.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde_json::Value;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    harness::{Answer, Running, send},
+    surroundings::ACCOUNTS,
+};
+
+const JOB: &str = "/v1/kling/videos/text2video";
+/// How long a client that calls the upstream itself waits for its answer.
+const DIRECT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The name of a job in its body, by which the audit knows it again.
+pub(crate) fn reference(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let from = text
+        .find("job-")
+        .unwrap_or_else(|| panic!("no name: {text}"));
+    let is_of_it = |c: char| c == '-' || c.is_ascii_alphanumeric();
+    text[from..].chars().take_while(|c| is_of_it(*c)).collect()
+}
+
+/// One client. It submits one job after the other.
+pub(crate) struct Client {
+    running: Arc<Running>,
+    number: usize,
+    rng: SmallRng,
+}
+
+impl Client {
+    pub(crate) fn new(running: Arc<Running>, number: usize, seed: u64) -> Self {
+        let rng = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
+        Self {
+            running,
+            number,
+            rng,
+        }
+    }
+
+    pub(crate) async fn work(mut self, jobs: usize) {
+        for job in 0..jobs {
+            let name = format!("job-{}-{job}", self.number);
+            match self.rng.random_range(0..20) {
+                0..2 => self.leave(&name).await,
+                2..5 => self.pick_and_call(&name).await,
+                5..8 => {
+                    let (email, _) = ACCOUNTS[self.rng.random_range(0..ACCOUNTS.len())];
+                    self.submit(&name, Some(email)).await;
+                }
+                _ => self.submit(&name, None).await,
+            }
+        }
+    }
+
+    /// Submits through us until it is refused for good or sent, and does something with the job.
+    async fn submit(&mut self, name: &str, email: Option<&str>) {
+        let (media, body) = self.body(name, email);
+        let id = loop {
+            let headers = [("content-type", &*media)];
+            let answer = send(self.running.addr, Method::POST, JOB, &headers, &body).await;
+            if is_own_refusal(&answer) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let id = json(&answer)["task"]["id"].as_i64();
+            match (answer.status.as_u16(), id) {
+                (200, Some(id)) => break id,
+                (502 | 504, None) if answer.text.contains("outcome-unknown") => return,
+                (_, None) => {
+                    assert!(!answer.text.contains("proxy-status"), "{answer:?}");
+                    return;
+                }
+                (_, Some(_)) => panic!("{answer:?}"),
+            }
+        };
+        let poll = format!("/v1/kling/tasks/{id}");
+        match self.rng.random_range(0..4) {
+            0 => {}
+            1 => {
+                // Untracked: it still runs, and no longer counts.
+                let path = format!("/v1/kling/scheduler/{id}");
+                self.running.delete(&path).await;
+            }
+            _ => while !is_over(&self.running.get(&poll).await) {},
+        }
+    }
+
+    /// Sends a job start, or the beginning of one, and is gone.
+    async fn leave(&mut self, name: &str) {
+        let (media, body) = self.body(name, None);
+        let request = format!(
+            "POST {JOB} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let whole = request.len();
+        let sent = if self.rng.random_ratio(1, 2) {
+            whole
+        } else {
+            self.rng.random_range(0..whole)
+        };
+        let mut stream = TcpStream::connect(self.running.addr).await.unwrap();
+        stream.write_all(&request.as_bytes()[..sent]).await.unwrap();
+        // The moment of its death is what is drawn; nothing is waited for.
+        sleep(Duration::from_micros(self.rng.random_range(0..20_000))).await;
+    }
+
+    /// Picks, and calls the upstream itself.
+    async fn pick_and_call(&mut self, name: &str) {
+        let lease = loop {
+            let answer = self.running.get("/pick?wait=60s&ttl=2s").await;
+            if !is_own_refusal(&answer) {
+                break answer.lease();
+            }
+            tokio::task::yield_now().await;
+        };
+        let (media, body) = self.body(name, lease["email"].as_str());
+        let sim = &self.running.sim;
+        let token = format!("Bearer {}", sim.token());
+        let headers = [("content-type", &*media), ("authorization", &*token)];
+        let path = format!("{}{}", base_path(&sim.base_url()), "/videos/text2video");
+        let called = call(sim.addr(), &path, &headers, &body);
+        let Ok(Some(answer)) = timeout(DIRECT_PATIENCE, called).await else {
+            // Nobody knows. The lease ends by itself, or is bound to what came of it.
+            return;
+        };
+        let lease = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
+        let id = json(&answer)["task"]["id"].as_i64();
+        match id {
+            Some(id) if self.rng.random_ratio(1, 2) => {
+                let bound = format!(r#"{{"taskId":{id}}}"#);
+                self.running.put(&lease, &bound).await;
+            }
+            Some(_) => {}
+            None if is_refusal(&answer) => {
+                self.running.delete(&lease).await;
+            }
+            None => {}
+        }
+    }
+
+    /// A job start as JSON or as a form.
+    fn body(&mut self, name: &str, email: Option<&str>) -> (String, String) {
+        let mut fields = vec![("prompt", "a boat"), ("replyRef", name)];
+        fields.extend(email.map(|email| ("email", email)));
+        if self.rng.random_ratio(1, 3) {
+            let parts = fields.iter().map(|(name, value)| {
+                format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+            });
+            let form = parts.collect::<String>() + "--x--\r\n";
+            return ("multipart/form-data; boundary=x".to_owned(), form);
+        }
+        let fields: serde_json::Map<_, _> = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
+            .collect();
+        (
+            "application/json".to_owned(),
+            Value::from(fields).to_string(),
+        )
+    }
+}
+
+/// Refused by the sidecar before anything was sent: the same job may come again.
+fn is_own_refusal(answer: &Answer) -> bool {
+    let reason = json(answer)["reason"].as_str().map(str::to_owned);
+    let is_known = |reason: &str| {
+        matches!(
+            reason,
+            "saturated"
+                | "unverified"
+                | "cooling-down"
+                | "no-usable-account"
+                | "token-rejected"
+                | "learning"
+                | "no-accounts"
+        )
+    };
+    reason.is_some_and(|reason| is_known(&reason))
+}
+
+/// The upstream said no, and no job came of it.
+fn is_refusal(answer: &Answer) -> bool {
+    let is_moderated = answer.text.contains("CM_EXT");
+    matches!(answer.status.as_u16(), 300..=407 | 409..=499 | 596) || is_moderated
+}
+
+fn is_over(poll: &Answer) -> bool {
+    poll.status == 404 || json(poll)["status_final"] == true
+}
+
+/// What an answer says, if it is JSON.
+fn json(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.text).unwrap_or_default()
+}
+
+fn base_path(base_url: &str) -> &str {
+    let (_, below) = base_url.split_once("://").unwrap();
+    &below[below.find('/').unwrap()..]
+}
+
+/// Sends a request; `None` if its answer does not come whole.
+async fn call(
+    addr: std::net::SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<Answer> {
+    use http_body_util::{BodyExt, Full};
+    let stream = TcpStream::connect(addr).await.ok()?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
+    let connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    let request = http::Request::post(path).header("host", addr.to_string());
+    let request = headers
+        .iter()
+        .fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        })
+        .body(Full::new(bytes::Bytes::copy_from_slice(body.as_bytes())))
+        .unwrap();
+    let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+    let text = body.collect().await.ok()?.to_bytes();
+    drop(connection);
+    Some(Answer {
+        status: head.status,
+        headers: head.headers,
+        text: String::from_utf8_lossy(&text).into_owned(),
+    })
+}

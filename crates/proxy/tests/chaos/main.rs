@@ -1,0 +1,174 @@
+//! The whole at once: thousands of submissions against a simulator in which everything goes wrong,
+//! while accounts come and go and a second tool starts jobs. The simulator's books judge.
+//!
+//! `CHAOS_SUBMISSIONS` and `CHAOS_SEED` make a run longer, or one that failed again.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod clients;
+#[expect(dead_code, reason = "the sidecar's own tests need more of it")]
+#[path = "../sidecar/harness.rs"]
+mod harness;
+mod surroundings;
+
+use std::{collections::HashMap, env, sync::Arc, time::Duration};
+
+use kling_sim::{Audit, JobDuration, Origin, Outcome, Sim};
+use serde_json::Value;
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use clients::Client;
+use harness::{PATIENCE, Running};
+use surroundings::{ACCOUNTS, plan};
+
+const CLIENTS: usize = 32;
+/// Submissions of one seed, where nothing else is asked for.
+const SUBMISSIONS: usize = 2000;
+const SEEDS: [u64; 2] = [20_250_707, 4_711];
+/// Ends a run that hangs.
+const RUN_MAX: Duration = Duration::from_secs(600);
+
+fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "a failure shows its seed")]
+async fn whatever_goes_wrong_no_account_is_overrun_no_job_doubled_and_no_slot_lost() {
+    let drawn = SEEDS.into_iter().chain([rand::random()]);
+    let seeds = from_env("CHAOS_SEED").map_or_else(|| drawn.collect(), |seed| vec![seed]);
+    for seed in seeds {
+        println!("CHAOS_SEED={seed}");
+        timeout(RUN_MAX, run(seed)).await.expect("it hangs");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a long run shows what it did")]
+async fn run(seed: u64) {
+    let submissions = from_env("CHAOS_SUBMISSIONS").unwrap_or(SUBMISSIONS);
+    let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
+        sim.account(*email, *max)
+    });
+    let ms = Duration::from_millis;
+    let sim = sim
+        .seed(seed)
+        .job_duration(JobDuration::Manual)
+        .release_lag(ms(0)..=ms(150));
+    let settings = [
+        ("RECONCILE__INTERVAL", "100ms"),
+        ("RECONCILE__SETTLE", "400ms"),
+        ("UPSTREAM__REQUEST_TIMEOUT", "250ms"),
+        ("SELECTION__WAIT", "60s"),
+    ];
+    let running = Running::beside(sim.start().await.unwrap(), &settings).await;
+    running.until(|readiness| readiness.status == 200).await;
+    let running = Arc::new(running);
+    running.sim.chaos(plan(seed));
+
+    let stop = CancellationToken::new();
+    let mut around = JoinSet::new();
+    around.spawn(surroundings::end_jobs(
+        Arc::clone(&running),
+        stop.clone(),
+        seed,
+    ));
+    let mut disturbers = JoinSet::new();
+    disturbers.spawn(surroundings::operate(
+        Arc::clone(&running),
+        stop.clone(),
+        seed,
+    ));
+    disturbers.spawn(surroundings::second_tool(
+        Arc::clone(&running),
+        stop.clone(),
+        seed,
+    ));
+    disturbers.spawn(surroundings::heal(Arc::clone(&running), stop.clone()));
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = Client::new(Arc::clone(&running), number, seed);
+        clients.spawn(client.work(submissions / CLIENTS));
+    }
+    clients.join_all().await;
+    stop.cancel();
+    disturbers.join_all().await;
+    around.join_all().await;
+    running.sim.clear_faults();
+    surroundings::restore(&running).await;
+
+    // Jobs run, and nothing else happens: both books agree, slot by slot.
+    for (email, _) in ACCOUNTS {
+        running.sim.submit_directly(email, 1);
+    }
+    agreed(&running, |executing| executing > 0).await;
+    running.sim.finish_all();
+    agreed(&running, |executing| executing == 0).await;
+    let leases = running.get("/leases").await.json();
+    assert_eq!(leases["leases"].as_array().unwrap().len(), 0, "{leases}");
+
+    let audit = running.sim.audit();
+    println!("{audit}");
+    judge(&audit);
+    let unverified = r#"kling_balancer_leases_ended_total{cause="unverified"}"#;
+    assert_eq!(running.metric(unverified).await, 0.0);
+    for cause in ["absent", "finished", "refused", "expired", "released"] {
+        let series = format!("kling_balancer_leases_ended_total{{cause=\"{cause}\"}}");
+        assert!(running.metric(&series).await > 0.0, "nothing was {cause}");
+    }
+}
+
+/// Waits until our book and the upstream's say the same of every account, and nothing is in doubt.
+async fn agreed(running: &Running, is_wanted: impl Fn(u32) -> bool) {
+    let mut seen = String::new();
+    let agreement = async {
+        loop {
+            let listed = running.get("/accounts").await.json();
+            let leases = running.get("/leases").await.json();
+            let executing =
+                ACCOUNTS.map(|(email, _)| format!("{email}: {}", running.sim.executing(email)));
+            seen = format!("{listed}\n{leases}\nexecuting: {executing:?}");
+            let is_settled = |lease: &Value| lease["state"] == "bound";
+            let agrees = |account: &Value| {
+                let executing = running.sim.executing(account["email"].as_str().unwrap());
+                let is_certain = account["uncertain"] == 0;
+                account["inFlight"] == executing && is_certain && is_wanted(executing)
+            };
+            let accounts = listed["accounts"].as_array().unwrap();
+            let leases = leases["leases"].as_array().unwrap();
+            if accounts.len() == ACCOUNTS.len()
+                && accounts.iter().all(agrees)
+                && leases.iter().all(is_settled)
+            {
+                return;
+            }
+        }
+    };
+    let is_met = timeout(PATIENCE, agreement).await.is_ok();
+    assert!(is_met, "the books do not agree: {seen}");
+}
+
+fn judge(audit: &Audit) {
+    assert_eq!(audit.over_limit_ours(), 0, "{audit}");
+    assert_eq!(audit.duplicates, 0, "{audit}");
+    let mut sent: HashMap<String, Vec<Outcome>> = HashMap::new();
+    for submission in &audit.submissions {
+        if submission.origin == Origin::Ours {
+            let job = clients::reference(&submission.body);
+            sent.entry(job).or_default().push(submission.outcome);
+        }
+    }
+    for (job, outcomes) in sent {
+        let before_the_last = &outcomes[..outcomes.len() - 1];
+        let is_provable =
+            |outcome: &Outcome| matches!(outcome, Outcome::Refused(429 | 412 | 596 | 404));
+        assert!(
+            outcomes.len() <= 3 && before_the_last.iter().all(is_provable),
+            "{job} was sent again: {outcomes:?}\n{audit}"
+        );
+    }
+}

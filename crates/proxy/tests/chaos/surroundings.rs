@@ -1,0 +1,155 @@
+//! What happens around the clients: faults, accounts that come and go, a second tool, an operator
+//! who heals, and jobs that end.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use kling_sim::{Answer, ChaosPlan, Effect};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde_json::Value;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Running, eventually, send};
+
+pub(crate) const ACCOUNTS: [(&str, u32); 8] = [
+    ("a@x", 8),
+    ("b@x", 5),
+    ("c@x", 3),
+    ("d@x", 8),
+    ("e@x", 2),
+    ("f@x", 6),
+    ("g@x", 1),
+    ("h@x", 7),
+];
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Every class of answers to a submission, and of none.
+pub(crate) fn plan(seed: u64) -> ChaosPlan {
+    let answer = |status: u16, body: &'static str| Effect::Answer(Answer::new(status).body(body));
+    let no_account = "Account configuration not found. To create configuration use POST /accounts.";
+    let moderated = r#"{"error":"violates the community guidelines (CM_EXT.POther)"}"#;
+    let mut plan = ChaosPlan::new(seed)
+        .with(0.08, Effect::Delay(ms(30)))
+        .with(0.02, Effect::Drip(Duration::from_micros(50)))
+        .with(0.02, Effect::Answer(Answer::new(429)))
+        .with(
+            0.01,
+            Effect::Answer(Answer::new(429).header("retry-after", "1")),
+        )
+        .with(
+            0.005,
+            answer(596, r#"{"error":"Failed to refresh session: 500"}"#),
+        )
+        .with(0.005, answer(404, no_account))
+        .with(0.005, answer(412, r#"{"error":"Not enough credits"}"#))
+        .with(0.01, answer(500, moderated))
+        .with(0.005, Effect::EarlyAnswer(Answer::new(413)))
+        .with(0.003, answer(401, r#"{"error":"Unauthorized","code":401}"#))
+        .with(
+            0.002,
+            answer(402, r#"{"error":"Subscription required","code":402}"#),
+        )
+        .with(0.02, Effect::ResetBefore)
+        .with(0.03, Effect::ResetAfter)
+        .with(0.03, Effect::TruncateAfter)
+        .with(0.01, Effect::StallBefore)
+        .with(0.02, Effect::StallAfter);
+    for status in [
+        302, 400, 403, 404, 422, 201, 204, 408, 500, 502, 503, 504, 520, 524, 599,
+    ] {
+        plan = plan.with(0.003, Effect::Answer(Answer::new(status)));
+    }
+    // No id in it.
+    plan.with(0.005, answer(200, "{}"))
+}
+
+/// Ends jobs that run, some at a time, also those that nobody knows of.
+pub(crate) async fn end_jobs(running: Arc<Running>, stop: CancellationToken, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 1);
+    let token = format!("Bearer {}", running.sim.token());
+    let base_url = running.sim.base_url();
+    let path = format!("{}/scheduler", &base_url[base_url.rfind("/v1").unwrap()..]);
+    let headers = [("authorization", &*token), ("x-sim-tool", "reaper")];
+    while !stop.is_cancelled() {
+        let listed = send(running.sim.addr(), Method::GET, &path, &headers, "").await;
+        for job in listed.json().as_array().unwrap() {
+            if rng.random_ratio(1, 3) {
+                running.sim.finish(job["id"].as_i64().unwrap());
+            }
+        }
+        sleep(ms(20)).await;
+    }
+}
+
+/// Adds, removes and resizes accounts, breaks their sessions and takes their credit.
+pub(crate) async fn operate(running: Arc<Running>, stop: CancellationToken, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 2);
+    while !stop.is_cancelled() {
+        let (email, _) = ACCOUNTS[rng.random_range(0..ACCOUNTS.len())];
+        match rng.random_range(0..10) {
+            0 => drop(running.sim.remove_account(email)),
+            1 => drop(running.sim.set_account_error(email, Some("broken"))),
+            2 => drop(running.sim.set_account_credit(email, false)),
+            3..5 => {
+                running.sim.set_account_error(email, None);
+                running.sim.set_account_credit(email, true);
+            }
+            _ => running.sim.set_account(email, rng.random_range(1..=8)),
+        }
+        sleep(ms(rng.random_range(5..60))).await;
+    }
+}
+
+/// Starts jobs on the same accounts, without asking us.
+pub(crate) async fn second_tool(running: Arc<Running>, stop: CancellationToken, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 3);
+    while !stop.is_cancelled() {
+        let (email, _) = ACCOUNTS[rng.random_range(0..ACCOUNTS.len())];
+        running.sim.submit_directly(email, 1);
+        sleep(ms(rng.random_range(5..60))).await;
+    }
+}
+
+/// What an operator does when the alarms ring: the accounts that are left alone are tried again.
+pub(crate) async fn heal(running: Arc<Running>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        resume(&running).await;
+        sleep(ms(50)).await;
+    }
+}
+
+/// Every account as it was, and in use again.
+pub(crate) async fn restore(running: &Running) {
+    for (email, max_jobs) in ACCOUNTS {
+        running.sim.set_account(email, max_jobs);
+        running.sim.set_account_error(email, None);
+        running.sim.set_account_credit(email, true);
+    }
+    eventually(async || {
+        resume(running).await;
+        let listed = running.get("/accounts").await.json();
+        let is_in_use =
+            |account: &Value| matches!(account["state"].as_str(), Some("available" | "full"));
+        let accounts = listed["accounts"].as_array().unwrap();
+        let is_restored = accounts.len() == ACCOUNTS.len() && accounts.iter().all(is_in_use);
+        is_restored.then_some(())
+    })
+    .await;
+}
+
+async fn resume(running: &Running) {
+    let listed = running.get("/accounts").await.json();
+    for account in listed["accounts"].as_array().unwrap() {
+        if matches!(
+            account["state"].as_str(),
+            Some("cooling" | "quarantined" | "parked")
+        ) {
+            let email = account["email"].as_str().unwrap();
+            running.post(&format!("/accounts/{email}/resume"), "").await;
+        }
+    }
+}
