@@ -55,7 +55,8 @@ use budget::Budget;
 use call::Call;
 use keys::Keys;
 use operations::Class;
-use whole::Buffer;
+use submit::{ATTEMPTS_MAX, UNSENT_PAUSE};
+use whole::{Buffer, Outgoing};
 
 pub use answer::{Carried, CarriedBody};
 pub use call::is_upstream;
@@ -178,11 +179,31 @@ impl Forward {
             None => self.first_healthy().await,
         };
         let outgoing = whole.outgoing(&call, email.as_deref())?;
-        let body = Full::new(outgoing.body);
-        let sent = self.send(&call, &outgoing.target, outgoing.headers, body);
-        let mut answer = sent.await?;
+        let mut answer = self.send_whole(&call, &outgoing).await?;
         answer::name_account(&mut answer, outgoing.email.as_deref());
         Ok(answer::carried(answer))
+    }
+
+    /// Sends what was read whole, and again if nothing was sent.
+    async fn send_whole(
+        &self,
+        call: &Call,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Answer>, SendError> {
+        self.retries.earn();
+        let mut attempts = 1;
+        loop {
+            let body = Full::new(outgoing.body.clone());
+            let headers = outgoing.headers.clone();
+            let sent = self.send(call, &outgoing.target, headers, body).await;
+            let is_unsent = matches!(sent, Err(SendError::NotSent(_)));
+            let may_go_on = attempts < ATTEMPTS_MAX && self.upstream.is_reachable();
+            if !is_unsent || !may_go_on || !self.retries.spend() {
+                return sent;
+            }
+            sleep(UNSENT_PAUSE * 2_u32.pow(attempts - 1)).await;
+            attempts += 1;
+        }
     }
 
     /// Passes a call on that is not in the table. One that changes the accounts is a reason to fetch
@@ -218,13 +239,17 @@ impl Forward {
                 Ok(answer) => is_transient(answer.status()),
                 Err(error) => matches!(error, Error::Unreachable | Error::OutcomeUnknown),
             };
-            let is_last = attempts == READ_ATTEMPTS_MAX || begun.elapsed() >= self.request_timeout;
+            let is_last = attempts == READ_ATTEMPTS_MAX
+                || begun.elapsed() >= self.request_timeout
+                || !self.upstream.is_reachable();
             if !may_pass || is_last || !self.retries.spend() {
                 if let Ok(answer) = &mut answer {
                     answer::count_attempts(answer, attempts);
                 }
                 return answer;
             }
+            // It holds a place among the upstream's requests.
+            drop(answer);
             sleep(READ_PAUSE * attempts).await;
             attempts += 1;
         }

@@ -3,11 +3,13 @@
 //! Invariants: scheme and host are those of the base URL, whatever a request says, and so the token
 //! goes nowhere else; redirects are never followed. A request is sent at most once: it is repeated
 //! only if a reused connection closed before its first byte. Nothing waits without a deadline, and
-//! no more requests are under way than there are places.
+//! no more requests are under way than there are places. While connections fail one after the
+//! other, requests are refused at once.
 //!
 //! What an answer means is the caller's.
 
 mod answer;
+mod breaker;
 mod connector;
 mod idle;
 mod outgoing;
@@ -38,8 +40,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use answer::Answer;
+pub use breaker::FAILURES_MAX;
 pub use idle::{Idle, IdleError};
 
+use breaker::Breaker;
 use connector::Connector;
 use outgoing::{Outgoing, Progress};
 
@@ -114,6 +118,7 @@ pub enum ReadError {
 /// A client of the upstream. Share it: its connections are pooled.
 pub struct Upstream {
     client: Client<Connector, Outgoing>,
+    breaker: Arc<Breaker>,
     base_url: Uri,
     /// The path of the base URL, without a final slash.
     base_path: String,
@@ -134,6 +139,7 @@ impl Upstream {
         if base_url.scheme().is_none() || base_url.host().is_none() {
             return Err(UpstreamError::RelativeUrl);
         }
+        let breaker = Arc::<Breaker>::default();
         // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
         // unstarted, so a job is never submitted twice.
         let client = Client::builder(TokioExecutor::new())
@@ -141,9 +147,10 @@ impl Upstream {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_IDLE_MAX)
             .http1_max_buf_size(ANSWER_BUFFER_MAX)
-            .build(Connector::new(&settings, tls));
+            .build(Connector::new(&settings, tls, Arc::clone(&breaker)));
         Ok(Self {
             client,
+            breaker,
             base_path: base_url.path().trim_end_matches('/').to_owned(),
             base_url,
             authorization: bearer(&settings.token)?,
@@ -152,6 +159,11 @@ impl Upstream {
             idle_timeout: settings.idle_timeout,
             places: Arc::new(Semaphore::new(settings.requests_max)),
         })
+    }
+
+    /// False once [`FAILURES_MAX`] connections in a row could not be opened, until one can again.
+    pub fn is_reachable(&self) -> bool {
+        !self.breaker.is_open()
     }
 
     /// Sends a request and returns the head of its answer.
@@ -175,6 +187,11 @@ impl Upstream {
         B::Error: Into<BoxError>,
     {
         let uri = self.uri(path_and_query).map_err(SendError::NotSent)?;
+        if !self.is_reachable() {
+            return Err(SendError::NotSent(
+                "the last connections failed; it is tried again in the background".into(),
+            ));
+        }
         let place = self.place().await?;
         headers.remove(HOST);
         headers.insert(AUTHORIZATION, self.authorization.clone());

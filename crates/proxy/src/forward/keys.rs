@@ -18,6 +18,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::outcome::Outcome;
 use crate::{
     error::Error,
     idempotency::Key,
@@ -267,8 +268,21 @@ impl Claim {
         self.set(State::Claimed);
     }
 
+    /// Learns what the answer to it says. `answer` is there if it came whole.
+    pub(super) fn judged(&mut self, outcome: &Outcome, answer: Option<(&HeaderMap, &[u8])>) {
+        match outcome {
+            Outcome::Accepted(task_id) => self.accepted(task_id.clone(), answer),
+            Outcome::Unknown => {}
+            Outcome::PushedBack
+            | Outcome::SessionBroken
+            | Outcome::NoCredit
+            | Outcome::TokenRejected
+            | Outcome::InputRefused => self.refused(),
+        }
+    }
+
     /// It became a job. `answer` says so, if it came whole.
-    pub(super) fn accepted(&mut self, task_id: TaskId, answer: Option<(&HeaderMap, &[u8])>) {
+    fn accepted(&mut self, task_id: TaskId, answer: Option<(&HeaderMap, &[u8])>) {
         let answer = answer.and_then(|(headers, body)| self.keys.keep(headers, body));
         let email = self.email.clone();
         self.set(State::Accepted(Arc::new(Accepted {

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::{
     Forward,
@@ -24,14 +27,28 @@ use crate::{
     upstream::SendError,
 };
 
-/// The most accounts one job start is sent to.
-const ATTEMPTS_MAX: usize = 3;
+/// The most attempts to send what is read whole, each to another account or after a connection failed.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
+
+/// The pause before a submission that was not sent is tried again: an upstream that restarts is back
+/// within a moment. It doubles.
+pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How one attempt ended.
 struct Attempt {
     answer: Result<Carried, Error>,
-    /// The account did not take it, for a reason that is not the job's.
-    is_refused_by_account: bool,
+    next: Next,
+}
+
+/// What may come after an attempt.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Nothing: there may be a job, or there would be none anywhere.
+    Nothing,
+    /// Another account: this one did not take it, for a reason that is not the job's.
+    Elsewhere,
+    /// The same once more: nothing was sent.
+    Again,
 }
 
 impl Forward {
@@ -104,7 +121,8 @@ impl Forward {
         answered.await.unwrap_or(Err(Error::OutcomeUnknown))
     }
 
-    /// Submits, and again on another account where the first provably did not take it.
+    /// Submits, and again where the upstream provably did not take it: on another account, or once
+    /// more if nothing was sent.
     async fn submit(
         &self,
         call: &Call,
@@ -114,38 +132,38 @@ impl Forward {
     ) -> Result<Carried, Error> {
         self.retries.earn();
         let begun = Instant::now();
-        let mut tried = Vec::new();
+        let mut refused_by = Vec::new();
+        let mut attempts = 0;
         loop {
-            let account = slot.as_ref().map(|slot| Arc::clone(&slot.lease().email));
-            let attempt = self.attempt(call, whole, claim.as_mut(), slot).await?;
-            tried.extend(account.as_deref().map(str::to_owned));
-            let may_move = whole.email().is_none()
-                && attempt.is_refused_by_account
-                && tried.len() < ATTEMPTS_MAX
-                && begun.elapsed() < self.request_timeout;
-            slot = if may_move {
-                self.another(whole, &tried).await
-            } else {
-                None
+            attempts += 1;
+            let account = slot.as_ref().map(|slot| slot.lease().email.to_string());
+            let Attempt { answer, next } = self.attempt(call, whole, claim.as_mut(), slot).await?;
+            let is_last = attempts == ATTEMPTS_MAX || begun.elapsed() >= self.request_timeout;
+            slot = match (next, account) {
+                (Next::Elsewhere, Some(account)) if !is_last && whole.email().is_none() => {
+                    refused_by.push(account);
+                    self.another(whole, &refused_by).await
+                }
+                (Next::Again, Some(_)) if !is_last && self.upstream.is_reachable() => {
+                    sleep(UNSENT_PAUSE * 2_u32.pow(attempts - 1)).await;
+                    self.another(whole, &refused_by).await
+                }
+                (Next::Nothing | Next::Elsewhere | Next::Again, _) => None,
             };
             if slot.is_none() {
-                let mut answer = attempt.answer?;
-                let attempts = u32::try_from(tried.len().max(1)).unwrap_or(u32::MAX);
+                let mut answer = answer?;
                 answer::count_attempts(&mut answer, attempts);
                 return Ok(answer);
             }
-            tracing::debug!(
-                attempts = tried.len(),
-                "submission moves to another account"
-            );
+            tracing::debug!(attempts, "submission is tried again");
         }
     }
 
-    /// A slot of an account that was not tried yet, if there is one at once.
-    async fn another(&self, whole: &Whole, tried: &[String]) -> Option<Slot> {
+    /// A slot of an account that has not refused yet, if there is one at once.
+    async fn another(&self, whole: &Whole, refused_by: &[String]) -> Option<Slot> {
         let request = PickRequest {
-            email: None,
-            exclude: tried.to_vec(),
+            email: whole.email().map(str::to_owned),
+            exclude: refused_by.to_vec(),
             ttl: None,
             wait: Duration::ZERO,
             max_jobs: whole.max_jobs(),
@@ -157,7 +175,7 @@ impl Forward {
     /// Sends a submission once and settles what becomes of its slot.
     ///
     /// # Errors
-    /// If nothing could be sent.
+    /// If there is nothing that could be sent.
     async fn attempt(
         &self,
         call: &Call,
@@ -188,7 +206,14 @@ impl Forward {
                     claim.refused();
                 }
                 self.settle_unanswered(&error, submission).await;
-                return Err(error.into());
+                let next = match error {
+                    SendError::NotSent(_) => Next::Again,
+                    SendError::Lost(_) | SendError::Unfinished(_) | SendError::TimedOut(_) => {
+                        Next::Nothing
+                    }
+                };
+                let answer = Err(error.into());
+                return Ok(Attempt { answer, next });
             }
         };
         answer::name_account(&mut answer, email.as_deref());
@@ -203,25 +228,12 @@ impl Forward {
                 self.ledger.job_started(task_id.clone(), email).await;
             }
         }
-        match (&outcome, claim) {
-            (Outcome::Accepted(task_id), Some(claim)) => {
-                let answer = read.is_whole().then_some((&head.headers, &*read.bytes));
-                claim.accepted(task_id.clone(), answer);
-            }
-            (outcome, Some(claim)) if outcome.is_refusal() => claim.refused(),
-            (_, _) => {}
+        if let Some(claim) = claim {
+            let answer = read.is_whole().then_some((&head.headers, &*read.bytes));
+            claim.judged(&outcome, answer);
         }
         let retry_after = accounts_fetcher::retry_after(&head.headers);
-        let is_movable = self.settings.retry_statuses.contains(&head.status.as_u16());
-        let is_refused_by_account = match outcome {
-            // It is as if the account did not exist: a 404 that says so is a 596 by another name.
-            Outcome::SessionBroken => is_movable || head.status == StatusCode::NOT_FOUND,
-            Outcome::PushedBack | Outcome::NoCredit => is_movable,
-            Outcome::Accepted(_)
-            | Outcome::TokenRejected
-            | Outcome::InputRefused
-            | Outcome::Unknown => false,
-        };
+        let next = self.next(&outcome, head.status);
         self.settle(outcome, submission, retry_after).await;
         let answer = match read.resume() {
             Ok(body) => Ok(answer::carried(Response::from_parts(head, body))),
@@ -230,10 +242,26 @@ impl Forward {
                 Err(Error::OutcomeUnknown)
             }
         };
-        Ok(Attempt {
-            answer,
-            is_refused_by_account,
-        })
+        Ok(Attempt { answer, next })
+    }
+
+    /// What may come after an answer.
+    fn next(&self, outcome: &Outcome, status: StatusCode) -> Next {
+        let is_movable = self.settings.retry_statuses.contains(&status.as_u16());
+        match outcome {
+            // It is as if the account did not exist: a 404 that says so is a 596 by another name.
+            Outcome::SessionBroken if is_movable || status == StatusCode::NOT_FOUND => {
+                Next::Elsewhere
+            }
+            Outcome::PushedBack | Outcome::NoCredit if is_movable => Next::Elsewhere,
+            Outcome::SessionBroken
+            | Outcome::PushedBack
+            | Outcome::NoCredit
+            | Outcome::Accepted(_)
+            | Outcome::TokenRejected
+            | Outcome::InputRefused
+            | Outcome::Unknown => Next::Nothing,
+        }
     }
 
     /// What an answer says, read as far as it came: a status can prove a refusal by itself.

@@ -18,15 +18,22 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{BoxError, UpstreamSettings, stream::Tcp};
+use super::{BoxError, UpstreamSettings, breaker::Breaker, stream::Tcp};
 
 type Https = HttpsConnector<Tcp>;
 
 /// Opens connections, in HTTP/1.1 only.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(super) struct Dialer {
     https: Https,
     connect_timeout: Duration,
+}
+
+/// Opens connections and tells the breaker how that went.
+#[derive(Clone)]
+pub(super) struct Connector {
+    dialer: Dialer,
+    breaker: Arc<Breaker>,
 }
 
 /// A connection was not there in time.
@@ -34,8 +41,8 @@ pub(super) struct Connector {
 #[error("no connection within {} ms", .0.as_millis())]
 struct ConnectTimeout(Duration);
 
-impl Connector {
-    pub(super) fn new(settings: &UpstreamSettings, tls: Arc<ClientConfig>) -> Self {
+impl Dialer {
+    fn new(settings: &UpstreamSettings, tls: Arc<ClientConfig>) -> Self {
         let connect_timeout = settings.connect_timeout;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -51,6 +58,27 @@ impl Connector {
             connect_timeout,
         }
     }
+
+    /// Opens a connection to the host of `uri`. Nothing is sent.
+    pub(super) fn dial(
+        &mut self,
+        uri: Uri,
+    ) -> impl Future<Output = Result<<Https as Service<Uri>>::Response, BoxError>> + use<> {
+        let connecting = timeout(self.connect_timeout, self.https.call(uri));
+        let late = ConnectTimeout(self.connect_timeout);
+        async move { connecting.await.unwrap_or_else(|_elapsed| Err(late.into())) }
+    }
+}
+
+impl Connector {
+    pub(super) fn new(
+        settings: &UpstreamSettings,
+        tls: Arc<ClientConfig>,
+        breaker: Arc<Breaker>,
+    ) -> Self {
+        let dialer = Dialer::new(settings, tls);
+        Self { dialer, breaker }
+    }
 }
 
 impl Service<Uri> for Connector {
@@ -59,12 +87,19 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
+        self.dialer.https.poll_ready(cx)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = timeout(self.connect_timeout, self.https.call(uri));
-        let late = ConnectTimeout(self.connect_timeout);
-        Box::pin(async move { connecting.await.unwrap_or_else(|_elapsed| Err(late.into())) })
+        let connecting = self.dialer.dial(uri.clone());
+        let Self { dialer, breaker } = self.clone();
+        Box::pin(async move {
+            let connected = connecting.await;
+            match &connected {
+                Ok(_) => breaker.closes(),
+                Err(_) => breaker.note_failure(&dialer, &uri),
+            }
+            connected
+        })
     }
 }

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     net::Ipv4Addr,
     pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     time::Duration,
     vec,
@@ -13,13 +14,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{Empty, Full};
-use kling_sim::{Effect, Fault};
-use proxy::upstream::{IdleError, ReadError, SendError, Upstream, UpstreamError, read};
+use kling_sim::{DEFAULT_TOKEN, Effect, Fault};
+use proxy::upstream::{
+    FAILURES_MAX, IdleError, ReadError, SendError, Upstream, UpstreamError, read,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    sync::watch,
     time::{Interval, interval, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::{PATIENCE, client, manual, settings};
 
@@ -79,6 +84,112 @@ async fn a_tls_handshake_that_fails_or_stalls_sent_nothing() {
     });
     let error = submit(&upstream).await.unwrap_err();
     assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn after_three_failed_connections_none_is_waited_for() {
+    let (listener, addr) = listener().await;
+    let (count, accepted) = watch::channel(0);
+    // It speaks no TLS.
+    let _refusing = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await.unwrap());
+            count.send_modify(|count| *count += 1);
+        }
+    }));
+    let upstream = client(settings(&format!("https://{addr}/v1"), "t"));
+    for failed in 0..FAILURES_MAX {
+        assert!(upstream.is_reachable(), "after {failed}");
+        let error = submit(&upstream).await.unwrap_err();
+        assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
+    }
+    assert!(!upstream.is_reachable());
+    for _ in 0..100 {
+        let error = submit(&upstream).await.unwrap_err();
+        assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
+    }
+    let tried = *accepted.borrow();
+    assert!(
+        tried < FAILURES_MAX + 10,
+        "{tried} connections for 103 calls"
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_back_is_found_in_the_background() {
+    let (listener, addr) = listener().await;
+    drop(listener);
+    let upstream = client(settings(&format!("http://{addr}/v1/kling"), DEFAULT_TOKEN));
+    for _ in 0..FAILURES_MAX {
+        submit(&upstream).await.unwrap_err();
+    }
+    assert!(!upstream.is_reachable());
+    let sim = manual(&[("a@x", 3)]).listen(addr.parse().unwrap());
+    let sim = sim.start().await.unwrap();
+    let back = async {
+        while !upstream.is_reachable() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, back).await.unwrap();
+    assert_eq!(sim.requests().len(), 0, "nothing was sent to find out");
+    assert_eq!(submit(&upstream).await.unwrap(), StatusCode::OK);
+    assert_eq!(sim.audit().submission_count, 1);
+}
+
+/// A kept connection that closes around the moment of the next request: hyper may send that one
+/// again only if no byte of it was taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submission_that_meets_a_closing_connection_is_sent_once() {
+    const SUBMISSIONS: usize = 300;
+    let (listener, addr) = listener().await;
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let book = Arc::clone(&taken);
+    let _serving = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve_once(stream, Arc::clone(&book)));
+        }
+    }));
+    let upstream = client(settings(&format!("http://{addr}/v1"), "t"));
+    let mut answered = Vec::new();
+    for number in 0..SUBMISSIONS {
+        let number = format!("<{number}>");
+        let body = Full::new(Bytes::from(number.clone()));
+        match upstream
+            .send(Method::POST, START, HeaderMap::new(), body)
+            .await
+        {
+            Ok(answer) => {
+                read(answer.into_body(), 1 << 20).await.unwrap();
+                answered.push(number);
+            }
+            Err(SendError::Lost(_)) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    let mut taken = taken.lock().unwrap().clone();
+    let taken_count = taken.len();
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), taken_count, "one was sent twice");
+    assert!(!answered.is_empty() && answered.iter().all(|number| taken.contains(number)));
+}
+
+/// Answers one request, as if more could follow, and closes.
+async fn serve_once(mut stream: TcpStream, taken: Arc<Mutex<Vec<String>>>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b">") {
+        let read = stream.read_buf(&mut request).await;
+        if !read.is_ok_and(|read| read > 0) {
+            return;
+        }
+    }
+    let text = String::from_utf8(request).unwrap();
+    let number = text[text.find('<').unwrap()..].to_owned();
+    taken.lock().unwrap().push(number);
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    stream.write_all(answer).await.ok();
 }
 
 #[tokio::test]

@@ -23,4 +23,5 @@ mod restart;
 mod slots;
 mod targets;
 mod transparency;
+mod unsent;
 mod wire;

@@ -1,0 +1,89 @@
+//! Connections that fail one after the other: then nobody waits for the next one to fail.
+//!
+//! All accounts share the upstream's host, so this says nothing about any of them. While the breaker
+//! is open, one task tries to connect in the background; nothing is sent by it. It ends with the
+//! breaker.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::Uri;
+use rand::RngExt;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::connector::Dialer;
+
+/// How many connections fail in a row before the next request is refused at once.
+pub const FAILURES_MAX: u32 = 3;
+/// The pauses between two attempts in the background. They double up to the longest, which is how
+/// late the end of an outage is noticed, and are cut by up to a half at random.
+const PROBE_PAUSE_MIN: Duration = Duration::from_millis(250);
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Default)]
+pub(super) struct Breaker(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    failed_count: u32,
+    /// Tries to connect while the breaker is open.
+    probe: Option<AbortOnDropHandle<()>>,
+}
+
+impl Breaker {
+    /// Whether connecting is known to fail.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().probe.is_some()
+    }
+
+    /// A connection was opened.
+    pub(super) fn closes(&self) {
+        let mut state = self.state();
+        state.failed_count = 0;
+        if state.probe.take().is_some() {
+            tracing::info!("the upstream can be reached again");
+        }
+    }
+
+    /// A connection could not be opened to `uri`.
+    pub(super) fn note_failure(self: &Arc<Self>, dialer: &Dialer, uri: &Uri) {
+        let mut state = self.state();
+        state.failed_count = state.failed_count.saturating_add(1);
+        if state.failed_count >= FAILURES_MAX && state.probe.is_none() {
+            tracing::warn!(
+                failed_count = state.failed_count,
+                "the upstream cannot be reached; calls are refused until it can. Check \
+                 upstream.base_url and the network"
+            );
+            let (dialer, uri) = (dialer.clone(), uri.clone());
+            let breaker = Arc::downgrade(self);
+            let probe = tokio::spawn(async move {
+                reach(dialer, uri).await;
+                if let Some(breaker) = breaker.upgrade() {
+                    breaker.closes();
+                }
+            });
+            state.probe = Some(AbortOnDropHandle::new(probe));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connects again and again until it succeeds.
+async fn reach(mut dialer: Dialer, uri: Uri) {
+    let mut pause = PROBE_PAUSE_MIN;
+    loop {
+        let cut = rand::rng().random_range(pause / 2..=pause);
+        sleep(cut).await;
+        if dialer.dial(uri.clone()).await.is_ok() {
+            return;
+        }
+        pause = (2 * pause).min(PROBE_PAUSE_MAX);
+    }
+}

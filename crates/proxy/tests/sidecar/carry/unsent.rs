@@ -1,0 +1,78 @@
+//! Calls of which nothing was sent: no connection could be opened.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use http::{Method, StatusCode};
+use tempfile::NamedTempFile;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
+
+use super::wire::{JOB, JSON, PROMPT, slots, start_job};
+use crate::harness::{Running, eventually};
+
+const TRIED: &str = r#"kling_balancer_upstream_request_duration_seconds_count{class="job-start"}"#;
+
+/// A sidecar whose upstream's port is bound, and refuses connections until it listens.
+async fn unreachable() -> (Arc<Running>, TcpSocket, NamedTempFile) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let base_url = format!("http://{}/v1/kling", socket.local_addr().unwrap());
+    let list = NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), r#"{"a@x":{"maxJobs":2}}"#).unwrap();
+    let settings = [
+        ("UPSTREAM__BASE_URL", base_url.as_str()),
+        ("ACCOUNTS__FILE", list.path().to_str().unwrap()),
+        ("RECONCILE__INTERVAL", "0"),
+    ];
+    let running = Running::configured(&[], &settings).await;
+    (Arc::new(running), socket, list)
+}
+
+#[tokio::test]
+async fn a_submission_that_was_not_sent_is_tried_again_and_takes_no_slot() {
+    let (running, _socket, _list) = unreachable().await;
+    for keyed in [&[JSON][..], &[JSON, ("idempotency-key", "k")]] {
+        let answer = running.send(Method::POST, JOB, keyed, PROMPT).await;
+        answer.assert_refused(502, "upstream-unreachable");
+    }
+    // The first call opens the breaker with its three attempts, the second is refused at once.
+    assert_eq!(running.metric(TRIED).await, 4.0);
+    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    let account = running.account("a@x").await;
+    assert_eq!(account["state"], "available", "it is not to blame");
+    let released = r#"kling_balancer_leases_ended_total{cause="released"}"#;
+    assert_eq!(running.metric(released).await, 4.0);
+    for path in ["/v1/kling/tasks/7?email=a@x", "/v1/kling/assets"] {
+        let answer = running.get(path).await;
+        answer.assert_refused(502, "upstream-unreachable");
+    }
+}
+
+#[tokio::test]
+async fn a_submission_reaches_an_upstream_that_comes_back_in_time_and_is_sent_once() {
+    let (running, socket, _list) = unreachable().await;
+    let client = Arc::clone(&running);
+    let client = tokio::spawn(async move { start_job(&client).await });
+    eventually(async || (running.metric(TRIED).await > 0.0).then_some(())).await;
+    let listener = socket.listen(8).unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        assert!(
+            stream.read_buf(&mut request).await.unwrap() > 0,
+            "{request:?}"
+        );
+    }
+    let body = r#"{"task":{"id":7}}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    let answer = client.await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_ne!(answer.header("x-kling-attempts"), "1");
+    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+}
