@@ -63,8 +63,10 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) listed: accounts_fetcher::Account,
-    /// The cap that the newest round told. Where it is lower than the list's, it is the newer one.
+    /// The cap that the newest round told.
     pub(super) told_cap: Option<u32>,
+    /// A cap that a round told anew, and that the list does not know yet.
+    pub(super) lowered_cap: Option<u32>,
     pub(super) is_listed: bool,
     /// Which of the lists named it last.
     pub(super) list_no: u64,
@@ -85,6 +87,7 @@ impl Account {
         Self {
             listed,
             told_cap: None,
+            lowered_cap: None,
             is_listed: true,
             list_no,
             is_draining: false,
@@ -107,7 +110,15 @@ impl Account {
 
     pub(super) fn max_jobs(&self) -> u32 {
         let listed = self.listed.max_jobs;
-        self.told_cap.map_or(listed, |told| told.min(listed))
+        self.lowered_cap.map_or(listed, |cap| cap.min(listed))
+    }
+
+    /// A round tells a cap. It counts if it is news: then it is newer than the list.
+    pub(super) fn tell_cap(&mut self, cap: u32) {
+        let before = self.told_cap.replace(cap);
+        if before.is_some_and(|before| before != cap) {
+            self.lowered_cap = Some(cap);
+        }
     }
 
     /// Slots in use, whoever uses them.

@@ -118,7 +118,7 @@ impl Pool {
                 self.restand(key, Standing::mend);
                 self.change(key, |account| {
                     if !account.is_listed || account.listed.max_jobs != listed.max_jobs {
-                        account.told_cap = None;
+                        account.lowered_cap = None;
                     }
                     account.listed = listed.clone();
                     account.is_listed = true;

@@ -84,7 +84,7 @@ impl Pool {
         self.has_round = true;
         for cap in &round.caps {
             if let Ok(key) = self.find(&cap.email) {
-                self.change(key, |account| account.told_cap = Some(cap.max_jobs));
+                self.change(key, |account| account.tell_cap(cap.max_jobs));
             }
         }
         self.untracked.retain(|_, at| *at >= round.sent_at);

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     harness::{Answer, Running, send},
-    surroundings::ACCOUNTS,
+    surroundings::NAMED,
 };
 
 const JOB: &str = "/v1/kling/videos/text2video";
@@ -54,7 +54,7 @@ impl Client {
                 0..2 => self.leave(&name).await,
                 2..5 => self.pick_and_call(&name).await,
                 5..8 => {
-                    let (email, _) = ACCOUNTS[self.rng.random_range(0..ACCOUNTS.len())];
+                    let email = NAMED[self.rng.random_range(0..NAMED.len())];
                     self.submit(&name, Some(email)).await;
                 }
                 _ => self.submit(&name, None).await,

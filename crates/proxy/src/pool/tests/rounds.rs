@@ -201,7 +201,7 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
 }
 
 #[test]
-fn a_cap_that_a_round_tells_counts_at_once_if_it_is_lower() {
+fn a_lower_cap_counts_at_once_where_a_round_brings_the_news() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let tell = |bench: &mut Bench, max_jobs| {
         let round = Round {
@@ -215,6 +215,7 @@ fn a_cap_that_a_round_tells_counts_at_once_if_it_is_lower() {
         bench.pool.reconcile(&round, at(1), &mut bench.rng);
         bench.pool.account("a@x").unwrap().max_jobs
     };
+    assert_eq!(tell(&mut bench, 2), 3, "no news: the list stands");
     assert_eq!(tell(&mut bench, 1), 1);
     bench.forward(2);
     assert!(!bench.pool.account("a@x").unwrap().is_eligible);
