@@ -32,6 +32,7 @@ use http::{Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
+use rand::seq::IndexedRandom;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -42,7 +43,7 @@ use crate::{
     config::{self, Config, Selection},
     error::Error,
     jobs::{Owners, Rounds},
-    ledger::Ledger,
+    ledger::{Ledger, PickRequest},
     metrics::Metrics,
     picker::Picker,
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
@@ -146,7 +147,7 @@ impl Forward {
                 self.read(&call, body, email).await.map(answer::carried)
             }
             Class::Upload => {
-                let email = self.any_account(&call).await;
+                let email = self.account_for_upload(&call).await;
                 self.pass(&call, body, email).await.map(answer::carried)
             }
             Class::Other => self.other(&call, body).await,
@@ -287,6 +288,21 @@ impl Forward {
         match call.query.email() {
             Some(given) => self.respelled(given).await,
             None => self.first_healthy().await,
+        }
+    }
+
+    /// The account to keep a file: a job that uses it will prefer that account, so it is drawn as one
+    /// for a job would be, where one has a free slot.
+    async fn account_for_upload(&self, call: &Call) -> Option<Arc<str>> {
+        if let Some(given) = call.query.email() {
+            return self.respelled(given).await;
+        }
+        let eligible = self.ledger.survey(&PickRequest::default()).await;
+        let eligible = eligible.map(|survey| survey.eligible).unwrap_or_default();
+        let drawn = eligible.choose(&mut rand::rng()).map(Arc::clone);
+        match drawn {
+            None => self.first_healthy().await,
+            drawn => drawn,
         }
     }
 

@@ -17,7 +17,8 @@ pub enum Class {
     Read,
     /// Reads works that its query names. `email` of their owner into the query.
     Download,
-    /// Uploads a raw body. `email` of the first healthy account into the query.
+    /// Uploads a raw body. `email` into the query: of an account with a free slot, drawn as for a job,
+    /// or else of the first healthy account.
     Upload,
     /// Creates something that takes no slot. `email` of the first healthy account into the body.
     Create,
