@@ -9,16 +9,23 @@
 //! a task; nothing of the client's own credentials goes upstream.
 //!
 //! Rooms: `call` reads the head of a call, `whole` the bodies that are read whole, `answer` the
-//! answers; `submit` carries job starts, `task` what is about one task, `work` downloads. What is
-//! pure stands apart: [`operations`], [`headers`], [`email`], [`outcome`].
+//! answers; `submit` carries job starts, `task` what is about one task, `work` downloads. `owners`
+//! says where a call goes by what it names, `holdings` remembers whose that is, and `overheard`
+//! learns it from answers. What is pure stands apart: [`operations`], [`mentions`], [`lessons`],
+//! [`headers`], [`email`], [`outcome`].
 
 mod answer;
 mod budget;
 mod call;
 pub mod email;
 pub mod headers;
+mod holdings;
+pub mod lessons;
+pub mod mentions;
 pub mod operations;
 pub mod outcome;
+mod overheard;
+mod owners;
 mod submit;
 mod task;
 mod whole;
@@ -42,7 +49,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::{self, Config, Selection},
     error::Error,
-    jobs::{Owners, Rounds},
+    jobs::Rounds,
     ledger::{Ledger, PickRequest},
     metrics::Metrics,
     picker::Picker,
@@ -50,6 +57,7 @@ use crate::{
 };
 use budget::Budget;
 use call::Call;
+use holdings::Holdings;
 use operations::Class;
 use whole::Buffer;
 
@@ -72,8 +80,7 @@ pub struct Forward {
     ledger: Arc<Ledger>,
     picker: Arc<Picker>,
     rounds: Arc<Rounds>,
-    /// Who made which work.
-    works: Owners,
+    holdings: Arc<Holdings>,
     listing: watch::Receiver<Listing>,
     fetcher: Waker,
     metrics: Arc<Metrics>,
@@ -112,8 +119,8 @@ impl Forward {
             upstream: parts.upstream,
             ledger: parts.ledger,
             picker: parts.picker,
+            holdings: Arc::new(Holdings::new(Arc::clone(parts.rounds.owners()))),
             rounds: parts.rounds,
-            works: Owners::default(),
             listing: parts.listing,
             fetcher: parts.fetcher,
             metrics: parts.metrics,
@@ -143,12 +150,14 @@ impl Forward {
             Class::Untrack => self.untrack(call, body).await,
             Class::Download => self.download(call, body).await,
             Class::Read => {
-                let email = self.any_account(&call).await;
-                self.read(&call, body, email).await.map(answer::carried)
+                let email = self.any_account(&call).await?;
+                let answer = self.read(&call, body, email.clone()).await?;
+                Ok(self.overhear(&call, answer, email))
             }
             Class::Upload => {
                 let email = self.account_for_upload(&call).await;
-                self.pass(&call, body, email).await.map(answer::carried)
+                let answer = self.pass(&call, body, email.clone()).await?;
+                Ok(self.overhear(&call, answer, email))
             }
             Class::Other => self.other(&call, body).await,
         }
@@ -160,29 +169,35 @@ impl Forward {
         self.submissions.wait().await;
     }
 
-    /// Makes something that takes no slot, on any account.
+    /// Makes something that takes no slot: on the account that owns what it is made of, or on any.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
-        let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let mut whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let preferred = self.place(&mut whole).await?;
         let email = match whole.email() {
             Some(given) => self.respelled(given).await,
-            None => self.first_healthy().await,
+            None => self.healthy(preferred).await,
         };
         let outgoing = whole.outgoing(&call, email.as_deref())?;
         let body = Full::new(outgoing.body);
         let sent = self.send(&call, &outgoing.target, outgoing.headers, body);
         let mut answer = sent.await?;
         answer::name_account(&mut answer, outgoing.email.as_deref());
-        Ok(answer::carried(answer))
+        let asked = outgoing.email.map(Arc::from);
+        Ok(self.overhear(&call, answer, asked))
     }
 
-    /// Passes a call on that is not in the table. One that changes the accounts is a reason to fetch
-    /// them.
+    /// Passes a call on as it came, unless the owner of what it names is known. One that changes the
+    /// accounts is a reason to fetch them.
     async fn other(&self, call: &Call, body: Incoming) -> Result<Carried, Error> {
-        let answer = self.pass(call, body, None).await?;
+        let owner = match call.query.email() {
+            Some(_) => None,
+            None => self.holdings.strict_owner(&call.mentions)?,
+        };
+        let answer = self.pass(call, body, owner).await?;
         if call.changes_accounts() && answer.status().is_success() {
             self.fetcher.wake();
         }
-        Ok(answer::carried(answer))
+        Ok(self.overhear(call, answer, None))
     }
 
     /// Passes a read on, and again where it failed for a reason that passes: it changes nothing, and
@@ -283,11 +298,12 @@ impl Forward {
         Ok(answer)
     }
 
-    /// What to put into a call that any healthy account can answer, unless the client named one.
-    async fn any_account(&self, call: &Call) -> Option<Arc<str>> {
-        match call.query.email() {
-            Some(given) => self.respelled(given).await,
-            None => self.first_healthy().await,
+    /// The account for a call that any healthy one can answer, unless the client named one, or the
+    /// call something that belongs to one.
+    async fn any_account(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
+        match self.owner_in_head(call).await? {
+            None if call.query.email().is_none() => Ok(self.first_healthy().await),
+            owner => Ok(owner),
         }
     }
 
