@@ -1,8 +1,8 @@
 //! Where a call goes that names what belongs to an account.
 //!
 //! An `email` of the client wins over everything. What a call names by its id, strictly, goes to the
-//! owner or nowhere, and two owners are refused; of what it names by URLs, the owner of the first
-//! known one is preferred. An id wins over a URL.
+//! owner or nowhere, and two owners are refused; of the files it names by their URLs, the owner of the
+//! first known one is preferred. An id wins over a URL.
 
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ impl Forward {
         }
     }
 
-    /// Binds a call without an e-mail to the account that alone can serve what its body names, or
-    /// returns the account that should.
+    /// Binds a call without an e-mail to the account that alone can serve what its body names, or else
+    /// returns the one to prefer, if there is one.
     ///
     /// # Errors
     /// [`Error::BadRequest`] if what it names belongs to two accounts, [`Error::OwnerUnknown`] if it
@@ -87,8 +87,8 @@ impl Forward {
         self.first_healthy().await
     }
 
-    /// A slot of the account `preferred`, waiting for it as `request` says. If that account takes no
-    /// jobs, be they few or many, any other one will do.
+    /// A slot of the account `preferred`, waiting for it as `request` says: to wait is safer than to
+    /// use a file elsewhere. If that account takes no jobs at all, any other one will do.
     pub(super) async fn pick_near(
         &self,
         request: &PickRequest,
@@ -103,7 +103,7 @@ impl Forward {
                 ..request.clone()
             };
             let picked = self.picker.pick(&near).await;
-            // It may have stopped to take jobs meanwhile.
+            // It may have stopped taking jobs meanwhile.
             if picked.is_ok() || self.takes_jobs(&preferred).await {
                 return picked;
             }
