@@ -133,6 +133,16 @@ impl Fields {
         }
     }
 
+    /// An id, a number or a string, where `null` and `""` mean absent.
+    pub(crate) fn id(&self, field: &str) -> Option<String> {
+        let id = match self.0.get(field)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+        };
+        Some(id).filter(|id| !id.is_empty())
+    }
+
     /// A cap on jobs: a number, or a string of digits.
     pub(crate) fn max_jobs(&self) -> Result<Option<u32>, Refusal> {
         let number = match self.0.get("maxJobs") {

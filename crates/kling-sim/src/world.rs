@@ -8,6 +8,7 @@ mod accept;
 mod history;
 mod job;
 mod jobs;
+mod references;
 mod resources;
 mod shelf;
 mod task_id;

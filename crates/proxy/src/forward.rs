@@ -10,17 +10,23 @@
 //!
 //! Rooms: `call` reads the head of a call, `whole` the bodies that are read whole, `answer` the
 //! answers; `submit` carries job starts, `keys` remembers them and `replay` answers them again,
-//! `task` carries what is about one task, `work` downloads. What is pure stands apart:
-//! [`operations`], [`headers`], [`email`], [`outcome`].
+//! `task` carries what is about one task, `work` downloads. `owners` says where a call goes by what
+//! it names, `holdings` remembers whose that is, and `overheard` learns it from answers. What is pure
+//! stands apart: [`operations`], [`mentions`], [`lessons`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
 mod budget;
 mod call;
 pub mod email;
 pub mod headers;
+mod holdings;
 mod keys;
+pub mod lessons;
+pub mod mentions;
 pub mod operations;
 pub mod outcome;
+mod overheard;
+mod owners;
 mod replay;
 mod submit;
 mod task;
@@ -35,6 +41,7 @@ use http::{Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
+use rand::seq::IndexedRandom;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -45,14 +52,15 @@ use crate::{
     config::{self, Config, Selection},
     error::Error,
     idempotency::Caller,
-    jobs::{Owners, Rounds},
-    ledger::Ledger,
+    jobs::Rounds,
+    ledger::{Ledger, PickRequest},
     metrics::Metrics,
     picker::Picker,
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
 };
 use budget::Budget;
 use call::Call;
+use holdings::Holdings;
 use keys::Keys;
 use operations::Class;
 use submit::{ATTEMPTS_MAX, UNSENT_PAUSE};
@@ -77,8 +85,7 @@ pub struct Forward {
     ledger: Arc<Ledger>,
     picker: Arc<Picker>,
     rounds: Arc<Rounds>,
-    /// Who made which work.
-    works: Owners,
+    holdings: Arc<Holdings>,
     listing: watch::Receiver<Listing>,
     fetcher: Waker,
     metrics: Arc<Metrics>,
@@ -118,8 +125,8 @@ impl Forward {
             upstream: parts.upstream,
             ledger: parts.ledger,
             picker: parts.picker,
+            holdings: Arc::new(Holdings::new(Arc::clone(parts.rounds.owners()))),
             rounds: parts.rounds,
-            works: Owners::default(),
             listing: parts.listing,
             fetcher: parts.fetcher,
             metrics: parts.metrics,
@@ -154,12 +161,14 @@ impl Forward {
             Class::Untrack => self.untrack(call, body).await,
             Class::Download => self.download(call, body).await,
             Class::Read => {
-                let email = self.any_account(&call).await;
-                self.read(&call, body, email).await.map(answer::carried)
+                let email = self.any_account(&call).await?;
+                let answer = self.read(&call, body, email.clone()).await?;
+                Ok(self.overhear(&call, answer, email))
             }
             Class::Upload => {
-                let email = self.any_account(&call).await;
-                self.pass(&call, body, email).await.map(answer::carried)
+                let email = self.account_for_upload(&call).await;
+                let answer = self.pass(&call, body, email.clone()).await?;
+                Ok(self.overhear(&call, answer, email))
             }
             Class::Other => self.other(&call, body).await,
         }
@@ -171,17 +180,19 @@ impl Forward {
         self.submissions.wait().await;
     }
 
-    /// Makes something that takes no slot, on any account.
+    /// Makes something that takes no slot: on the account that owns what it is made of, or on any.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
-        let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let mut whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let preferred = self.place(&mut whole).await?;
         let email = match whole.email() {
             Some(given) => self.respelled(given).await,
-            None => self.first_healthy().await,
+            None => self.healthy(preferred).await,
         };
         let outgoing = whole.outgoing(&call, email.as_deref())?;
         let mut answer = self.send_whole(&call, &outgoing).await?;
         answer::name_account(&mut answer, outgoing.email.as_deref());
-        Ok(answer::carried(answer))
+        let asked = outgoing.email.map(Arc::from);
+        Ok(self.overhear(&call, answer, asked))
     }
 
     /// Sends what was read whole, and again if nothing was sent.
@@ -206,14 +217,18 @@ impl Forward {
         }
     }
 
-    /// Passes a call on that is not in the table. One that changes the accounts is a reason to fetch
-    /// them.
+    /// Passes a call on as it came, unless the owner of what it names is known. One that changes the
+    /// accounts is a reason to fetch them.
     async fn other(&self, call: &Call, body: Incoming) -> Result<Carried, Error> {
-        let answer = self.pass(call, body, None).await?;
+        let owner = match call.query.email() {
+            Some(_) => None,
+            None => self.holdings.strict_owner(&call.mentions)?,
+        };
+        let answer = self.pass(call, body, owner).await?;
         if call.changes_accounts() && answer.status().is_success() {
             self.fetcher.wake();
         }
-        Ok(answer::carried(answer))
+        Ok(self.overhear(call, answer, None))
     }
 
     /// Passes a read on, and again where it failed for a reason that passes: it changes nothing, and
@@ -318,11 +333,27 @@ impl Forward {
         Ok(answer)
     }
 
-    /// What to put into a call that any healthy account can answer, unless the client named one.
-    async fn any_account(&self, call: &Call) -> Option<Arc<str>> {
-        match call.query.email() {
-            Some(given) => self.respelled(given).await,
+    /// The account for a call that any healthy one can answer, unless the client named one, or the
+    /// call something that belongs to one.
+    async fn any_account(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
+        match self.owner_in_head(call).await? {
+            None if call.query.email().is_none() => Ok(self.first_healthy().await),
+            owner => Ok(owner),
+        }
+    }
+
+    /// The account to keep a file: a job that uses it will prefer that account, so it is drawn as one
+    /// for a job would be, where one has a free slot.
+    async fn account_for_upload(&self, call: &Call) -> Option<Arc<str>> {
+        if let Some(given) = call.query.email() {
+            return self.respelled(given).await;
+        }
+        let eligible = self.ledger.survey(&PickRequest::default()).await;
+        let eligible = eligible.map(|survey| survey.eligible).unwrap_or_default();
+        let drawn = eligible.choose(&mut rand::rng()).map(Arc::clone);
+        match drawn {
             None => self.first_healthy().await,
+            drawn => drawn,
         }
     }
 

@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::Chain;
 use rand::{RngExt, seq::SliceRandom};
 use tokio::{
-    sync::{Mutex, Notify, Semaphore},
+    sync::{Mutex, Notify, Semaphore, SemaphorePermit},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
@@ -31,7 +31,7 @@ use scheduler::{Executing, RoundError};
 pub use asking::ASKED_AT_ONCE;
 pub use counts::RoundCounts;
 pub use owners::{OWNERS_MAX, Owners};
-pub use scheduler::{TaskWord, speaks_of_account, task_word};
+pub use scheduler::{TaskWord, running_in, speaks_of_account, task_word};
 
 /// How much rarer rounds are while nothing runs and nobody waits, and at most while they fail.
 pub const IDLE_FACTOR: u32 = 6;
@@ -70,7 +70,7 @@ pub enum Owner {
 pub struct Rounds {
     upstream: Arc<Upstream>,
     ledger: Arc<Ledger>,
-    owners: Owners,
+    owners: Arc<Owners<TaskId>>,
     searches: Semaphore,
     surprise: Notify,
     counts: RoundCounts,
@@ -94,7 +94,7 @@ impl Rounds {
         Self {
             upstream,
             ledger,
-            owners: Owners::default(),
+            owners: Arc::new(Owners::with_max(OWNERS_MAX)),
             searches: Semaphore::new(SEARCHES_MAX),
             surprise: Notify::new(),
             counts: RoundCounts::default(),
@@ -144,8 +144,8 @@ impl Rounds {
         &self.counts
     }
 
-    /// The owners learnt so far.
-    pub fn owners(&self) -> &Owners {
+    /// The owners of tasks learnt so far.
+    pub fn owners(&self) -> &Arc<Owners<TaskId>> {
         &self.owners
     }
 
@@ -158,7 +158,7 @@ impl Rounds {
             return Owner::Found(owner);
         }
         // Many clients may poll for tasks of before a restart, and for the same ones.
-        let _search = self.searches.acquire().await;
+        let _search = self.search().await;
         if let Some(owner) = self.owners.owner(task_id) {
             return Owner::Found(owner);
         }
@@ -185,6 +185,13 @@ impl Rounds {
         } else {
             Owner::Unknown
         }
+    }
+
+    /// A place among the searches for owners: at most [`SEARCHES_MAX`] are under way at once. It is
+    /// free again when dropped.
+    pub async fn search(&self) -> SemaphorePermit<'_> {
+        let place = self.searches.acquire().await;
+        place.expect("nobody closes the searches")
     }
 
     async fn round(&self, is_odd: &mut bool) -> Result<Outcome, RoundError> {

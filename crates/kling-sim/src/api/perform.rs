@@ -70,7 +70,7 @@ pub(super) fn perform(
         Action::ListElements => world.elements(&account?),
         Action::ShowElement => world.element(&account?, &call.segment)?,
         Action::DeleteElement => world.delete_element(&account?, &call.segment)?,
-        Action::Speak => account.map(|_| world.speak())?,
+        Action::Speak => world.speak(&account?),
         Action::Canned(json) => return account.map(|_| reply::json_text(StatusCode::OK, *json)),
         Action::Mcp => return Ok(mcp_events(settings.mcp_pause)),
     };

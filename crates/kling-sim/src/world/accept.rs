@@ -117,6 +117,7 @@ impl World {
         if fields.contains("prompt", FORBIDDEN) {
             return Err(Refusal::Moderated);
         }
+        self.find_references(email, fields)?;
         self.book
             .accepted(email, executing + 1, reply_ref.as_deref());
         self.last_task_id = self.last_task_id.draw_next(&mut self.rng);

@@ -65,19 +65,10 @@ impl World {
     pub(crate) fn download(&self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let ids = call.head.query("workIds");
         let ids = ids.ok_or(Refusal::FieldMissing { field: "workIds" })?;
-        let made = |id: &str| {
-            let id: i64 = id.parse().ok()?;
-            let mut jobs = self.jobs.of(account);
-            jobs.find(|job| job.phase(self.now) == Phase::Succeed && job.work_ids().contains(&id))
-        };
-        if let Some(id) = ids.split(',').find(|id| made(id).is_none()) {
-            return Err(Refusal::NotFound {
-                what: "work",
-                id: id.to_owned(),
-            });
-        }
-        let made = ids.split(',').filter_map(made);
-        let extension = match made
+        let made: Result<Vec<&Job>, Refusal> =
+            ids.split(',').map(|id| self.made(account, id)).collect();
+        let extension = match made?
+            .iter()
             .map(|job| job.kind.content.extension())
             .collect::<Vec<_>>()[..]
         {
@@ -86,6 +77,20 @@ impl World {
         };
         let url = format!("https://cdn.example/clean/{ids}.{extension}");
         Ok(json!({ "cdnUrl": url, "status": "success" }))
+    }
+
+    /// The job that made the work with this id, if it is the account's and over.
+    pub(super) fn made(&self, account: &str, id: &str) -> Result<&Job, Refusal> {
+        let number = id.parse::<i64>().ok();
+        let mut jobs = self.jobs.of(account);
+        let made = jobs.find(|job| {
+            let is_of = |number| job.work_ids().contains(&number);
+            job.phase(self.now) == Phase::Succeed && number.is_some_and(is_of)
+        });
+        made.ok_or_else(|| Refusal::NotFound {
+            what: "work",
+            id: id.to_owned(),
+        })
     }
 
     /// The job with this id, if it is the account's.

@@ -154,13 +154,19 @@ impl World {
     }
 
     /// `POST /tts/create`: a finished resource and no job.
-    pub(crate) fn speak(&self) -> Value {
-        json!({
-            "status": 99,
-            "status_name": "succeed",
-            "status_final": true,
-            "contentType": "audio",
-            "resource": { "resource": "https://cdn.example/speech.mp3", "duration": 2000 },
-        })
+    pub(crate) fn speak(&mut self, account: &str) -> Value {
+        let show = |id: &str| {
+            json!({
+                "status": 99,
+                "status_name": "succeed",
+                "status_final": true,
+                "contentType": "audio",
+                "resource": {
+                    "resource": format!("https://cdn.example/speech/{id}.mp3"),
+                    "duration": 2000,
+                },
+            })
+        };
+        self.shelf.add(ItemKind::Speech, account, show).clone()
     }
 }

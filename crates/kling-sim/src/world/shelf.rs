@@ -1,4 +1,4 @@
-//! What accounts own besides jobs: avatars, elements and uploaded files, each under an id that
+//! What accounts own besides jobs: avatars, elements, uploaded files and speech, each under an id that
 //! only its account knows.
 
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ pub(super) enum ItemKind {
     Avatar,
     Element,
     Upload,
+    Speech,
 }
 
 impl ItemKind {
@@ -24,6 +25,7 @@ impl ItemKind {
             Self::Avatar => "avatar",
             Self::Element => "element",
             Self::Upload => "asset",
+            Self::Speech => "speech",
         }
     }
 
@@ -33,7 +35,7 @@ impl ItemKind {
             Self::Avatar => (300_000_000_000_000 + number).to_string(),
             Self::Element => format!("u_{}", 300_000_000_000_000 + number),
             // 18 digits, which no double holds.
-            Self::Upload => (300_000_000_000_000_000 + number).to_string(),
+            Self::Upload | Self::Speech => (300_000_000_000_000_000 + number).to_string(),
         }
     }
 }

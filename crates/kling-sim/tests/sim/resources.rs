@@ -188,6 +188,52 @@ async fn avatars_and_elements_are_known_to_their_account_only() {
 }
 
 #[tokio::test]
+async fn a_job_is_made_only_of_what_its_account_has() {
+    let sim = sim(&["a@x", "b@x"]).await;
+    let of_a = json!({"email": "a@x", "name": "Ann"});
+    let avatar = post(&sim, "/avatars", &of_a).await.json()["id"].clone();
+    let element = post(&sim, "/elements", &of_a).await.json()["element"]["id"].clone();
+    let tasks = sim.submit_directly("a@x", 2);
+    let (done, running) = (tasks[0], tasks[1]);
+    assert!(sim.finish(done));
+    let (done, running) = (done.get(), running.get());
+    let cases = [
+        ("/videos/extend", json!({"task_id": done})),
+        ("/videos/extend", json!({"task_id": running.to_string()})),
+        ("/images/upscale", json!({"task_id": done, "workId": done})),
+        ("/images/upscale", json!({"workId": done.to_string()})),
+        ("/avatars/video", json!({"avatarId": avatar})),
+        ("/videos/omni", json!({"element_1": element})),
+        (
+            "/images/omni",
+            json!({"element_1": "o_102", "element_7": element}),
+        ),
+    ];
+    for (path, fields) in cases {
+        let mut started = Vec::new();
+        for email in ["a@x", "b@x"] {
+            let mut body = fields.clone();
+            body["email"] = json!(email);
+            let answer = post(&sim, path, &body).await;
+            started.push(answer.status);
+            if email == "b@x" {
+                assert!(answer.json()["error"].is_string(), "{path}: {answer:?}");
+            }
+        }
+        assert_eq!(started, [200, 404], "{path} {fields}");
+        sim.finish_all();
+    }
+    assert_eq!(sim.audit().account("b@x").unwrap().accepted, 0);
+    // What is official is everybody's, and a work that is not made yet is nobody's.
+    let official = json!({"email": "b@x", "avatarId": "12345678", "element_1": "o_1", "workId": -7,
+        "task_id": null});
+    assert_eq!(post(&sim, "/avatars/video", &official).await.status, 200);
+    let running = sim.submit_directly("a@x", 1)[0].get();
+    let unmade = json!({"email": "a@x", "workId": running});
+    assert_eq!(post(&sim, "/images/upscale", &unmade).await.status, 404);
+}
+
+#[tokio::test]
 async fn speech_is_a_finished_resource_and_takes_no_slot() {
     let sim = sim(&["a@x"]).await;
     let spoken = post(&sim, "/tts/create", &json!({"text": "hello"}))

@@ -10,7 +10,9 @@ use percent_encoding::percent_decode_str;
 use super::{
     email::query::{self, Query},
     headers::{has_only_chunks, strip_client},
-    operations::{Class, classify},
+    lessons::Shape,
+    mentions::{MENTIONS_MAX, Mention},
+    operations::{self, Class, Names, classify},
 };
 use crate::{config::duration, error::Error, pool::TaskId};
 
@@ -37,6 +39,10 @@ pub(super) struct Call {
     /// What goes on, without what is between the client and us.
     pub(super) headers: HeaderMap,
     pub(super) query: Query,
+    /// What the head names that belongs to one account.
+    pub(super) mentions: Vec<Mention>,
+    /// The shape of the answer, if the answer teaches whose something is.
+    pub(super) lesson: Option<&'static Shape>,
     pub(super) is_chunked: bool,
     /// The client sends its body once it is told to.
     pub(super) asks_first: bool,
@@ -74,13 +80,18 @@ impl Call {
         // A path in other letters is the same path upstream.
         let plain = percent_decode_str(path).decode_utf8_lossy();
         let class = classify(&head.method, &plain, extra_jobs);
-        if is_read_here(class, &plain) {
+        let operation = operations::find(&head.method, &plain);
+        let lesson = operation.and_then(|row| row.lesson(|name, value| query.has(name, value)));
+        if lesson.is_some() || is_read_here(class, &plain) {
             // A gateway would compress `task.id` away.
             headers.insert(ACCEPT_ENCODING, IDENTITY);
         }
+        let names = operation.map_or(Names::Nothing, |row| row.names);
         Ok(Self {
             class,
             headers,
+            mentions: mentions(names, &plain, &query),
+            lesson,
             query,
             is_chunked,
             asks_first,
@@ -144,7 +155,24 @@ impl Call {
     }
 }
 
-/// Whether we read the answer.
+/// What a head names.
+fn mentions(names: Names, path: &str, query: &Query) -> Vec<Mention> {
+    match names {
+        Names::Nothing => Vec::new(),
+        Names::Path(kind) => {
+            let path = path.strip_suffix('/').unwrap_or(path);
+            let id = path.rsplit('/').next().unwrap_or_default();
+            Vec::from_iter(Mention::new("path", kind, id))
+        }
+        Names::List(field, kind) => {
+            let ids = query.list(field).take(MENTIONS_MAX);
+            ids.filter_map(|id| Mention::new(field, kind, &id))
+                .collect()
+        }
+    }
+}
+
+/// Whether we read the answer, whatever it teaches.
 fn is_read_here(class: Class, path: &str) -> bool {
     match class {
         Class::JobStart | Class::Task | Class::Untrack => true,

@@ -1,4 +1,5 @@
-//! The `email` of a passing request: found in its body or query, and put there.
+//! The `email` of a passing request: found in its body or query, and put there. What the request names
+//! besides is found in the same pass.
 //!
 //! Invariant: nothing but the e-mail changes. A source is read only to learn the place of the
 //! e-mail in it; writing copies the bytes before and after that place. So big numbers, the order
@@ -19,6 +20,8 @@ use std::{fmt, hash::Hasher, num::NonZeroU32, ops::Range};
 
 use bytes::Bytes;
 use thiserror::Error;
+
+use super::mentions::{Mention, Mentions};
 
 /// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -93,6 +96,7 @@ pub struct Body {
     format: Format,
     email: Option<String>,
     max_jobs: Option<NonZeroU32>,
+    mentions: Mentions,
     place: Place,
 }
 
@@ -128,6 +132,12 @@ impl Body {
                 }
             }
         }
+    }
+
+    /// What the body names that belongs to one account, in its order.
+    #[must_use]
+    pub fn mentions(&self) -> &[Mention] {
+        self.mentions.as_slice()
     }
 
     /// The body with `email` as its e-mail; all other bytes are as they came.

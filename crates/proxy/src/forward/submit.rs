@@ -52,8 +52,8 @@ enum Next {
 }
 
 impl Forward {
-    /// Carries a call that starts a job: on the account that the client named, or on a random one
-    /// with a free slot.
+    /// Carries a call that starts a job: on the account that the client named, on the one that owns
+    /// what the call names, or on a random one with a free slot.
     pub(super) async fn start_job(
         self: &Arc<Self>,
         call: Call,
@@ -72,7 +72,7 @@ impl Forward {
         {
             return Err(obstacle);
         }
-        let whole = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let mut whole = self.buffer.read(&call, body, self.idle_timeout).await?;
         let claim = match key {
             None => None,
             Some(key) => {
@@ -84,6 +84,7 @@ impl Forward {
                 }
             }
         };
+        let preferred = self.place(&mut whole).await?;
         let request = PickRequest {
             email: whole.email().map(str::to_owned),
             exclude: Vec::new(),
@@ -91,7 +92,7 @@ impl Forward {
             wait,
             max_jobs: whole.max_jobs(),
         };
-        match self.picker.pick(&request).await {
+        match self.pick_near(&request, preferred).await {
             Ok(slot) => self.in_its_own_task(call, whole, claim, Some(slot)).await,
             // An account that we do not know is the upstream's to judge, and perhaps a new one.
             Err(Error::UnknownAccount) => {

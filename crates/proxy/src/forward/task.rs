@@ -39,7 +39,7 @@ impl Forward {
         let is_told = call.method == Method::GET;
         let answer = self.read(&call, body, owner).await?;
         match asked {
-            Some(asked) if is_told => self.hear(answer, &task_id, &asked).await,
+            Some(asked) if is_told => self.hear(&call, answer, &task_id, &asked).await,
             Some(_) | None => Ok(answer::carried(answer)),
         }
     }
@@ -58,7 +58,8 @@ impl Forward {
         Ok(answer::carried(answer))
     }
 
-    async fn owner(&self, task_id: &TaskId) -> Owner {
+    /// Whose a task is: as remembered, or as the accounts say.
+    pub(super) async fn owner(&self, task_id: &TaskId) -> Owner {
         if let Some(owner) = self.rounds.owners().owner(task_id) {
             return Owner::Found(owner);
         }
@@ -77,6 +78,7 @@ impl Forward {
     /// Listens to what the account `asked` says about a task, and passes it on.
     async fn hear(
         &self,
+        call: &Call,
         answer: Response<Answer>,
         task_id: &TaskId,
         asked: &str,
@@ -87,8 +89,10 @@ impl Forward {
         if let Some(text) = text.filter(|_| read.is_whole()) {
             let word = task_word(head.status, &text, task_id);
             self.note_word(word, task_id, asked).await;
-            if matches!(word, TaskWord::Final | TaskWord::Unfinished) {
-                self.learn_works(&text, asked);
+            if matches!(word, TaskWord::Final | TaskWord::Unfinished)
+                && let Some(shape) = call.lesson
+            {
+                self.holdings.learn(shape, &text, Some(&asked.into()));
             }
         }
         match read.resume() {

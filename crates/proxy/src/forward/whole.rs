@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     call::Call,
     email::{self, EmailError, json, multipart},
+    mentions::Mention,
 };
 use crate::{config, error::Error, upstream::Idle};
 
@@ -37,6 +38,8 @@ pub(super) struct Whole {
     /// The body as one that has a place for an e-mail. `None`: an e-mail goes into the query.
     body: Option<email::Body>,
     in_query: Option<String>,
+    /// The account that owns what the body names, if the client gave no e-mail.
+    owner: Option<Arc<str>>,
     memory: Arc<OwnedSemaphorePermit>,
 }
 
@@ -105,6 +108,7 @@ impl Buffer {
             bytes,
             body,
             in_query,
+            owner: None,
             memory: Arc::new(memory),
         })
     }
@@ -148,8 +152,13 @@ impl Buffer {
 }
 
 impl Whole {
-    /// The e-mail that the client gave.
+    /// The one account that will do: that of the client, or the owner of what the body names.
     pub(super) fn email(&self) -> Option<&str> {
+        self.given().or(self.owner.as_deref())
+    }
+
+    /// The e-mail that the client gave.
+    fn given(&self) -> Option<&str> {
         let in_body = self.body.as_ref().and_then(email::Body::email);
         self.in_query.as_deref().or(in_body)
     }
@@ -166,18 +175,30 @@ impl Whole {
         hasher.finish()
     }
 
+    /// Makes `owner`, to whom belongs what the body names, the one account that will do.
+    pub(super) fn bind(&mut self, owner: Arc<str>) {
+        self.owner = Some(owner);
+    }
+
+    /// What the body names that belongs to one account.
+    pub(super) fn mentions(&self) -> &[Mention] {
+        self.body.as_ref().map_or(&[], email::Body::mentions)
+    }
+
     /// The client's own cap on the jobs of the account.
     pub(super) fn max_jobs(&self) -> Option<NonZeroU32> {
         self.body.as_ref().and_then(email::Body::max_jobs)
     }
 
-    /// The request that goes upstream: for the account `email`, or as it came.
+    /// The request that goes upstream: for the account `email`, for the one that will do, or as it
+    /// came.
     pub(super) fn outgoing(&self, call: &Call, email: Option<&str>) -> Result<Outgoing, Error> {
+        let email = email.or(self.email());
         let mut target = call.target().to_owned();
         let mut bytes = self.bytes.clone();
         match (email, &self.body) {
             (None, _) => {}
-            (Some(email), _) if self.email() == Some(email) => {}
+            (Some(email), _) if self.given() == Some(email) => {}
             (Some(email), Some(body)) if self.in_query.is_none() => {
                 bytes = body
                     .with_email(email)
@@ -188,7 +209,7 @@ impl Whole {
         let mut headers = call.headers.clone();
         headers.remove(header::TRAILER);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-        let email = email.or(self.email()).map(str::to_owned);
+        let email = email.map(str::to_owned);
         let held = Held {
             bytes,
             _memory: Arc::clone(&self.memory),

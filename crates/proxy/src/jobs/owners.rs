@@ -1,12 +1,13 @@
-//! Which account owns which task, as rounds, answers and questions taught.
+//! Which account owns what, as rounds, answers and questions taught.
 //!
-//! Invariant: never more than [`OWNERS_MAX`] entries, but for one for each thread that learns at
-//! the same instant. What was not used for longest goes first, by halves: entries live in a young
+//! Invariant: never more entries than its bound, but for one for each thread that learns at the same
+//! instant. What was not used for longest goes first, by halves: entries live in a young
 //! and an old generation, use moves them to the young one, and when that is full it becomes the old
 //! one, whose entries are forgotten. All of it costs O(1), forgetting included if spread over the
 //! entries it forgets.
 
 use std::{
+    hash::Hash,
     mem,
     sync::{
         Arc, PoisonError, RwLock,
@@ -16,55 +17,59 @@ use std::{
 
 use dashmap::DashMap;
 
-use crate::pool::TaskId;
-
-/// The most owners kept: 100 bytes each make 10 MB. At a job a minute on each of 50 accounts it is
+/// The most owners of one kind kept: 100 bytes each make 10 MB. At a job a minute on each of 50 accounts it is
 /// a day and more; who is forgotten can be asked for again.
 pub const OWNERS_MAX: usize = 100_000;
 
-/// The owners of tasks.
+/// The owners of what is named by a `K`.
 #[derive(Debug)]
-pub struct Owners {
-    generations: RwLock<Generations>,
+pub struct Owners<K: Eq + Hash> {
+    generations: RwLock<Generations<K>>,
     generation_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct Generations {
-    young: Generation,
-    old: Generation,
+#[derive(Debug)]
+struct Generations<K: Eq + Hash> {
+    young: Generation<K>,
+    old: Generation<K>,
 }
 
-#[derive(Debug, Default)]
-struct Generation {
-    owners: DashMap<TaskId, Arc<str>>,
+#[derive(Debug)]
+struct Generation<K: Eq + Hash> {
+    owners: DashMap<K, Arc<str>>,
     /// Beside the map, whose own count locks every shard.
     count: AtomicUsize,
 }
 
-impl Default for Owners {
+impl<K: Eq + Hash> Default for Generation<K> {
     fn default() -> Self {
-        Self::with_max(OWNERS_MAX)
+        Self {
+            owners: DashMap::new(),
+            count: AtomicUsize::new(0),
+        }
     }
 }
 
-impl Owners {
-    fn with_max(max: usize) -> Self {
+impl<K: Clone + Eq + Hash> Owners<K> {
+    /// Owners of up to `max` things.
+    pub fn with_max(max: usize) -> Self {
+        let generations = Generations {
+            young: Generation::default(),
+            old: Generation::default(),
+        };
         Self {
-            generations: RwLock::default(),
+            generations: RwLock::new(generations),
             generation_max: max / 2,
         }
     }
 
-    /// Remembers that `owner` has the task, whoever had it before.
-    pub fn learn(&self, task_id: &TaskId, owner: Arc<str>) {
+    /// Remembers that `owner` has it, whoever had it before.
+    pub fn learn(&self, key: &K, owner: Arc<str>) {
         let mut is_learnt = false;
         while !is_learnt {
             is_learnt = {
                 let generations = self.read();
-                generations
-                    .young
-                    .learn(task_id, &owner, self.generation_max)
+                generations.young.learn(key, &owner, self.generation_max)
             };
             if !is_learnt {
                 self.turn_over();
@@ -72,19 +77,19 @@ impl Owners {
         }
     }
 
-    /// The owner of the task, if it is known.
-    pub fn owner(&self, task_id: &TaskId) -> Option<Arc<str>> {
+    /// Its owner, if that is known.
+    pub fn owner(&self, key: &K) -> Option<Arc<str>> {
         let (young, old) = {
             let generations = self.read();
-            let young = generations.young.owner(task_id);
+            let young = generations.young.owner(key);
             let old = match young {
                 Some(_) => None,
-                None => generations.old.owner(task_id),
+                None => generations.old.owner(key),
             };
             (young, old)
         };
         if let Some(owner) = &old {
-            self.learn(task_id, Arc::clone(owner));
+            self.learn(key, Arc::clone(owner));
         }
         young.or(old)
     }
@@ -106,28 +111,28 @@ impl Owners {
         drop(forgotten);
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Generations> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Generations<K>> {
         self.generations
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Generation {
+impl<K: Clone + Eq + Hash> Generation<K> {
     /// False if it is full.
-    fn learn(&self, task_id: &TaskId, owner: &Arc<str>, max: usize) -> bool {
-        if self.count.load(Ordering::Relaxed) >= max && !self.owners.contains_key(task_id) {
+    fn learn(&self, key: &K, owner: &Arc<str>, max: usize) -> bool {
+        if self.count.load(Ordering::Relaxed) >= max && !self.owners.contains_key(key) {
             return false;
         }
-        let before = self.owners.insert(task_id.clone(), Arc::clone(owner));
+        let before = self.owners.insert(key.clone(), Arc::clone(owner));
         if before.is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
         true
     }
 
-    fn owner(&self, task_id: &TaskId) -> Option<Arc<str>> {
-        self.owners.get(task_id).map(|owner| Arc::clone(&owner))
+    fn owner(&self, key: &K) -> Option<Arc<str>> {
+        self.owners.get(key).map(|owner| Arc::clone(&owner))
     }
 }
 
@@ -135,49 +140,45 @@ impl Generation {
 mod tests {
     use super::*;
 
-    fn task(id: usize) -> TaskId {
-        id.to_string().parse().unwrap()
-    }
-
-    fn size(owners: &Owners) -> usize {
+    fn size(owners: &Owners<usize>) -> usize {
         let generations = owners.read();
         generations.young.owners.len() + generations.old.owners.len()
     }
 
     #[test]
     fn the_newest_word_about_an_owner_counts() {
-        let owners = Owners::default();
-        assert_eq!(owners.owner(&task(1)), None);
-        owners.learn(&task(1), "a@x".into());
-        owners.learn(&task(1), "b@x".into());
-        assert_eq!(owners.owner(&task(1)).as_deref(), Some("b@x"));
+        let owners = Owners::with_max(OWNERS_MAX);
+        assert_eq!(owners.owner(&1), None);
+        owners.learn(&1, "a@x".into());
+        owners.learn(&1, "b@x".into());
+        assert_eq!(owners.owner(&1).as_deref(), Some("b@x"));
         assert_eq!(size(&owners), 1);
     }
 
     #[test]
     fn a_newer_word_wins_over_the_old_generation() {
         let owners = Owners::with_max(4);
-        owners.learn(&task(1), "a@x".into());
+        owners.learn(&1, "a@x".into());
         for id in 2..=3 {
-            owners.learn(&task(id), "c@x".into());
+            owners.learn(&id, "c@x".into());
         }
-        owners.learn(&task(1), "b@x".into());
-        assert_eq!(owners.owner(&task(1)).as_deref(), Some("b@x"));
+        owners.learn(&1, "b@x".into());
+        assert_eq!(owners.owner(&1).as_deref(), Some("b@x"));
     }
 
     #[test]
     fn owners_are_bounded_and_the_least_recently_used_go() {
         let owners = Owners::with_max(100);
-        owners.learn(&task(0), "used@x".into());
+        owners.learn(&0, "used@x".into());
         for id in 1..1000 {
-            owners.learn(&task(id), "a@x".into());
-            assert!(owners.owner(&task(0)).is_some(), "used all the time");
-            assert!(owners.owner(&task(id)).is_some());
+            owners.learn(&id, "a@x".into());
+            assert!(owners.owner(&0).is_some(), "used all the time");
+            assert!(owners.owner(&id).is_some());
             assert!(size(&owners) <= 100, "{} entries", size(&owners));
         }
-        assert_eq!(owners.owner(&task(1)), None, "not used for 998 entries");
+        assert_eq!(owners.owner(&1), None, "not used for 998 entries");
         assert!(
-            owners.owner(&task(960)).is_some(),
+            owners.owner(&960).is_some(),
             "the newest half is never forgotten"
         );
     }

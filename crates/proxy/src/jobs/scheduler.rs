@@ -186,7 +186,7 @@ struct Entry<'a> {
 fn read_executing(body: &[u8]) -> Result<Executing, serde_json::Error> {
     let list: Available<'_> = serde_json::from_slice(body)?;
     let entries = list.executing.iter();
-    let jobs: Vec<_> = entries.filter_map(|entry| read_entry(entry)).collect();
+    let jobs: Vec<_> = entries.filter_map(|entry| running_in(entry)).collect();
     Ok(Executing {
         skipped_count: list.executing.len() - jobs.len(),
         caps: list.available.map(read_caps).unwrap_or_default(),
@@ -206,7 +206,8 @@ fn read_caps(available: &RawValue) -> Vec<Cap> {
     .collect()
 }
 
-fn read_entry(entry: &RawValue) -> Option<Running> {
+/// The job of one entry of the list, if it has an id and an e-mail.
+pub fn running_in(entry: &RawValue) -> Option<Running> {
     let entry: Entry<'_> = serde_json::from_str(entry.get()).ok()?;
     if entry.email.is_empty() {
         return None;

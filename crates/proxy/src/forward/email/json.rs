@@ -1,10 +1,10 @@
-//! A JSON body: `email` and `maxJobs` are members of the object.
+//! A JSON body: `email`, `maxJobs` and what it names are members of the object.
 //!
 //! The body is parsed for the limits of its members only: values stay raw slices of it, which
 //! tell their offsets and are never written anew. Skipping a value is iterative, so depth costs no
 //! stack.
 
-use std::{fmt, num::NonZeroU32, ops::Range};
+use std::{borrow::Cow, fmt, num::NonZeroU32, ops::Range};
 
 use bytes::Bytes;
 use serde::{
@@ -14,6 +14,7 @@ use serde::{
 use serde_json::{Value, error::Category, value::RawValue};
 
 use super::{Body, EmailError, Format, Place, smaller_cap};
+use crate::forward::mentions::{Mentions, text_in};
 
 /// Reads `bytes`, which must be a JSON object and nothing else.
 ///
@@ -33,6 +34,7 @@ pub fn read(bytes: Bytes) -> Result<Body, EmailError> {
         format: Format::Json,
         email,
         max_jobs: members.max_jobs,
+        mentions: members.mentions,
         place,
         bytes,
     })
@@ -50,6 +52,7 @@ struct Members<'a> {
     email: Option<&'a RawValue>,
     has_two_emails: bool,
     max_jobs: Option<NonZeroU32>,
+    mentions: Mentions,
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -73,29 +76,36 @@ impl<'de> Visitor<'de> for MembersVisitor {
             email: None,
             has_two_emails: false,
             max_jobs: None,
+            mentions: Mentions::default(),
         };
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.is_empty = false;
-            if is_spelling_of(key, "email") {
-                members.has_two_emails |= members.email.replace(value).is_some();
-            } else if is_spelling_of(key, "maxJobs") {
-                let text = value.get().trim_matches('"');
-                members.max_jobs = smaller_cap(members.max_jobs, text);
+            match name_of(key).as_deref() {
+                Some("email") => {
+                    members.has_two_emails |= members.email.replace(value).is_some();
+                }
+                Some("maxJobs") => {
+                    let text = value.get().trim_matches('"');
+                    members.max_jobs = smaller_cap(members.max_jobs, text);
+                }
+                Some(name) => members.mentions.note(name, || text_in(value)),
+                None => {}
             }
         }
         Ok(members)
     }
 }
 
-/// Whether `key`, which may contain escapes, means `name`.
+/// What `key`, which may contain escapes, means.
 ///
 /// Keys stay raw because some mean nothing: a lone surrogate is JSON, but no Unicode.
-fn is_spelling_of(key: &RawValue, name: &str) -> bool {
+fn name_of(key: &RawValue) -> Option<Cow<'_, str>> {
     let quoted = key.get();
-    let plain = quoted.trim_matches('"');
-    plain == name
-        || plain.contains('\\')
-            && serde_json::from_str::<String>(quoted).is_ok_and(|meaning| meaning == name)
+    if quoted.contains('\\') {
+        serde_json::from_str(quoted).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(quoted.trim_matches('"')))
+    }
 }
 
 /// The e-mail in `raw`, where an empty one and `null` count as absent.

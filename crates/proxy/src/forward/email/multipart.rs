@@ -1,4 +1,4 @@
-//! A multipart body (RFC 7578): `email` and `maxJobs` are parts of it.
+//! A multipart body (RFC 7578): `email`, `maxJobs` and what it names are parts of it.
 //!
 //! The body is only scanned, by the rules of RFC 2046 §5.1.1 with two differences. A line is a
 //! delimiter if it is the boundary as a whole: where it only starts with it, senders mean data. And
@@ -7,7 +7,7 @@
 mod parameter;
 mod scan;
 
-use std::iter;
+use std::{borrow::Cow, iter};
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -17,6 +17,7 @@ use self::{
     scan::{Part, scan},
 };
 use super::{Body, EmailError, Format, Place, Unwritable, smaller_cap};
+use crate::forward::mentions::{Mentions, URL_BYTES_MAX};
 
 /// Most parts of a body: the upstream's largest form has some dozens, and each part costs work.
 pub const PARTS_MAX: usize = 1000;
@@ -72,12 +73,17 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
     let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
     let (start, parts) = scan(&bytes, &boundary)?;
     let (mut found, mut max_jobs) = (None, None);
+    let mut mentions = Mentions::default();
     for Part { name, value } in parts {
         let text = || str::from_utf8(&bytes[value.clone()]);
         match name.as_deref() {
             Some("email") if found.is_some() => return Err(EmailError::GivenTwice),
             Some("email") => found = Some((text().or(Err(EmailError::NotText))?, value)),
             Some("maxJobs") => max_jobs = smaller_cap(max_jobs, text().unwrap_or_default()),
+            // A longer one is a file.
+            Some(name) if value.len() <= URL_BYTES_MAX => {
+                mentions.note(name, || text().ok().map(Cow::Borrowed));
+            }
             Some(_) | None => {}
         }
     }
@@ -92,6 +98,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
         format: Format::Form(boundary),
         email,
         max_jobs,
+        mentions,
         place,
         bytes,
     })

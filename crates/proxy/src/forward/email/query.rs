@@ -64,14 +64,27 @@ impl Query {
         self.email.as_deref()
     }
 
-    /// The first item of the comma list that the first field `name` holds.
+    /// The items of the comma lists that the fields `name` hold, in order.
+    pub fn list(&self, name: &str) -> impl Iterator<Item = String> {
+        let lists = self.values(name).filter_map(|value| {
+            let list = percent_decode_str(value).decode_utf8().ok()?;
+            Some(list.split(',').map(str::to_owned).collect::<Vec<_>>())
+        });
+        lists.flatten()
+    }
+
+    /// Whether a field `name` has this value.
     #[must_use]
-    pub fn first_of_list(&self, name: &str) -> Option<String> {
-        let fields = self.text.split('&');
-        let mut fields = fields.filter_map(|field| field.split_once('='));
-        let (_, list) = fields.find(|(field, _)| percent_decode_str(field).eq(name.bytes()))?;
-        let list = percent_decode_str(list).decode_utf8().ok()?;
-        list.split(',').next().map(str::to_owned)
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        let mut values = self.values(name);
+        values.any(|given| percent_decode_str(given).eq(value.bytes()))
+    }
+
+    /// The values of the fields `name`, as they are written.
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let fields = self.text.split('&').filter_map(|it| it.split_once('='));
+        let named = fields.filter(move |(field, _)| percent_decode_str(field).eq(name.bytes()));
+        named.map(|(_, value)| value)
     }
 
     /// The query with `email` as its e-mail; all else is as it came.

@@ -186,8 +186,9 @@ async fn the_coding_of_an_answer_is_the_clients_choice_unless_we_read_it() {
     let stage = Stage::new().await;
     for (first, wanted) in [
         (format!("GET {ANY}"), "gzip, br;q=0.5"),
-        ("GET /v1/kling/elements".to_owned(), "gzip, br;q=0.5"),
-        ("POST /v1/kling/assets".to_owned(), "gzip, br;q=0.5"),
+        ("GET /v1/kling/elements/tags".to_owned(), "gzip, br;q=0.5"),
+        ("GET /v1/kling/videos/effects".to_owned(), "gzip, br;q=0.5"),
+        ("GET /v1/kling/videos/motions".to_owned(), "gzip, br;q=0.5"),
         ("GET /v1/kling/accounts".to_owned(), "gzip, br;q=0.5"),
         (format!("POST {START}"), "identity"),
         (format!("POST {START}/"), "identity"),
@@ -195,6 +196,13 @@ async fn the_coding_of_an_answer_is_the_clients_choice_unless_we_read_it() {
         (format!("DELETE {TASK}"), "identity"),
         ("GET /v1/kling/tasks".to_owned(), "identity"),
         ("GET /v1/kling/scheduler".to_owned(), "identity"),
+        ("GET /v1/kling/elements/".to_owned(), "identity"),
+        ("POST /v1/kling/avatars".to_owned(), "identity"),
+        ("POST /v1/kling/assets/".to_owned(), "identity"),
+        (
+            "GET /v1/kling/videos/motions?x=1&mine=true".to_owned(),
+            "identity",
+        ),
         ("DELETE /v1/kling/scheduler/7".to_owned(), "identity"),
     ] {
         let lines = ["accept-encoding: gzip, br;q=0.5", "content-length: 2"];

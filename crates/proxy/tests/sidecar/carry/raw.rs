@@ -35,6 +35,8 @@ pub(super) const ANY: &str = "/v1/kling/any";
 pub(super) const START: &str = "/v1/kling/videos/text2video";
 /// A call about a task, whose answer is read.
 pub(super) const TASK: &str = "/v1/kling/tasks/7";
+/// A call whose answer is heard as it passes.
+pub(super) const HEARD: &str = "/v1/kling/assets";
 /// The one account of a [`Stage`], and how many jobs it may run.
 pub(super) const ACCOUNT: &str = "a@x";
 pub(super) const SLOTS: usize = 50;

@@ -5,7 +5,7 @@
 
 use super::{
     message::{answer, chunked, fine, request},
-    raw::{ANY, BASE, START, Stage, TASK},
+    raw::{ANY, BASE, HEARD, START, Stage, TASK},
 };
 
 /// Every byte there is, and an end that is no UTF-8.
@@ -122,7 +122,11 @@ async fn a_long_answer_passes_whole_though_its_beginning_is_read() {
         })
         .chain(*b"0\r\n\r\n")
         .collect();
-    for first in [format!("POST {START}"), format!("GET {TASK}")] {
+    for first in [
+        format!("POST {START}"),
+        format!("GET {TASK}"),
+        format!("POST {HEARD}"),
+    ] {
         let call = request(&first, &["content-length: 2"], "{}");
         let (_, told) = stage
             .exchange(&call, answer("200 OK", &[&length], &long))
@@ -142,22 +146,24 @@ async fn a_long_answer_passes_whole_though_its_beginning_is_read() {
 async fn each_piece_passes_before_the_next_one_comes() {
     let stage = Stage::new().await;
     let lines = ["transfer-encoding: chunked"];
-    let mut client = stage
-        .client_sends(request(&format!("POST {ANY}"), &lines, ""))
-        .await;
-    let mut upstream = stage.upstream().await;
-    upstream.head().await;
-    for _ in 0..3 {
-        client.send("3\r\nabc\r\n").await;
-        assert_eq!(upstream.chunk().await, b"abc");
-    }
-    client.send("0\r\n\r\n").await;
-    assert_eq!(upstream.take(5).await, b"0\r\n\r\n");
-    upstream.send(answer("200 OK", &lines, "")).await;
-    client.head().await;
-    for _ in 0..3 {
-        upstream.send("3\r\nxyz\r\n").await;
-        assert_eq!(client.chunk().await, b"xyz");
+    for path in [ANY, HEARD] {
+        let mut client = stage
+            .client_sends(request(&format!("POST {path}"), &lines, ""))
+            .await;
+        let mut upstream = stage.upstream().await;
+        upstream.head().await;
+        for _ in 0..3 {
+            client.send("3\r\nabc\r\n").await;
+            assert_eq!(upstream.chunk().await, b"abc");
+        }
+        client.send("0\r\n\r\n").await;
+        assert_eq!(upstream.take(5).await, b"0\r\n\r\n");
+        upstream.send(answer("200 OK", &lines, "")).await;
+        client.head().await;
+        for _ in 0..3 {
+            upstream.send("3\r\nxyz\r\n").await;
+            assert_eq!(client.chunk().await, b"xyz");
+        }
     }
 }
 
@@ -202,7 +208,7 @@ async fn announced_trailers_pass_both_ways() {
         "te: trailers",
     ];
     let body = chunked(&["abc"], &["x-sum: 5"]);
-    for path in [ANY, START, TASK] {
+    for path in [ANY, START, TASK, HEARD] {
         let method = if path == TASK { "GET" } else { "POST" };
         let (asked, told) = stage
             .exchange(

@@ -76,6 +76,30 @@ fn hostile_emails_cannot_leave_their_string() {
 }
 
 #[test]
+fn what_is_named_is_found_in_its_order_and_as_it_is_written() {
+    let text = r#"{"image":"data:image/png;base64,iVBOR","task\u005fid":123456789012345678901,
+        "audio":"https:\/\/cdn.example\/s.mp3?a=1&b=2","workId":"7","prompt":"https://x",
+        "list":[{"avatarId":"300137233318846"}],"avatarId":"300137233318846","element_1":null,
+        "element_2":{"id":"u_1"},"element_3":"o_1","element_4":"u_1","\ud800":"u_2","workId":-7}"#;
+    let body = read_text(text).unwrap();
+    let named: Vec<_> = body
+        .mentions()
+        .iter()
+        .map(|it| (it.field, &*it.text))
+        .collect();
+    let expected = [
+        ("task_id", "123456789012345678901"),
+        ("audio", "https://cdn.example/s.mp3?a=1&b=2"),
+        ("workId", "7"),
+        ("avatarId", "300137233318846"),
+        ("element_4", "u_1"),
+    ];
+    assert_eq!(named, expected);
+    let written = body.with_email(EMAIL).unwrap();
+    assert_eq!(read(written).unwrap().mentions(), body.mentions());
+}
+
+#[test]
 fn a_cap_is_a_number_or_a_string_of_digits() {
     let cases = [
         (r#"{"maxJobs":3}"#, Some(3)),

@@ -92,6 +92,36 @@ fn other_parts_are_no_emails() {
 }
 
 #[test]
+fn what_is_named_is_found_in_its_order_and_as_it_is_written() {
+    let part = |name: &str, value: &str| email_part(value).replace("\"email\"", name);
+    let file = "x".repeat(URL_BYTES_MAX + 1);
+    let form = [
+        part("image; filename=a.png", &format!("https://{file}")),
+        part("audio", "https://cdn.example/s.mp3?a=1&b=2"),
+        part("task_id", "123456789012345678901"),
+        part("prompt", "https://x"),
+        part("\"element_1\"", "u_1"),
+        part("element_2", "o_1"),
+        part("workId", " 7"),
+    ];
+    let form = form.concat() + "--b--\r\n";
+    let body = read_text(&form).unwrap();
+    let named: Vec<_> = body
+        .mentions()
+        .iter()
+        .map(|it| (it.field, &*it.text))
+        .collect();
+    let expected = [
+        ("audio", "https://cdn.example/s.mp3?a=1&b=2"),
+        ("task_id", "123456789012345678901"),
+        ("element_1", "u_1"),
+    ];
+    assert_eq!(named, expected);
+    let written = body.with_email(EMAIL).unwrap();
+    assert_eq!(read(written, TYPE).unwrap().mentions(), body.mentions());
+}
+
+#[test]
 fn a_cap_is_a_part_of_digits() {
     let form = format!("{}{}--b--", email_part("7"), email_part("3")).replace("email", "maxJobs");
     let cap = read_text(&form).unwrap().max_jobs();

@@ -1,0 +1,43 @@
+//! What a job is made of: fields that name a thing by an id that only its account knows.
+
+use super::shelf::ItemKind;
+use super::{TaskId, World};
+use crate::body::Fields;
+use crate::refusal::Refusal;
+
+/// Fields that name an element.
+const ELEMENT_FIELDS: [&str; 7] = [
+    "element_1",
+    "element_2",
+    "element_3",
+    "element_4",
+    "element_5",
+    "element_6",
+    "element_7",
+];
+
+/// Ids of avatars with more digits are personal; templates belong to everybody.
+const TEMPLATE_DIGITS_MAX: usize = 8;
+
+impl World {
+    /// Finds what a job start names on the account that shall run it, as Kling does.
+    pub(super) fn find_references(&self, email: &str, fields: &Fields) -> Result<(), Refusal> {
+        if let Some(id) = fields.id("task_id") {
+            let id: i64 = id.parse().or(Err(Refusal::TaskIdInvalid))?;
+            self.owned(email, TaskId::from(id))?;
+        }
+        // The works of official motions are negative.
+        if let Some(id) = fields.id("workId").filter(|id| !id.starts_with('-')) {
+            self.made(email, &id)?;
+        }
+        let avatar = fields.id("avatarId");
+        if let Some(id) = avatar.filter(|id| id.len() > TEMPLATE_DIGITS_MAX) {
+            self.shelf.get(ItemKind::Avatar, email, &id)?;
+        }
+        let elements = ELEMENT_FIELDS.iter().filter_map(|field| fields.id(field));
+        for id in elements.filter(|id| id.starts_with("u_")) {
+            self.shelf.get(ItemKind::Element, email, &id)?;
+        }
+        Ok(())
+    }
+}
