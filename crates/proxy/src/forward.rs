@@ -41,7 +41,6 @@ use http::{Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
-use rand::seq::IndexedRandom;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -53,7 +52,7 @@ use crate::{
     error::Error,
     idempotency::Caller,
     jobs::Rounds,
-    ledger::{Ledger, PickRequest},
+    ledger::Ledger,
     metrics::Metrics,
     picker::Picker,
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
@@ -166,7 +165,7 @@ impl Forward {
                 Ok(self.overhear(&call, answer, email))
             }
             Class::Upload => {
-                let email = self.account_for_upload(&call).await;
+                let email = self.any_account(&call).await?;
                 let answer = self.pass(&call, body, email.clone()).await?;
                 Ok(self.overhear(&call, answer, email))
             }
@@ -339,21 +338,6 @@ impl Forward {
         match self.owner_in_head(call).await? {
             None if call.query.email().is_none() => Ok(self.first_healthy().await),
             owner => Ok(owner),
-        }
-    }
-
-    /// The account to keep a file: a job that uses it will prefer that account, so it is drawn as one
-    /// for a job would be, where one has a free slot.
-    async fn account_for_upload(&self, call: &Call) -> Option<Arc<str>> {
-        if let Some(given) = call.query.email() {
-            return self.respelled(given).await;
-        }
-        let eligible = self.ledger.survey(&PickRequest::default()).await;
-        let eligible = eligible.map(|survey| survey.eligible).unwrap_or_default();
-        let drawn = eligible.choose(&mut rand::rng()).map(Arc::clone);
-        match drawn {
-            None => self.first_healthy().await,
-            drawn => drawn,
         }
     }
 

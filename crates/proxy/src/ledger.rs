@@ -23,8 +23,8 @@ use crate::pool::{
 };
 use memory::Memory;
 
-/// What a pick asks for: by default any account, at once, for a submission that we carry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a pick asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PickRequest {
     /// Only this account.
     pub email: Option<String>,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Error,
-    ledger::{Ledger, PickRequest, Slot},
+    ledger::{Ledger, PickError, PickRequest, Slot},
     metrics::Metrics,
     pool::Refusal,
 };
@@ -99,6 +99,18 @@ impl Picker {
     /// # Errors
     /// Why there is none.
     pub async fn pick(&self, request: &PickRequest) -> Result<Slot, Error> {
+        self.pick_near(request, None).await
+    }
+
+    /// The same, on the account `preferred` if it has a free slot now: no slot stands idle for it.
+    ///
+    /// # Errors
+    /// Why there is none on any account.
+    pub async fn pick_near(
+        &self,
+        request: &PickRequest,
+        preferred: Option<Arc<str>>,
+    ) -> Result<Slot, Error> {
         let mut count = self.metrics.count_pick();
         self.is_token_rejected();
         let mut rejected_at = self.rejected_at.subscribe();
@@ -106,10 +118,28 @@ impl Picker {
             biased;
             () = self.shutdown.cancelled() => Err(Error::ShuttingDown),
             _ = rejected_at.wait_for(Option::is_some) => Err(Error::TokenRejected),
-            picked = self.ledger.pick(request) => picked.map_err(|error| self.explain(error.into())),
+            picked = self.granted(request, preferred) => picked.map_err(|error| self.explain(error.into())),
         };
         count.end(picked.as_ref().err());
         picked
+    }
+
+    async fn granted(
+        &self,
+        request: &PickRequest,
+        preferred: Option<Arc<str>>,
+    ) -> Result<Slot, PickError> {
+        if let Some(preferred) = preferred {
+            let near = PickRequest {
+                email: Some(preferred.to_string()),
+                wait: Duration::ZERO,
+                ..request.clone()
+            };
+            if let Ok(slot) = self.ledger.pick(&near).await {
+                return Ok(slot);
+            }
+        }
+        self.ledger.pick(request).await
     }
 
     /// Why a pick that takes any account would be refused now, or `None`. All slots in use is a

@@ -23,8 +23,7 @@ pub enum Class {
     Read,
     /// Reads works that its query names. `email` of their owner into the query.
     Download,
-    /// Uploads a raw body. `email` into the query: of an account with a free slot, drawn as for a job,
-    /// or else of the first healthy account.
+    /// Uploads a raw body. `email` of the first healthy account into the query.
     Upload,
     /// Creates something that takes no slot. `email` into the body: of the owner of what it names, if
     /// that is known, or else of the first healthy account.

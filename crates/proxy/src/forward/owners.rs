@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use http::Response;
-use tokio::time::Instant;
 
 use super::{
     Forward,
@@ -18,13 +17,7 @@ use super::{
     overheard::{Lesson, Overheard},
     whole::Whole,
 };
-use crate::{
-    error::Error,
-    jobs::Owner,
-    ledger::{PickRequest, Slot},
-    pool::State,
-    upstream::Answer,
-};
+use crate::{error::Error, jobs::Owner, upstream::Answer};
 
 impl Forward {
     /// The account that the head of a call names, or that owns what it names.
@@ -85,43 +78,6 @@ impl Forward {
             return Some(preferred);
         }
         self.first_healthy().await
-    }
-
-    /// A slot of the account `preferred`, waiting for it as `request` says: to wait is safer than to
-    /// use a file elsewhere. If that account takes no jobs at all, any other one will do.
-    pub(super) async fn pick_near(
-        &self,
-        request: &PickRequest,
-        preferred: Option<Arc<str>>,
-    ) -> Result<Slot, Error> {
-        let begun = Instant::now();
-        if let Some(preferred) = preferred
-            && self.takes_jobs(&preferred).await
-        {
-            let near = PickRequest {
-                email: Some(preferred.to_string()),
-                ..request.clone()
-            };
-            let picked = self.picker.pick(&near).await;
-            // It may have stopped taking jobs meanwhile.
-            if picked.is_ok() || self.takes_jobs(&preferred).await {
-                return picked;
-            }
-        }
-        let wait = request.wait.saturating_sub(begun.elapsed());
-        let anywhere = PickRequest {
-            wait,
-            ..request.clone()
-        };
-        self.picker.pick(&anywhere).await
-    }
-
-    /// Whether an account can be picked now, or once it has a free slot.
-    async fn takes_jobs(&self, email: &str) -> bool {
-        let account = self.ledger.account(email).await;
-        account.is_ok_and(|account| {
-            account.max_jobs > 0 && matches!(account.state, State::Available | State::Full)
-        })
     }
 
     /// Passes an answer on and learns from it what belongs to the account that gave it: `asked`, or

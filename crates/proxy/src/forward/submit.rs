@@ -92,7 +92,7 @@ impl Forward {
             wait,
             max_jobs: whole.max_jobs(),
         };
-        match self.pick_near(&request, preferred).await {
+        match self.picker.pick_near(&request, preferred).await {
             Ok(slot) => self.in_its_own_task(call, whole, claim, Some(slot)).await,
             // An account that we do not know is the upstream's to judge, and perhaps a new one.
             Err(Error::UnknownAccount) => {

@@ -52,7 +52,7 @@ async fn whatever_goes_wrong_no_account_is_overrun_no_job_doubled_and_no_slot_lo
 async fn run(seed: u64) {
     // A job of a second tool can be taken for the one of a pick that is not submitted yet. So picks
     // are tied where nobody else starts jobs, and bound or counted twice where somebody does.
-    let has_second_tool = seed % 2 == 0;
+    let has_second_tool = seed.is_multiple_of(2);
     let ties_picks = if has_second_tool { "false" } else { "true" };
     let submissions = from_env("CHAOS_SUBMISSIONS").unwrap_or(SUBMISSIONS);
     let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
@@ -75,36 +75,8 @@ async fn run(seed: u64) {
     let running = Arc::new(running);
     running.sim.chaos(plan(seed));
 
-    let stop = CancellationToken::new();
-    let mut around = JoinSet::new();
-    around.spawn(surroundings::end_jobs(
-        Arc::clone(&running),
-        stop.clone(),
-        seed,
-    ));
-    let mut disturbers = JoinSet::new();
-    disturbers.spawn(surroundings::operate(
-        Arc::clone(&running),
-        stop.clone(),
-        seed,
-    ));
-    if has_second_tool {
-        disturbers.spawn(surroundings::second_tool(
-            Arc::clone(&running),
-            stop.clone(),
-            seed,
-        ));
-    }
-    disturbers.spawn(surroundings::heal(Arc::clone(&running), stop.clone()));
-    let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
-        let client = Client::new(Arc::clone(&running), number, seed);
-        clients.spawn(client.work(submissions / CLIENTS));
-    }
-    clients.join_all().await;
-    stop.cancel();
-    disturbers.join_all().await;
-    around.join_all().await;
+    let submitted = disturbed(&running, seed, has_second_tool, submissions);
+    submitted.await;
     running.sim.clear_faults();
     surroundings::restore(&running).await;
 
@@ -127,6 +99,40 @@ async fn run(seed: u64) {
         let series = format!("kling_balancer_leases_ended_total{{cause=\"{cause}\"}}");
         assert!(running.metric(&series).await > 0.0, "nothing was {cause}");
     }
+}
+
+/// Lets the clients do their work, and everything happen around them.
+async fn disturbed(running: &Arc<Running>, seed: u64, has_second_tool: bool, submissions: usize) {
+    let stop = CancellationToken::new();
+    let mut around = JoinSet::new();
+    around.spawn(surroundings::end_jobs(
+        Arc::clone(running),
+        stop.clone(),
+        seed,
+    ));
+    let mut disturbers = JoinSet::new();
+    disturbers.spawn(surroundings::operate(
+        Arc::clone(running),
+        stop.clone(),
+        seed,
+    ));
+    if has_second_tool {
+        disturbers.spawn(surroundings::second_tool(
+            Arc::clone(running),
+            stop.clone(),
+            seed,
+        ));
+    }
+    disturbers.spawn(surroundings::heal(Arc::clone(running), stop.clone()));
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = Client::new(Arc::clone(running), number, seed);
+        clients.spawn(client.work(submissions / CLIENTS));
+    }
+    clients.join_all().await;
+    stop.cancel();
+    disturbers.join_all().await;
+    around.join_all().await;
 }
 
 /// Waits until our book and the upstream's say the same of every account, and nothing is in doubt.
