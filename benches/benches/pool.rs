@@ -74,6 +74,7 @@ fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         lease_id,
         ttl: Some(TTL),
         constraint,
+        operation: None,
         max_jobs: None,
     }
 }
@@ -98,6 +99,7 @@ fn request() -> PickRequest {
         exclude: Vec::new(),
         ttl: Some(TTL),
         wait: Duration::ZERO,
+        operation: None,
         max_jobs: None,
     }
 }

@@ -12,8 +12,9 @@ use crate::{
 
 /// When to come back if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The latest we tell a client to come back for a slot: one may be released any moment.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// The latest we tell a client to come back for a slot: when it will be free is a guess, and one may
+/// be released any moment.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +97,10 @@ impl Error {
     /// Every way a well-formed pick can be refused.
     pub fn of_picks() -> [Self; 10] {
         [
-            Self::Refused(Refusal::Saturated { first_expiry: None }),
+            Self::Refused(Refusal::Saturated {
+                free_in: None,
+                position: 1,
+            }),
             Self::Refused(Refusal::Unverified),
             Self::Refused(Refusal::CoolingDown {
                 ready_in: RETRY_AFTER,
@@ -248,8 +252,9 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(Refusal::Saturated {
-                first_expiry: Some(at),
-            }) => Some((*at).clamp(RETRY_AFTER, RETRY_AFTER_MAX)),
+                free_in: Some(free_in),
+                ..
+            }) => Some((*free_in).clamp(RETRY_AFTER, RETRY_AFTER_MAX)),
             Self::Refused(Refusal::CoolingDown { ready_in }) => Some((*ready_in).max(RETRY_AFTER)),
             Self::Refused(_)
             | Self::TokenRejected
@@ -369,7 +374,10 @@ pub(crate) fn every() -> Vec<Error> {
         Refusal::Learning,
         Refusal::NoAccounts,
         Refusal::NoUsableAccount,
-        Refusal::Saturated { first_expiry: None },
+        Refusal::Saturated {
+            free_in: None,
+            position: 1,
+        },
         Refusal::Unverified,
         Refusal::CoolingDown {
             ready_in: RETRY_AFTER,

@@ -18,8 +18,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::pool::{
-    AccountView, Blame, Cause, Fate, Findings, LeaseError, LeaseId, LeaseView, Refusal, Round,
-    TaskId, UnknownAccount, Update,
+    AccountView, Blame, Cause, Fate, Findings, LeaseError, LeaseId, LeaseView, Operation, Refusal,
+    Round, TaskId, UnknownAccount, Update,
 };
 use memory::Memory;
 
@@ -35,6 +35,8 @@ pub struct PickRequest {
     pub ttl: Option<Duration>,
     /// How long to wait for a slot at most.
     pub wait: Duration,
+    /// What the job does, if that is known: for the guess when a slot will be free.
+    pub operation: Operation,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
 }
@@ -506,6 +508,7 @@ pub(crate) mod tests {
             exclude: Vec::new(),
             ttl: Some(Duration::from_secs(60)),
             wait: Duration::ZERO,
+            operation: None,
             max_jobs: None,
         }
     }

@@ -16,6 +16,7 @@ mod account;
 mod ask;
 mod choice;
 mod fates;
+mod forecast;
 mod free;
 mod lease;
 mod roster;
@@ -41,6 +42,7 @@ pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
 pub use fates::Fate;
+pub use forecast::Operation;
 pub use lease::{
     Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
     TaskIdError,
@@ -51,6 +53,7 @@ pub use waiters::WaiterId;
 
 use account::Account;
 use fates::Fates;
+use forecast::Forecast;
 use free::FreeList;
 use lease::{Lease, Phase, Ttl};
 use rounds::Foreign;
@@ -94,6 +97,7 @@ pub struct Pool {
     leases: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
     fates: Fates,
+    forecast: Forecast,
     foreign: HashMap<TaskId, Foreign, RandomState>,
     /// No foreign job is let go before then.
     foreign_deadline: Duration,
@@ -129,6 +133,7 @@ impl Pool {
             leases: HashMap::default(),
             by_task: HashMap::default(),
             fates: Fates::default(),
+            forecast: Forecast::default(),
             foreign: HashMap::default(),
             foreign_deadline: Duration::MAX,
             untracked: HashMap::default(),
@@ -305,9 +310,14 @@ impl Pool {
             self.deadlines.remove(&(deadline, id));
         }
         self.fates.decide(id, &lease, cause);
+        self.forecast.forget();
         let stood_for = match lease.phase {
             Phase::Bound(ref bond) => {
                 self.by_task.remove(&bond.task_id);
+                if cause == Cause::Finished {
+                    let took = now.saturating_sub(bond.since);
+                    self.forecast.learn(&lease.operation, took);
+                }
                 None
             }
             Phase::Reserved { ref stands_for } => stands_for.clone(),

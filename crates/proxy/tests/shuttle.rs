@@ -55,6 +55,7 @@ fn request() -> PickRequest {
         exclude: Vec::new(),
         ttl: Some(hour),
         wait: hour,
+        operation: None,
         max_jobs: None,
     }
 }
@@ -130,7 +131,7 @@ fn a_waiter_whose_time_is_up_has_the_slot_or_it_does_not() {
             thread::spawn(move || {
                 let lease = match memory.enter(&request()).unwrap() {
                     Entry::Granted(lease) => Some(lease),
-                    Entry::Waiting(waiting) => waiting.leave(),
+                    Entry::Waiting(waiting) => waiting.give_up().ok(),
                 };
                 if let Some(lease) = lease {
                     assert_eq!(held(&memory), 1, "a slot of its own");

@@ -195,6 +195,7 @@ impl Api {
             exclude,
             ttl: Some(ttl),
             wait,
+            operation: None,
             max_jobs: None,
         })
     }

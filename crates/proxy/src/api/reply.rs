@@ -15,11 +15,14 @@ use crate::{
     error::Error,
     forward::{Carried, CarriedBody},
     ledger::Slot,
+    pool::Refusal,
     upstream::BoxError,
 };
 
 /// The product's name in `Proxy-Status`, RFC 9209 §2.
 const PROXY_NAME: &str = "kling-balancer";
+/// The place in the queue that a refused call had, or would have had, from 1.
+const QUEUE_POSITION: &str = "x-kling-queue-position";
 
 /// Room for a lease, the answer that is asked for most.
 const JSON_BYTES_USUAL: usize = 320;
@@ -194,6 +197,9 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         | Error::UnsupportedMedia
         | Error::BufferFull => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Error::Refused(Refusal::Saturated { position, .. }) => {
+            headers.insert(QUEUE_POSITION, HeaderValue::from(*position));
         }
         Error::OutcomeUnknown | Error::TimedOut => {
             headers.insert("x-kling-outcome", HeaderValue::from_static("unknown"));

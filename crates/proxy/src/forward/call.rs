@@ -14,7 +14,11 @@ use super::{
     mentions::{MENTIONS_MAX, Mention},
     operations::{self, Class, Names, classify},
 };
-use crate::{config::duration, error::Error, pool::TaskId};
+use crate::{
+    config::duration,
+    error::Error,
+    pool::{Operation, TaskId},
+};
 
 /// Where the upstream's API begins at ours.
 pub(super) const PREFIX: &str = "/v1/kling";
@@ -110,6 +114,11 @@ impl Call {
     /// The path of it.
     pub(super) fn path(&self) -> &str {
         &self.target[..self.path_bytes]
+    }
+
+    /// What the job does that it starts.
+    pub(super) fn operation(&self) -> Operation {
+        Some(self.path().trim_end_matches('/').into())
     }
 
     /// The same with `email` in the query.

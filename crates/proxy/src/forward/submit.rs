@@ -90,6 +90,7 @@ impl Forward {
             exclude: Vec::new(),
             ttl: None,
             wait,
+            operation: call.operation(),
             max_jobs: whole.max_jobs(),
         };
         match self.picker.pick_near(&request, preferred).await {
@@ -143,11 +144,11 @@ impl Forward {
             slot = match (next, account) {
                 (Next::Elsewhere, Some(account)) if !is_last && whole.email().is_none() => {
                     refused_by.push(account);
-                    self.another(whole, &refused_by).await
+                    self.another(call, whole, &refused_by).await
                 }
                 (Next::Again, Some(_)) if !is_last && self.upstream.is_reachable() => {
                     sleep(UNSENT_PAUSE * 2_u32.pow(attempts - 1)).await;
-                    self.another(whole, &refused_by).await
+                    self.another(call, whole, &refused_by).await
                 }
                 (Next::Nothing | Next::Elsewhere | Next::Again, _) => None,
             };
@@ -161,12 +162,13 @@ impl Forward {
     }
 
     /// A slot of an account that has not refused yet, if there is one at once.
-    async fn another(&self, whole: &Whole, refused_by: &[String]) -> Option<Slot> {
+    async fn another(&self, call: &Call, whole: &Whole, refused_by: &[String]) -> Option<Slot> {
         let request = PickRequest {
             email: whole.email().map(str::to_owned),
             exclude: refused_by.to_vec(),
             ttl: None,
             wait: Duration::ZERO,
+            operation: call.operation(),
             max_jobs: whole.max_jobs(),
         };
         let slot = self.picker.pick(&request).await.ok()?;

@@ -60,12 +60,22 @@ impl Waiting<'_> {
         (&mut self.granted).await.ok()
     }
 
-    /// Leaves the queue. A slot handed over in the last instant is the caller's.
-    pub fn leave(mut self) -> Option<LeaseView> {
-        self.step_out()
+    /// Stops waiting. A slot handed over in the last instant is the caller's.
+    ///
+    /// # Errors
+    /// [`Refusal::Saturated`], with the place it had in the queue.
+    pub fn give_up(mut self) -> Result<LeaseView, Refusal> {
+        let prospect = self
+            .memory
+            .change(|book, now| book.pool.prospect(self.id, now));
+        let none = Refusal::Saturated {
+            free_in: None,
+            position: 1,
+        };
+        self.leave().ok_or(prospect.unwrap_or(none))
     }
 
-    fn step_out(&mut self) -> Option<LeaseView> {
+    fn leave(&mut self) -> Option<LeaseView> {
         let was_waiting = {
             let mut book = self.memory.lock();
             book.waiting.remove(&self.id);
@@ -81,7 +91,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = self.step_out() {
+        if let Some(lease) = self.leave() {
             self.memory.end(lease.id, Cause::Undelivered);
         }
     }
@@ -114,6 +124,7 @@ impl Memory {
                 lease_id,
                 ttl: request.ttl,
                 constraint,
+                operation: request.operation.clone(),
                 max_jobs: request.max_jobs,
             };
             if request.wait.is_zero() {
@@ -160,13 +171,7 @@ impl Memory {
         };
         match time::timeout(request.wait, waiting.granted()).await {
             Ok(Some(lease)) => Ok(lease),
-            Ok(None) | Err(_) => match waiting.leave() {
-                Some(lease) => Ok(lease),
-                None => Err(Refusal::Saturated {
-                    first_expiry: self.first_deadline(),
-                }
-                .into()),
-            },
+            Ok(None) | Err(_) => Ok(waiting.give_up()?),
         }
     }
 
@@ -298,10 +303,6 @@ impl Memory {
 
     pub(super) async fn round_due(&self) {
         self.round_due.notified().await;
-    }
-
-    fn first_deadline(&self) -> Option<Duration> {
-        self.change(|book, now| book.pool.next_deadline().map(|at| at.saturating_sub(now)))
     }
 
     /// Every use of the book goes through here: what is overdue ends first, and whoever was

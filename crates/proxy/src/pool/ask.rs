@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use thiserror::Error;
 
-use super::{AccountKey, LeaseId, LeaseView, TaskId, WaiterId};
+use super::{AccountKey, LeaseId, LeaseView, Operation, TaskId, WaiterId};
 
 /// What a caller wants: a slot of which accounts, under which lease.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Ask {
     pub ttl: Option<Duration>,
     /// Which accounts will do.
     pub constraint: Constraint,
+    /// What the job does, if the caller said.
+    pub operation: Operation,
     /// The caller's own `maxJobs`: an account with as many slots in use will not do for it.
     pub max_jobs: Option<NonZeroU32>,
 }
@@ -120,8 +122,10 @@ pub enum Refusal {
     /// Every account that would do is full.
     #[error("all accounts are at capacity")]
     Saturated {
-        /// How long until the first lease of the book runs out by itself.
-        first_expiry: Option<Duration>,
+        /// How long until a slot is free for this caller, as far as can be told.
+        free_in: Option<Duration>,
+        /// Its place in the queue, from 1: the one it has, or would have.
+        position: usize,
     },
     /// Every free slot that would do is on an account that the upstream wants left alone.
     #[error("all accounts with a free slot are cooling down after the upstream pushed back")]

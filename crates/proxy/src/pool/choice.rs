@@ -67,6 +67,12 @@ impl Pool {
         true
     }
 
+    /// What a waiter is told that stops waiting now, or `None` if it is not in the queue.
+    pub fn prospect(&mut self, waiter: WaiterId, now: Duration) -> Option<Refusal> {
+        let (constraint, ahead) = self.waiters.place(waiter)?;
+        Some(self.saturated(&constraint, ahead, now))
+    }
+
     /// The accounts a pick with `constraint` could take right now, in list order.
     pub fn eligible(&self, constraint: &Constraint) -> impl Iterator<Item = AccountView> {
         self.order
@@ -89,7 +95,7 @@ impl Pool {
     }
 
     /// Why a pick that takes any account would be refused now, or `None`.
-    pub fn obstacle(&self, now: Duration) -> Option<Refusal> {
+    pub fn obstacle(&mut self, now: Duration) -> Option<Refusal> {
         if self.is_learning() {
             Some(Refusal::Learning)
         } else if self.free.is_empty() {
@@ -125,6 +131,7 @@ impl Pool {
         let lease = Lease {
             account: key,
             created_at: now,
+            operation: ask.operation.clone(),
             ttl,
             phase,
             is_overdue: false,
@@ -140,7 +147,7 @@ impl Pool {
     }
 
     /// Only called when no account that would do has a free slot.
-    fn refusal(&self, constraint: &Constraint, now: Duration) -> Refusal {
+    fn refusal(&mut self, constraint: &Constraint, now: Duration) -> Refusal {
         if let Some(outage) = self.outage() {
             return outage;
         }
@@ -184,8 +191,7 @@ impl Pool {
         } else if standing.iter().any(is_in_doubt) {
             Refusal::Unverified
         } else {
-            let first_expiry = self.next_deadline().map(|at| at.saturating_sub(now));
-            Refusal::Saturated { first_expiry }
+            self.saturated(constraint, self.waiters.len(), now)
         }
     }
 

@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{AccountKey, Limits};
+use super::{AccountKey, Limits, Operation};
 
 /// How much earlier than the truth an expiry is told, at most, so that a submission sent in the
 /// last moment is still covered by the slot.
@@ -196,6 +196,7 @@ impl Cause {
 pub(super) struct Lease {
     pub(super) account: AccountKey,
     pub(super) created_at: Duration,
+    pub(super) operation: Operation,
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
     pub(super) phase: Phase,

@@ -1,3 +1,4 @@
+mod forecast;
 mod model;
 mod rounds;
 mod standing;
@@ -51,6 +52,7 @@ impl Bench {
             lease_id: LeaseId::random(&mut self.rng),
             ttl: Some(TTL),
             constraint,
+            operation: None,
             max_jobs: None,
         }
     }
@@ -92,7 +94,8 @@ impl Bench {
 }
 
 const SATURATED: Refusal = Refusal::Saturated {
-    first_expiry: Some(TTL),
+    free_in: Some(TTL),
+    position: 1,
 };
 
 #[test]
@@ -132,6 +135,7 @@ fn refuses_in_words_that_tell_why() {
         lease_id: LeaseId::random(&mut rng),
         ttl: Some(TTL),
         constraint: Constraint::AnyBut(Excluded::default()),
+        operation: None,
         max_jobs: None,
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));

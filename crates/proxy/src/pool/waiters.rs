@@ -94,6 +94,12 @@ impl Waiters {
         }
     }
 
+    /// What a waiter insists on, and how many have waited longer.
+    pub(super) fn place(&self, id: WaiterId) -> Option<(Constraint, usize)> {
+        let constraint = self.queue.get(&id)?.constraint.clone();
+        Some((constraint, self.queue.range(..id).count()))
+    }
+
     /// The longest-waiting waiter, with what it asks for.
     pub(super) fn first(&self) -> Option<(WaiterId, &Ask)> {
         self.queue.first_key_value().map(|(id, ask)| (*id, ask))

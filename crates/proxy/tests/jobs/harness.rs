@@ -135,6 +135,7 @@ impl Bench {
             exclude: Vec::new(),
             ttl: None,
             wait: Duration::ZERO,
+            operation: None,
             max_jobs: None,
         };
         let slot = self.ledger.pick(&request).await?;

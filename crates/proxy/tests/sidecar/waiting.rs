@@ -1,11 +1,12 @@
 //! Picks that wait: in order, bounded, and leaving nothing behind.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
+use kling_sim::{JobDuration, Sim};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{Running, send};
+use crate::harness::{Running, eventually, send};
 
 const WAITERS: &str = "kling_balancer_waiters";
 
@@ -49,6 +50,49 @@ async fn a_wait_that_ends_is_saturated_and_leaves_the_queue() {
         .await
         .assert_refused(429, "saturated");
     assert_eq!(running.metric(WAITERS).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_refusal_tells_the_place_in_the_queue() {
+    let running = Arc::new(Running::with(&[("a@x", 1)]).await);
+    running.pick("").await;
+    let place = async |path: &str| {
+        let refused = running.get(path).await;
+        refused.assert_refused(429, "saturated");
+        refused.header("x-kling-queue-position").to_owned()
+    };
+    assert_eq!(place("/pick").await, "1");
+    let waiter = Arc::clone(&running);
+    let waiting = tokio::spawn(async move { waiter.get("/pick?wait=60s").await });
+    running.until_metric(WAITERS, |count| count == 1.0).await;
+    assert_eq!(place("/pick").await, "2");
+    assert_eq!(place("/pick?wait=100ms").await, "2");
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn a_refusal_tells_when_jobs_like_those_will_be_over() {
+    let took = Duration::from_secs(5);
+    let sim = Sim::builder().account("a@x", 1);
+    let sim = sim.job_duration(JobDuration::between(took, took));
+    let sim = sim.start().await.unwrap();
+    let running = Running::beside(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
+    running.until(|readiness| readiness.status == 200).await;
+    let job = async || {
+        let path = "/v1/kling/videos/text2video";
+        running.post(path, r#"{"prompt":"p"}"#).await
+    };
+    let told = async || {
+        let refused = job().await;
+        refused.assert_refused(429, "saturated");
+        refused.json()["retryAfterMs"].as_u64().unwrap()
+    };
+    assert_eq!(job().await.status, 200);
+    assert_eq!(told().await, 1000, "nothing is known yet");
+    eventually(async || (job().await.status == 200).then_some(())).await;
+    // The second one runs, and one of its kind is known.
+    let told = told().await;
+    assert!(told > 1000 && told < 10_000, "{told} ms");
 }
 
 #[tokio::test]

@@ -281,6 +281,7 @@ impl Run {
             lease_id,
             ttl: Some(ttl),
             constraint,
+            operation: None,
             max_jobs: max_jobs.and_then(NonZeroU32::new),
         };
         let wish = Wish {

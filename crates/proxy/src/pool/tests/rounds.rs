@@ -92,7 +92,8 @@ fn nothing_is_granted_before_the_first_round() {
     assert_eq!(
         bench.pick(),
         Err(Refusal::Saturated {
-            first_expiry: Some(RECONCILING.job_ttl)
+            free_in: None,
+            position: 1,
         })
     );
 }

@@ -1,0 +1,101 @@
+//! When a slot will be free, as far as can be told from how long jobs held theirs.
+//!
+//! A guess for people and clients: nothing is decided by it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use foldhash::fast::RandomState;
+
+use super::{
+    AccountKey, Constraint, Pool, Refusal,
+    lease::{Lease, Phase},
+};
+
+/// What a job does, as far as that says how long it takes. `None`: nobody said.
+pub type Operation = Option<Arc<str>>;
+
+/// How much the newest job counts: the gain of TCP's round-trip estimator, RFC 6298 §2.3.
+const GAIN: f64 = 1.0 / 8.0;
+/// The most operations told apart: twice those that are known. All others count as one.
+const OPERATIONS_MAX: usize = 32;
+/// How old a forecast may be if no slot came back since: it looks at every lease, and refusals may
+/// come by the thousand.
+const FORECAST_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// How long jobs take, and when those that run will be over.
+#[derive(Debug, Default)]
+pub(super) struct Forecast {
+    /// In seconds.
+    typical: HashMap<Operation, f64, RandomState>,
+    /// When slots will be free, soonest first, as of `made_at`.
+    ends: Vec<(Duration, AccountKey)>,
+    made_at: Option<Duration>,
+}
+
+impl Forecast {
+    /// A job of `operation` held its slot for so long.
+    pub(super) fn learn(&mut self, operation: &Operation, took: Duration) {
+        let took = took.as_secs_f64();
+        let is_told_apart =
+            self.typical.contains_key(operation) || self.typical.len() < OPERATIONS_MAX;
+        let operation = operation.as_ref().filter(|_| is_told_apart);
+        self.typical
+            .entry(operation.cloned())
+            .and_modify(|typical| *typical += (took - *typical) * GAIN)
+            .or_insert(took);
+    }
+
+    /// A slot came back: the next one is another.
+    pub(super) fn forget(&mut self) {
+        self.made_at = None;
+    }
+
+    /// How long jobs of `operation` take: as those did, or as all did of which nobody said more.
+    fn typical(&self, operation: &Operation) -> Option<Duration> {
+        let known = self.typical.get(operation);
+        let known = known.or_else(|| self.typical.get(&None))?;
+        Duration::try_from_secs_f64(*known).ok()
+    }
+
+    /// When the slot of a lease will be free. `None`: nothing is known of such jobs.
+    fn end(&self, lease: &Lease) -> Option<Duration> {
+        let since = match &lease.phase {
+            Phase::Bound(bond) => bond.since,
+            Phase::Reserved { .. } | Phase::Uncertain { .. } => lease.created_at,
+        };
+        match (self.typical(&lease.operation), &lease.phase, lease.ttl) {
+            (Some(typical), _, _) => Some(since + typical),
+            (None, Phase::Reserved { .. }, Some(ttl)) => Some(ttl.ends_at),
+            (None, _, _) => None,
+        }
+    }
+}
+
+impl Pool {
+    /// What a caller is told that finds every account that would do full, behind `ahead` others.
+    pub(super) fn saturated(
+        &mut self,
+        constraint: &Constraint,
+        ahead: usize,
+        now: Duration,
+    ) -> Refusal {
+        let made_at = self.forecast.made_at;
+        if made_at.is_none_or(|at| at + FORECAST_AGE_MAX <= now || now < at) {
+            let leases = self.leases.values();
+            let ends = leases.filter_map(|lease| Some((self.forecast.end(lease)?, lease.account)));
+            let mut ends: Vec<_> = ends.collect();
+            ends.sort_unstable();
+            self.forecast.ends = ends;
+            self.forecast.made_at = Some(now);
+        }
+        let ends = self.forecast.ends.iter();
+        let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
+        // Further back than slots are in use it takes more than one job's time. The last one is the
+        // best that can be told.
+        let end = ends.nth(ahead).or(self.forecast.ends.last());
+        Refusal::Saturated {
+            free_in: end.map(|(end, _)| end.saturating_sub(now)),
+            position: ahead + 1,
+        }
+    }
+}
