@@ -15,8 +15,10 @@
 mod account;
 mod ask;
 mod choice;
+mod claims;
 mod fates;
 mod forecast;
+mod foreign;
 mod free;
 mod lease;
 mod roster;
@@ -54,9 +56,9 @@ pub use waiters::WaiterId;
 use account::Account;
 use fates::Fates;
 use forecast::Forecast;
+use foreign::Foreign;
 use free::FreeList;
 use lease::{Lease, Phase, Ttl};
-use rounds::Foreign;
 use standing::Standing;
 use waiters::Waiters;
 

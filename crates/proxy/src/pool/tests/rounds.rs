@@ -575,6 +575,30 @@ fn a_job_bound_to_the_wrong_account_is_counted_where_it_runs() {
 }
 
 #[test]
+fn a_job_that_two_answers_name_leaves_no_lease_without_an_end() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    let [first, second] = [bench.forward(1), bench.forward(2)];
+    bench.pool.bind(first, task(7), at(3)).unwrap();
+    bench.pool.bind(second, task(7), at(4)).unwrap();
+    assert_eq!(bench.in_use(), (1, 1, 0), "nobody knows of the first");
+    bench.round(124, &[(7, "a@x")]);
+    bench.round(125, &[(7, "a@x")]);
+    assert_eq!(bench.in_use(), (1, 0, 0));
+}
+
+#[test]
+fn a_job_that_was_counted_on_another_account_frees_a_slot_there() {
+    let mut bench = learned(RECONCILING, &[("a@x", 1), ("b@x", 1)]);
+    let lease = bench.forward(1);
+    let email = bench.pool.lease(lease).unwrap().email;
+    let other = if &*email == "a@x" { "b@x" } else { "a@x" };
+    bench.round(10, &[(7, other)]);
+    let waiter = bench.wait_for(Some(other), &[]);
+    bench.pool.bind(lease, task(7), at(11)).unwrap();
+    assert_eq!(bench.handed_over(), [(waiter, other.to_owned())]);
+}
+
+#[test]
 fn a_job_that_a_submission_stood_for_is_counted_when_it_was_not_its_own() {
     // The answer names another job.
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
