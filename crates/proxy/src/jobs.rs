@@ -218,7 +218,8 @@ impl Rounds {
             caps,
         };
         let findings = self.ledger.reconcile(&round).await;
-        self.counts.note_ok(skipped_count);
+        let lag = self.ledger.now().saturating_sub(sent_at);
+        self.counts.note_ok(skipped_count, lag);
         let has_ended = self.check(findings.unlisted).await;
         Ok(match (has_ended, findings.is_release_due) {
             (true, _) => Outcome::JobsOver,

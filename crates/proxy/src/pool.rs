@@ -31,6 +31,7 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,7 +40,7 @@ use foldhash::fast::RandomState;
 use rand::Rng;
 use slotmap::SlotMap;
 
-pub use account::{AccountKey, AccountView, State};
+pub use account::{AccountKey, AccountView, State, Turn};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
@@ -112,6 +113,8 @@ pub struct Pool {
     is_round_due: bool,
     /// When the standing of accounts changes by itself.
     turns: BTreeSet<(Duration, AccountKey)>,
+    /// What turned since it was last asked for.
+    turned: Vec<Turn>,
     waiters: Waiters,
     handovers: VecDeque<Handover>,
     ended_counts: [u64; Cause::ALL.len()],
@@ -143,6 +146,7 @@ impl Pool {
             deadlines: BTreeSet::new(),
             is_round_due: false,
             turns: BTreeSet::new(),
+            turned: Vec::new(),
             waiters: Waiters::default(),
             handovers: VecDeque::new(),
             ended_counts: [0; Cause::ALL.len()],
@@ -236,6 +240,11 @@ impl Pool {
             freed.push(key);
         }
         self.hand_over_freed(freed, now, rng);
+    }
+
+    /// What kept accounts from being picked, and what does now, since this was last asked.
+    pub fn take_turned(&mut self) -> Vec<Turn> {
+        std::mem::take(&mut self.turned)
     }
 
     /// Whether something became due that only a round can decide, since this was last asked.
@@ -395,7 +404,9 @@ impl Pool {
 
     /// Changes how an account stands with the upstream, and what follows from it.
     fn restand(&mut self, key: AccountKey, change: impl FnOnce(&mut Standing)) {
+        let before = self.accounts[key].state();
         self.change(key, |account| change(&mut account.standing));
+        self.note_turn(key, before);
         let account = &mut self.accounts[key];
         let turn = account.standing.next_deadline();
         let old = std::mem::replace(&mut account.turn, turn);
@@ -405,6 +416,16 @@ impl Pool {
         self.turns.extend(turn.map(|at| (at, key)));
         if let Some(old) = old {
             self.turns.remove(&(old, key));
+        }
+    }
+
+    /// Remembers that an account is no longer in the state that it was in `before`.
+    fn note_turn(&mut self, key: AccountKey, before: State) {
+        let account = &self.accounts[key];
+        let (from, to) = (before.without_slots(), account.state().without_slots());
+        if from != to {
+            let alias = Arc::clone(&account.listed.alias);
+            self.turned.push(Turn { alias, from, to });
         }
     }
 

@@ -82,7 +82,6 @@ impl Api {
         is_draining: bool,
     ) -> Result<Reply, Error> {
         let account = self.ledger.set_draining(email, is_draining).await?;
-        tracing::info!(account = %account.alias, is_draining, "account switched by the operator");
         Ok(reply::json(&AccountBody::new(account, &self.ledger)))
     }
 }

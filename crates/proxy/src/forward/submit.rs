@@ -297,22 +297,15 @@ impl Forward {
                 self.doubt(submission, self.ledger.now(), error);
             }
             Outcome::PushedBack => {
-                tracing::info!(%account, ?retry_after, "account pushed back and is left alone");
                 submission.refused(Blame::PushedBack { retry_after }).await;
                 // An account that says it is full knows of jobs that we do not.
                 self.rounds.wake();
             }
             Outcome::SessionBroken => {
-                tracing::error!(
-                    %account,
-                    "account is quarantined: its session is broken. Add it again with POST \
-                     /accounts, then it is tried again"
-                );
                 submission.refused(Blame::SessionBroken).await;
                 self.fetcher.wake();
             }
             Outcome::NoCredit => {
-                tracing::warn!(%account, "account is parked: it has no credit");
                 submission.refused(Blame::NoCredit).await;
             }
             Outcome::TokenRejected => {

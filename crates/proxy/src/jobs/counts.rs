@@ -1,8 +1,11 @@
 //! How the rounds went, to be read at any time.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -13,6 +16,7 @@ pub struct RoundCounts {
     ok: AtomicU64,
     failed: AtomicU64,
     skipped_entries: AtomicU64,
+    lag_micros: AtomicU64,
     last_success: Mutex<Option<Timestamp>>,
     /// Why the newest round failed; `None` if it was answered.
     last_failure: Mutex<Option<String>>,
@@ -32,6 +36,11 @@ impl RoundCounts {
     /// How many jobs that rounds listed could not be counted, for want of an id or an e-mail.
     pub fn skipped_entries(&self) -> u64 {
         self.skipped_entries.load(Ordering::Relaxed)
+    }
+
+    /// How long the newest answered round took, from its request to its effect on the book.
+    pub fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_micros.load(Ordering::Relaxed))
     }
 
     /// When the newest answered round was, by the calendar.
@@ -59,7 +68,9 @@ impl RoundCounts {
         }
     }
 
-    pub(super) fn note_ok(&self, skipped_count: usize) {
+    pub(super) fn note_ok(&self, skipped_count: usize, lag: Duration) {
+        let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.lag_micros.store(lag, Ordering::Relaxed);
         let skipped = u64::try_from(skipped_count).unwrap_or(u64::MAX);
         self.skipped_entries.fetch_add(skipped, Ordering::Relaxed);
         *self

@@ -15,7 +15,8 @@ use super::{Clock, Figures, PickError, PickRequest, Survey};
 use crate::{
     pool::{
         AccountView, Admission, Ask, Blame, Cause, Constraint, Fate, Findings, LeaseError, LeaseId,
-        LeaseView, Limits, Pool, Refusal, Round, TaskId, UnknownAccount, Update, WaiterId,
+        LeaseView, Limits, Pool, Refusal, Round, State, TaskId, Turn, UnknownAccount, Update,
+        WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -322,6 +323,12 @@ impl Memory {
             book.alarm = next;
             self.alarm_moved.notify_one();
         }
+        let turned = book.pool.take_turned();
+        // Whoever reads the log may be slow.
+        drop(book);
+        for turn in &turned {
+            log_turn(turn);
+        }
         answer
     }
 
@@ -329,6 +336,26 @@ impl Memory {
     /// the process ends instead.
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(|_| process::abort())
+    }
+}
+
+fn log_turn(turn: &Turn) {
+    let (account, from) = (&turn.alias, turn.from.as_str());
+    match turn.to {
+        State::Quarantined => tracing::error!(
+            %account,
+            from,
+            "account is quarantined: its session is broken. Add it again with POST /accounts at the \
+             upstream, then it is tried again"
+        ),
+        State::Parked => tracing::warn!(%account, from, "account is parked: it has no credit"),
+        State::Error => tracing::warn!(%account, from, "account is in error at the upstream"),
+        State::Cooling => {
+            tracing::info!(%account, from, "account is left alone: the upstream pushed back");
+        }
+        State::Draining => tracing::info!(%account, from, "account is drained by the operator"),
+        State::Removed => tracing::info!(%account, from, "account left the list"),
+        State::Available | State::Full => tracing::info!(%account, from, "account is in use again"),
     }
 }
 
@@ -352,6 +379,75 @@ impl Book {
             if let Some(Err(lease)) = told {
                 self.pool.end(lease.id, Cause::Undelivered, now);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::ledger::{
+        Ledger,
+        tests::{any_account, ledger_of},
+    };
+
+    /// Lines of a log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_an_account_is_logged_once() {
+        let lines = Lines::default();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(lines.clone());
+        tracing::subscriber::with_default(log.finish(), || {
+            let ledger = ledger_of(2);
+            let Ledger::Memory(memory) = &*ledger;
+            let leases = [(); 2].map(|()| match memory.enter(&any_account()).unwrap() {
+                Entry::Granted(lease) => lease.id,
+                Entry::Waiting(_) => panic!("it is full"),
+            });
+            for lease in leases {
+                memory.refuse(lease, Blame::SessionBroken);
+            }
+            memory.set_draining("a@x", false).unwrap();
+        });
+        let text = lines.0.lock().unwrap().clone();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for (line, words) in text.lines().zip([
+            ["ERROR", "account is quarantined", "POST /accounts"],
+            ["INFO", "account is in use again", "from=\"quarantined\""],
+        ]) {
+            assert!(words.iter().all(|word| line.contains(word)), "{line}");
+            assert!(!line.contains("a@x"), "accounts have aliases: {line}");
         }
     }
 }

@@ -38,6 +38,7 @@ struct Sums {
     held: i64,
     uncertain: i64,
     foreign: i64,
+    drift: i64,
     states: [i64; State::ALL.len()],
 }
 
@@ -74,6 +75,11 @@ impl Picture<'_> {
             "1 for the state an account is in, else 0; a count where accounts share a label.",
             &["account", "state"],
         )?;
+        let drift = gauges(
+            "drift_slots",
+            "Slots in use by the book minus jobs that the newest round listed, before it was mended.",
+            &["account"],
+        )?;
         let overcommitted = IntGauge::new(
             "overcommitted_slots",
             "Slots in use above maxJobs, after caps were lowered.",
@@ -87,6 +93,7 @@ impl Picture<'_> {
             in_use
                 .with_label_values(&[&*label, "foreign"])
                 .set(sums.foreign);
+            drift.with_label_values(&[&*label]).set(sums.drift);
             for (state, count) in State::ALL.into_iter().zip(sums.states) {
                 states
                     .with_label_values(&[&*label, state.as_str()])
@@ -102,6 +109,7 @@ impl Picture<'_> {
         registry.register(Box::new(slots))?;
         registry.register(Box::new(in_use))?;
         registry.register(Box::new(states))?;
+        registry.register(Box::new(drift))?;
         registry.register(Box::new(overcommitted))
     }
 
@@ -138,6 +146,11 @@ impl Picture<'_> {
             "rounds_last_success_timestamp_seconds",
             "When a round was last answered, Unix time; 0 before the first time.",
         )?;
+        let lag = Gauge::new(
+            "rounds_lag_seconds",
+            "How long the newest answered round took, from its request to its effect on the book.",
+        )?;
+        lag.set(self.rounds.map_or(0.0, |rounds| rounds.lag().as_secs_f64()));
         let count = |count: fn(&RoundCounts) -> u64| self.rounds.map_or(0, count);
         let ok = rounds.with_label_values(&["ok"]);
         ok.inc_by(count(RoundCounts::ok));
@@ -147,6 +160,7 @@ impl Picture<'_> {
             self.rounds.and_then(RoundCounts::last_success),
         ));
         registry.register(Box::new(rounds))?;
+        registry.register(Box::new(lag))?;
         registry.register(Box::new(last_success))
     }
 
@@ -163,6 +177,7 @@ impl Picture<'_> {
             sums.held += i64::from(account.held);
             sums.uncertain += i64::from(account.uncertain);
             sums.foreign += i64::from(account.foreign);
+            sums.drift += account.drift;
             sums.states[account.state as usize] += 1;
         }
         by_label

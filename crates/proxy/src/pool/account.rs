@@ -33,6 +33,15 @@ pub enum State {
 }
 
 impl State {
+    /// The state if slots were free.
+    pub(super) fn without_slots(self) -> Self {
+        if self == Self::Full {
+            Self::Available
+        } else {
+            self
+        }
+    }
+
     /// Every state, in the order of the metric's series.
     pub const ALL: [Self; 8] = [
         Self::Available,
@@ -60,6 +69,17 @@ impl State {
     }
 }
 
+/// A change of what keeps an account from being picked, besides full slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The account's name in logs.
+    pub alias: Arc<str>,
+    /// What it was.
+    pub from: State,
+    /// What it is now.
+    pub to: State,
+}
+
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) listed: accounts_fetcher::Account,
@@ -80,6 +100,8 @@ pub(super) struct Account {
     pub(super) uncertain: u32,
     /// Slots of jobs that run without a lease.
     pub(super) foreign: u32,
+    /// By how many slots the book and the newest round differed, before the round mended it.
+    pub(super) drift: i64,
 }
 
 impl Account {
@@ -96,6 +118,7 @@ impl Account {
             held: 0,
             uncertain: 0,
             foreign: 0,
+            drift: 0,
         }
     }
 
@@ -140,7 +163,7 @@ impl Account {
         !self.is_listed && self.in_flight() == 0 && !self.is_draining
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         if !self.is_listed {
             State::Removed
         } else if self.is_draining {
@@ -187,6 +210,7 @@ impl Account {
             held: self.held,
             uncertain: self.uncertain,
             foreign: self.foreign,
+            drift: self.drift,
             is_eligible: self.is_eligible(),
             state,
             reason,
@@ -221,6 +245,8 @@ pub struct AccountView {
     pub uncertain: u32,
     /// Its slots of jobs that were not started through us.
     pub foreign: u32,
+    /// Slots in use by the book minus jobs that the newest round listed, before it mended the book.
+    pub drift: i64,
     /// Whether it can be picked right now.
     pub is_eligible: bool,
     /// Whether it can be picked, in a word.

@@ -56,7 +56,9 @@ impl Pool {
             if self.accounts[key].list_no == self.list_no {
                 continue;
             }
+            let before = self.accounts[key].state();
             self.change(key, |account| account.is_listed = false);
+            self.note_turn(key, before);
             if self.is_gone(key) {
                 self.forget(key);
             } else {
@@ -82,10 +84,12 @@ impl Pool {
         now: Duration,
     ) -> Result<AccountView, UnknownAccount> {
         let key = self.find(email)?;
-        self.change(key, |account| account.is_draining = is_draining);
         if !is_draining {
             self.restand(key, Standing::clear);
         }
+        let before = self.accounts[key].state();
+        self.change(key, |account| account.is_draining = is_draining);
+        self.note_turn(key, before);
         self.hand_over(key, now);
         let view = self.accounts[key].view();
         self.forget_if_gone(key);
@@ -116,6 +120,7 @@ impl Pool {
             account.list_no = self.list_no;
             if !account.is_listed || account.listed != *listed {
                 self.restand(key, Standing::mend);
+                let before = self.accounts[key].state();
                 self.change(key, |account| {
                     if !account.is_listed || account.listed.max_jobs != listed.max_jobs {
                         account.lowered_cap = None;
@@ -123,6 +128,7 @@ impl Pool {
                     account.listed = listed.clone();
                     account.is_listed = true;
                 });
+                self.note_turn(key, before);
             }
             return key;
         }

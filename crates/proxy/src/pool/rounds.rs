@@ -5,7 +5,10 @@
 //! way, or foreign. Clocks of the upstream and ours are never compared: a job is new to a round if
 //! no earlier one listed it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use rand::Rng;
 
@@ -76,6 +79,7 @@ impl Pool {
         let executing = executing.filter(|job| !self.untracked.contains_key(&job.task_id));
         let executing: Vec<_> = executing.cloned().collect();
         let listed: HashSet<&TaskId> = executing.iter().map(|job| &job.task_id).collect();
+        self.note_drift(&executing);
         let mut freed = self.strike_gone_foreign(round.sent_at, &listed);
         let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
         self.claim_new(round.sent_at, &executing, &listed);
@@ -162,6 +166,19 @@ impl Pool {
             self.change(job.account, |account| account.foreign -= 1);
             self.hand_over(job.account, now);
             self.forget_if_gone(job.account);
+        }
+    }
+
+    fn note_drift(&mut self, executing: &[Running]) {
+        let mut listed: HashMap<AccountKey, i64> = HashMap::new();
+        for job in executing {
+            if let Ok(key) = self.find(&job.email) {
+                *listed.entry(key).or_default() += 1;
+            }
+        }
+        for (key, account) in &mut self.accounts {
+            let listed = listed.get(&key).copied().unwrap_or_default();
+            account.drift = i64::from(account.in_flight()) - listed;
         }
     }
 

@@ -34,6 +34,8 @@ async fn every_family_is_there_from_the_start() {
         "overcommitted_slots",
         "rounds_total",
         "rounds_last_success_timestamp_seconds",
+        "rounds_lag_seconds",
+        "drift_slots",
         "upstream_request_duration_seconds",
     ];
     let wanted: BTreeSet<_> = wanted

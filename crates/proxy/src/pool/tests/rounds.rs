@@ -202,6 +202,21 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
 }
 
 #[test]
+fn the_drift_is_what_a_round_had_to_mend() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9), ("b@x", 9)]);
+    let drift = |bench: &Bench| {
+        let accounts = bench.pool.accounts().map(|account| account.drift);
+        accounts.collect::<Vec<_>>()
+    };
+    bench.round(1, &[(1, "a@x"), (2, "a@x"), (3, "elsewhere@x")]);
+    assert_eq!(drift(&bench), [-2, 0], "two foreign jobs were new");
+    bench.round(2, &[(1, "a@x"), (2, "a@x"), (3, "b@x")]);
+    assert_eq!(drift(&bench), [0, -1]);
+    bench.round(3, &[(3, "b@x")]);
+    assert_eq!(drift(&bench), [2, 0], "and two are gone");
+}
+
+#[test]
 fn a_lower_cap_counts_at_once_where_a_round_brings_the_news() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let tell = |bench: &mut Bench, max_jobs| {

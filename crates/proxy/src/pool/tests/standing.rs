@@ -199,3 +199,50 @@ fn a_burst_of_refusals_is_one_and_older_jobs_prove_nothing() {
     bench.refused(7, Blame::Token);
     assert_eq!(bench.standing(7).0, State::Available);
 }
+
+#[test]
+fn each_turn_is_told_once() {
+    let mut bench = Bench::new(&[("a@x", 2)]);
+    let told = |bench: &mut Bench| {
+        let turned = bench.pool.take_turned().into_iter();
+        let words = turned.map(|turn| format!("{} > {}", turn.from.as_str(), turn.to.as_str()));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let refuse = |bench: &mut Bench, blame, now| {
+        let lease = bench.pick().unwrap();
+        let other = bench.pick();
+        assert!(bench.pool.refuse(lease.id, blame, now));
+        if let Ok(other) = other {
+            assert!(bench.pool.refuse(other.id, blame, now));
+        }
+    };
+    let full = bench.fill();
+    assert_eq!(told(&mut bench), "", "full slots are no turn");
+    for lease in &full {
+        assert!(bench.release(lease));
+    }
+    let retry_after = Some(Duration::from_secs(5));
+    refuse(&mut bench, Blame::PushedBack { retry_after }, START);
+    assert_eq!(told(&mut bench), "available > cooling", "two refusals");
+    bench.pool.expire(Duration::from_secs(5), &mut bench.rng);
+    assert_eq!(told(&mut bench), "cooling > available");
+    refuse(&mut bench, Blame::NoCredit, START);
+    assert_eq!(told(&mut bench), "available > parked");
+    bench.pool.set_draining("a@x", true, START).unwrap();
+    assert_eq!(told(&mut bench), "parked > draining");
+    bench.pool.set_draining("a@x", false, START).unwrap();
+    assert_eq!(told(&mut bench), "draining > available");
+    refuse(&mut bench, Blame::SessionBroken, START);
+    assert_eq!(told(&mut bench), "available > quarantined");
+    bench
+        .pool
+        .expire(Duration::from_secs(3 * 3600), &mut bench.rng);
+    assert_eq!(told(&mut bench), "quarantined > available", "on probation");
+    let mut account = Account::new("a@x", 2);
+    account.error = Some("broken".into());
+    let accounts = vec![account];
+    bench
+        .pool
+        .apply(&Snapshot { accounts }, START, &mut bench.rng);
+    assert_eq!(told(&mut bench), "available > error");
+}
