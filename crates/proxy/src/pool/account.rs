@@ -136,6 +136,12 @@ impl Account {
         self.lowered_cap.map_or(listed, |cap| cap.min(listed))
     }
 
+    /// It joins a list while rounds are held: whatever differs from its cap is news.
+    pub(super) fn rejoins(&mut self, cap: u32) {
+        self.told_cap = Some(cap);
+        self.lowered_cap = None;
+    }
+
     /// A round tells a cap. It counts if it is news: then it is newer than the list.
     pub(super) fn tell_cap(&mut self, cap: u32) {
         let before = self.told_cap.replace(cap);

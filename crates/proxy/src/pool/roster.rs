@@ -122,8 +122,11 @@ impl Pool {
                 self.restand(key, Standing::mend);
                 let before = self.accounts[key].state();
                 self.change(key, |account| {
-                    if !account.is_listed || account.listed.max_jobs != listed.max_jobs {
+                    if account.listed.max_jobs != listed.max_jobs {
                         account.lowered_cap = None;
+                    }
+                    if !account.is_listed {
+                        account.rejoins(listed.max_jobs);
                     }
                     account.listed = listed.clone();
                     account.is_listed = true;
@@ -132,7 +135,10 @@ impl Pool {
             }
             return key;
         }
-        let account = Account::new(listed.clone(), self.list_no);
+        let mut account = Account::new(listed.clone(), self.list_no);
+        if self.has_round {
+            account.rejoins(listed.max_jobs);
+        }
         self.usable_count += usize::from(account.is_usable());
         let is_eligible = account.is_eligible();
         let key = self.accounts.insert(account);

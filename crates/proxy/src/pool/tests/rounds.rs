@@ -233,13 +233,17 @@ fn a_lower_cap_counts_at_once_where_a_round_brings_the_news() {
     };
     assert_eq!(tell(&mut bench, 2), 3, "no news: the list stands");
     assert_eq!(tell(&mut bench, 1), 1);
-    bench.forward(2);
+    let lease = bench.forward(2);
     assert!(!bench.pool.account("a@x").unwrap().is_eligible);
     bench.apply(&[("a@x", 3)], at(3));
     assert!(!bench.pool.account("a@x").unwrap().is_eligible, "old news");
     bench.apply(&[("a@x", 2)], at(4));
     assert!(bench.pool.account("a@x").unwrap().is_eligible, "news");
     assert_eq!(tell(&mut bench, 5), 2, "the list has the last word on more");
+    bench.pool.end(lease, Cause::Released, at(5));
+    bench.apply(&[], at(6));
+    bench.apply(&[("a@x", 6)], at(7));
+    assert_eq!(tell(&mut bench, 2), 2, "it joined while rounds were held");
 }
 
 #[test]
