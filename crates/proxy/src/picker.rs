@@ -174,3 +174,41 @@ impl Picker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tests::{any_account, ledger_of};
+
+    fn picker(has_own_list: bool) -> (Picker, watch::Sender<Listing>) {
+        let (publish, listing) = watch::channel(Listing::default());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let shutdown = CancellationToken::new();
+        let picker = Picker::new(ledger_of(9), listing, metrics, shutdown, has_own_list);
+        (picker, publish)
+    }
+
+    async fn picks(picker: &Picker) -> Result<(), Error> {
+        picker.pick(&any_account()).await.map(Slot::keep)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_token_stops_picks_for_a_while_where_no_fetch_shows_it() {
+        let (picker, _publish) = picker(true);
+        picks(&picker).await.unwrap();
+        picker.reject_token();
+        tokio::time::advance(REJECTED_REST.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
+        assert_eq!(picker.obstacle(true).await, Some(Error::TokenRejected));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        picks(&picker).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_alone_heals_no_token_that_fetches_show() {
+        let (picker, _publish) = picker(false);
+        picker.reject_token();
+        tokio::time::advance(100 * REJECTED_REST).await;
+        assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
+    }
+}

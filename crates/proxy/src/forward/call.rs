@@ -25,6 +25,10 @@ pub(super) const PREFIX: &str = "/v1/kling";
 /// How long a job start waits for a slot, if it says so itself.
 const WAIT: &str = "x-kling-wait";
 
+/// The longest path with its query: no URL is longer than 64 KiB here, and the upstream's own path
+/// and an e-mail join it.
+const TARGET_BYTES_MAX: usize = 60 * 1024;
+
 /// The one transfer coding there is: its length is not known before its end.
 pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -79,6 +83,10 @@ impl Call {
         let path = head.uri.path();
         let path = path.strip_prefix(PREFIX).unwrap_or(path);
         let text = head.uri.query();
+        if path.len() + text.map_or(0, str::len) > TARGET_BYTES_MAX {
+            let expected = format!("expected at most {TARGET_BYTES_MAX} bytes with the query");
+            return Err(Error::bad_request("path", expected));
+        }
         let query = query::read(text)
             .map_err(|error| Error::bad_request(error.field(), error.to_string()))?;
         // A path in other letters is the same path upstream.

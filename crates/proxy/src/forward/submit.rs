@@ -281,6 +281,11 @@ impl Forward {
         submission: Option<Submission>,
         retry_after: Option<Duration>,
     ) {
+        if outcome == Outcome::TokenRejected {
+            // The next regular fetch decides: one at once could be answered, and the next job be
+            // refused again.
+            self.picker.reject_token();
+        }
         let Some(submission) = submission else {
             // Whatever it started runs on an account that rounds may know better.
             self.rounds.wake();
@@ -308,11 +313,7 @@ impl Forward {
             Outcome::NoCredit => {
                 submission.refused(Blame::NoCredit).await;
             }
-            Outcome::TokenRejected => {
-                submission.refused(Blame::Token).await;
-                self.picker.reject_token();
-                self.fetcher.wake();
-            }
+            Outcome::TokenRejected => submission.refused(Blame::Token).await,
             Outcome::InputRefused => {
                 tracing::debug!(%account, "job refused for what was asked");
                 submission.refused(Blame::Innocent).await;

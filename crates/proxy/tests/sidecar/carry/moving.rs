@@ -204,6 +204,30 @@ async fn a_rejected_token_stops_picking_until_a_fetch_is_answered() {
 }
 
 #[tokio::test]
+async fn a_rejected_job_start_does_not_fetch_the_list_that_would_let_the_next_one_go() {
+    let settings = [("ACCOUNTS__REFRESH_INTERVAL", "1h")];
+    let running = Running::configured(&[("a@x", 9)], &settings).await;
+    running.sim.fault(Fault::status(402).on_job_starts());
+    assert_eq!(start_job(&running).await.status.as_u16(), 402);
+    for _ in 0..10 {
+        let refused = start_job(&running).await;
+        refused.assert_refused(503, "token-rejected");
+    }
+    assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_rejected_on_an_unlisted_account_is_rejected_all_the_same() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    running.sim.list_fault(ListFault::status(401));
+    running.sim.fault(Fault::status(401).on_job_starts());
+    let path = format!("{JOB}?email=unlisted@x");
+    assert_eq!(running.post(&path, PROMPT).await.status.as_u16(), 401);
+    let refused = start_job(&running).await;
+    refused.assert_refused(503, "token-rejected");
+}
+
+#[tokio::test]
 async fn a_fetch_that_rejects_the_token_stops_nothing_by_itself() {
     let settings = [("ACCOUNTS__BACKOFF_MAX", "100ms")];
     let running = Running::configured(&[("a@x", 9)], &settings).await;

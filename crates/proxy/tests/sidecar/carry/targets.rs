@@ -75,6 +75,21 @@ async fn odd_paths_are_refused() {
 }
 
 #[tokio::test]
+async fn a_path_that_leaves_no_room_for_an_email_is_named() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let longest = 60 * 1024;
+    for (bytes, status) in [(longest, 200), (longest + 1, 400)] {
+        let query = "q".repeat(bytes - "/assets".len());
+        let answer = running.get(&format!("/v1/kling/assets?{query}")).await;
+        assert_eq!(answer.status.as_u16(), status);
+        if status == 400 {
+            answer.assert_refused(400, "bad-request");
+            assert!(answer.text.contains("path: expected at most"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_accounts_in_a_query_are_refused() {
     let stage = Stage::new().await;
     for query in ["email=a@x&email=b@x", "email=a@x&%65mail=a@x"] {
