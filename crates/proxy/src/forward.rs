@@ -33,7 +33,7 @@ mod task;
 mod whole;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{future, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Listing, Snapshot, Waker};
 use bytes::Bytes;
@@ -57,6 +57,7 @@ use crate::{
     picker::Picker,
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
 };
+use answer::Beginning;
 use budget::Budget;
 use call::Call;
 use holdings::Holdings;
@@ -238,19 +239,52 @@ impl Forward {
         body: Incoming,
         email: Option<Arc<str>>,
     ) -> Result<Response<Answer>, Error> {
+        self.read_and(call, body, email, future::ready, |_| false)
+            .await
+    }
+
+    /// The same, with the answer whole: one that breaks off is asked for again, too.
+    async fn read_whole(
+        &self,
+        call: &Call,
+        body: Incoming,
+        email: Option<Arc<str>>,
+    ) -> Result<Response<Beginning>, Error> {
+        self.read_and(call, body, email, answer::begin, Beginning::is_broken)
+            .await
+    }
+
+    async fn read_and<B, F>(
+        &self,
+        call: &Call,
+        body: Incoming,
+        email: Option<Arc<str>>,
+        take: impl Fn(Answer) -> F,
+        is_broken: fn(&B) -> bool,
+    ) -> Result<Response<B>, Error>
+    where
+        F: Future<Output = B>,
+    {
         // What a body says can be passed on only once.
         let is_repeatable = call.is_read() && body.is_end_stream();
         if !is_repeatable {
-            return self.pass(call, body, email).await;
+            let (head, body) = self.pass(call, body, email).await?.into_parts();
+            return Ok(Response::from_parts(head, take(body).await));
         }
         self.retries.earn();
         let begun = Instant::now();
         let mut attempts = 1;
         loop {
             let body = Empty::<Bytes>::new();
-            let mut answer = self.pass(call, body, email.clone()).await;
+            let mut answer = match self.pass(call, body, email.clone()).await {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    Ok(Response::from_parts(head, take(body).await))
+                }
+                Err(error) => Err(error),
+            };
             let may_pass = match &answer {
-                Ok(answer) => is_transient(answer.status()),
+                Ok(answer) => is_transient(answer.status()) || is_broken(answer.body()),
                 Err(error) => matches!(error, Error::Unreachable | Error::OutcomeUnknown),
             };
             let is_last = attempts == READ_ATTEMPTS_MAX

@@ -11,7 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::upstream::{Answer, BoxError, IdleError};
+use crate::{
+    error::Error,
+    upstream::{Answer, BoxError, IdleError},
+};
 
 /// The most of an answer that is read before it goes on: every work of a task takes about 1 KiB, and
 /// a task has a dozen at most.
@@ -60,7 +63,10 @@ pub(super) struct Beginning {
     pub(super) bytes: Bytes,
     trailers: Option<HeaderMap>,
     end: End,
-    rest: Answer,
+    /// Whether the upstream told its length.
+    is_sized: bool,
+    /// What is left to come. Nothing, and the place is given back, once the answer came whole.
+    rest: Option<Answer>,
 }
 
 /// How the reading of an answer ended.
@@ -74,6 +80,7 @@ enum End {
 
 /// Reads an answer to its end, or as far as [`ANSWER_READ_MAX`].
 pub(super) async fn begin(mut body: Answer) -> Beginning {
+    let is_sized = body.size_hint().exact().is_some();
     let mut bytes = BytesMut::new();
     let mut trailers = None;
     let end = loop {
@@ -92,8 +99,9 @@ pub(super) async fn begin(mut body: Answer) -> Beginning {
     Beginning {
         bytes: bytes.freeze(),
         trailers,
+        is_sized,
+        rest: Some(body).filter(|_| !matches!(end, End::Whole)),
         end,
-        rest: body,
     }
 }
 
@@ -103,28 +111,39 @@ impl Beginning {
         matches!(self.end, End::Whole)
     }
 
-    /// The answer as it came, and as its rest comes. Its length is known if the upstream told it.
-    ///
-    /// # Errors
-    /// Why the rest does not come.
-    pub(super) fn resume(self) -> Result<Resumed, IdleError> {
-        match self.end {
-            End::Broken(error) => Err(error),
-            End::Whole | End::Longer => Ok(Resumed {
-                read: Some(self.bytes).filter(|read| !read.is_empty()),
-                trailers: self.trailers,
-                rest: self.rest,
-            }),
-        }
+    /// Whether its rest does not come.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.end, End::Broken(_))
     }
 }
 
+/// An answer as it came, and as its rest comes.
+///
+/// # Errors
+/// [`Error::OutcomeUnknown`] if its rest does not come.
+pub(super) fn resumed(answer: Response<Beginning>) -> Result<Carried, Error> {
+    let (head, read) = answer.into_parts();
+    if let End::Broken(error) = read.end {
+        tracing::debug!(%error, "an answer did not come whole");
+        return Err(Error::OutcomeUnknown);
+    }
+    let body = Resumed {
+        read: Some(read.bytes).filter(|read| !read.is_empty()),
+        trailers: read.trailers,
+        is_sized: read.is_sized,
+        rest: read.rest,
+    };
+    Ok(carried(Response::from_parts(head, body)))
+}
+
 /// An answer of which the beginning was read.
-pub(super) struct Resumed {
+struct Resumed {
     read: Option<Bytes>,
-    /// There only if nothing is left in `rest`.
+    /// There only if there is no `rest`.
     trailers: Option<HeaderMap>,
-    rest: Answer,
+    /// Whether the upstream told its length: then so do we.
+    is_sized: bool,
+    rest: Option<Answer>,
 }
 
 impl Body for Resumed {
@@ -138,22 +157,77 @@ impl Body for Resumed {
         let read = self.read.take().map(Frame::data);
         match read.or_else(|| self.trailers.take().map(Frame::trailers)) {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
+            None => match &mut self.rest {
+                Some(rest) => Pin::new(rest).poll_frame(cx),
+                None => Poll::Ready(None),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_none() && self.trailers.is_none() && self.rest.is_end_stream()
+        let is_rest_over = self.rest.as_ref().is_none_or(Body::is_end_stream);
+        self.read.is_none() && self.trailers.is_none() && is_rest_over
     }
 
     fn size_hint(&self) -> SizeHint {
         let read = self.read.as_ref().map_or(0, |read| read.len() as u64);
-        let rest = self.rest.size_hint();
+        let rest = self.rest.as_ref().map(Body::size_hint);
+        let rest = rest.unwrap_or_else(|| SizeHint::with_exact(0));
         let mut size = SizeHint::new();
-        if let Some(upper) = rest.upper() {
+        size.set_lower(rest.lower() + read);
+        if let Some(upper) = rest.upper().filter(|_| self.is_sized) {
             size.set_upper(upper + read);
         }
-        size.set_lower(rest.lower() + read);
         size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use accounts_fetcher::tls_client_config;
+    use http::Method;
+    use http_body_util::Empty;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::upstream::{Upstream, UpstreamSettings};
+
+    #[tokio::test]
+    async fn an_answer_that_came_whole_gives_its_place_back_before_it_is_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let patience = Duration::from_secs(20);
+        let settings = UpstreamSettings {
+            base_url: format!("http://{}", listener.local_addr().unwrap())
+                .parse()
+                .unwrap(),
+            token: "t".into(),
+            connect_timeout: patience,
+            request_timeout: patience,
+            idle_timeout: patience,
+            requests_max: 1,
+        };
+        let upstream = Upstream::new(settings, tls_client_config().unwrap()).unwrap();
+        let ask = async || {
+            let asked = upstream.send(Method::GET, "/", HeaderMap::new(), Empty::<Bytes>::new());
+            let answered = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+                stream.write_all(answer).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(asked, answered);
+            begin(answer.unwrap().into_body()).await
+        };
+        let first = ask().await;
+        let second = ask().await;
+        assert!(first.is_whole() && second.is_whole());
     }
 }

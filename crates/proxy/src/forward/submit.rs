@@ -238,13 +238,7 @@ impl Forward {
         let retry_after = accounts_fetcher::retry_after(&head.headers);
         let next = self.next(&outcome, head.status);
         self.settle(outcome, submission, retry_after).await;
-        let answer = match read.resume() {
-            Ok(body) => Ok(answer::carried(Response::from_parts(head, body))),
-            Err(error) => {
-                tracing::debug!(%error, "the answer to a submission did not come whole");
-                Err(Error::OutcomeUnknown)
-            }
-        };
+        let answer = answer::resumed(Response::from_parts(head, read));
         Ok(Attempt { answer, next })
     }
 

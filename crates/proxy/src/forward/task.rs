@@ -7,14 +7,13 @@ use hyper::body::Incoming;
 
 use super::{
     Forward,
-    answer::{self, ANSWER_READ_MAX, Carried},
+    answer::{self, ANSWER_READ_MAX, Beginning, Carried},
     call::Call,
 };
 use crate::{
     error::Error,
     jobs::{Owner, TaskWord, task_word},
     pool::TaskId,
-    upstream::Answer,
 };
 
 impl Forward {
@@ -37,10 +36,10 @@ impl Forward {
         };
         let asked = owner.as_deref().or(call.query.email()).map(str::to_owned);
         let is_told = call.method == Method::GET;
-        let answer = self.read(&call, body, owner).await?;
+        let answer = self.read_whole(&call, body, owner).await?;
         match asked {
             Some(asked) if is_told => self.hear(&call, answer, &task_id, &asked).await,
-            Some(_) | None => Ok(answer::carried(answer)),
+            Some(_) | None => answer::resumed(answer),
         }
     }
 
@@ -79,12 +78,11 @@ impl Forward {
     async fn hear(
         &self,
         call: &Call,
-        answer: Response<Answer>,
+        answer: Response<Beginning>,
         task_id: &TaskId,
         asked: &str,
     ) -> Result<Carried, Error> {
-        let (head, body) = answer.into_parts();
-        let read = answer::begin(body).await;
+        let (head, read) = answer.into_parts();
         let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_READ_MAX);
         if let Some(text) = text.filter(|_| read.is_whole()) {
             let word = task_word(head.status, &text, task_id);
@@ -95,13 +93,7 @@ impl Forward {
                 self.holdings.learn(shape, &text, Some(&asked.into()));
             }
         }
-        match read.resume() {
-            Ok(body) => Ok(answer::carried(Response::from_parts(head, body))),
-            Err(error) => {
-                tracing::debug!(%error, "the answer about a task did not come whole");
-                Err(Error::OutcomeUnknown)
-            }
-        }
+        answer::resumed(Response::from_parts(head, read))
     }
 
     /// Only its owner's word counts: any other account has no such task either.

@@ -84,6 +84,7 @@ async fn not_found(answer: Response<Answer>) -> Option<Carried> {
     let (head, body) = answer.into_parts();
     let read = answer::begin(body).await;
     let is_about_work = read.is_whole() && !speaks_of_account(&read.bytes);
-    let body = read.resume().ok().filter(|_| is_about_work)?;
-    Some(answer::carried(Response::from_parts(head, body)))
+    answer::resumed(Response::from_parts(head, read))
+        .ok()
+        .filter(|_| is_about_work)
 }

@@ -147,6 +147,7 @@ async fn a_read_that_fails_for_a_moment_is_asked_again() {
         (Effect::Answer(kling_sim::Answer::new(500)), 1),
         (Effect::Answer(kling_sim::Answer::new(522)), 1),
         (Effect::ResetBefore, 2),
+        (Effect::TruncateAfter, 2),
     ];
     for (effect, times) in passing {
         let running = Running::with(&[("a@x", 9)]).await;
@@ -161,6 +162,17 @@ async fn a_read_that_fails_for_a_moment_is_asked_again() {
         assert_eq!(answer.header("x-kling-attempts"), (times + 1).to_string());
         assert_eq!(asked_count(&running, &path), times as usize + 1);
     }
+}
+
+#[tokio::test]
+async fn an_answer_about_a_task_that_never_comes_whole_is_unknown() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    let path = task_path(task_id(&start_job(&running).await));
+    let truncated = Fault::new(Effect::TruncateAfter).on("GET", "/tasks/{task_id}");
+    running.sim.fault(truncated);
+    let answer = running.get(&path).await;
+    answer.assert_refused(502, "outcome-unknown");
+    assert_eq!(asked_count(&running, &path), 3);
 }
 
 #[tokio::test]
