@@ -22,6 +22,7 @@ mod raw;
 mod reads;
 mod restart;
 mod slots;
+mod table;
 mod targets;
 mod transparency;
 mod unsent;
