@@ -159,9 +159,7 @@ impl Pool {
             self.untracked.insert(task_id.clone(), now);
         }
         if let Some(&id) = self.by_task.get(task_id) {
-            if !self.untie_early(id, now) {
-                self.end(id, Cause::Finished, now);
-            }
+            self.end(id, Cause::Finished, now);
         } else if let Some(job) = self.foreign.remove(task_id) {
             self.change(job.account, |account| account.foreign -= 1);
             self.hand_over(job.account, now);
@@ -218,28 +216,9 @@ impl Pool {
             self.rearm(id);
         }
         for (id, cause) in ended {
-            if !self.untie_early(id, sent_at) {
-                freed.extend(self.strike(id, cause, now));
-            }
+            freed.extend(self.strike(id, cause, now));
         }
         findings
-    }
-
-    /// A pick that was tied to a job, and outlives it: its client was promised a later end, and may
-    /// still submit. False if there is nothing to wait for.
-    fn untie_early(&mut self, id: LeaseId, now: Duration) -> bool {
-        let Some(lease) = self.leases.get(&id) else {
-            return false;
-        };
-        let is_promised = lease.ttl.is_some_and(|ttl| ttl.ends_at > now);
-        let before = lease.bond().and_then(|bond| bond.tied_from.clone());
-        match before.filter(|_| is_promised) {
-            Some(before) => {
-                self.rephase(id, *before);
-                true
-            }
-            None => false,
-        }
     }
 
     /// Decides about what this round did not find: submissions that were lost, picks whose time

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::Method;
+use jiff::{SignedDuration, Timestamp};
 use kling_sim::{Effect, Fault, JobDuration, Sim, TaskIds};
 use serde_json::{Value, json};
 
-use super::wire::{JOB, PROMPT, leases, ready, slots, start_job, task_id, until_slots};
+use super::wire::{
+    JOB, JSON, PROMPT, exchange, leases, ready, slots, start_job, task_id, until_slots,
+};
 use crate::harness::{Running, eventually};
 
 /// A sidecar over one account whose next job start takes a second, so that there is a middle to
@@ -101,6 +105,73 @@ async fn a_bound_lease_given_back_leaves_its_job_counted() {
     running.sim.finish(id);
     until_slots(&running, "a@x", (0, 0, 0)).await;
     assert_eq!(running.sim.audit().over_limit(), 0);
+}
+
+/// Starts a job at the upstream itself, on the account of a lease.
+async fn call_directly(running: &Running, lease: &Value) -> i64 {
+    let sim = &running.sim;
+    let token = format!("Bearer {}", sim.token());
+    let base_url = sim.base_url();
+    let path = &base_url[base_url.find("/v1").unwrap()..];
+    let path = format!("{path}/videos/text2video");
+    let body = json!({"prompt": "p", "email": lease["email"]}).to_string();
+    let headers = [JSON, ("authorization", &*token)];
+    let answer = exchange(sim.addr(), Method::POST, &path, &headers, body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["task"]["id"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_started_beside_us_on_a_picked_slot_counts_once_and_needs_no_bind() {
+    let running = Running::configured(&[("a@x", 1)], &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let lease = running.pick("").await;
+    let id = call_directly(&running, &lease).await;
+    let bound = eventually(async || {
+        let held = leases(&running).await.pop()?;
+        (held["state"] == "bound").then_some(held)
+    })
+    .await;
+    assert_eq!(bound["leaseId"], lease["leaseId"]);
+    assert_eq!(bound["taskId"], id.to_string());
+    assert_eq!(slots(&running, "a@x").await, (1, 0, 0), "once");
+    start_job(&running).await.assert_refused(429, "saturated");
+    assert_eq!(running.sim.executing("a@x"), 1);
+    assert!(running.sim.finish(id));
+    until_slots(&running, "a@x", (0, 0, 0)).await;
+    task_id(&start_job(&running).await);
+    assert_eq!(running.sim.audit().over_limit(), 0);
+}
+
+#[tokio::test]
+async fn a_job_outlives_the_ttl_of_its_pick_and_frees_the_slot_with_no_further_call() {
+    let running = Running::configured(&[("a@x", 1)], &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let lease = running.pick("?ttl=1s").await;
+    let id = call_directly(&running, &lease).await;
+    let ends_at: Timestamp = lease["expiresAt"].as_str().unwrap().parse().unwrap();
+    let margin = SignedDuration::from_millis(200);
+    eventually(async || (Timestamp::now() > ends_at + margin).then_some(())).await;
+    assert_eq!(slots(&running, "a@x").await, (1, 0, 0), "the job runs");
+    assert!(running.sim.finish(id));
+    until_slots(&running, "a@x", (0, 0, 0)).await;
+    assert_eq!(running.sim.audit().over_limit(), 0);
+}
+
+#[tokio::test]
+async fn without_ties_a_pick_and_its_job_count_twice_until_it_is_bound() {
+    let settings = [
+        ("RECONCILE__INTERVAL", "100ms"),
+        ("RECONCILE__TIE_PICKS", "false"),
+    ];
+    let running = Running::configured(&[("a@x", 3)], &settings).await;
+    let lease = running.pick("").await;
+    let id = call_directly(&running, &lease).await;
+    until_slots(&running, "a@x", (1, 0, 1)).await;
+    let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
+    let bound = running.put(&path, &format!(r#"{{"taskId":{id}}}"#)).await;
+    assert_eq!(bound.status, 200);
+    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert!(running.sim.finish(id));
+    until_slots(&running, "a@x", (0, 0, 0)).await;
 }
 
 #[tokio::test]
