@@ -145,13 +145,17 @@ impl Api {
             .await
             .map_err(|error| self.picker.explain(error.into()))?;
         let accounts = survey.accounts.into_iter().map(|account| StandingBody {
+            reason: account.reason.or_else(|| {
+                let is_wanted = survey.eligible.contains(&account.email);
+                (!is_wanted).then(|| "this call asks for another one, or excludes it".into())
+            }),
             email: account.email,
             state: account.state.as_str(),
-            reason: account.reason,
         });
+        let accounts = accounts.collect();
         let body = DryRunBody {
             eligible: survey.eligible,
-            accounts: accounts.collect(),
+            accounts,
         };
         Ok(reply::json(&body))
     }

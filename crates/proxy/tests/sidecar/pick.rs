@@ -124,10 +124,12 @@ async fn a_dry_run_tells_and_takes_nothing() {
     });
     assert_eq!(answer, wanted);
     assert_eq!(running.held().await, 1);
-    assert_eq!(
-        running.get("/pick?dryRun=true&exclude=b@x").await.json()["eligible"],
-        json!([])
-    );
+    for query in ["exclude=b@x", "email=a@x"] {
+        let answer = running.get(&format!("/pick?dryRun=true&{query}")).await;
+        assert_eq!(answer.json()["eligible"], json!([]));
+        let reason = answer.json()["accounts"][1]["reason"].clone();
+        assert_eq!(reason, "this call asks for another one, or excludes it");
+    }
 }
 
 #[tokio::test]
