@@ -1,8 +1,10 @@
+mod claims;
 mod forecast;
 mod model;
 mod rounds;
 mod standing;
 mod uniformity;
+mod world;
 
 use std::time::Duration;
 
