@@ -270,14 +270,10 @@ impl Claim {
 
     /// Learns what the answer to it says. `answer` is there if it came whole.
     pub(super) fn judged(&mut self, outcome: &Outcome, answer: Option<(&HeaderMap, &[u8])>) {
-        match outcome {
-            Outcome::Accepted(task_id) => self.accepted(task_id.clone(), answer),
-            Outcome::Unknown => {}
-            Outcome::PushedBack
-            | Outcome::SessionBroken
-            | Outcome::NoCredit
-            | Outcome::TokenRejected
-            | Outcome::InputRefused => self.refused(),
+        if let Outcome::Accepted(task_id) = outcome {
+            self.accepted(task_id.clone(), answer);
+        } else if outcome.blame(None).is_some() {
+            self.refused();
         }
     }
 

@@ -3,11 +3,16 @@
 //! The safe side of every doubt: a slot returns only where the upstream provably did not accept,
 //! since a job that nobody counts overruns its account, and a second one costs money.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{jobs::speaks_of_account, pool::TaskId};
+use crate::{
+    jobs::speaks_of_account,
+    pool::{Blame, TaskId},
+};
 
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,39 +34,92 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the upstream provably did not accept: the slot returns.
-    pub fn is_refusal(&self) -> bool {
+    /// Whether the upstream provably did not accept: the slot returns, with what that says about the
+    /// account. `None`: there is a job, or may be one.
+    pub fn blame(&self, retry_after: Option<Duration>) -> Option<Blame> {
         match self {
-            Self::PushedBack
-            | Self::SessionBroken
-            | Self::NoCredit
-            | Self::TokenRejected
-            | Self::InputRefused => true,
-            Self::Accepted(_) | Self::Unknown => false,
+            Self::PushedBack => Some(Blame::PushedBack { retry_after }),
+            Self::SessionBroken => Some(Blame::SessionBroken),
+            Self::NoCredit => Some(Blame::NoCredit),
+            Self::TokenRejected => Some(Blame::Token),
+            Self::InputRefused => Some(Blame::Innocent),
+            Self::Accepted(_) | Self::Unknown => None,
+        }
+    }
+
+    /// Whether another account may take what this one did not.
+    pub fn is_of_account(&self) -> bool {
+        match self {
+            Self::PushedBack | Self::SessionBroken | Self::NoCredit => true,
+            Self::Accepted(_) | Self::TokenRejected | Self::InputRefused | Self::Unknown => false,
         }
     }
 }
 
+/// One row: answers with these statuses that say this have this outcome.
+struct Row {
+    statuses: RangeInclusive<u16>,
+    says: Says,
+    outcome: Outcome,
+}
+
+/// What an answer must say for a row to fit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Anything,
+    /// That the account is not configured.
+    NoAccount,
+    /// One of the texts by which the input is refused.
+    Refusal,
+}
+
+const fn row(statuses: RangeInclusive<u16>, says: Says, outcome: Outcome) -> Row {
+    Row {
+        statuses,
+        says,
+        outcome,
+    }
+}
+
+/// The table of answers that name no job. The first row that fits counts; the last one always does.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    row(429..=429, Says::Anything, Outcome::PushedBack),
+    row(596..=596, Says::Anything, Outcome::SessionBroken),
+    row(404..=404, Says::NoAccount, Outcome::SessionBroken),
+    row(412..=412, Says::Anything, Outcome::NoCredit),
+    row(401..=402, Says::Anything, Outcome::TokenRejected),
+    // The request may have been passed on before somebody lost patience.
+    row(408..=408, Says::Anything, Outcome::Unknown),
+    row(300..=499, Says::Anything, Outcome::InputRefused),
+    row(500..=500, Says::Refusal, Outcome::InputRefused),
+    row(0..=u16::MAX, Says::Anything, Outcome::Unknown),
+];
+
 /// Judges the answer to a job start. `refusal_patterns` are texts by which a 500 says that the
 /// input was refused.
 pub fn judge(status: StatusCode, body: &[u8], refusal_patterns: &[String]) -> Outcome {
-    let says = |text: &str| {
-        let body = String::from_utf8_lossy(body).to_lowercase();
-        body.contains(&text.to_lowercase())
-    };
-    match status.as_u16() {
-        200 => task_id(body).map_or(Outcome::Unknown, Outcome::Accepted),
-        429 => Outcome::PushedBack,
-        596 => Outcome::SessionBroken,
-        404 if speaks_of_account(body) => Outcome::SessionBroken,
-        412 => Outcome::NoCredit,
-        401 | 402 => Outcome::TokenRejected,
-        // The request may have been passed on before somebody lost patience.
-        408 => Outcome::Unknown,
-        300..=499 => Outcome::InputRefused,
-        500 if refusal_patterns.iter().any(|pattern| says(pattern)) => Outcome::InputRefused,
-        _ => Outcome::Unknown,
+    if status == StatusCode::OK
+        && let Some(task_id) = task_id(body)
+    {
+        return Outcome::Accepted(task_id);
     }
+    let fits = |row: &&Row| {
+        row.statuses.contains(&status.as_u16())
+            && match row.says {
+                Says::Anything => true,
+                Says::NoAccount => speaks_of_account(body),
+                Says::Refusal => says_one_of(body, refusal_patterns),
+            }
+    };
+    let row = TABLE.iter().find(fits);
+    row.map_or(Outcome::Unknown, |row| row.outcome.clone())
+}
+
+fn says_one_of(body: &[u8], patterns: &[String]) -> bool {
+    let body = String::from_utf8_lossy(body).to_lowercase();
+    let mut patterns = patterns.iter();
+    patterns.any(|pattern| body.contains(&pattern.to_lowercase()))
 }
 
 /// The job's id in an answer of 200: `task.id`, its digits as they are.
@@ -178,7 +236,7 @@ mod tests {
         ] {
             let outcome = outcome(status, body);
             assert_eq!(outcome, wanted, "{status} {body}");
-            assert!(outcome.is_refusal());
+            assert!(outcome.blame(None).is_some());
         }
     }
 
@@ -187,7 +245,7 @@ mod tests {
         for status in 100..=999 {
             let outcome = outcome(status, "");
             let is_provable = matches!(status, 300..=407 | 409..=499 | 596);
-            assert_eq!(outcome.is_refusal(), is_provable, "{status}");
+            assert_eq!(outcome.blame(None).is_some(), is_provable, "{status}");
         }
     }
 }

@@ -244,20 +244,13 @@ impl Forward {
 
     /// What may come after an answer.
     fn next(&self, outcome: &Outcome, status: StatusCode) -> Next {
-        let is_movable = self.settings.retry_statuses.contains(&status.as_u16());
-        match outcome {
-            // It is as if the account did not exist: a 404 that says so is a 596 by another name.
-            Outcome::SessionBroken if is_movable || status == StatusCode::NOT_FOUND => {
-                Next::Elsewhere
-            }
-            Outcome::PushedBack | Outcome::NoCredit if is_movable => Next::Elsewhere,
-            Outcome::SessionBroken
-            | Outcome::PushedBack
-            | Outcome::NoCredit
-            | Outcome::Accepted(_)
-            | Outcome::TokenRejected
-            | Outcome::InputRefused
-            | Outcome::Unknown => Next::Nothing,
+        // It is as if the account did not exist: a 404 that says so is a 596 by another name.
+        let is_movable = status == StatusCode::NOT_FOUND
+            || self.settings.retry_statuses.contains(&status.as_u16());
+        if outcome.is_of_account() && is_movable {
+            Next::Elsewhere
+        } else {
+            Next::Nothing
         }
     }
 
@@ -285,32 +278,25 @@ impl Forward {
             self.rounds.wake();
             return;
         };
-        let account = Arc::clone(&submission.lease().alias);
-        match outcome {
-            Outcome::Accepted(task_id) => {
+        match (outcome.blame(retry_after), outcome) {
+            (_, Outcome::Accepted(task_id)) => {
+                let account = &submission.lease().alias;
                 tracing::debug!(%account, task_id = task_id.as_str(), "job started");
                 submission.accepted(task_id).await;
             }
-            Outcome::Unknown => {
+            (None, _) => {
                 let error = "the answer does not say whether there is a job";
                 self.doubt(submission, self.ledger.now(), error);
             }
-            Outcome::PushedBack => {
-                submission.refused(Blame::PushedBack { retry_after }).await;
-                // An account that says it is full knows of jobs that we do not.
-                self.rounds.wake();
-            }
-            Outcome::SessionBroken => {
-                submission.refused(Blame::SessionBroken).await;
-                self.fetcher.wake();
-            }
-            Outcome::NoCredit => {
-                submission.refused(Blame::NoCredit).await;
-            }
-            Outcome::TokenRejected => submission.refused(Blame::Token).await,
-            Outcome::InputRefused => {
-                tracing::debug!(%account, "job refused for what was asked");
-                submission.refused(Blame::Innocent).await;
+            (Some(blame), _) => {
+                submission.refused(blame).await;
+                match blame {
+                    // An account that says it is full knows of jobs that we do not.
+                    Blame::PushedBack { .. } => self.rounds.wake(),
+                    // Its entry in the list may say more.
+                    Blame::SessionBroken => self.fetcher.wake(),
+                    Blame::NoCredit | Blame::Innocent | Blame::Token => {}
+                }
             }
         }
     }
