@@ -174,6 +174,11 @@ impl Forward {
         }
     }
 
+    /// False while calls are refused since no connection to the upstream could be opened.
+    pub fn is_reachable(&self) -> bool {
+        self.upstream.is_reachable()
+    }
+
     /// Waits until no submission is under way whose client has left. No call may come in any more.
     pub async fn drained(&self) {
         self.submissions.close();

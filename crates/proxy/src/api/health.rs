@@ -55,9 +55,18 @@ impl Api {
             Some(Ok(())) => "[+] rounds: answered".to_owned(),
             Some(Err(problem)) => format!("[-] rounds: {problem}"),
         };
+        let is_reachable = self
+            .upstream
+            .as_ref()
+            .is_none_or(|it| it.forward.is_reachable());
+        let connections = if is_reachable {
+            "[+] connections: no reason to doubt them"
+        } else {
+            "[-] connections: the last ones failed; calls are refused until one can be opened"
+        };
         let mark = |is_good: bool| if is_good { "[+]" } else { "[-]" };
         let text = format!(
-            "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{rounds}\n{} picks: {picks}\n",
+            "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{rounds}\n{connections}\n{} picks: {picks}\n",
             mark(listing.snapshot.is_some()),
             mark(is_fetched),
             mark(outage.is_none()),

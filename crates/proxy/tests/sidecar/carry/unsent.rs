@@ -39,6 +39,9 @@ async fn a_submission_that_was_not_sent_is_tried_again_and_takes_no_slot() {
     }
     // The first call opens the breaker with its three attempts, the second is refused at once.
     assert_eq!(running.metric(TRIED).await, 4.0);
+    let readiness = running.get("/readyz?verbose").await;
+    assert_eq!(readiness.status, 200, "picks are granted");
+    assert!(readiness.text.contains("[-] connections"), "{readiness:?}");
     assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
     let account = running.account("a@x").await;
     assert_eq!(account["state"], "available", "it is not to blame");
