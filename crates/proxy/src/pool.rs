@@ -321,7 +321,7 @@ impl Pool {
             self.deadlines.remove(&(deadline, id));
         }
         self.fates.decide(id, &lease, cause);
-        self.forecast.forget();
+        self.forecast.outdate();
         let stood_for = match lease.phase {
             Phase::Bound(ref bond) => {
                 self.by_task.remove(&bond.task_id);

@@ -18,9 +18,13 @@ pub type Operation = Option<Arc<str>>;
 const GAIN: f64 = 1.0 / 8.0;
 /// The most operations told apart: twice those that are known. All others count as one.
 const OPERATIONS_MAX: usize = 32;
-/// How old a forecast may be if no slot came back since: it looks at every lease, and refusals may
-/// come by the thousand.
-const FORECAST_AGE_MAX: Duration = Duration::from_millis(100);
+/// How old a forecast may be if no slot came back since.
+const AGE_MAX: Duration = Duration::from_millis(100);
+/// How long a forecast rests for each lease that it looked at, also if slots came back: a tenth of the
+/// time at the most goes into making them.
+const REST: Duration = Duration::from_micros(1);
+/// The most leases that a forecast looks at. Of more, some stand for all.
+const SAMPLE_MAX: usize = 4096;
 
 /// How long jobs take, and when those that run will be over.
 #[derive(Debug, Default)]
@@ -29,7 +33,10 @@ pub(super) struct Forecast {
     typical: HashMap<Operation, f64, RandomState>,
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
+    /// How many leases each of them stands for.
+    share: usize,
     made_at: Option<Duration>,
+    is_outdated: bool,
 }
 
 impl Forecast {
@@ -46,8 +53,15 @@ impl Forecast {
     }
 
     /// A slot came back: the next one is another.
-    pub(super) fn forget(&mut self) {
-        self.made_at = None;
+    pub(super) fn outdate(&mut self) {
+        self.is_outdated = true;
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let rest = REST * u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        let age_max = if self.is_outdated { rest } else { AGE_MAX };
+        self.made_at
+            .is_none_or(|at| now.saturating_sub(at) >= age_max)
     }
 
     /// How long jobs of `operation` take: as those did, or as all did of which nobody said more.
@@ -79,20 +93,23 @@ impl Pool {
         ahead: usize,
         now: Duration,
     ) -> Refusal {
-        let made_at = self.forecast.made_at;
-        if made_at.is_none_or(|at| at + FORECAST_AGE_MAX <= now || now < at) {
-            let leases = self.leases.values();
+        if self.forecast.is_due(now) {
+            let leases = self.leases.values().take(SAMPLE_MAX);
             let ends = leases.filter_map(|lease| Some((self.forecast.end(lease)?, lease.account)));
             let mut ends: Vec<_> = ends.collect();
             ends.sort_unstable();
             self.forecast.ends = ends;
+            self.forecast.share = self.leases.len().div_ceil(SAMPLE_MAX).max(1);
             self.forecast.made_at = Some(now);
+            self.forecast.is_outdated = false;
         }
         let ends = self.forecast.ends.iter();
         let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
         // Further back than slots are in use it takes more than one job's time. The last one is the
         // best that can be told.
-        let end = ends.nth(ahead).or(self.forecast.ends.last());
+        let end = ends
+            .nth(ahead / self.forecast.share)
+            .or(self.forecast.ends.last());
         Refusal::Saturated {
             free_in: end.map(|(end, _)| end.saturating_sub(now)),
             position: ahead + 1,
