@@ -51,7 +51,7 @@ pub const SEARCHES_MAX: usize = 16;
 const CHECKS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause after a round failed, unless the interval is shorter. It doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// Surprises that follow one another share a round: ten rounds a second at most.
+/// Surprises that follow one another share a round: ten rounds a second at most, whatever happens.
 const SURPRISE_GAP: Duration = Duration::from_millis(100);
 
 /// Who owns a task.
@@ -121,7 +121,7 @@ impl Rounds {
                     match outcome {
                         Outcome::Settled => self.pause(begun, interval).await,
                         Outcome::ReleaseDue => self.pause(begun, interval / RELEASE_FACTOR).await,
-                        Outcome::JobsOver => {}
+                        Outcome::JobsOver => sleep_until(begun + SURPRISE_GAP).await,
                     }
                 }
                 Err(error) => {

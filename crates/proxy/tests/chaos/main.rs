@@ -65,7 +65,7 @@ async fn run(seed: u64) {
         .release_lag(ms(0)..=ms(150));
     let settings = [
         ("RECONCILE__INTERVAL", "100ms"),
-        ("RECONCILE__SETTLE", "400ms"),
+        ("RECONCILE__SETTLE", "1s"),
         ("UPSTREAM__REQUEST_TIMEOUT", "250ms"),
         ("SELECTION__WAIT", "60s"),
         ("RECONCILE__TIE_PICKS", ties_picks),
