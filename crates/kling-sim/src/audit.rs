@@ -137,7 +137,7 @@ pub struct AccountAudit {
     /// `GET /scheduler`, answered without a fault: what is scripted tells nothing. When a request of ours arrives we know of a foreign job if an
     /// answer before the latest round had listed it, and we know a cap that `GET /accounts` or the
     /// scheduler told: the first one and a raised one at once, a lowered one when another round was
-    /// answered after it. Without any round we know our own jobs and the newest cap told. A cap
+    /// answered after it, and two after a list, since one may have been under way. Without any round we know our own jobs and the newest cap told. A cap
     /// that was never told is the true one: not to ask is no excuse. `maxJobs` of the call itself
     /// is always known. Only jobs that still count upstream count here.
     pub over_limit_ours: u64,

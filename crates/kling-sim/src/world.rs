@@ -222,7 +222,14 @@ impl World {
         self.told.round(self.jobs.tracked().map(|job| job.id));
     }
 
-    /// Remembers that an answer tells the caller of all caps.
+    /// Remembers that a list tells the caller of all caps.
+    pub(crate) fn tell_list(&mut self) {
+        for account in &self.accounts {
+            self.told.listed_cap(&account.email, account.max_jobs);
+        }
+    }
+
+    /// Remembers that a round tells the caller of all caps.
     pub(crate) fn tell_caps(&mut self) {
         for account in &self.accounts {
             self.told.cap(&account.email, account.max_jobs);

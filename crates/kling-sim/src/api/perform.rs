@@ -86,7 +86,7 @@ fn task_id(call: &Call) -> Result<TaskId, Refusal> {
 fn list_accounts(world: &mut World, call: &Call) -> Reply {
     let (answer, list) = (world.listing.begin(), world.account_list());
     if answer == ListAnswer::Normal && call.tells_us() {
-        world.tell_caps();
+        world.tell_list();
     }
     match answer {
         ListAnswer::Fault(fault) => {

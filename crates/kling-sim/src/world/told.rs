@@ -4,6 +4,8 @@
 //! test. What a round says may still be under way when the next job start is sent, so a fact
 //! counts as known only once a later round was answered. Two facts count at once, since nothing
 //! earlier stands against them: the first cap an account was told of, and a cap that was raised.
+//! What the list tells may come while a round is under way, whose answer proves nothing about it: it
+//! waits for the one after that.
 
 use std::collections::HashMap;
 use std::mem;
@@ -44,16 +46,23 @@ impl Told {
         self.jobs = listed.map(|id| (id, since(id))).collect();
     }
 
-    /// Tells of a cap, in the latest round or after it.
+    /// Tells of a cap, in the latest round.
     pub(crate) fn cap(&mut self, email: &str, cap: u32) {
+        self.note_cap(email, cap, self.rounds);
+    }
+
+    /// Tells of a cap in a list. A round may be under way.
+    pub(crate) fn listed_cap(&mut self, email: &str, cap: u32) {
+        let is_after_a_round = u64::from(self.rounds > 0);
+        self.note_cap(email, cap, self.rounds + is_after_a_round);
+    }
+
+    fn note_cap(&mut self, email: &str, cap: u32, round: u64) {
         let told = self.caps.entry(email.to_owned()).or_default();
         if told.last().is_some_and(|last| last.cap == cap) {
             return;
         }
-        told.push(ToldCap {
-            round: self.rounds,
-            cap,
-        });
+        told.push(ToldCap { round, cap });
         if told.len() > CAPS_MAX {
             told.remove(0);
         }

@@ -165,9 +165,15 @@ fn a_lowered_cap_told_by_the_list_waits_for_a_round_too() {
     round(&mut world);
     ours(&mut world).unwrap();
     world.set_account("a@x".to_owned(), 1);
-    world.tell_caps();
-    world.tell_caps();
+    world.tell_list();
+    world.tell_list();
     assert_eq!(blamed(&mut world), Origin::Foreign);
+    world.tell_jobs();
+    assert_eq!(
+        blamed(&mut world),
+        Origin::Foreign,
+        "that round may have been under way"
+    );
     world.tell_jobs();
     assert_eq!(
         blamed(&mut world),
