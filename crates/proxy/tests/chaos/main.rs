@@ -84,9 +84,9 @@ async fn run(seed: u64) {
     for (email, _) in ACCOUNTS {
         running.sim.submit_directly(email, 1);
     }
-    agreed(&running, |executing| executing > 0).await;
+    agreed(&running, |jobs| jobs > 0).await;
     running.sim.finish_all();
-    agreed(&running, |executing| executing == 0).await;
+    agreed(&running, |jobs| jobs == 0).await;
     let leases = running.get("/leases").await.json();
     assert_eq!(leases["leases"].as_array().unwrap().len(), 0, "{leases}");
 
@@ -135,7 +135,8 @@ async fn disturbed(running: &Arc<Running>, seed: u64, has_second_tool: bool, sub
     around.join_all().await;
 }
 
-/// Waits until our book and the upstream's say the same of every account, and nothing is in doubt.
+/// Waits until our book and the upstream's say the same of every account, nothing is in doubt, and
+/// as many jobs run as wanted.
 async fn agreed(running: &Running, is_wanted: impl Fn(u32) -> bool) {
     let mut seen = String::new();
     let agreement = async {
@@ -148,12 +149,13 @@ async fn agreed(running: &Running, is_wanted: impl Fn(u32) -> bool) {
             let is_settled = |lease: &Value| lease["state"] == "bound";
             let agrees = |account: &Value| {
                 let executing = running.sim.executing(account["email"].as_str().unwrap());
-                let is_certain = account["uncertain"] == 0;
-                account["inFlight"] == executing && is_certain && is_wanted(executing)
+                account["inFlight"] == executing && account["uncertain"] == 0
             };
+            let jobs = ACCOUNTS.map(|(email, _)| running.sim.executing(email));
             let accounts = listed["accounts"].as_array().unwrap();
             let leases = leases["leases"].as_array().unwrap();
-            if accounts.len() == ACCOUNTS.len()
+            if is_wanted(jobs.iter().sum())
+                && accounts.len() == ACCOUNTS.len()
                 && accounts.iter().all(agrees)
                 && leases.iter().all(is_settled)
             {
