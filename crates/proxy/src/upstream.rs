@@ -29,6 +29,7 @@ use hyper_util::{
     client::legacy::{Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
@@ -55,6 +56,14 @@ pub const POOL_IDLE_MAX: usize = 64;
 /// The most hyper buffers of one answer, its head included: the size of a socket's own buffer. A
 /// slow reader takes four times as much, with what is buffered on its own side.
 const ANSWER_BUFFER_MAX: usize = 64 * 1024;
+
+/// What is encoded in a query towards the upstream: everything but the unreserved characters of RFC
+/// 3986 §2.3.
+pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Whatever a body or a connector may fail with.
 pub type BoxError = Box<dyn StdError + Send + Sync>;

@@ -11,7 +11,7 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING},
 };
 use http_body_util::Empty;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     pool::{Cap, Running, TaskId},
-    upstream::{Answer, ReadError, SendError, Upstream, read},
+    upstream::{Answer, RESERVED, ReadError, SendError, Upstream, read},
 };
 
 /// One question with its whole answer. Far more than either takes; a slower one would hold up the
@@ -31,13 +31,6 @@ const SCHEDULER_BYTES_MAX: usize = 8 * 1024 * 1024;
 const TASK_BYTES_MAX: usize = 1024 * 1024;
 /// What a 404 contains, in any case, when it speaks of the account and not of the task.
 const NOT_CONFIGURED: &[u8] = b"configuration not found";
-
-/// Everything but the unreserved characters of RFC 3986 §2.3.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// The jobs that the upstream runs.
 #[derive(Debug, PartialEq, Eq)]
