@@ -1,0 +1,59 @@
+//! The time that leases count by, and the calendar for people.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// How far the calendar may run away from a ledger's clock before it is looked at again: further
+/// than the corrections of a time server, far less than a suspended machine sleeps.
+const CALENDAR_DRIFT_MAX: SignedDuration = SignedDuration::from_secs(1);
+
+/// The clock of a ledger. Leases count from its start, so that no wall clock decides about a slot.
+#[derive(Debug)]
+pub struct Clock {
+    started: Instant,
+    /// The calendar time of the start. It moves when the calendar is set, or the machine slept.
+    started_at: Mutex<Timestamp>,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            started_at: Mutex::new(Timestamp::now()),
+        }
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The instant `time` after the start, or `None` beyond what an instant can hold.
+    pub fn instant(&self, time: Duration) -> Option<Instant> {
+        self.started.checked_add(time)
+    }
+
+    /// The calendar time `time` after the start, for people. The same `time` gives the same answer
+    /// until the calendar jumps.
+    pub fn timestamp(&self, time: Duration) -> Timestamp {
+        let elapsed = SignedDuration::try_from(self.now()).unwrap_or(SignedDuration::MAX);
+        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        let start = Timestamp::now()
+            .saturating_sub(elapsed)
+            .unwrap_or(Timestamp::MIN);
+        let mut started_at = self
+            .started_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if start.duration_since(*started_at).abs() > CALENDAR_DRIFT_MAX {
+            *started_at = start;
+        }
+        started_at.saturating_add(time).unwrap_or(Timestamp::MAX)
+    }
+}
