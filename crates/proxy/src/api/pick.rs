@@ -1,6 +1,6 @@
 //! `/pick`: choose an account with a free slot and lease the slot, in one step.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -144,9 +144,10 @@ impl Api {
             .survey(request)
             .await
             .map_err(|error| self.picker.explain(error.into()))?;
+        let eligible: HashSet<_> = survey.eligible.iter().collect();
         let accounts = survey.accounts.into_iter().map(|account| StandingBody {
             reason: account.reason.or_else(|| {
-                let is_wanted = survey.eligible.contains(&account.email);
+                let is_wanted = eligible.contains(&account.email);
                 (!is_wanted).then(|| "this call asks for another one, or excludes it".into())
             }),
             email: account.email,
