@@ -64,17 +64,18 @@ impl Pool {
     pub(super) fn claim_new(
         &mut self,
         sent_at: Duration,
-        executing: &[Running],
+        executing: &[(Option<AccountKey>, &Running)],
         listed: &HashSet<&TaskId>,
     ) {
         self.count_stand_ins(sent_at, listed);
         let mut new: HashMap<AccountKey, VecDeque<Listed>> = HashMap::new();
         self.strangers.retain(|(_, seen_at)| *seen_at >= sent_at);
-        for job @ Running { task_id, email } in executing {
-            let Ok(key) = self.find(email) else {
-                self.note_stranger(job.clone(), sent_at);
+        for (key, job) in executing {
+            let Some(key) = *key else {
+                self.note_stranger((*job).clone(), sent_at);
                 continue;
             };
+            let task_id = &job.task_id;
             match self.by_task.get(task_id).map(|id| self.leases[id].account) {
                 Some(account) if account == key => {}
                 // Its holder was wrong about the account. The slot it takes is here.

@@ -77,9 +77,11 @@ impl Pool {
         self.untracked.retain(|_, at| *at >= round.sent_at);
         let executing = round.executing.iter();
         let executing = executing.filter(|job| !self.untracked.contains_key(&job.task_id));
-        let executing: Vec<_> = executing.cloned().collect();
-        let listed: HashSet<&TaskId> = executing.iter().map(|job| &job.task_id).collect();
-        self.note_drift(&executing);
+        let executing: Vec<_> = executing
+            .map(|job| (self.find(&job.email).ok(), job))
+            .collect();
+        let listed: HashSet<&TaskId> = executing.iter().map(|(_, job)| &job.task_id).collect();
+        self.note_drift(executing.iter().filter_map(|(key, _)| *key));
         let mut freed = self.strike_gone_foreign(round.sent_at, &listed);
         let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
         self.claim_new(round.sent_at, &executing, &listed);
@@ -167,12 +169,11 @@ impl Pool {
         }
     }
 
-    fn note_drift(&mut self, executing: &[Running]) {
+    /// `executing` are the accounts of the jobs that a round lists.
+    fn note_drift(&mut self, executing: impl Iterator<Item = AccountKey>) {
         let mut listed: HashMap<AccountKey, i64> = HashMap::new();
-        for job in executing {
-            if let Ok(key) = self.find(&job.email) {
-                *listed.entry(key).or_default() += 1;
-            }
+        for key in executing {
+            *listed.entry(key).or_default() += 1;
         }
         for (key, account) in &mut self.accounts {
             let listed = listed.get(&key).copied().unwrap_or_default();
