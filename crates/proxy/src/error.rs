@@ -211,7 +211,11 @@ impl Error {
                 "the upstream rejects the token; check upstream.token".to_owned()
             }
             Self::ShuttingDown => "shutting down".to_owned(),
-            Self::KeysFull => "too many idempotency keys are remembered; release leases, or start jobs without a key".to_owned(),
+            Self::KeysFull => {
+                "too many idempotency keys are remembered; release leases, or start jobs without a \
+                 key"
+                    .to_owned()
+            }
             Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
             Self::UnknownLease => "no such lease, or it has ended".to_owned(),
             Self::BadRequest { field, expected } => format!("{field}: {expected}"),

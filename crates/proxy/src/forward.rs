@@ -58,12 +58,11 @@ use crate::{
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
 };
 use answer::Beginning;
-use budget::Budget;
+use budget::{ATTEMPTS_MAX, Budget, pause_after};
 use call::Call;
 use holdings::Holdings;
 use keys::Keys;
 use operations::Class;
-use submit::{ATTEMPTS_MAX, UNSENT_PAUSE};
 use whole::{Buffer, Outgoing};
 
 pub use answer::{Carried, CarriedBody};
@@ -217,7 +216,7 @@ impl Forward {
             if !is_unsent || !may_go_on || !self.retries.spend() {
                 return sent;
             }
-            sleep(UNSENT_PAUSE * 2_u32.pow(attempts - 1)).await;
+            sleep(pause_after(attempts)).await;
             attempts += 1;
         }
     }
@@ -273,8 +272,8 @@ impl Forward {
         // What a body says can be passed on only once.
         let is_repeatable = call.is_read() && body.is_end_stream();
         if !is_repeatable {
-            let (head, body) = self.pass(call, body, email).await?.into_parts();
-            return Ok(Response::from_parts(head, take(body).await));
+            let answer = self.pass(call, body, email).await?;
+            return Ok(taken(answer, take).await);
         }
         self.retries.earn();
         let begun = Instant::now();
@@ -282,10 +281,7 @@ impl Forward {
         loop {
             let body = Empty::<Bytes>::new();
             let mut answer = match self.pass(call, body, email.clone()).await {
-                Ok(answer) => {
-                    let (head, body) = answer.into_parts();
-                    Ok(Response::from_parts(head, take(body).await))
-                }
+                Ok(answer) => Ok(taken(answer, &take).await),
                 Err(error) => Err(error),
             };
             let may_pass = match &answer {
@@ -404,6 +400,14 @@ impl Forward {
         let listing = timeout(LIST_WAIT, first).await.ok()?.ok()?;
         listing.snapshot.clone()
     }
+}
+
+async fn taken<B, F>(answer: Response<Answer>, take: impl Fn(Answer) -> F) -> Response<B>
+where
+    F: Future<Output = B>,
+{
+    let (head, body) = answer.into_parts();
+    Response::from_parts(head, take(body).await)
 }
 
 /// The upstream, or what stands in front of it, is in trouble for a moment. 520 to 527 are the

@@ -1,14 +1,28 @@
-//! How many retries there may be.
+//! How many retries there may be, and when.
 //!
 //! A share of the calls and a few more: where everything is refused, retries must not multiply what
 //! the upstream has to refuse.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The most attempts to send what is read whole, each to another account or after a connection failed.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
+/// The pause before what was not sent is tried again, after the first attempt: an upstream that
+/// restarts is back within a moment.
+const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What one call earns: a retry for every fifth.
 const EARNED: f64 = 0.2;
 /// The most that is saved up, and there from the start.
 const SAVED_MAX: f64 = 20.0;
+
+/// The pause before what was not sent in so many attempts is tried again. It doubles.
+pub(super) fn pause_after(attempts: u32) -> Duration {
+    UNSENT_PAUSE * 2_u32.pow(attempts - 1)
+}
 
 /// Retries that are left.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Forward,
     answer::{self, ANSWER_READ_MAX, Carried},
+    budget::{ATTEMPTS_MAX, pause_after},
     call::Call,
     keys::{Claim, Found},
     outcome::{self, Outcome},
@@ -26,13 +27,6 @@ use crate::{
     pool::Blame,
     upstream::SendError,
 };
-
-/// The most attempts to send what is read whole, each to another account or after a connection failed.
-pub(super) const ATTEMPTS_MAX: u32 = 3;
-
-/// The pause before a submission that was not sent is tried again: an upstream that restarts is back
-/// within a moment. It doubles.
-pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How one attempt ended.
 struct Attempt {
@@ -147,7 +141,7 @@ impl Forward {
                     self.another(call, whole, &refused_by).await
                 }
                 (Next::Again, Some(_)) if !is_last && self.upstream.is_reachable() => {
-                    sleep(UNSENT_PAUSE * 2_u32.pow(attempts - 1)).await;
+                    sleep(pause_after(attempts)).await;
                     self.another(call, whole, &refused_by).await
                 }
                 (Next::Nothing | Next::Elsewhere | Next::Again, _) => None,
@@ -205,16 +199,14 @@ impl Forward {
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
-                if let (SendError::NotSent(_), Some(claim)) = (&error, claim) {
-                    claim.refused();
+                let mut next = Next::Nothing;
+                if let SendError::NotSent(_) = error {
+                    next = Next::Again;
+                    if let Some(claim) = claim {
+                        claim.refused();
+                    }
                 }
                 self.settle_unanswered(&error, submission).await;
-                let next = match error {
-                    SendError::NotSent(_) => Next::Again,
-                    SendError::Lost(_) | SendError::Unfinished(_) | SendError::TimedOut(_) => {
-                        Next::Nothing
-                    }
-                };
                 let answer = Err(error.into());
                 return Ok(Attempt { answer, next });
             }

@@ -11,6 +11,7 @@ mod hang_ups;
 mod headers;
 mod keys;
 mod leases;
+mod lessons;
 mod lost;
 mod memory;
 mod message;

@@ -1,6 +1,6 @@
 //! A running sidecar with its simulator, and a small client that hides nothing.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -15,7 +15,7 @@ use proxy::{
 };
 use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinHandle, time};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// How long a test waits for what must happen: generous, since it only ends tests that fail.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -257,9 +257,22 @@ pub(crate) async fn send(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
-    let stream = TcpStream::connect(addr).await.unwrap();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let answered = try_send(addr, method, path, headers, body);
+    let answer = time::timeout(PATIENCE, answered).await.expect("no answer");
+    answer.unwrap()
+}
+
+/// Sends a request whose answer may not come whole. Dropped, its client has left.
+pub(crate) async fn try_send(
+    addr: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    let stream = TcpStream::connect(addr).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let mut request = Request::builder().method(method).uri(path);
     if !headers
         .iter()
@@ -270,20 +283,12 @@ pub(crate) async fn send(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
-        .unwrap();
-    let exchange = async {
-        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-        let text = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(text.to_vec()).unwrap();
-        Answer {
-            status: head.status,
-            headers: head.headers,
-            text,
-        }
-    };
-    let answer = time::timeout(PATIENCE, exchange).await.expect("no answer");
-    connection.abort();
-    answer
+    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let text = body.collect().await?.to_bytes();
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        text: String::from_utf8(text.to_vec())?,
+    })
 }

@@ -8,13 +8,13 @@ use super::wire::{JSON, Raw, exchange, ready, until_slots};
 use crate::harness::{Running, eventually};
 
 const THREE: [(&str, u32); 3] = [("a@x", 4), ("b@x", 4), ("c@x", 4)];
-const ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "100ms");
-const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
+pub(super) const ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "100ms");
+pub(super) const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 const PNG: (&str, &str) = ("content-type", "image/png");
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=xyz");
 const LONG: (&str, &str) = ("x-kling-wait", "20s");
 
-async fn three(settings: (&str, &str)) -> Running {
+pub(super) async fn three(settings: (&str, &str)) -> Running {
     with(&THREE, settings).await
 }
 
@@ -28,7 +28,7 @@ async fn with(accounts: &[(&str, u32)], settings: (&str, &str)) -> Running {
 
 /// How a client writes bodies.
 #[derive(Clone, Copy, Debug)]
-enum Style {
+pub(super) enum Style {
     Json,
     Form,
 }
@@ -43,12 +43,12 @@ fn form(fields: &Value) -> String {
     parts.collect::<String>() + "--xyz--\r\n"
 }
 
-async fn call(running: &Running, method: Method, path: &str) -> Raw {
+pub(super) async fn call(running: &Running, method: Method, path: &str) -> Raw {
     let path = format!("/v1/kling{path}");
     exchange(running.addr, method, &path, &[], "").await
 }
 
-async fn post(running: &Running, style: Style, path: &str, fields: &Value) -> Raw {
+pub(super) async fn post(running: &Running, style: Style, path: &str, fields: &Value) -> Raw {
     let path = format!("/v1/kling{path}");
     let (header, body) = match style {
         Style::Json => (JSON, fields.to_string()),
@@ -77,7 +77,7 @@ async fn upload(running: &Running, query: &str) -> Raw {
 
 /// The account that answered well.
 #[track_caller]
-fn account(answer: &Raw) -> &str {
+pub(super) fn account(answer: &Raw) -> &str {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.header("x-kling-account")
 }
@@ -89,7 +89,7 @@ fn started(answer: &Raw) -> i64 {
 }
 
 /// What the simulator was asked at a path besides job starts, oldest first.
-fn asked(sim: &Sim, method: &Method, path: &str) -> Vec<RequestSeen> {
+pub(super) fn asked(sim: &Sim, method: &Method, path: &str) -> Vec<RequestSeen> {
     let path = format!("/v1/kling{path}");
     let requests = sim.requests().into_iter();
     let asked = requests.filter(|seen| seen.head.path == path && seen.head.method == *method);
@@ -492,123 +492,4 @@ async fn what_is_made_of_something_is_made_where_that_is() {
     let fields = json!({"name": "Ann", "imageUrl": file["url"]});
     let answer = post(&running, Style::Json, "/avatars", &fields).await;
     assert_eq!(account(&answer), "a@x", "the first one that is well");
-}
-
-#[tokio::test]
-async fn lists_teach_whose_their_things_are() {
-    let running = three(ROUNDS).await;
-    // Made behind the sidecar's back.
-    let sim = &running.sim;
-    let id = sim.submit_directly("c@x", 1)[0];
-    assert!(sim.finish(id));
-    let token = format!("Bearer {}", sim.token());
-    let headers = [("authorization", &*token), JSON];
-    let direct = async |path: &str| {
-        let path = format!("/v1/kling{path}");
-        let body = r#"{"email":"c@x","name":"Ann"}"#;
-        exchange(sim.addr(), Method::POST, &path, &headers, body)
-            .await
-            .json()
-    };
-    let avatar = direct("/avatars").await["id"].as_str().unwrap().to_owned();
-    let element = direct("/elements").await["element"]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    for list in ["/avatars", "/elements/", "/assets"] {
-        let answer = call(&running, Method::GET, &format!("{list}?email=c@x")).await;
-        assert_eq!(account(&answer), "c@x");
-    }
-    let searched = asked(sim, &Method::GET, "/assets/download").len();
-    for path in [
-        format!("/assets/download?workIds={id}"),
-        format!("/tasks/{id}"),
-        format!("/elements/{element}"),
-    ] {
-        assert_eq!(
-            account(&call(&running, Method::GET, &path).await),
-            "c@x",
-            "{path}"
-        );
-    }
-    assert_eq!(
-        asked(sim, &Method::GET, "/assets/download").len(),
-        searched + 1
-    );
-    assert_eq!(asked(sim, &Method::GET, &format!("/tasks/{id}")).len(), 1);
-    let files = [
-        format!("https://cdn.example/{id}.mp4"),
-        format!("https://cdn.example/{id}.png"),
-    ];
-    for file in files {
-        let fields = json!({"video": file});
-        let answer = post(&running, Style::Json, "/videos/lipsync", &fields).await;
-        assert_eq!(account(&answer), "c@x");
-        running.sim.finish_all();
-    }
-    for path in [format!("/avatars/{avatar}"), format!("/elements/{element}")] {
-        assert_eq!(
-            account(&call(&running, Method::DELETE, &path).await),
-            "c@x",
-            "{path}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_passing_list_of_jobs_teaches_their_owners() {
-    let running = three(NO_ROUNDS).await;
-    for path in ["/scheduler", "/scheduler/available"] {
-        let id = running.sim.submit_directly("c@x", 1)[0].get();
-        assert_eq!(call(&running, Method::GET, path).await.status, 200);
-        let poll = call(&running, Method::GET, &format!("/tasks/{id}")).await;
-        assert_eq!(account(&poll), "c@x");
-        let searched = asked(&running.sim, &Method::GET, &format!("/tasks/{id}"));
-        assert_eq!(searched.len(), 1, "nobody else was asked: {path}");
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_learnt_from_what_did_not_come_well_and_whole() {
-    let id = "300137233318846";
-    let list = format!(r#"[{{"id":"{id}"}}]"#);
-    let long = format!(r#"[{{"id":"{id}"}},"{}"]"#, "x".repeat(1024 * 1024));
-    let running = three(NO_ROUNDS).await;
-    for (status, body, is_learnt) in [
-        (404, list.clone(), false),
-        (200, long, false),
-        (200, list[1..].to_owned(), false),
-        (200, list, true),
-    ] {
-        let answer = kling_sim::Answer::new(status).body(body.clone());
-        let fault = Fault::new(Effect::Answer(answer)).on("GET", "/avatars");
-        running.sim.fault(fault.times(1));
-        let told = call(&running, Method::GET, "/avatars?email=b@x").await;
-        assert_eq!(told.status, status);
-        assert_eq!(told.body, body, "as it came");
-        let path = format!("/avatars/{id}");
-        call(&running, Method::DELETE, &path).await;
-        let sent = asked(&running.sim, &Method::DELETE, &path).pop().unwrap();
-        let query = is_learnt.then(|| "email=b%40x".to_owned());
-        assert_eq!(sent.head.query, query, "{status} {is_learnt}");
-    }
-}
-
-#[tokio::test]
-async fn a_search_for_a_work_has_an_end() {
-    let sim = THREE.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    let settings = [NO_ROUNDS, ("UPSTREAM__REQUEST_TIMEOUT", "500ms")];
-    let running = ready(sim.start().await.unwrap(), &settings).await;
-    running
-        .sim
-        .fault(Fault::new(Effect::StallBefore).on("GET", "/assets/download"));
-    let answer = call(&running, Method::GET, "/assets/download?workIds=7").await;
-    answer.text().assert_refused(503, "owner-unknown");
-    let asked = asked(&running.sim, &Method::GET, "/assets/download").len();
-    assert!(
-        (1..3).contains(&asked),
-        "{asked} accounts were asked in the time for one"
-    );
 }

@@ -145,3 +145,21 @@ async fn a_download_that_is_wrong_by_itself_is_the_upstreams_to_refuse() {
         "each was asked of one account"
     );
 }
+
+#[tokio::test]
+async fn a_search_for_a_work_has_an_end() {
+    let sim = ["a@x", "b@x", "c@x"]
+        .into_iter()
+        .fold(Sim::builder(), |sim, email| sim.account(email, 4));
+    let settings = [NO_ROUNDS, ("UPSTREAM__REQUEST_TIMEOUT", "500ms")];
+    let running = ready(sim.start().await.unwrap(), &settings).await;
+    let stall = Fault::new(Effect::StallBefore).on("GET", "/assets/download");
+    running.sim.fault(stall);
+    let answer = running.get("/v1/kling/assets/download?workIds=7").await;
+    answer.assert_refused(503, "owner-unknown");
+    let asked = asked(&running.sim).len();
+    assert!(
+        (1..3).contains(&asked),
+        "{asked} accounts were asked in the time for one"
+    );
+}
