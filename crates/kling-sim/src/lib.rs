@@ -53,4 +53,4 @@ pub use self::call::{Head, Origin, TOOL_HEADER};
 pub use self::fault::{Answer, ChaosPlan, Effect, Fault};
 pub use self::list::{ListAnswer, ListFault, ListRequests};
 pub use self::sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
-pub use self::world::{DOOMED, FORBIDDEN, JobDuration, MAX_JOBS, TaskId, TaskIds};
+pub use self::world::{DOOMED, FORBIDDEN, HistoryStyle, JobDuration, MAX_JOBS, TaskId, TaskIds};

@@ -13,7 +13,7 @@ use crate::api::{BASE_PATH, Shared};
 use crate::audit::{Audit, RequestSeen};
 use crate::fault::{ChaosPlan, Fault};
 use crate::list::{ListAnswer, ListFault, ListRequests};
-use crate::world::{TaskId, World};
+use crate::world::{HistoryStyle, TaskId, World};
 
 /// A running simulator. Dropping it ends the listener and all connections.
 #[derive(Debug)]
@@ -90,6 +90,19 @@ impl Sim {
         let submit = |world: &mut World| world.submit_directly(email).ok();
         let jobs = (0..count).filter_map(|_| self.shared.visit(submit));
         jobs.collect()
+    }
+
+    /// Shows every history in this style from now on, jobs that are there already included.
+    pub fn set_history(&self, style: HistoryStyle) {
+        self.shared.visit(|world| world.set_history(style));
+    }
+
+    /// Puts a row in which no task id can be read before all others of an account's history, or
+    /// takes it out; `false` if the account is not configured. It is on every page, whatever was
+    /// asked for, and counts as one of its rows.
+    pub fn add_unreadable_history(&self, email: &str, on: bool) -> bool {
+        self.shared
+            .visit(|world| world.add_unreadable_history(email, on))
     }
 
     /// The jobs that count on an account now, as the upstream counts them.

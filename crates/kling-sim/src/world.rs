@@ -12,6 +12,7 @@ mod references;
 mod resources;
 mod shelf;
 mod task_id;
+mod task_info;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -26,6 +27,7 @@ use rand::rngs::SmallRng;
 
 pub(crate) use self::accept::Started;
 pub use self::accept::{DOOMED, FORBIDDEN};
+pub use self::history::HistoryStyle;
 pub(crate) use self::job::Job;
 pub use self::job::JobDuration;
 use self::jobs::Jobs;
@@ -56,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) release_lag: RangeInclusive<Duration>,
     /// How long a job is tracked, whether it ends or not.
     pub(crate) tracking: Duration,
+    pub(crate) history: HistoryStyle,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             job_duration: JobDuration::default(),
             release_lag: Duration::ZERO..=Duration::ZERO,
             tracking: Duration::from_mins(60),
+            history: HistoryStyle::default(),
         }
     }
 }
@@ -78,6 +82,8 @@ struct Account {
     max_jobs: u32,
     error: Option<String>,
     has_credit: bool,
+    /// Whether its history has a row in which no task id can be read.
+    has_unreadable_history: bool,
 }
 
 /// The state of the simulated upstream.
@@ -141,6 +147,7 @@ impl World {
             max_jobs,
             error: None,
             has_credit: true,
+            has_unreadable_history: false,
         });
     }
 

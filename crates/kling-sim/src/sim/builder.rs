@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::Sim;
 use crate::api::{ApiSettings, Shared};
 use crate::server;
-use crate::world::{JobDuration, Settings, TaskIds, World};
+use crate::world::{HistoryStyle, JobDuration, Settings, TaskIds, World};
 
 /// The token of a simulator that was given none.
 pub const DEFAULT_TOKEN: &str = "user:1-sim";
@@ -96,6 +96,13 @@ impl SimBuilder {
     /// minutes otherwise.
     pub fn tracking(mut self, tracking: Duration) -> Self {
         self.world.tracking = tracking;
+        self
+    }
+
+    /// Sets what `GET /tasks` shows of how a task was made; [`HistoryStyle::Full`] otherwise. See
+    /// [`Sim::set_history`].
+    pub fn history(mut self, style: HistoryStyle) -> Self {
+        self.world.history = style;
         self
     }
 

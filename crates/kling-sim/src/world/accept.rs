@@ -2,6 +2,7 @@
 
 use rand::RngExt;
 
+use super::task_info::{self, Argument};
 use super::{Job, TaskId, World};
 use crate::audit::{Outcome, Submission};
 use crate::body::Fields;
@@ -16,14 +17,15 @@ pub const FORBIDDEN: &str = "forbidden";
 /// A job whose `prompt` contains this is accepted, takes its slot, and fails in the end.
 pub const DOOMED: &str = "doomed";
 
-/// What the upstream reads itself; everything else is Kling's and comes back in the answer.
+/// What the upstream reads itself; everything else is Kling's and comes back in the answer and in
+/// the history.
 const OWN_FIELDS: [&str; 4] = ["email", "maxJobs", "replyUrl", "replyRef"];
 
 /// A job that was accepted, and the arguments its answer echoes.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) job: Job,
-    pub(crate) arguments: Vec<(String, String)>,
+    pub(crate) arguments: Vec<Argument>,
 }
 
 /// A job start: who sent it, and how many rounds had been answered by then.
@@ -121,6 +123,7 @@ impl World {
         self.book
             .accepted(email, executing + 1, reply_ref.as_deref());
         self.last_task_id = self.last_task_id.draw_next(&mut self.rng);
+        let arguments = fields.without(&OWN_FIELDS);
         let job = Job {
             id: self.last_task_id,
             email: email.to_owned(),
@@ -136,9 +139,9 @@ impl World {
             output_count: fields.output_count(),
             reply_url,
             reply_ref,
+            arguments: task_info::keep(&arguments),
         };
         self.jobs.insert(job.clone());
-        let arguments = fields.without(&OWN_FIELDS);
         Ok(Started { job, arguments })
     }
 

@@ -1,17 +1,51 @@
 //! What an account made: `/tasks` as a list, the works of a task, `/assets`.
+//!
+//! A history leaves out what was deleted and nothing else that is remembered: a job that was
+//! accepted is in it from that moment on, whoever started it and whatever becomes of it.
 
 use serde_json::{Value, json};
 
-use super::{Job, TaskId, World};
+use super::{Job, TaskId, World, task_info};
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::world::job::Phase;
 
-/// Rows of a list that asks for no `pageSize`.
+/// Rows of a list that asks for no `pageSize`, or for none that makes sense.
 const PAGE_SIZE: usize = 20;
 
+/// Most rows of a list, whatever it asks for.
+const PAGE_SIZE_MAX: usize = 100;
+
+/// What the rows of `GET /tasks` say of how a task was made. The upstream promises none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HistoryStyle {
+    /// `taskInfo` as the start's answer showed it; of a name or a value only the first 10 KiB, and
+    /// of more than 64 arguments only the first ones by name.
+    #[default]
+    Full,
+    /// `taskInfo` is empty, as in the vendor's sample of a task's works.
+    Bare,
+    /// The prompt is not what was sent: Kling rewrote it. The rest is as in `Full`.
+    Rewritten,
+}
+
 impl World {
-    /// `GET /tasks`: newest first, running and failed ones too.
+    /// Sets what histories show from now on, of older jobs too.
+    pub(crate) fn set_history(&mut self, style: HistoryStyle) {
+        self.settings.history = style;
+    }
+
+    /// Puts an unreadable row into an account's history, or takes it out; `false` if the account
+    /// is not configured.
+    pub(crate) fn add_unreadable_history(&mut self, email: &str, on: bool) -> bool {
+        let account = self.account_mut(email);
+        account
+            .map(|account| account.has_unreadable_history = on)
+            .is_some()
+    }
+
+    /// `GET /tasks`: newest first, running and failed ones too. An unreadable row comes before all
+    /// others, on every page, of which it is a part.
     pub(crate) fn tasks(&self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let number = |field| call.head.query(field)?.parse().ok();
         let (before, after): (Option<i64>, Option<i64>) =
@@ -23,8 +57,7 @@ impl World {
             });
         }
         let content = call.head.query("contentType");
-        let page_size = number("pageSize").and_then(|size| usize::try_from(size).ok());
-        let rows = self.jobs.of(account).filter(|job| {
+        let jobs = self.jobs.of(account).filter(|job| {
             let created = self.at(job.started).as_millisecond();
             before.is_none_or(|before| created < before)
                 && after.is_none_or(|after| created > after)
@@ -32,11 +65,23 @@ impl World {
                     .as_deref()
                     .is_none_or(|name| name == job.kind.content.name())
         });
-        let rows = rows.take(page_size.unwrap_or(PAGE_SIZE));
-        let history: Vec<Value> = rows
-            .map(|job| json!({ "works": self.works(job) }))
-            .collect();
+        let account = self.account(account);
+        let is_unreadable = account.is_some_and(|account| account.has_unreadable_history);
+        let unreadable = is_unreadable.then(|| json!({ "works": [] }));
+        let rows = unreadable
+            .into_iter()
+            .chain(jobs.map(|job| self.history_row(job)));
+        let history: Vec<Value> = rows.take(page_size(call)).collect();
         Ok(json!({ "history": history }))
+    }
+
+    fn history_row(&self, job: &Job) -> Value {
+        let task_info = task_info::show_in_history(job.kind, &job.arguments, self.settings.history);
+        let mut works = self.works(job);
+        for work in &mut works {
+            work["taskInfo"] = task_info.clone();
+        }
+        json!({ "works": works })
     }
 
     /// `DELETE /tasks/{id}`: only what succeeded has works to delete.
@@ -140,5 +185,14 @@ impl World {
             });
         }
         work
+    }
+}
+
+/// How many rows a list has at most.
+fn page_size(call: &Call) -> usize {
+    let asked = call.head.query("pageSize");
+    match asked.and_then(|asked| asked.parse().ok()) {
+        None | Some(0) => PAGE_SIZE,
+        Some(asked) => PAGE_SIZE_MAX.min(asked),
     }
 }

@@ -10,6 +10,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::TaskId;
+use super::task_info::Argument;
 use crate::call::Origin;
 use crate::operation::JobKind;
 
@@ -102,6 +103,8 @@ pub(crate) struct Job {
     pub(crate) output_count: u32,
     pub(crate) reply_url: Option<String>,
     pub(crate) reply_ref: Option<String>,
+    /// What Kling was given, as far as a history shows it.
+    pub(crate) arguments: Vec<Argument>,
 }
 
 impl Job {

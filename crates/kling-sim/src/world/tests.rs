@@ -1,4 +1,5 @@
 mod blame;
+mod history;
 mod life;
 
 use std::time::Duration;

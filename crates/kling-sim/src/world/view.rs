@@ -10,7 +10,7 @@ use serde::Serializer as _;
 use serde_json::{Value, json};
 
 use super::job::Phase;
-use super::{Account, Job, Started, TaskId, World};
+use super::{Account, Job, Started, TaskId, World, task_info};
 use crate::refusal::Refusal;
 
 /// Sessions end this long after the start of the simulator.
@@ -51,25 +51,13 @@ impl World {
 
     /// `GET /scheduler`: the running jobs of all accounts.
     pub(crate) fn scheduler(&self) -> Value {
-        let rows = self.jobs.tracked().map(|job| {
-            let mut row = self.executing_row(job);
-            for (field, value) in [("replyUrl", &job.reply_url), ("replyRef", &job.reply_ref)] {
-                if let Some(value) = value {
-                    row[field] = json!(value);
-                }
-            }
-            row
-        });
-        rows.collect()
+        let rows = self.jobs.tracked();
+        rows.map(|job| self.executing_row(job)).collect()
     }
 
     /// `GET /scheduler/available`: running jobs, and what is left on each account.
     pub(crate) fn scheduler_available(&self) -> Value {
-        let executing: Value = self
-            .jobs
-            .tracked()
-            .map(|job| self.executing_row(job))
-            .collect();
+        let executing = self.scheduler();
         let available: Value = self
             .accounts
             .iter()
@@ -111,24 +99,13 @@ impl World {
     /// The answer to an accepted job start: always `submitted`.
     pub(crate) fn started(&self, started: &Started) -> Value {
         let Started { job, arguments } = started;
-        let arguments: Value = arguments
-            .iter()
-            .map(|(name, value)| json!({ "name": name, "value": value }))
-            .collect();
         let created = self.at(job.started).as_millisecond();
         let mut task = json!({
             "id": job.id,
             "userId": job.user_id,
             "type": job.kind.task_type,
             "scene": "NORMAL_CREATION",
-            "taskInfo": {
-                "type": job.kind.task_type,
-                "inputs": [],
-                "arguments": arguments,
-                "extraArgs": {},
-                "callbackPayloads": [],
-                "scene": "NORMAL_CREATION",
-            },
+            "taskInfo": task_info::show(job.kind, arguments),
             "favored": false,
             "deleted": false,
             "viewed": false,
@@ -175,14 +152,21 @@ impl World {
         })
     }
 
+    /// A running job, as both answers of the scheduler show it.
     fn executing_row(&self, job: &Job) -> Value {
         let seconds = self.now.saturating_sub(job.started).as_secs();
-        json!({
+        let mut row = json!({
             "id": job.id,
             "email": job.email,
             "started": iso(self.at(job.started)),
             "elapsed": format!("{:02}:{:02}", seconds / 60, seconds % 60),
-        })
+        });
+        for (field, value) in [("replyUrl", &job.reply_url), ("replyRef", &job.reply_ref)] {
+            if let Some(value) = value {
+                row[field] = json!(value);
+            }
+        }
+        row
     }
 
     /// The wall-clock time `since_start` after the start of the simulator.

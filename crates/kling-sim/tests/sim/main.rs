@@ -8,6 +8,7 @@ mod capacity;
 mod client;
 mod compression;
 mod faults;
+mod history;
 mod job_starts;
 mod life;
 mod list_faults;

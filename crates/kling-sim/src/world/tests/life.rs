@@ -71,6 +71,29 @@ fn lags_are_drawn_within_their_range() {
 }
 
 #[test]
+fn both_answers_of_the_scheduler_show_the_same_rows() {
+    let mut world = world(MINUTE, &[("a@x", 3)]);
+    let told = [
+        json!({"replyUrl": "https://h.example/cb", "replyRef": "r1"}),
+        json!({"replyRef": "r2", "replyUrl": ""}),
+        json!({}),
+    ];
+    for fields in told {
+        submit(&mut world, fields).unwrap();
+    }
+    let rows = world.scheduler();
+    assert_eq!(world.scheduler_available()["executing"], rows);
+    let shown = [0, 1, 2].map(|row| (rows[row].get("replyUrl"), rows[row].get("replyRef")));
+    let (url, first, second) = (json!("https://h.example/cb"), json!("r1"), json!("r2"));
+    let expected = [
+        (Some(&url), Some(&first)),
+        (None, Some(&second)),
+        (None, None),
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn a_job_past_its_tracking_leaves_the_scheduler_and_goes_on() {
     let mut world = lagging(Duration::from_secs(2), Duration::from_secs(30));
     let id = submit(&mut world, json!({})).unwrap();
