@@ -6,7 +6,6 @@
 mod accounts;
 mod gate;
 mod health;
-mod keys;
 mod leases;
 mod params;
 mod pick;
@@ -20,6 +19,7 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use rand::RngExt;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 pub use reply::{Reply, ReplyBody};
 
@@ -29,12 +29,11 @@ use crate::{
     forward::Forward,
     idempotency::Caller,
     jobs::Rounds,
-    ledger::Ledger,
+    ledger::{Ledger, Statistics},
     metrics::{self, Metrics, Picture},
     picker::Picker,
 };
 use gate::Gate;
-use keys::{KEYS_MAX, Keys};
 use route::Route;
 #[cfg(test)]
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
@@ -62,7 +61,6 @@ pub struct Api {
     picker: Arc<Picker>,
     upstream: Option<TowardsUpstream>,
     gate: Gate,
-    keys: Keys,
     selection: Selection,
     leases: Leases,
     account_label: AccountLabel,
@@ -94,7 +92,6 @@ impl Api {
             picker,
             upstream,
             gate: Gate::new(&config.auth, config.listen),
-            keys: Keys::new(KEYS_MAX),
             selection: config.selection,
             leases: config.leases,
             account_label: config.account_label,
@@ -112,7 +109,9 @@ impl Api {
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let mut reply = match self.admitted(request, route, door, &request_id).await {
+        let admitted = self.admitted(request, route, door, &request_id);
+        let span = tracing::debug_span!("request", request_id);
+        let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
             Err(error) => reply::error(&error, &request_id),
         };
@@ -156,19 +155,20 @@ impl Api {
         route.check_query(request.uri().query())?;
         match route {
             Route::Pick => self.pick(request, caller).await,
-            Route::Leases => Ok(self.list_leases().await),
+            Route::Leases => self.list_leases().await,
             Route::Lease(id) => self.lease(request, &id).await,
-            Route::Accounts => Ok(self.list_accounts().await),
+            Route::Accounts => self.list_accounts().await,
             Route::Account(email) => self.account(&email).await,
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
             Route::Upstream => match &self.upstream {
-                Some(upstream) => Ok(reply::carried(
-                    upstream.forward.carry(request, caller).await?,
-                )),
+                Some(upstream) => {
+                    let carried = upstream.forward.carry(request, caller, request_id);
+                    Ok(reply::carried(carried.await?))
+                }
                 None => Err(Error::NotForwarding),
             },
-            Route::Metrics => Ok(self.scrape().await),
+            Route::Metrics => self.scrape().await,
             Route::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
             Route::Readyz | Route::Healthz => {
                 let query = request.uri().query().unwrap_or_default();
@@ -177,17 +177,17 @@ impl Api {
         }
     }
 
-    async fn scrape(&self) -> Reply {
-        let figures = self.ledger.figures().await;
+    async fn scrape(&self) -> Result<Reply, Error> {
+        let stats = self.ledger.call(Statistics).await?;
         let listing = self.listing.borrow().clone();
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
         let picture = Picture {
-            figures: &figures,
+            stats: &stats,
             listing: &listing,
             rounds: rounds.map(|rounds| rounds.counts()),
             label: self.account_label,
         };
-        match self.metrics.render(&picture) {
+        Ok(match self.metrics.render(&picture) {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "metrics cannot be written");
@@ -196,7 +196,7 @@ impl Api {
                     "metrics cannot be written\n",
                 )
             }
-        }
+        })
     }
 }
 

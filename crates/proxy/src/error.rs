@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::{
-    ledger::PickError,
-    pool::{LeaseError, Refusal, UnknownAccount},
+    ledger::{PickError, Unavailable},
+    pool::{Known, LeaseError, Refusal, TaskId, UnknownAccount},
 };
 
 /// When to come back if nothing better is known.
@@ -27,6 +27,8 @@ pub enum Error {
     ShuttingDown,
     /// The table of idempotency keys is full.
     KeysFull,
+    /// The book of leases cannot be reached.
+    Unavailable,
     /// As many bytes of calls that are read whole are held as may be.
     BufferFull,
     /// The upstream cannot be reached: nothing was sent.
@@ -66,7 +68,10 @@ pub enum Error {
     },
     /// A call with the same idempotency key is still being answered, or nobody knows yet what came
     /// of it.
-    KeyInUse,
+    KeyInUse {
+        /// The tasks that may have come of it, as far as the history of its account shows.
+        tasks: Vec<TaskId>,
+    },
     /// The idempotency key belongs to another request.
     KeyReused,
     /// The body is larger than the limit.
@@ -129,6 +134,7 @@ impl Error {
             | Self::TokenRejected
             | Self::ShuttingDown
             | Self::KeysFull
+            | Self::Unavailable
             | Self::OwnerUnknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::OutcomeUnknown => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -140,7 +146,7 @@ impl Error {
             Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::KeyInUse => StatusCode::CONFLICT,
+            Self::KeyInUse { .. } => StatusCode::CONFLICT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -160,7 +166,7 @@ impl Error {
             Self::Refused(Refusal::NoUsableAccount) => "no-usable-account",
             Self::TokenRejected => "token-rejected",
             Self::ShuttingDown => "shutting-down",
-            Self::KeysFull => "store-unavailable",
+            Self::KeysFull | Self::Unavailable => "store-unavailable",
             Self::Unreachable => "upstream-unreachable",
             Self::OutcomeUnknown | Self::TimedOut => "outcome-unknown",
             Self::OwnerUnknown => "owner-unknown",
@@ -172,7 +178,7 @@ impl Error {
             Self::WrongHost => "wrong-host",
             Self::NoRoute | Self::NotForwarding => "no-route",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
-            Self::KeyInUse => "key-in-use",
+            Self::KeyInUse { .. } => "key-in-use",
             Self::KeyReused => "key-reused",
             Self::BodyTooLarge { .. } => "body-too-large",
             Self::UnsupportedMedia => "unsupported-media",
@@ -216,6 +222,9 @@ impl Error {
                  key"
                     .to_owned()
             }
+            Self::Unavailable => {
+                "the book of leases cannot be reached; try again, and see /readyz?verbose".to_owned()
+            }
             Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
             Self::UnknownLease => "no such lease, or it has ended".to_owned(),
             Self::BadRequest { field, expected } => format!("{field}: {expected}"),
@@ -234,11 +243,7 @@ impl Error {
                 "calls are carried to the upstream only with its token; set upstream.token".to_owned()
             }
             Self::MethodNotAllowed { allow } => format!("this path takes {allow}"),
-            Self::KeyInUse => {
-                "a call with this Idempotency-Key is still being answered, or nobody knows yet what \
-                 came of it; come back with the same key"
-                    .to_owned()
-            }
+            Self::KeyInUse { tasks } => key_in_use_message(tasks),
             Self::KeyReused => "this Idempotency-Key belongs to another request".to_owned(),
             Self::BodyTooLarge { max } => format!("the body exceeds {max} bytes"),
             Self::UnsupportedMedia => {
@@ -249,6 +254,15 @@ impl Error {
             Self::HeadersTooLarge { lines_max, bytes_max } => {
                 format!("the head exceeds {lines_max} lines or {bytes_max} bytes")
             }
+        }
+    }
+
+    /// The tasks that may have come of the call.
+    pub fn tasks(&self) -> &[TaskId] {
+        if let Self::KeyInUse { tasks } = self {
+            tasks
+        } else {
+            &[]
         }
     }
 
@@ -264,10 +278,11 @@ impl Error {
             | Self::TokenRejected
             | Self::ShuttingDown
             | Self::KeysFull
+            | Self::Unavailable
             | Self::BufferFull
             | Self::Unreachable
             | Self::OwnerUnknown
-            | Self::KeyInUse => Some(RETRY_AFTER),
+            | Self::KeyInUse { .. } => Some(RETRY_AFTER),
             Self::OutcomeUnknown
             | Self::TimedOut
             | Self::UnknownAccount
@@ -303,7 +318,7 @@ impl Error {
             | Self::OwnerUnknown => "destination_unavailable",
             Self::OutcomeUnknown => "connection_terminated",
             Self::TimedOut => "connection_read_timeout",
-            Self::KeysFull => "proxy_internal_error",
+            Self::KeysFull | Self::Unavailable => "proxy_internal_error",
             Self::Unauthorized | Self::ForbiddenOrigin => "http_request_denied",
             Self::UnknownAccount
             | Self::UnknownLease
@@ -312,13 +327,24 @@ impl Error {
             | Self::NoRoute
             | Self::NotForwarding
             | Self::MethodNotAllowed { .. }
-            | Self::KeyInUse
+            | Self::KeyInUse { .. }
             | Self::KeyReused
             | Self::BodyTooLarge { .. }
             | Self::UnsupportedMedia
             | Self::HeadersTooLarge { .. } => "http_request_error",
         }
     }
+}
+
+fn key_in_use_message(tasks: &[TaskId]) -> String {
+    let message = if tasks.is_empty() {
+        "a call with this Idempotency-Key is still being answered, or nobody knows yet what came of \
+         it; come back with the same key"
+    } else {
+        "a call with this Idempotency-Key was lost, and one of these tasks may have come of it: look \
+         at them. Come back with the same key, or start the job anyway with a new one"
+    };
+    message.to_owned()
 }
 
 fn refusal_message(refusal: Refusal) -> String {
@@ -356,6 +382,26 @@ impl From<PickError> for Error {
         match error {
             PickError::UnknownAccount(unknown) => unknown.into(),
             PickError::Refused(refusal) => refusal.into(),
+            PickError::Known(known) => known.into(),
+            PickError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(Unavailable: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// What a key stands for, where the call under it cannot be answered with that.
+impl From<Known> for Error {
+    fn from(known: Known) -> Self {
+        match known {
+            Known::InUse(tasks) => Self::KeyInUse { tasks },
+            Known::Held(_) | Known::Job { .. } => Self::KeyInUse { tasks: Vec::new() },
+            Known::Reused => Self::KeyReused,
+            Known::Full => Self::KeysFull,
         }
     }
 }
@@ -394,7 +440,8 @@ pub(crate) fn every() -> Vec<Error> {
         next = match error {
             Error::Refused(_) | Error::TokenRejected => Some(Error::ShuttingDown),
             Error::ShuttingDown => Some(Error::KeysFull),
-            Error::KeysFull => Some(Error::BufferFull),
+            Error::KeysFull => Some(Error::Unavailable),
+            Error::Unavailable => Some(Error::BufferFull),
             Error::BufferFull => Some(Error::Unreachable),
             Error::Unreachable => Some(Error::OutcomeUnknown),
             Error::OutcomeUnknown => Some(Error::TimedOut),
@@ -408,8 +455,8 @@ pub(crate) fn every() -> Vec<Error> {
             Error::WrongHost => Some(Error::NoRoute),
             Error::NoRoute => Some(Error::NotForwarding),
             Error::NotForwarding => Some(Error::MethodNotAllowed { allow: "GET" }),
-            Error::MethodNotAllowed { .. } => Some(Error::KeyInUse),
-            Error::KeyInUse => Some(Error::KeyReused),
+            Error::MethodNotAllowed { .. } => Some(Error::KeyInUse { tasks: Vec::new() }),
+            Error::KeyInUse { .. } => Some(Error::KeyReused),
             Error::KeyReused => Some(Error::BodyTooLarge { max: 1 }),
             Error::BodyTooLarge { .. } => Some(Error::UnsupportedMedia),
             Error::UnsupportedMedia => Some(Error::HeadersTooLarge {

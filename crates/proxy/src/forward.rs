@@ -9,18 +9,18 @@
 //! a task; nothing of the client's own credentials goes upstream.
 //!
 //! Rooms: `call` reads the head of a call, `whole` the bodies that are read whole, `answer` the
-//! answers; `submit` carries job starts, `keys` remembers them and `replay` answers them again,
+//! answers; `submit` carries job starts, `answers` keeps what came of them and `replay` answers them again,
 //! `task` carries what is about one task, `work` downloads. `owners` says where a call goes by what
 //! it names, `holdings` remembers whose that is, and `overheard` learns it from answers. What is pure
 //! stands apart: [`operations`], [`mentions`], [`lessons`], [`headers`], [`email`], [`outcome`].
 
 mod answer;
+mod answers;
 mod budget;
 mod call;
 pub mod email;
 pub mod headers;
 mod holdings;
-mod keys;
 pub mod lessons;
 pub mod mentions;
 pub mod operations;
@@ -37,6 +37,7 @@ use std::{future, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Listing, Snapshot, Waker};
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use http::{Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
@@ -52,16 +53,17 @@ use crate::{
     error::Error,
     idempotency::Caller,
     jobs::Rounds,
-    ledger::Ledger,
+    ledger::{AccountNow, Ledger},
     metrics::Metrics,
     picker::Picker,
+    pool::Name,
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
 };
 use answer::Beginning;
+use answers::Answers;
 use budget::{ATTEMPTS_MAX, Budget, pause_after};
 use call::Call;
 use holdings::Holdings;
-use keys::Keys;
 use operations::Class;
 use whole::{Buffer, Outgoing};
 
@@ -94,7 +96,9 @@ pub struct Forward {
     idle_timeout: Duration,
     buffer: Buffer,
     retries: Budget,
-    keys: Arc<Keys>,
+    answers: Answers,
+    /// What fingerprints of requests are made with.
+    hasher: RandomState,
     submissions: TaskTracker,
 }
 
@@ -134,7 +138,8 @@ impl Forward {
             request_timeout: config.upstream.request_timeout,
             idle_timeout: config.upstream.idle_timeout,
             retries: Budget::full(),
-            keys: Keys::new(),
+            answers: Answers::new(),
+            hasher: RandomState::default(),
             buffer: Buffer::new(&config.forward),
             submissions: TaskTracker::new(),
         }
@@ -150,11 +155,12 @@ impl Forward {
         self: &Arc<Self>,
         request: Request<Incoming>,
         caller: Caller,
+        request_id: &str,
     ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
         let call = Call::read(head, &self.settings.extra_jobs)?;
         match call.class {
-            Class::JobStart => self.start_job(call, body, caller).await,
+            Class::JobStart => self.start_job(call, body, caller, request_id).await,
             Class::Create => self.create(call, body).await,
             Class::Task => self.about_task(call, body).await,
             Class::Untrack => self.untrack(call, body).await,
@@ -380,8 +386,9 @@ impl Forward {
     /// there is no such account, on which we started its job. One that is not in the list goes as
     /// it came.
     async fn respelled(&self, given: &str) -> Option<Arc<str>> {
-        let account = self.ledger.account(given).await.ok()?;
-        Some(account.email).filter(|email| **email != *given)
+        let email = Name::new(given);
+        let account = self.ledger.call(AccountNow { email }).await.ok()?.ok()?;
+        Some(account.view.email).filter(|email| **email != *given)
     }
 
     /// The first account of the list that is not in error, or else the first: what it answers says

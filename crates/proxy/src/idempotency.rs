@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, Method};
 
-use crate::error::Error;
+use crate::{error::Error, pool::Key};
 
 /// The longest key a client may choose.
 const WORD_CHARS_MAX: usize = 255;
@@ -14,57 +14,39 @@ const WORD_CHARS_MAX: usize = 255;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller(pub usize);
 
-/// A key in its scope: the same word of another client, method or path is another key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+/// Reads the key of a request to `path`, if it has one, in its scope: the same word of another client,
+/// method or path is another key.
+///
+/// # Errors
+/// [`Error::BadRequest`] if it has two, or one that is empty, too long or invisible.
+pub fn read(
+    headers: &HeaderMap,
     caller: Caller,
-    method: Method,
-    path: Box<str>,
-    word: Box<str>,
-}
-
-impl Key {
-    /// A key that was read.
-    pub fn new(caller: Caller, method: &Method, path: &str, word: &str) -> Self {
-        Self {
-            caller,
-            method: method.clone(),
-            path: path.into(),
-            word: word.into(),
+    method: &Method,
+    path: &str,
+) -> Result<Option<Key>, Error> {
+    const NAME: &str = "Idempotency-Key";
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let unquoted = value.to_str().map(|text| {
+        text.strip_prefix('"')
+            .and_then(|t| t.strip_suffix('"'))
+            .unwrap_or(text)
+    });
+    match (unquoted, values.next()) {
+        (Ok(word), None)
+            if (1..=WORD_CHARS_MAX).contains(&word.len())
+                && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            // Neither a method nor a path nor a word has a space in it.
+            let text = format!("{} {method} {path} {word}", caller.0);
+            Ok(Some(Key::new(&text)))
         }
-    }
-
-    /// Reads the key of a request to `path`, if it has one.
-    ///
-    /// # Errors
-    /// [`Error::BadRequest`] if it has two, or one that is empty, too long or invisible.
-    pub fn read(
-        headers: &HeaderMap,
-        caller: Caller,
-        method: &Method,
-        path: &str,
-    ) -> Result<Option<Self>, Error> {
-        const NAME: &str = "Idempotency-Key";
-        let mut values = headers.get_all(NAME).iter();
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        let unquoted = value.to_str().map(|text| {
-            text.strip_prefix('"')
-                .and_then(|t| t.strip_suffix('"'))
-                .unwrap_or(text)
-        });
-        match (unquoted, values.next()) {
-            (Ok(word), None)
-                if (1..=WORD_CHARS_MAX).contains(&word.len())
-                    && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                Ok(Some(Self::new(caller, method, path, word)))
-            }
-            _ => Err(Error::bad_request(
-                NAME,
-                "expected one key of 1 to 255 visible characters",
-            )),
-        }
+        _ => Err(Error::bad_request(
+            NAME,
+            "expected one key of 1 to 255 visible characters",
+        )),
     }
 }

@@ -8,6 +8,8 @@
 
 mod asking;
 mod counts;
+mod histories;
+mod history;
 mod owners;
 mod scheduler;
 
@@ -19,10 +21,11 @@ use tokio::{
     sync::{Mutex, Notify, Semaphore, SemaphorePermit},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
+use tracing::Instrument;
 
 use crate::{
-    ledger::Ledger,
-    pool::{Round, Running, TaskId, Unlisted},
+    ledger::{FollowRound, IsBusy, JobOver, Ledger, RoundBase},
+    pool::{Round, RoundChange, Running, TaskId, Unlisted},
     upstream::Upstream,
 };
 use asking::Asking;
@@ -30,6 +33,7 @@ use scheduler::{Executing, RoundError};
 
 pub use asking::ASKED_AT_ONCE;
 pub use counts::RoundCounts;
+pub use histories::Histories;
 pub use owners::{OWNERS_MAX, Owners};
 pub use scheduler::{TaskWord, running_in, speaks_of_account, task_word};
 
@@ -112,7 +116,8 @@ impl Rounds {
         let mut is_odd = false;
         loop {
             let begun = Instant::now();
-            match self.round(&mut is_odd).await {
+            let round = self.round(&mut is_odd);
+            match round.instrument(tracing::info_span!("round")).await {
                 Ok(outcome) => {
                     if failed_count > 0 {
                         tracing::info!(failed_count, "rounds healed");
@@ -195,7 +200,7 @@ impl Rounds {
     }
 
     async fn round(&self, is_odd: &mut bool) -> Result<Outcome, RoundError> {
-        let sent_at = self.ledger.now();
+        let ticket = self.ledger.call(RoundBase).await?;
         let Executing {
             jobs,
             caps,
@@ -213,12 +218,13 @@ impl Rounds {
             self.owners.learn(&job.task_id, job.email.as_str().into());
         }
         let round = Round {
-            sent_at,
+            sent_at: ticket.sent_at,
             executing: jobs,
             caps,
         };
-        let findings = self.ledger.reconcile(&round).await;
-        let lag = self.ledger.now().saturating_sub(sent_at);
+        let change = RoundChange::between(ticket.listing, round);
+        let followed = self.ledger.call(FollowRound { change }).await?;
+        let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
         self.counts.note_ok(skipped_count, lag);
         let has_ended = self.check(findings.unlisted).await;
         Ok(match (has_ended, findings.is_release_due) {
@@ -251,7 +257,8 @@ impl Rounds {
         let deadline = Instant::now() + CHECKS_TIMEOUT;
         while let Ok(Some((job, word))) = timeout_at(deadline, asking.next()).await {
             let is_over = matches!(word, TaskWord::Final | TaskWord::Missing);
-            if is_over && self.ledger.job_over(&job.task_id).await {
+            let task_id = job.task_id;
+            if is_over && self.ledger.call(JobOver { task_id }).await == Ok(true) {
                 has_ended = true;
             }
         }
@@ -272,16 +279,10 @@ impl Rounds {
                 sleep_until(begun + SURPRISE_GAP).await;
                 return;
             }
-            if self.is_busy().await {
+            if self.ledger.call(IsBusy).await != Ok(false) {
                 return;
             }
         }
-    }
-
-    async fn is_busy(&self) -> bool {
-        let figures = self.ledger.figures().await;
-        let mut accounts = figures.accounts.iter();
-        figures.waiters_count > 0 || accounts.any(|account| account.in_flight() > 0)
     }
 }
 

@@ -196,6 +196,13 @@ impl PickCount<'_> {
     }
 }
 
+impl PickCount<'_> {
+    /// It was no pick: its key stands for something already.
+    pub fn cancel(&mut self) {
+        self.is_ended = true;
+    }
+}
+
 impl Drop for PickCount<'_> {
     fn drop(&mut self) {
         if !self.is_ended {

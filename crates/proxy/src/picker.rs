@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Error,
-    ledger::{Ledger, PickError, PickRequest, Slot},
+    ledger::{Ledger, Obstacle, Outage, PickError, PickRequest, Recall, Slot, Unavailable},
     metrics::Metrics,
-    pool::Refusal,
+    pool::{Known, LeaseId, Refusal},
 };
 
 /// Picks, counts how they ended, and says why not.
@@ -25,6 +25,15 @@ pub struct Picker {
     rejected_at: watch::Sender<Option<(Instant, u64)>>,
     /// A list of a file shows no token to the upstream: then time has to do.
     has_own_list: bool,
+}
+
+/// What a pick got.
+#[derive(Debug)]
+pub enum Picked {
+    /// A slot.
+    Slot(Slot),
+    /// Nothing new: this is what its idempotency key stands for.
+    Known(Known),
 }
 
 /// How long nothing is picked after the token was refused, where no fetch can say more.
@@ -66,7 +75,8 @@ impl Picker {
         }
     }
 
-    fn is_token_rejected(&self) -> bool {
+    /// Notes it if the upstream takes the token again.
+    fn heal_token(&self) {
         let answered_count = self.answered_count();
         let is_healed = self.rejected_at.send_if_modified(|rejected_at| {
             let is_over = |(at, count): &mut (Instant, u64)| {
@@ -81,7 +91,16 @@ impl Picker {
         if is_healed {
             tracing::info!("the upstream takes the token again; picking goes on");
         }
-        self.rejected_at.borrow().is_some()
+    }
+
+    /// Why nothing is picked, whatever is free.
+    fn stop(&self) -> Option<Error> {
+        if self.shutdown.is_cancelled() {
+            return Some(Error::ShuttingDown);
+        }
+        self.heal_token();
+        let is_token_rejected = self.rejected_at.borrow().is_some();
+        is_token_rejected.then_some(Error::TokenRejected)
     }
 
     fn answered_count(&self) -> u64 {
@@ -98,65 +117,63 @@ impl Picker {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn pick(&self, request: &PickRequest) -> Result<Slot, Error> {
-        self.pick_near(request, None).await
-    }
-
-    /// The same, on the account `preferred` if it has a free slot now: no slot stands idle for it.
-    ///
-    /// # Errors
-    /// Why there is none on any account.
-    pub async fn pick_near(
-        &self,
-        request: &PickRequest,
-        preferred: Option<Arc<str>>,
-    ) -> Result<Slot, Error> {
+    pub async fn pick(&self, request: &PickRequest) -> Result<Picked, Error> {
         let mut count = self.metrics.count_pick();
-        self.is_token_rejected();
-        let mut rejected_at = self.rejected_at.subscribe();
-        let picked = tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Err(Error::ShuttingDown),
-            _ = rejected_at.wait_for(Option::is_some) => Err(Error::TokenRejected),
-            picked = self.granted(request, preferred) => picked.map_err(|error| self.explain(error.into())),
-        };
-        count.end(picked.as_ref().err());
+        let picked = self.picked(request).await;
+        match &picked {
+            Ok(Picked::Known(_)) => count.cancel(),
+            Ok(Picked::Slot(_)) => count.end(None),
+            Err(error) => count.end(Some(error)),
+        }
         picked
     }
 
-    async fn granted(
-        &self,
-        request: &PickRequest,
-        preferred: Option<Arc<str>>,
-    ) -> Result<Slot, PickError> {
-        if let Some(preferred) = preferred {
-            let near = PickRequest {
-                email: Some(preferred.to_string()),
-                wait: Duration::ZERO,
-                ..request.clone()
-            };
-            if let Ok(slot) = self.ledger.pick(&near).await {
-                return Ok(slot);
+    async fn picked(&self, request: &PickRequest) -> Result<Picked, Error> {
+        if let Some(stop) = self.stop() {
+            // What was granted before stands.
+            if let Some(claim) = request.claim.clone()
+                && let Some(known) = self.ledger.call(Recall { claim }).await?
+            {
+                return Ok(Picked::Known(known));
             }
+            return Err(stop);
         }
-        self.ledger.pick(request).await
+        let mut rejected_at = self.rejected_at.subscribe();
+        let lease = LeaseId::random(&mut rand::rng());
+        let picked = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
+            _ = rejected_at.wait_for(Option::is_some) => return Err(Error::TokenRejected),
+            picked = self.ledger.pick(lease, request) => picked,
+        };
+        match picked {
+            Ok(slot) => Ok(Picked::Slot(slot)),
+            Err(PickError::Known(known)) => Ok(Picked::Known(known)),
+            Err(error) => Err(self.explain(error.into())),
+        }
     }
 
-    /// Why a pick that takes any account would be refused now, or `None`. All slots in use is a
-    /// reason only for a pick that does not wait.
-    pub async fn obstacle(&self, waits: bool) -> Option<Error> {
-        if self.shutdown.is_cancelled() {
-            return Some(Error::ShuttingDown);
+    /// Why a pick that takes any account and does not wait would be refused now, or `None`.
+    pub async fn obstacle(&self) -> Option<Error> {
+        match self.stop() {
+            None => self.explained(self.ledger.call(Obstacle).await),
+            stop => stop,
         }
-        if self.is_token_rejected() {
-            return Some(Error::TokenRejected);
+    }
+
+    /// Why no pick can be granted whatever is released, or `None`.
+    pub async fn outage(&self) -> Option<Error> {
+        match self.stop() {
+            None => self.explained(self.ledger.call(Outage).await),
+            stop => stop,
         }
-        let obstacle = if waits {
-            self.ledger.outage().await
-        } else {
-            self.ledger.obstacle().await
-        };
-        obstacle.map(|refusal| self.explain(refusal.into()))
+    }
+
+    fn explained(&self, refusal: Result<Option<Refusal>, Unavailable>) -> Option<Error> {
+        match refusal {
+            Ok(refusal) => Some(self.explain(refusal?.into())),
+            Err(unavailable) => Some(unavailable.into()),
+        }
     }
 
     /// Says why there is no list, where the fetcher knows.
@@ -189,7 +206,11 @@ mod tests {
     }
 
     async fn picks(picker: &Picker) -> Result<(), Error> {
-        picker.pick(&any_account()).await.map(Slot::keep)
+        match picker.pick(&any_account()).await? {
+            Picked::Slot(slot) => slot.keep(),
+            Picked::Known(known) => panic!("{known:?}"),
+        }
+        Ok(())
     }
 
     #[tokio::test(start_paused = true)]
@@ -199,7 +220,7 @@ mod tests {
         picker.reject_token();
         tokio::time::advance(REJECTED_REST.checked_sub(Duration::from_millis(1)).unwrap()).await;
         assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
-        assert_eq!(picker.obstacle(true).await, Some(Error::TokenRejected));
+        assert_eq!(picker.outage().await, Some(Error::TokenRejected));
         tokio::time::advance(Duration::from_millis(1)).await;
         picks(&picker).await.unwrap();
     }

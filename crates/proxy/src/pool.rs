@@ -1,6 +1,6 @@
 //! The heart: which accounts exist, who holds their slots, who waits for one.
 //!
-//! Owns the choice, the leases and the waiters, and keeps these invariants after every call:
+//! Keeps these invariants after every call:
 //!
 //! - no grant on an account whose slots in use have reached its `maxJobs` of the newest snapshot;
 //! - every choice is uniform over the eligible accounts;
@@ -8,59 +8,72 @@
 //! - no free slot that a waiter may take: it was handed over in the call that freed it, to the
 //!   longest-waiting one. So whatever is free is a newcomer's at once.
 //!
-//! Pure and synchronous: no I/O, no lock, no clock. Time is an argument, a [`Duration`] since the
-//! owner's start, and so is randomness. What waiters were granted is collected by
-//! [`Pool::next_handover`]; telling them is the owner's part.
+//! Pure, synchronous and deterministic: no I/O, no lock, no clock, and no hasher has a say. Time is an
+//! argument, a [`Duration`] since the owner's start, and so is randomness. What waiters were granted is
+//! collected by [`Pool::next_handover`]; telling them is the owner's part.
+//!
+//! Each part owns its fields and their indexes: `accounts`, `leases`, `foreign_jobs`, `waiters`,
+//! `resolutions`, `forecast`, `outbox`. What concerns several of them is a rule, in a file of its own:
+//! `choice` grants and hands over, `roster` follows the account list, `matching` finds whose a job is,
+//! `rounds` follows the upstream. What a rule costs depends on what changed, never on the size of the book.
 
 mod account;
+mod accounts;
 mod ask;
 mod choice;
-mod claims;
-mod fates;
 mod forecast;
-mod foreign;
+mod foreign_jobs;
 mod free;
+mod history;
+mod known_tasks;
 mod lease;
+mod leases;
+mod list;
+mod listing;
+mod matching;
+mod name;
+mod outbox;
+mod resolutions;
 mod roster;
 mod rounds;
+mod settlement;
 mod standing;
+mod steps;
 mod waiters;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use accounts_fetcher::{Identity, Snapshot};
-use foldhash::fast::RandomState;
 use rand::Rng;
-use slotmap::SlotMap;
 
 pub use account::{AccountKey, AccountView, State, Turn};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
-pub use fates::Fate;
-pub use forecast::Operation;
+pub use forecast::OperationName;
+pub use history::{Body, Digest, History, HistoryRow, TASKS_MAX};
 pub use lease::{
     Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
     TaskIdError,
 };
+pub use list::{List, ListChange};
+pub use listing::{Listing, RoundChange};
+pub use name::Name;
+pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
 pub use rounds::{Cap, Findings, Round, Running, Unlisted};
+pub use settlement::Settlement;
 pub use standing::Blame;
 pub use waiters::WaiterId;
 
-use account::Account;
-use fates::Fates;
+use accounts::Accounts;
 use forecast::Forecast;
-use foreign::Foreign;
-use free::FreeList;
-use lease::{Lease, Phase, Ttl};
-use standing::Standing;
+use foreign_jobs::ForeignJobs;
+use lease::{Lease, Phase};
+use leases::Leases;
+use outbox::Outbox;
+use resolutions::Resolutions;
 use waiters::Waiters;
 
 /// What bounds the book.
@@ -83,41 +96,17 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Pool {
     limits: Limits,
-    has_list: bool,
-    has_round: bool,
-    /// How many lists were applied.
-    list_no: u64,
-    accounts: SlotMap<AccountKey, Account>,
-    /// In list order; removed accounts whose jobs still run come last.
-    order: Vec<AccountKey>,
-    /// By the lower-cased e-mail: accounts that differ only in case share an entry.
-    by_name: HashMap<String, Vec<AccountKey>, RandomState>,
-    by_identity: HashMap<Identity, AccountKey, RandomState>,
-    usable_count: usize,
-    /// Uncertain slots on all accounts.
-    uncertain_count: u32,
-    free: FreeList,
-    leases: HashMap<LeaseId, Lease, RandomState>,
-    by_task: HashMap<TaskId, LeaseId, RandomState>,
-    fates: Fates,
-    forecast: Forecast,
-    foreign: HashMap<TaskId, Foreign, RandomState>,
-    /// No foreign job is let go before then.
-    foreign_deadline: Duration,
-    /// Jobs that the upstream no longer counts, and since when: a round that is on its way may list
-    /// them still.
-    untracked: HashMap<TaskId, Duration, RandomState>,
-    /// Jobs on accounts that are not in the list, and when they were last known to run.
-    strangers: Vec<(Running, Duration)>,
-    deadlines: BTreeSet<(Duration, LeaseId)>,
-    is_round_due: bool,
-    /// When the standing of accounts changes by itself.
-    turns: BTreeSet<(Duration, AccountKey)>,
-    /// What turned since it was last asked for.
-    turned: Vec<Turn>,
+    /// The account list in force.
+    list: Option<Arc<List>>,
+    /// What the newest round showed.
+    listing: Option<Arc<Listing>>,
+    accounts: Accounts,
+    leases: Leases,
+    foreign_jobs: ForeignJobs,
     waiters: Waiters,
-    handovers: VecDeque<Handover>,
-    ended_counts: [u64; Cause::ALL.len()],
+    resolutions: Resolutions,
+    forecast: Forecast,
+    outbox: Outbox,
 }
 
 impl Pool {
@@ -125,37 +114,37 @@ impl Pool {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            has_list: false,
-            has_round: false,
-            list_no: 0,
-            accounts: SlotMap::with_key(),
-            order: Vec::new(),
-            by_name: HashMap::default(),
-            by_identity: HashMap::default(),
-            usable_count: 0,
-            uncertain_count: 0,
-            free: FreeList::default(),
-            leases: HashMap::default(),
-            by_task: HashMap::default(),
-            fates: Fates::default(),
-            forecast: Forecast::default(),
-            foreign: HashMap::default(),
-            foreign_deadline: Duration::MAX,
-            untracked: HashMap::default(),
-            strangers: Vec::new(),
-            deadlines: BTreeSet::new(),
-            is_round_due: false,
-            turns: BTreeSet::new(),
-            turned: Vec::new(),
+            list: None,
+            listing: None,
+            accounts: Accounts::default(),
+            leases: Leases::new(limits),
+            foreign_jobs: ForeignJobs::new(limits.job_ttl),
             waiters: Waiters::default(),
-            handovers: VecDeque::new(),
-            ended_counts: [0; Cause::ALL.len()],
+            resolutions: Resolutions::new(KEYS_MAX, limits.reconciles),
+            forecast: Forecast::default(),
+            outbox: Outbox::default(),
         }
     }
 
     /// The next slot that was handed to a waiter. The owner tells it, in this order.
     pub fn next_handover(&mut self) -> Option<Handover> {
-        self.handovers.pop_front()
+        self.outbox.next_handover()
+    }
+
+    /// What kept accounts from being picked, and what does now, since this was last asked.
+    pub fn take_turned(&mut self) -> Vec<Turn> {
+        self.outbox.take_turned()
+    }
+
+    /// Whether something became due that only a round can decide, since this was last asked.
+    pub fn take_round_due(&mut self) -> bool {
+        self.outbox.take_round_due()
+    }
+
+    /// Whether something became due that only the history of an account can decide, since this was last
+    /// asked.
+    pub fn take_history_due(&mut self) -> bool {
+        self.outbox.take_history_due()
     }
 
     /// Changes a lease: renews it, binds it to its job, or both.
@@ -168,17 +157,10 @@ impl Pool {
         update: Update,
         now: Duration,
     ) -> Result<LeaseView, LeaseError> {
-        let lease = self.leases.get_mut(&id).ok_or(LeaseError::Unknown)?;
-        match (update.task_id, update.ttl, &mut lease.ttl) {
+        let lease = self.leases.get(id).ok_or(LeaseError::Unknown)?;
+        match (update.task_id, update.ttl, lease.kind()) {
             (Some(task_id), _, _) => self.bind(id, task_id, now)?,
-            (None, Some(length), Some(ttl)) => {
-                *ttl = Ttl {
-                    length,
-                    ends_at: now + length,
-                };
-                lease.is_overdue = false;
-                self.rearm(id);
-            }
+            (None, Some(length), Kind::Pick) => self.leases.renew(id, length, now),
             (None, _, _) => {}
         }
         self.lease(id).ok_or(LeaseError::Unknown)
@@ -186,99 +168,92 @@ impl Pool {
 
     /// Ends a lease and returns its slot. False if there is no such lease: nothing changes then.
     pub fn end(&mut self, id: LeaseId, cause: Cause, now: Duration) -> bool {
-        let Some(key) = self.strike(id, cause, now) else {
-            return false;
-        };
-        self.hand_over(key, now);
-        self.forget_if_gone(key);
-        true
+        let is_held = self.strike(id, cause, now).is_some();
+        self.finish(now);
+        is_held
     }
 
     /// Ends the lease of a submission that the upstream refused, and notes what that says about the
     /// account, in one step. False if there is no such lease: nothing changes then.
     pub fn refuse(&mut self, id: LeaseId, blame: Blame, now: Duration) -> bool {
-        let leased_at = self.leases.get(&id).map(|lease| lease.created_at);
+        let leased_at = self.leases.get(id).map(|lease| lease.created_at);
         let (Some(key), Some(leased_at)) = (self.strike(id, Cause::Refused, now), leased_at) else {
             return false;
         };
-        self.restand(key, |standing| {
+        self.accounts.update(key, &mut self.outbox, |account| {
             if blame == Blame::Innocent {
-                standing.well(leased_at);
+                account.standing.well(leased_at);
             } else {
-                standing.blame(blame, now);
+                account.standing.blame(blame, now);
             }
         });
-        self.hand_over(key, now);
-        self.forget_if_gone(key);
+        self.finish(now);
         true
     }
 
     /// Lets go of every lease whose last deadline has come, and asks for a round about those whose
     /// ttl is over.
     pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
-        let mut freed = Vec::new();
-        while let Some(&(at, id)) = self.deadlines.first()
-            && at <= now
-        {
-            if self.is_for_a_round(id) {
+        if self.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        while let Some(id) = self.leases.next_due(now) {
+            let is_expiry = self
+                .leases
+                .get(id)
+                .is_some_and(|lease| lease.state() == LeaseState::Reserved && !lease.is_overdue);
+            if is_expiry && self.limits.reconciles {
+                self.leases.set_overdue(id);
+                self.outbox.ask_for_round();
                 continue;
             }
-            let is_expiry =
-                self.leases[&id].state() == LeaseState::Reserved && !self.limits.reconciles;
             let cause = if is_expiry {
                 Cause::Expired
             } else {
                 Cause::Unverified
             };
-            freed.extend(self.strike(id, cause, now));
+            self.strike(id, cause, now);
         }
-        self.expire_foreign(now, &mut freed);
-        while let Some(&(at, key)) = self.turns.first()
-            && at <= now
-        {
-            self.restand(key, |standing| standing.pass(now));
-            freed.push(key);
+        while let Some((job, account)) = self.foreign_jobs.next_expired(now) {
+            self.note_uncounted(&job.task_id);
+            if let Some(key) = account {
+                self.uncount_foreign(key);
+            }
         }
-        self.hand_over_freed(freed, now, rng);
-    }
-
-    /// What kept accounts from being picked, and what does now, since this was last asked.
-    pub fn take_turned(&mut self) -> Vec<Turn> {
-        std::mem::take(&mut self.turned)
-    }
-
-    /// Whether something became due that only a round can decide, since this was last asked.
-    pub fn take_round_due(&mut self) -> bool {
-        std::mem::take(&mut self.is_round_due)
+        while let Some(undecided) = self.resolutions.next_expired(now) {
+            self.note_decided(undecided);
+        }
+        self.accounts.expire(now, &mut self.outbox);
+        self.finish_drawn(now, rng);
     }
 
     /// When the pool next looks at something by itself.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let lease = self.deadlines.first().map_or(Duration::MAX, |(at, _)| *at);
-        let turn = self.turns.first().map_or(Duration::MAX, |(at, _)| *at);
-        let next = lease.min(turn).min(self.foreign_deadline);
-        Some(next).filter(|at| *at < Duration::MAX)
+        let deadlines = [
+            self.leases.next_deadline(),
+            self.accounts.next_deadline(),
+            self.foreign_jobs.next_deadline(),
+            self.resolutions.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The lease `id`, if it is held.
     pub fn lease(&self, id: LeaseId) -> Option<LeaseView> {
-        self.leases.get(&id).map(|lease| self.lease_view(id, lease))
+        self.leases.get(id).map(|lease| self.lease_view(id, lease))
     }
 
-    /// Every held lease, oldest first.
+    /// Every held lease, in no order that means anything.
     pub fn leases(&self) -> Vec<LeaseView> {
-        let mut leases: Vec<_> = self
-            .leases
-            .iter()
-            .map(|(id, lease)| self.lease_view(*id, lease))
-            .collect();
-        leases.sort_by_key(|lease| (lease.created_at, lease.id));
+        let leases = self.leases.iter();
         leases
+            .map(|(id, lease)| self.lease_view(id, lease))
+            .collect()
     }
 
     /// Every account, in list order; removed accounts whose jobs still run come last.
     pub fn accounts(&self) -> impl Iterator<Item = AccountView> {
-        self.order.iter().map(|key| self.accounts[*key].view())
+        self.accounts.iter().map(account::Account::view)
     }
 
     /// The account `email`.
@@ -286,7 +261,16 @@ impl Pool {
     /// # Errors
     /// [`UnknownAccount`] if it is not in the book.
     pub fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
-        self.find(email).map(|key| self.accounts[key].view())
+        self.account_named(&Name::new(email))
+    }
+
+    /// The account of this name.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if it is not in the book.
+    pub fn account_named(&self, name: &Name) -> Result<AccountView, UnknownAccount> {
+        let key = self.accounts.find(name).ok_or(UnknownAccount)?;
+        Ok(self.accounts[key].view())
     }
 
     /// How many callers wait.
@@ -294,165 +278,99 @@ impl Pool {
         self.waiters.len()
     }
 
-    /// How many leases ended, by cause, in the order of [`Cause::ALL`].
-    pub fn ended_counts(&self) -> [u64; Cause::ALL.len()] {
-        self.ended_counts
+    /// Whether slots are in use, or callers wait.
+    pub fn is_busy(&self) -> bool {
+        self.accounts.in_flight() > 0 || self.waiters.len() > 0
     }
 
-    /// A pick whose ttl is over: its slot waits for a round, which is due.
-    fn is_for_a_round(&mut self, id: LeaseId) -> bool {
-        let reconciles = self.limits.reconciles;
-        let overdue = self.leases.get_mut(&id).filter(|lease| {
-            reconciles && lease.state() == LeaseState::Reserved && !lease.is_overdue
-        });
-        let Some(lease) = overdue else {
-            return false;
-        };
-        lease.is_overdue = true;
-        self.is_round_due = true;
-        self.rearm(id);
-        true
+    /// How many leases ended, by cause, in the order of [`Cause::ALL`].
+    pub fn ended_counts(&self) -> [u64; Cause::ALL.len()] {
+        self.leases.ended_counts()
     }
 
     /// Takes a lease out of the book. Its slot is free then, but not yet handed to a waiter.
     fn strike(&mut self, id: LeaseId, cause: Cause, now: Duration) -> Option<AccountKey> {
-        let lease = self.leases.remove(&id)?;
-        if let Some(deadline) = lease.deadline {
-            self.deadlines.remove(&(deadline, id));
-        }
-        self.fates.decide(id, &lease, cause);
+        let lease = self.leases.remove(id, cause)?;
+        let key = lease.account;
         self.forecast.outdate();
-        let stood_for = match lease.phase {
-            Phase::Bound(ref bond) => {
-                self.by_task.remove(&bond.task_id);
+        let email = &self.accounts[key].listed.email;
+        if self.resolutions.end_lease(id, &lease, email, cause, now) {
+            self.outbox.ask_for_history();
+        }
+        self.accounts.update(key, &mut self.outbox, |account| {
+            // The lease that was to decide about the account ended without a word. Another one has to.
+            if account.standing.is_probed_by(id) {
+                account.standing.want_probe();
+            }
+            if lease.state() == LeaseState::Uncertain {
+                account.uncertain -= 1;
+            } else {
+                account.held -= 1;
+            }
+        });
+        match lease.phase {
+            Phase::Bound(bond) => {
                 if cause == Cause::Finished {
                     let took = now.saturating_sub(bond.since);
                     self.forecast.learn(&lease.operation, took);
                 }
-                None
+                self.note_uncounted(&bond.task_id);
             }
-            Phase::Reserved { ref stands_for } => stands_for.clone(),
-            Phase::Uncertain { .. } => None,
-        };
-        self.ended_counts[cause as usize] += 1;
-        if self.accounts[lease.account].standing.is_probed_by(id) {
-            self.restand(lease.account, Standing::want_probe);
+            // The lease ended without the job that it stood for: that is another one's.
+            Phase::Reserved {
+                stands_for: Some(job),
+            } => self.let_go(job, key, now),
+            Phase::Reserved { stands_for: None } | Phase::Uncertain { .. } => {}
         }
-        let is_uncertain = lease.state() == LeaseState::Uncertain;
-        self.change(lease.account, |account| {
-            *(if is_uncertain {
-                &mut account.uncertain
-            } else {
-                &mut account.held
-            }) -= 1;
-        });
-        // The job was there, and is not this lease's.
-        if let Some(job) = stood_for {
-            self.let_go(job, lease.account, now);
+        Some(key)
+    }
+
+    /// A job is not counted any more. If the newest round lists it, the next one may count it again.
+    fn note_uncounted(&mut self, task_id: &TaskId) {
+        if let Some(email) = self.listed_on(task_id) {
+            self.foreign_jobs.note_uncounted(task_id.clone(), email);
         }
-        Some(lease.account)
+    }
+
+    /// The account that the newest round lists a job on.
+    fn listed_on(&self, task_id: &TaskId) -> Option<Name> {
+        let listing = self.listing.as_ref()?;
+        listing.account_of(task_id).cloned()
     }
 
     /// Moves a lease on in its life, with all that hangs on it.
     fn rephase(&mut self, id: LeaseId, phase: Phase) {
-        let Some(lease) = self.leases.get_mut(&id) else {
+        let is_uncertain = phase.state() == LeaseState::Uncertain;
+        let Some(old) = self.leases.set_phase(id, phase) else {
             return;
         };
-        let (account, before) = (lease.account, lease.state());
-        let old = std::mem::replace(&mut lease.phase, phase);
-        let after = lease.state();
-        if let Phase::Bound(bond) = old {
-            self.by_task.remove(&bond.task_id);
-        }
-        if let Some(bond) = lease.bond() {
-            self.by_task.insert(bond.task_id.clone(), id);
-        }
-        match (
-            before == LeaseState::Uncertain,
-            after == LeaseState::Uncertain,
-        ) {
-            (false, true) => self.change(account, |account| {
-                account.held -= 1;
-                account.uncertain += 1;
-            }),
-            (true, false) => self.change(account, |account| {
-                account.uncertain -= 1;
-                account.held += 1;
-            }),
-            (true, true) | (false, false) => {}
-        }
-        self.rearm(id);
-    }
-
-    /// Notes the next deadline of a lease anew.
-    fn rearm(&mut self, id: LeaseId) {
-        let Some(lease) = self.leases.get_mut(&id) else {
-            return;
-        };
-        let deadline = lease.next_deadline(&self.limits);
-        let old = std::mem::replace(&mut lease.deadline, deadline);
-        if old == deadline {
-            return;
-        }
-        if let Some(old) = old {
-            self.deadlines.remove(&(old, id));
-        }
-        if let Some(deadline) = deadline {
-            self.deadlines.insert((deadline, id));
+        let was_uncertain = old.state() == LeaseState::Uncertain;
+        if let Some(lease) = self.leases.get(id)
+            && was_uncertain != is_uncertain
+        {
+            self.accounts
+                .update(lease.account, &mut self.outbox, |account| {
+                    let (from, to) = if is_uncertain {
+                        (&mut account.held, &mut account.uncertain)
+                    } else {
+                        (&mut account.uncertain, &mut account.held)
+                    };
+                    *from -= 1;
+                    *to += 1;
+                });
         }
     }
 
-    /// Changes how an account stands with the upstream, and what follows from it.
-    fn restand(&mut self, key: AccountKey, change: impl FnOnce(&mut Standing)) {
-        let before = self.accounts[key].state();
-        self.change(key, |account| change(&mut account.standing));
-        self.note_turn(key, before);
-        let account = &mut self.accounts[key];
-        let turn = account.standing.next_deadline();
-        let old = std::mem::replace(&mut account.turn, turn);
-        if old == turn {
-            return;
+    /// A submission with a key was decided on this account.
+    fn note_decided(&mut self, account: Option<AccountKey>) {
+        if let Some(account) = account
+            && self.resolutions.is_decided(account)
+        {
+            self.accounts.note_idle(account);
         }
-        self.turns.extend(turn.map(|at| (at, key)));
-        if let Some(old) = old {
-            self.turns.remove(&(old, key));
-        }
-    }
-
-    /// Remembers that an account is no longer in the state that it was in `before`.
-    fn note_turn(&mut self, key: AccountKey, before: State) {
-        let account = &self.accounts[key];
-        let (from, to) = (before.without_slots(), account.state().without_slots());
-        if from != to {
-            let alias = Arc::clone(&account.listed.alias);
-            self.turned.push(Turn { alias, from, to });
-        }
-    }
-
-    /// Changes what decides about an account, and what follows from it.
-    fn change(&mut self, key: AccountKey, change: impl FnOnce(&mut Account)) {
-        let account = &mut self.accounts[key];
-        self.usable_count -= usize::from(account.is_usable());
-        self.uncertain_count -= account.uncertain;
-        change(account);
-        self.usable_count += usize::from(account.is_usable());
-        self.uncertain_count += account.uncertain;
-        self.free.set(key, account.is_eligible());
     }
 
     fn lease_view(&self, id: LeaseId, lease: &Lease) -> LeaseView {
-        let account = &self.accounts[lease.account];
-        LeaseView {
-            id,
-            email: account.listed.email.clone(),
-            alias: account.listed.alias.clone(),
-            kind: lease.kind(),
-            state: lease.state(),
-            task_id: lease.bond().map(|bond| bond.task_id.clone()),
-            max_jobs: account.max_jobs(),
-            in_flight: account.in_flight(),
-            created_at: lease.created_at,
-            expires_at: lease.told_expiry(&self.limits),
-        }
+        LeaseView::of(id, lease, &self.accounts[lease.account], &self.limits)
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     api::ROUTES,
     config::{AccountLabel, SETTINGS},
     error::{Error, every},
-    ledger::{Figures, tests::ledger_of},
+    ledger::{Statistics, tests::ledger_of},
     metrics::{Metrics, Picture},
 };
 
@@ -55,9 +55,9 @@ fn settings() {
 #[tokio::test]
 async fn metrics() {
     let ledger = ledger_of(1);
-    let figures: Figures = ledger.figures().await;
+    let stats = ledger.call(Statistics).await.unwrap();
     let picture = Picture {
-        figures: &figures,
+        stats: &stats,
         listing: &Listing::default(),
         rounds: None,
         label: AccountLabel::Alias,

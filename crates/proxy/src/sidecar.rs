@@ -2,12 +2,15 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use accounts_fetcher::{Fetcher, HttpSource, Listing, Source, Timing, TlsError, tls_client_config};
+use accounts_fetcher::{
+    Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, tls_client_config,
+};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
     task::{JoinError, JoinSet},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +18,11 @@ use crate::{
     api::{Api, Door, TowardsUpstream},
     config::{Config, ListSource},
     forward::{self, Forward},
-    jobs::Rounds,
-    ledger::{Ledger, memory::Memory},
+    jobs::{Histories, Rounds},
+    ledger::{FollowList, Ledger, NewestList, Unavailable},
     metrics::Metrics,
     picker::Picker,
-    pool::Limits,
+    pool::{Limits, ListChange},
     server,
     upstream::{POOL_IDLE_MAX, Upstream, UpstreamError, UpstreamSettings},
 };
@@ -61,6 +64,9 @@ pub enum StartError {
 #[derive(Debug, Error)]
 #[error("a background task ended; this is a bug, please report it")]
 pub struct TaskEnded(#[source] Option<JoinError>);
+
+/// The pause before a list is applied again that the book could not take.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many clients may be connected and wait, by what the settings and the system allow.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +115,7 @@ pub struct Sidecar {
     fetcher: Fetcher,
     forward: Option<Arc<Forward>>,
     rounds: Option<(Arc<Rounds>, Duration)>,
+    histories: Option<Histories>,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
     connections_max: usize,
@@ -126,14 +133,7 @@ impl Sidecar {
         let client = upstream(config, room.requests_max)?;
         // Nobody but the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
-        let limits = Limits {
-            waiters_max: room.waiters_max,
-            job_ttl: config.leases.job_ttl,
-            reconciles: interval.is_some(),
-            settle: config.reconcile.settle,
-            ties_picks: config.reconcile.ties_picks,
-        };
-        let ledger = Arc::new(Ledger::Memory(Memory::new(limits)));
+        let ledger = Ledger::local(limits(config, &room, interval.is_some()));
         let metrics = Arc::new(Metrics::new()?);
         let picker = Arc::new(Picker::new(
             Arc::clone(&ledger),
@@ -145,18 +145,24 @@ impl Sidecar {
         let rounds = client
             .as_ref()
             .map(|client| Arc::new(Rounds::new(Arc::clone(client), Arc::clone(&ledger))));
-        let forward = client.zip(rounds.clone()).map(|(upstream, rounds)| {
-            let parts = forward::Parts {
-                upstream,
-                ledger: Arc::clone(&ledger),
-                picker: Arc::clone(&picker),
-                rounds,
-                listing: listing.clone(),
-                fetcher: fetcher.waker(),
-                metrics: Arc::clone(&metrics),
-            };
-            Arc::new(Forward::new(config, parts))
-        });
+        let forward = client
+            .clone()
+            .zip(rounds.clone())
+            .map(|(upstream, rounds)| {
+                let parts = forward::Parts {
+                    upstream,
+                    ledger: Arc::clone(&ledger),
+                    picker: Arc::clone(&picker),
+                    rounds,
+                    listing: listing.clone(),
+                    fetcher: fetcher.waker(),
+                    metrics: Arc::clone(&metrics),
+                };
+                Arc::new(Forward::new(config, parts))
+            });
+        let histories = client
+            .zip(interval)
+            .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));
         let rounds = rounds.zip(interval);
         let listener = bind(config.listen).await?;
         let metrics_listener = match config.metrics_listen {
@@ -182,6 +188,7 @@ impl Sidecar {
             fetcher,
             forward,
             rounds,
+            histories,
             listener,
             metrics_listener,
             connections_max: room.connections_max,
@@ -221,6 +228,9 @@ impl Sidecar {
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
+        if let Some(histories) = self.histories {
+            tasks.spawn(async move { histories.run().await });
+        }
         if let Some(listener) = self.metrics_listener {
             let (api, never) = (Arc::clone(&self.api), CancellationToken::new());
             let door = Door::Monitoring;
@@ -256,6 +266,16 @@ impl Sidecar {
     }
 }
 
+fn limits(config: &Config, room: &Room, reconciles: bool) -> Limits {
+    Limits {
+        waiters_max: room.waiters_max,
+        job_ttl: config.leases.job_ttl,
+        reconciles,
+        settle: config.reconcile.settle,
+        ties_picks: config.reconcile.ties_picks,
+    }
+}
+
 /// Applies every new snapshot to the book.
 async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
     let mut applied = None;
@@ -266,13 +286,24 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
                 .as_ref()
                 .is_some_and(|applied| Arc::ptr_eq(applied, &snapshot))
         {
-            ledger.apply(&snapshot).await;
-            applied = Some(snapshot);
+            if follow_list(&ledger, &snapshot).await == Ok(true) {
+                applied = Some(snapshot);
+            } else {
+                sleep(FOLLOW_PAUSE).await;
+                continue;
+            }
         }
         if listing.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// False if the book has followed another list meanwhile.
+async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unavailable> {
+    let base = ledger.call(NewestList).await?;
+    let change = ListChange::between(base, snapshot);
+    ledger.call(FollowList { change }).await
 }
 
 async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {

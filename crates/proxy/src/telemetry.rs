@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
 };
 
 use tracing_subscriber::{
@@ -28,7 +29,20 @@ pub fn start(config: &Config) {
             logs.with(lines).try_init()
         }
     };
-    if started.is_err() {
-        tracing::debug!("logging had been started before");
+    match started {
+        Ok(()) => panic::set_hook(Box::new(log_panic)),
+        Err(_) => tracing::debug!("logging had been started before"),
     }
 }
+
+/// Logs a panic with its place, in the span in which it happens: a call that it ends can be found.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    tracing::error!(
+        location = panic.location().map(tracing::field::display),
+        message_of_panic = panic.payload_as_str(),
+        "a part of the sidecar panicked; this is a bug, please report it"
+    );
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

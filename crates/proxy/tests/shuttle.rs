@@ -10,10 +10,10 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::{Account, Snapshot};
 use proxy::{
     ledger::{
-        PickRequest,
-        memory::{Entry, Memory},
+        Accounts, FollowList, NewestList, PickRequest, Release,
+        local::{Entry, Local},
     },
-    pool::{Cause, LeaseView, Limits},
+    pool::{LeaseId, LeaseView, Limits, ListChange},
 };
 use shuttle::{
     future,
@@ -35,40 +35,51 @@ fn list(max_jobs: u32) -> Snapshot {
     }
 }
 
-fn memory(max_jobs: u32) -> Arc<Memory> {
+fn local(max_jobs: u32) -> Arc<Local> {
     let job_ttl = Duration::from_secs(3900);
-    let memory = Memory::new(Limits {
+    let local = Local::new(Limits {
         waiters_max: 10,
         job_ttl,
         reconciles: false,
         settle: job_ttl,
         ties_picks: false,
     });
-    memory.apply(&list(max_jobs));
-    Arc::new(memory)
+    apply(&local, &list(max_jobs));
+    Arc::new(local)
+}
+
+fn apply(local: &Local, snapshot: &Snapshot) {
+    let change = ListChange::between(local.call(NewestList), snapshot);
+    assert!(local.call(FollowList { change }));
+}
+
+fn release(local: &Local, lease: &LeaseView) -> bool {
+    local.call(Release { id: lease.id })
 }
 
 fn request() -> PickRequest {
     let hour = Duration::from_secs(3600);
     PickRequest {
-        email: None,
-        exclude: Vec::new(),
         ttl: Some(hour),
         wait: hour,
-        operation: None,
-        max_jobs: None,
+        ..PickRequest::default()
     }
 }
 
-fn lease_or_wait(memory: &Memory) -> LeaseView {
-    match memory.enter(&request()).unwrap() {
+fn enter(local: &Local) -> Entry<'_> {
+    let id = LeaseId::random(&mut rand::rng());
+    local.enter(id, &request()).unwrap()
+}
+
+fn lease_or_wait(local: &Local) -> LeaseView {
+    match enter(local) {
         Entry::Granted(lease) => lease,
         Entry::Waiting(mut waiting) => future::block_on(waiting.granted()).unwrap(),
     }
 }
 
-fn held(memory: &Memory) -> u32 {
-    memory.accounts()[0].held
+fn held(local: &Local) -> u32 {
+    local.call(Accounts).view[0].held
 }
 
 fn join_all(threads: Vec<thread::JoinHandle<()>>) {
@@ -80,86 +91,86 @@ fn join_all(threads: Vec<thread::JoinHandle<()>>) {
 #[test]
 fn never_more_holders_than_slots_and_every_waiter_is_served() {
     check(|| {
-        let memory = memory(2);
+        let local = local(2);
         let holders = Arc::new(AtomicU32::new(0));
         let threads = (0..4).map(|_| {
-            let (memory, holders) = (Arc::clone(&memory), Arc::clone(&holders));
+            let (local, holders) = (Arc::clone(&local), Arc::clone(&holders));
             thread::spawn(move || {
-                let lease = lease_or_wait(&memory);
+                let lease = lease_or_wait(&local);
                 assert!(holders.fetch_add(1, Ordering::SeqCst) < 2, "over the cap");
                 holders.fetch_sub(1, Ordering::SeqCst);
-                assert!(memory.end(lease.id, Cause::Released));
+                assert!(release(&local, &lease));
             })
         });
         join_all(threads.collect());
-        assert_eq!(held(&memory), 0);
+        assert_eq!(held(&local), 0);
     });
 }
 
 #[test]
 fn a_waiter_that_leaves_in_the_instant_of_the_hand_over_leaks_nothing() {
     check(|| {
-        let memory = memory(1);
-        let first = lease_or_wait(&memory);
+        let local = local(1);
+        let first = lease_or_wait(&local);
         let leaver = {
-            let memory = Arc::clone(&memory);
-            thread::spawn(move || match memory.enter(&request()).unwrap() {
-                Entry::Granted(lease) => assert!(memory.end(lease.id, Cause::Released)),
+            let local = Arc::clone(&local);
+            thread::spawn(move || match enter(&local) {
+                Entry::Granted(lease) => assert!(release(&local, &lease)),
                 Entry::Waiting(waiting) => drop(waiting),
             })
         };
         let stayer = {
-            let memory = Arc::clone(&memory);
+            let local = Arc::clone(&local);
             thread::spawn(move || {
-                let lease = lease_or_wait(&memory);
-                assert!(memory.end(lease.id, Cause::Released));
+                let lease = lease_or_wait(&local);
+                assert!(release(&local, &lease));
             })
         };
-        assert!(memory.end(first.id, Cause::Released));
+        assert!(release(&local, &first));
         join_all(vec![leaver, stayer]);
-        assert_eq!(held(&memory), 0);
+        assert_eq!(held(&local), 0);
     });
 }
 
 #[test]
 fn a_waiter_whose_time_is_up_has_the_slot_or_it_does_not() {
     check(|| {
-        let memory = memory(1);
-        let first = lease_or_wait(&memory);
+        let local = local(1);
+        let first = lease_or_wait(&local);
         let late = {
-            let memory = Arc::clone(&memory);
+            let local = Arc::clone(&local);
             thread::spawn(move || {
-                let lease = match memory.enter(&request()).unwrap() {
+                let lease = match enter(&local) {
                     Entry::Granted(lease) => Some(lease),
                     Entry::Waiting(waiting) => waiting.give_up().ok(),
                 };
                 if let Some(lease) = lease {
-                    assert_eq!(held(&memory), 1, "a slot of its own");
-                    assert!(memory.end(lease.id, Cause::Released));
+                    assert_eq!(held(&local), 1, "a slot of its own");
+                    assert!(release(&local, &lease));
                 }
             })
         };
-        assert!(memory.end(first.id, Cause::Released));
+        assert!(release(&local, &first));
         late.join().unwrap();
-        assert_eq!(held(&memory), 0);
+        assert_eq!(held(&local), 0);
     });
 }
 
 #[test]
 fn a_list_that_changes_under_way_strands_no_waiter() {
     check(|| {
-        let memory = memory(1);
+        let local = local(1);
         let threads = (0..3).map(|_| {
-            let memory = Arc::clone(&memory);
+            let local = Arc::clone(&local);
             thread::spawn(move || {
-                let lease = lease_or_wait(&memory);
-                assert!(memory.end(lease.id, Cause::Released));
+                let lease = lease_or_wait(&local);
+                assert!(release(&local, &lease));
             })
         });
         let threads: Vec<_> = threads.collect();
-        memory.apply(&list(2));
-        memory.apply(&list(1));
+        apply(&local, &list(2));
+        apply(&local, &list(1));
         join_all(threads);
-        assert_eq!(held(&memory), 0);
+        assert_eq!(held(&local), 0);
     });
 }

@@ -9,7 +9,11 @@ use super::{
     leases::WireTime,
     reply::{self, Reply},
 };
-use crate::{error::Error, ledger::Ledger, pool::AccountView};
+use crate::{
+    error::Error,
+    ledger::{self, AccountNow, Calendar, Dated},
+    pool::{AccountView, Name},
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,13 +35,14 @@ struct AccountBody {
     foreign_jobs: u32,
     available: u32,
     state: &'static str,
-    reason: Option<Arc<str>>,
+    reason: Option<String>,
     until: Option<WireTime>,
     session_expires_at: Option<Arc<str>>,
 }
 
 impl AccountBody {
-    fn new(account: AccountView, ledger: &Ledger) -> Self {
+    fn new(account: AccountView, calendar: Calendar) -> Self {
+        let reason = account.reason().map(str::to_owned);
         Self {
             available: account.available(),
             in_flight: account.in_flight(),
@@ -48,32 +53,29 @@ impl AccountBody {
             uncertain: account.uncertain,
             foreign_jobs: account.foreign,
             state: account.state.as_str(),
-            reason: account.reason,
-            until: account.until.map(|at| WireTime(ledger.timestamp(at))),
+            reason,
+            until: account.until.map(|at| WireTime(calendar.at(at))),
             session_expires_at: account.session_expires_at,
         }
     }
 }
 
 impl Api {
-    pub(super) async fn list_accounts(&self) -> Reply {
-        let accounts = self
-            .ledger
-            .accounts()
-            .await
-            .into_iter()
-            .map(|account| AccountBody::new(account, &self.ledger))
-            .collect();
+    pub(super) async fn list_accounts(&self) -> Result<Reply, Error> {
+        let Dated { view, calendar } = self.ledger.call(ledger::Accounts).await?;
+        let accounts = view.into_iter();
+        let accounts = accounts.map(|account| AccountBody::new(account, calendar));
         let fetched_at = self.listing.borrow().fetched_at.map(WireTime);
-        reply::json(&AccountsBody {
-            accounts,
+        Ok(reply::json(&AccountsBody {
+            accounts: accounts.collect(),
             fetched_at,
-        })
+        }))
     }
 
     pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
-        let account = self.ledger.account(email).await?;
-        Ok(reply::json(&AccountBody::new(account, &self.ledger)))
+        let email = Name::new(email);
+        let Dated { view, calendar } = self.ledger.call(AccountNow { email }).await??;
+        Ok(reply::json(&AccountBody::new(view, calendar)))
     }
 
     pub(super) async fn set_draining(
@@ -81,7 +83,9 @@ impl Api {
         email: &str,
         is_draining: bool,
     ) -> Result<Reply, Error> {
-        let account = self.ledger.set_draining(email, is_draining).await?;
-        Ok(reply::json(&AccountBody::new(account, &self.ledger)))
+        let email = Name::new(email);
+        let switch = ledger::SetDraining { email, is_draining };
+        let Dated { view, calendar } = self.ledger.call(switch).await??;
+        Ok(reply::json(&AccountBody::new(view, calendar)))
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 
 impl Api {
     pub(super) async fn readiness(&self, query: &str, request_id: &str) -> Reply {
-        let standing = self.picker.obstacle(true).await;
+        let standing = self.picker.outage().await;
         let is_verbose = query
             .split('&')
             .any(|pair| pair == "verbose" || pair == "verbose=true");

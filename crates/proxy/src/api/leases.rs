@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::Ledger,
+    ledger::{self, Calendar, Dated, Release, UpdateLease},
     pool::{LeaseId, LeaseView, TaskId, Update},
 };
 
@@ -47,7 +47,11 @@ pub(super) struct LeaseBody {
 }
 
 impl LeaseBody {
-    pub(super) fn new(lease: &LeaseView, ledger: &Ledger) -> Self {
+    pub(super) fn new(lease: &Dated<LeaseView>) -> Self {
+        Self::of(&lease.view, lease.calendar)
+    }
+
+    fn of(lease: &LeaseView, calendar: Calendar) -> Self {
         Self {
             lease_id: lease.id,
             email: Arc::clone(&lease.email),
@@ -60,8 +64,8 @@ impl LeaseBody {
                 .task_id
                 .as_ref()
                 .map(|task_id| task_id.as_str().to_owned()),
-            created_at: WireTime(ledger.timestamp(lease.created_at)),
-            expires_at: lease.expires_at.map(|at| WireTime(ledger.timestamp(at))),
+            created_at: WireTime(calendar.at(lease.created_at)),
+            expires_at: lease.expires_at.map(|at| WireTime(calendar.at(at))),
         }
     }
 }
@@ -84,13 +88,12 @@ struct UpdateParams {
 }
 
 impl Api {
-    pub(super) async fn list_leases(&self) -> Reply {
-        let leases = self.ledger.leases().await;
-        let leases = leases
-            .iter()
-            .map(|lease| LeaseBody::new(lease, &self.ledger))
-            .collect();
-        reply::json(&LeasesBody { leases })
+    pub(super) async fn list_leases(&self) -> Result<Reply, Error> {
+        let Dated { mut view, calendar } = self.ledger.call(ledger::Leases).await?;
+        view.sort_unstable_by_key(|lease| (lease.created_at, lease.id));
+        let leases = view.iter().map(|lease| LeaseBody::of(lease, calendar));
+        let leases = leases.collect();
+        Ok(reply::json(&LeasesBody { leases }))
     }
 
     pub(super) async fn lease(&self, request: Request<Incoming>, id: &str) -> Result<Reply, Error> {
@@ -98,7 +101,7 @@ impl Api {
         let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
         let method = request.method().clone();
         if method == Method::DELETE {
-            let is_released = self.ledger.release(id).await;
+            let is_released = self.ledger.call(Release { id }).await?;
             return if is_released {
                 Ok(reply::no_content())
             } else {
@@ -107,11 +110,12 @@ impl Api {
         }
         let lease = if method == Method::PUT {
             let update = self.read_update(params::json_object(request).await?)?;
-            self.ledger.update(id, update).await?
+            self.ledger.call(UpdateLease { id, update }).await??
         } else {
-            self.ledger.lease(id).await.ok_or(Error::UnknownLease)?
+            let lease = self.ledger.call(ledger::Lease { id }).await?;
+            lease.ok_or(Error::UnknownLease)?
         };
-        Ok(reply::json(&LeaseBody::new(&lease, &self.ledger)))
+        Ok(reply::json(&LeaseBody::new(&lease)))
     }
 
     fn read_update(&self, params: UpdateParams) -> Result<Update, Error> {

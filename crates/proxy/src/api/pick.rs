@@ -1,6 +1,10 @@
 //! `/pick`: choose an account with a free slot and lease the slot, in one step.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -8,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api,
-    keys::Found,
     leases::LeaseBody,
     params::{self, query_pairs, shown},
     reply::{self, Reply},
@@ -16,8 +19,10 @@ use super::{
 use crate::{
     config::{TTL_MIN, duration, in_words},
     error::Error,
-    idempotency::{Caller, Key},
-    ledger::{PickRequest, Slot},
+    idempotency::{self, Caller},
+    ledger::{DryRun, Lease, PickRequest, Slot},
+    picker::Picked,
+    pool::{Claim, Known, LeaseId, Name},
 };
 
 /// The most accounts one call may exclude: more than the 200 that metrics tell apart.
@@ -101,7 +106,7 @@ struct DryRunBody {
 struct StandingBody {
     email: Arc<str>,
     state: &'static str,
-    reason: Option<Arc<str>>,
+    reason: Option<String>,
 }
 
 impl Api {
@@ -111,52 +116,48 @@ impl Api {
         request: Request<Incoming>,
         caller: Caller,
     ) -> Result<Reply, Error> {
-        let key = Key::read(request.headers(), caller, request.method(), "/pick")?;
+        let key = idempotency::read(request.headers(), caller, request.method(), "/pick")?;
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
         let params = in_query.join(params::json_object(request).await?)?;
         let is_dry_run = params.dry_run.unwrap_or(false);
-        let request = self.pick_request(params)?;
+        let mut request = self.pick_request(params)?;
         if is_dry_run {
-            return self.dry_run(&request).await;
+            return self.dry_run(request).await;
         }
-        let Some(key) = key else {
-            return Ok(self.granted(self.picker.pick(&request).await?));
-        };
-        match self.keys.claim(key, &request, &self.ledger).await? {
-            Found::Held(lease) => Ok(reply::json(&LeaseBody::new(&lease, &self.ledger))),
-            Found::Claimed(claim) => {
-                let slot = self.picker.pick(&request).await?;
-                claim.remember(slot.lease().id);
-                Ok(self.granted(slot))
-            }
+        request.claim = key.map(|key| Claim {
+            key,
+            fingerprint: fingerprint(&request),
+        });
+        match self.picker.pick(&request).await? {
+            Picked::Slot(slot) => Ok(granted(slot)),
+            Picked::Known(Known::Held(lease)) => self.held(lease.id).await,
+            Picked::Known(known) => Err(known.into()),
         }
     }
 
-    fn granted(&self, slot: Slot) -> Reply {
-        let mut reply = reply::json(&LeaseBody::new(slot.lease(), &self.ledger));
-        reply.body_mut().carry(slot);
-        reply
+    /// The lease that an earlier pick under the same key was granted.
+    async fn held(&self, id: LeaseId) -> Result<Reply, Error> {
+        let lease = self.ledger.call(Lease { id }).await?;
+        // It has ended in this instant: the key is free, and the next pick under it gets a new one.
+        let lease = lease.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
+        Ok(reply::json(&LeaseBody::new(&lease)))
     }
 
-    async fn dry_run(&self, request: &PickRequest) -> Result<Reply, Error> {
-        let survey = self
-            .ledger
-            .survey(request)
-            .await
-            .map_err(|error| self.picker.explain(error.into()))?;
-        let eligible: HashSet<_> = survey.eligible.iter().collect();
-        let accounts = survey.accounts.into_iter().map(|account| StandingBody {
-            reason: account.reason.or_else(|| {
-                let is_wanted = eligible.contains(&account.email);
-                (!is_wanted).then(|| "this call asks for another one, or excludes it".into())
+    async fn dry_run(&self, request: PickRequest) -> Result<Reply, Error> {
+        let found = self.ledger.call(DryRun { request }).await?;
+        let found = found.map_err(|error| self.picker.explain(error.into()))?;
+        let eligible = found.iter().filter(|(_, is_eligible)| *is_eligible);
+        let eligible = eligible.map(|(account, _)| Arc::clone(&account.email));
+        let accounts = found.iter().map(|(account, is_eligible)| StandingBody {
+            reason: account.reason().map(str::to_owned).or_else(|| {
+                (!is_eligible).then(|| "this call asks for another one, or excludes it".to_owned())
             }),
-            email: account.email,
+            email: Arc::clone(&account.email),
             state: account.state.as_str(),
         });
-        let accounts = accounts.collect();
         let body = DryRunBody {
-            eligible: survey.eligible,
-            accounts,
+            eligible: eligible.collect(),
+            accounts: accounts.collect(),
         };
         Ok(reply::json(&body))
     }
@@ -195,13 +196,14 @@ impl Api {
             Some(text) => self.read_ttl(&text)?,
             None => self.leases.ttl,
         };
+        let mut exclude: Vec<_> = exclude.iter().map(|email| Name::new(email)).collect();
+        exclude.sort_unstable();
         Ok(PickRequest {
-            email: params.email,
-            exclude,
+            email: params.email.as_deref().map(Name::new),
+            exclude: exclude.into(),
             ttl: Some(ttl),
             wait,
-            operation: None,
-            max_jobs: None,
+            ..PickRequest::default()
         })
     }
 
@@ -214,6 +216,20 @@ impl Api {
         let expected = format!("expected {} to {}", in_words(min), in_words(max));
         Err(Error::bad_request("ttl", expected))
     }
+}
+
+fn granted(slot: Slot) -> Reply {
+    let mut reply = reply::json(&LeaseBody::new(slot.lease()));
+    reply.body_mut().carry(slot);
+    reply
+}
+
+/// Tells a pick from another one under the same key.
+fn fingerprint(request: &PickRequest) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&request.email, &request.exclude).hash(&mut hasher);
+    (request.ttl, request.wait).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn read_duration(field: &str, text: &str) -> Result<Duration, Error> {

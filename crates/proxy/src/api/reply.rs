@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     forward::{Carried, CarriedBody},
     ledger::Slot,
-    pool::Refusal,
+    pool::{Refusal, TaskId},
     upstream::BoxError,
 };
 
@@ -161,6 +161,9 @@ struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u128>,
     request_id: &'a str,
+    /// What may have come of the call: ids are strings, since many readers of JSON round them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tasks: Vec<&'a str>,
 }
 
 pub(super) fn error(error: &Error, request_id: &str) -> Reply {
@@ -172,6 +175,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         reason: error.reason(),
         retry_after_ms: retry_after.map(|after| after.as_millis()),
         request_id,
+        tasks: error.tasks().iter().map(TaskId::as_str).collect(),
     });
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
@@ -208,6 +212,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         | Error::TokenRejected
         | Error::ShuttingDown
         | Error::KeysFull
+        | Error::Unavailable
         | Error::Unreachable
         | Error::OwnerUnknown
         | Error::UnknownAccount
@@ -217,7 +222,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         | Error::WrongHost
         | Error::NoRoute
         | Error::NotForwarding
-        | Error::KeyInUse
+        | Error::KeyInUse { .. }
         | Error::KeyReused => {}
     }
     reply
@@ -228,14 +233,14 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::ledger::tests::{any_account, ledger_of};
+    use crate::ledger::tests::{any_account, held, ledger_of, pick};
 
     async fn held_after(deliver: impl AsyncFnOnce(ReplyBody)) -> u32 {
         let (ledger, request) = (ledger_of(1), any_account());
         let mut body = ReplyBody::new("{}");
-        body.carry(ledger.pick(&request).await.unwrap());
+        body.carry(pick(&ledger, &request).await.unwrap());
         deliver(body).await;
-        ledger.accounts().await[0].held
+        held(&ledger).await
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::duration,
     error::Error,
-    pool::{Operation, TaskId},
+    pool::{OperationName, TaskId},
 };
 
 /// Where the upstream's API begins at ours.
@@ -125,8 +125,8 @@ impl Call {
     }
 
     /// What the job does that it starts.
-    pub(super) fn operation(&self) -> Operation {
-        Some(self.path().trim_end_matches('/').into())
+    pub(super) fn operation(&self) -> OperationName {
+        self.path().trim_end_matches('/').into()
     }
 
     /// The same with `email` in the query.

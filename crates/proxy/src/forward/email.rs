@@ -22,6 +22,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::mentions::{Mention, Mentions};
+use crate::pool::Digest;
 
 /// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -96,6 +97,7 @@ pub struct Body {
     format: Format,
     email: Option<String>,
     max_jobs: Option<NonZeroU32>,
+    prompt: Option<Digest>,
     mentions: Mentions,
     place: Place,
 }
@@ -119,6 +121,12 @@ impl Body {
     #[must_use]
     pub fn max_jobs(&self) -> Option<NonZeroU32> {
         self.max_jobs
+    }
+
+    /// What stands for the prompt, if there is one.
+    #[must_use]
+    pub fn prompt(&self) -> Option<Digest> {
+        self.prompt
     }
 
     /// Hashes what the client said. The boundary of a form is left out: senders draw it anew for

@@ -3,7 +3,7 @@
 //! The safe side of every doubt: a slot returns only where the upstream provably did not accept,
 //! since a job that nobody counts overruns its account, and a second one costs money.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -120,6 +120,22 @@ fn says_one_of(body: &[u8], patterns: &[String]) -> bool {
     let body = String::from_utf8_lossy(body).to_lowercase();
     let mut patterns = patterns.iter();
     patterns.any(|pattern| body.contains(&pattern.to_lowercase()))
+}
+
+/// What an answer calls its task, if it does.
+pub fn task_type(body: &[u8]) -> Option<Arc<str>> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        task: Task<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Task<'a> {
+        #[serde(borrow, rename = "type")]
+        task_type: Cow<'a, str>,
+    }
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+    Some(answer.task.task_type.as_ref().into())
 }
 
 /// The job's id in an answer of 200: `task.id`, its digits as they are.

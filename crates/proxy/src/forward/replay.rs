@@ -1,5 +1,7 @@
 //! Job starts that were carried before, answered again under their idempotency key.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
@@ -10,9 +12,11 @@ use super::{
     Forward,
     answer::{self, ANSWER_READ_MAX, Carried},
     call::{Call, PREFIX},
-    keys::Accepted,
 };
-use crate::{error::Error, pool::TaskId};
+use crate::{
+    error::Error,
+    pool::{Known, TaskId},
+};
 
 /// How the answer came about: as it was, or put together from what the upstream says now.
 const REPLAYED: &str = "x-kling-replayed";
@@ -20,39 +24,48 @@ const AS_IT_WAS: HeaderValue = HeaderValue::from_static("answer");
 const RECONCILED: HeaderValue = HeaderValue::from_static("reconciled");
 
 impl Forward {
-    /// Answers for a job that was started before, and starts none.
+    /// Answers a call whose key stands for something already, and starts no job.
     ///
     /// # Errors
-    /// [`Error::KeyInUse`] if the upstream cannot tell about the job now: come back.
-    pub(super) async fn replay(&self, accepted: &Accepted) -> Result<Carried, Error> {
-        if let Some(kept) = &accepted.answer {
-            return Ok(replayed(kept.headers.clone(), kept.body.clone(), AS_IT_WAS));
+    /// [`Error::KeyInUse`] if nobody can tell about the job now: come back. [`Error::KeyReused`] and
+    /// [`Error::KeysFull`] as the key says.
+    pub(super) async fn replay(&self, known: Known) -> Result<Carried, Error> {
+        let Known::Job {
+            task_id,
+            email,
+            lease,
+        } = known
+        else {
+            return Err(known.into());
+        };
+        if let Some(kept) = self.answers.get(lease) {
+            return Ok(replayed(kept.headers, kept.body, AS_IT_WAS));
         }
-        let task = self.task_now(accepted).await?;
+        let task = self.task_now(&task_id, email.clone()).await;
+        let task = task.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
         let mut headers = HeaderMap::new();
         let json = HeaderValue::from_static("application/json");
         headers.insert(header::CONTENT_TYPE, json);
         let mut answer = replayed(headers, format!("{{\"task\":{task}}}").into(), RECONCILED);
-        answer::name_account(&mut answer, accepted.email.as_deref());
+        answer::name_account(&mut answer, email.as_deref());
         Ok(answer)
     }
 
     /// The task as its account shows it, in JSON.
-    async fn task_now(&self, accepted: &Accepted) -> Result<String, Error> {
-        let Accepted { task_id, email, .. } = accepted;
+    async fn task_now(&self, task_id: &TaskId, email: Option<Arc<str>>) -> Option<String> {
         let request = Request::get(format!("{PREFIX}/tasks/{}", task_id.as_str()));
-        let request = request.body(()).map_err(|_invalid| Error::KeyInUse)?;
-        let call = Call::read(request.into_parts().0, &[])?;
-        let asked = self.pass(&call, Empty::<Bytes>::new(), email.clone()).await;
-        let (head, body) = asked.map_err(|_untold| Error::KeyInUse)?.into_parts();
+        let (head, ()) = request.body(()).ok()?.into_parts();
+        let call = Call::read(head, &[]).ok()?;
+        let asked = self.pass(&call, Empty::<Bytes>::new(), email).await;
+        let (head, body) = asked.ok()?.into_parts();
         let read = answer::begin(body).await;
         let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_READ_MAX);
-        let text = text.filter(|_| read.is_whole()).ok_or(Error::KeyInUse)?;
+        let text = text.filter(|_| read.is_whole())?;
         match head.status {
-            StatusCode::OK => task(&text, task_id).ok_or(Error::KeyInUse),
+            StatusCode::OK => task(&text, task_id),
             // It died since, which its client will hear when it polls.
-            StatusCode::NOT_FOUND => Ok(format!("{{\"id\":{}}}", task_id.as_str())),
-            _ => Err(Error::KeyInUse),
+            StatusCode::NOT_FOUND => Some(format!("{{\"id\":{}}}", task_id.as_str())),
+            _ => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     error::Error,
     jobs::{Owner, TaskWord, task_word},
+    ledger::{JobOver, JobUntracked},
     pool::TaskId,
 };
 
@@ -50,7 +51,7 @@ impl Forward {
         if let Some(task_id) = task_id
             && answer.status().is_success()
         {
-            self.ledger.job_untracked(&task_id).await;
+            self.ledger.call(JobUntracked { task_id }).await?;
             // A round that is on its way may list it still.
             self.rounds.wake();
         }
@@ -109,7 +110,10 @@ impl Forward {
             (TaskWord::Final | TaskWord::Unfinished | TaskWord::Missing, Some(true)) => {}
         }
         let is_over = word != TaskWord::Unfinished;
-        if is_over && self.ledger.job_over(task_id).await {
+        let over = JobOver {
+            task_id: task_id.clone(),
+        };
+        if is_over && self.ledger.call(over).await == Ok(true) {
             self.rounds.wake();
         }
     }

@@ -19,7 +19,7 @@ use super::{
     email::{self, EmailError, json, multipart},
     mentions::Mention,
 };
-use crate::{config, error::Error, upstream::Idle};
+use crate::{config, error::Error, pool, upstream::Idle};
 
 /// Memory is given out in pieces of this size.
 const PIECE_BYTES: usize = 1024;
@@ -165,7 +165,7 @@ impl Whole {
 
     /// Tells this request from another one to the same path, whatever of it is drawn anew for every
     /// attempt.
-    pub(super) fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
+    fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
         let mut hasher = state.build_hasher();
         call.target().hash(&mut hasher);
         match &self.body {
@@ -173,6 +173,15 @@ impl Whole {
             None => hasher.write(&self.bytes),
         }
         hasher.finish()
+    }
+
+    /// What is submitted, as far as it tells this submission from others.
+    pub(super) fn submitted(&self, call: &Call, state: &impl BuildHasher) -> pool::Body {
+        pool::Body {
+            operation: call.operation(),
+            fingerprint: self.fingerprint(call, state),
+            prompt: self.body.as_ref().and_then(email::Body::prompt),
+        }
     }
 
     /// Makes `owner`, to whom belongs what the body names, the one account that will do.

@@ -18,13 +18,14 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::{
+    ledger::Unavailable,
     pool::{Cap, Running, TaskId},
     upstream::{Answer, RESERVED, ReadError, SendError, Upstream, read},
 };
 
 /// One question with its whole answer. Far more than either takes; a slower one would hold up the
 /// next round.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A job takes some 120 bytes: 70 000 jobs, on more accounts than a token can have.
 const SCHEDULER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Every work of a task takes about 1 KiB, and a task has a dozen at most.
@@ -56,6 +57,10 @@ pub(super) enum RoundError {
     Encoded,
     #[error("the scheduler's answer is not its list")]
     Malformed(#[from] serde_json::Error),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error("another round was answered first")]
+    Overtaken,
 }
 
 /// What an account says about a task.
@@ -129,7 +134,7 @@ pub fn task_word(status: StatusCode, body: &[u8], task_id: &TaskId) -> TaskWord 
     }
 }
 
-async fn get(upstream: &Upstream, path: &str) -> Result<Response<Answer>, SendError> {
+pub(super) async fn get(upstream: &Upstream, path: &str) -> Result<Response<Answer>, SendError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -138,7 +143,7 @@ async fn get(upstream: &Upstream, path: &str) -> Result<Response<Answer>, SendEr
         .await
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get_all(CONTENT_ENCODING)
         .iter()

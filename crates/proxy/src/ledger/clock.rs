@@ -39,11 +39,10 @@ impl Clock {
         self.started.checked_add(time)
     }
 
-    /// The calendar time `time` after the start, for people. The same `time` gives the same answer
-    /// until the calendar jumps.
-    pub fn timestamp(&self, time: Duration) -> Timestamp {
+    /// What makes times of this clock calendar times, for people. The same time gives the same calendar
+    /// time until the calendar jumps.
+    pub fn calendar(&self) -> Calendar {
         let elapsed = SignedDuration::try_from(self.now()).unwrap_or(SignedDuration::MAX);
-        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
         let start = Timestamp::now()
             .saturating_sub(elapsed)
             .unwrap_or(Timestamp::MIN);
@@ -54,6 +53,18 @@ impl Clock {
         if start.duration_since(*started_at).abs() > CALENDAR_DRIFT_MAX {
             *started_at = start;
         }
-        started_at.saturating_add(time).unwrap_or(Timestamp::MAX)
+        Calendar(*started_at)
+    }
+}
+
+/// The calendar time of a clock's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar(Timestamp);
+
+impl Calendar {
+    /// The calendar time `time` after the start of the clock.
+    pub fn at(self, time: Duration) -> Timestamp {
+        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        self.0.saturating_add(time).unwrap_or(Timestamp::MAX)
     }
 }

@@ -9,7 +9,7 @@ use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use crate::{
     config::AccountLabel,
     jobs::RoundCounts,
-    ledger::Figures,
+    ledger::Stats,
     pool::{AccountView, Cause, State},
 };
 
@@ -22,7 +22,7 @@ const OTHER: &str = "other";
 #[derive(Debug)]
 pub struct Picture<'a> {
     /// The book.
-    pub figures: &'a Figures,
+    pub stats: &'a Stats,
     /// The account list.
     pub listing: &'a Listing,
     /// The rounds, if there are any.
@@ -49,14 +49,14 @@ impl Picture<'_> {
         self.draw_fetches(&registry)?;
         self.draw_rounds(&registry)?;
         let waiters = IntGauge::new("waiters", "Picks and job starts that wait for a slot.")?;
-        waiters.set(signed(self.figures.waiters_count));
+        waiters.set(signed(self.stats.waiters_count));
         registry.register(Box::new(waiters))?;
         let ended = IntCounterVec::new(
             Opts::new("leases_ended_total", "Leases that ended, by cause."),
             &["cause"],
         )?;
         for cause in Cause::ALL {
-            let count = self.figures.ended_counts[cause as usize];
+            let count = self.stats.ended_counts[cause as usize];
             ended.with_label_values(&[cause.as_str()]).inc_by(count);
         }
         registry.register(Box::new(ended))?;
@@ -101,7 +101,7 @@ impl Picture<'_> {
             }
         }
         let excess = self
-            .figures
+            .stats
             .accounts
             .iter()
             .map(|account| i64::from(account.overcommitted()));
@@ -166,7 +166,7 @@ impl Picture<'_> {
 
     fn sums(&self) -> BTreeMap<Arc<str>, Sums> {
         let mut by_label: BTreeMap<Arc<str>, Sums> = BTreeMap::new();
-        for (idx, account) in self.figures.accounts.iter().enumerate() {
+        for (idx, account) in self.stats.accounts.iter().enumerate() {
             let sums = by_label.entry(self.label_of(idx, account)).or_default();
             let is_removed = account.state == State::Removed;
             sums.slots += if is_removed {

@@ -82,43 +82,61 @@ pub struct Turn {
 
 #[derive(Debug)]
 pub(super) struct Account {
-    pub(super) listed: accounts_fetcher::Account,
+    pub(super) listed: Arc<accounts_fetcher::Account>,
+    /// Its name as it is looked up.
+    pub(super) folded: Arc<str>,
+    pub(super) rank: Rank,
     /// The cap that the newest round told.
     pub(super) told_cap: Option<u32>,
     /// A cap that a round told anew, and that the list does not know yet.
     pub(super) lowered_cap: Option<u32>,
     pub(super) is_listed: bool,
-    /// Which of the lists named it last.
-    pub(super) list_no: u64,
     pub(super) is_draining: bool,
     pub(super) standing: Standing,
-    /// When its standing changes by itself. Kept beside the pool's index of turns.
-    pub(super) turn: Option<Duration>,
     /// Leased slots whose jobs, if any, are known.
     pub(super) held: u32,
     /// Leased slots of submissions that nobody knows the outcome of.
     pub(super) uncertain: u32,
     /// Slots of jobs that run without a lease.
     pub(super) foreign: u32,
+    /// How many jobs the newest round listed on it.
+    pub(super) listed_jobs: u32,
     /// By how many slots the book and the newest round differed, before the round mended it.
     pub(super) drift: i64,
+    /// Its slots changed since the newest round.
+    pub(super) is_moved: bool,
+}
+
+/// An account's place in the order of all: those of the list first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// By its place in the list.
+    Listed(u64),
+    /// By when it left the list.
+    Removed(u64),
 }
 
 impl Account {
-    pub(super) fn new(listed: accounts_fetcher::Account, list_no: u64) -> Self {
+    pub(super) fn new(
+        listed: Arc<accounts_fetcher::Account>,
+        folded: Arc<str>,
+        rank: Rank,
+    ) -> Self {
         Self {
             listed,
+            folded,
+            rank,
             told_cap: None,
             lowered_cap: None,
             is_listed: true,
-            list_no,
             is_draining: false,
             standing: Standing::default(),
-            turn: None,
             held: 0,
             uncertain: 0,
             foreign: 0,
+            listed_jobs: 0,
             drift: 0,
+            is_moved: false,
         }
     }
 
@@ -136,9 +154,9 @@ impl Account {
         self.lowered_cap.map_or(listed, |cap| cap.min(listed))
     }
 
-    /// It joins a list while rounds are held: whatever differs from its cap is news.
-    pub(super) fn rejoins(&mut self, cap: u32) {
-        self.told_cap = Some(cap);
+    /// It joins the list while rounds are held: whatever differs from its cap is news.
+    pub(super) fn reset_cap(&mut self) {
+        self.told_cap = Some(self.listed.max_jobs);
         self.lowered_cap = None;
     }
 
@@ -164,9 +182,22 @@ impl Account {
             && self.standing.resting().is_none()
     }
 
-    /// Nobody would miss it: off the list, no slot in use, no order of the operator to remember.
+    /// It can be removed: off the list, no slot in use, no order of the operator to remember.
     pub(super) fn is_forgettable(&self) -> bool {
         !self.is_listed && self.in_flight() == 0 && !self.is_draining
+    }
+
+    /// Until when it cools, if nothing else stands in the way of a job.
+    pub(super) fn only_cooling_until(&self) -> Option<Duration> {
+        let until = self.standing.cooling_until()?;
+        (self.is_usable() && self.has_free_slot()).then_some(until)
+    }
+
+    /// It would have a free slot if its uncertain slots were free.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.uncertain > 0
+            && self.is_usable()
+            && self.in_flight() - self.uncertain < self.max_jobs()
     }
 
     pub(super) fn state(&self) -> State {
@@ -193,22 +224,6 @@ impl Account {
     pub(super) fn view(&self) -> AccountView {
         let listed = &self.listed;
         let state = self.state();
-        let reason = match state {
-            State::Available => None,
-            State::Full if listed.max_jobs == 0 => Some("its maxJobs is 0".into()),
-            State::Full if self.has_free_slot() => {
-                Some("its quarantine is over, and one job that runs decides".into())
-            }
-            State::Full => Some("every slot is in use".into()),
-            State::Cooling => Some("the upstream pushed back".into()),
-            State::Quarantined => Some(
-                "its session is broken: add it again at the upstream, or resume it here".into(),
-            ),
-            State::Parked => Some("it has no credit at the upstream".into()),
-            State::Error => listed.error.clone(),
-            State::Draining => Some("drained by the operator".into()),
-            State::Removed => Some("no longer in the account list".into()),
-        };
         AccountView {
             email: Arc::clone(&listed.email),
             alias: Arc::clone(&listed.alias),
@@ -219,7 +234,7 @@ impl Account {
             drift: self.drift,
             is_eligible: self.is_eligible(),
             state,
-            reason,
+            error: listed.error.clone(),
             until: match state {
                 State::Cooling => self.standing.cooling_until(),
                 State::Quarantined | State::Parked => {
@@ -257,8 +272,8 @@ pub struct AccountView {
     pub is_eligible: bool,
     /// Whether it can be picked, in a word.
     pub state: State,
-    /// What stands in the way, in a sentence.
-    pub reason: Option<Arc<str>>,
+    /// The error of the account, as the upstream reports it.
+    pub error: Option<Arc<str>>,
     /// Until when, if that is known.
     pub until: Option<Duration>,
     /// When its upstream session ends, RFC 3339, as the list says. Shown, never acted on.
@@ -266,6 +281,26 @@ pub struct AccountView {
 }
 
 impl AccountView {
+    /// What stands in the way, in a sentence.
+    pub fn reason(&self) -> Option<&str> {
+        match self.state {
+            State::Available => None,
+            State::Full if self.max_jobs == 0 => Some("its maxJobs is 0"),
+            State::Full if self.in_flight() < self.max_jobs => {
+                Some("its quarantine is over, and one job that runs decides")
+            }
+            State::Full => Some("every slot is in use"),
+            State::Cooling => Some("the upstream pushed back"),
+            State::Quarantined => {
+                Some("its session is broken: add it again at the upstream, or resume it here")
+            }
+            State::Parked => Some("it has no credit at the upstream"),
+            State::Error => self.error.as_deref(),
+            State::Draining => Some("drained by the operator"),
+            State::Removed => Some("no longer in the account list"),
+        }
+    }
+
     /// Slots in use, whoever uses them.
     pub fn in_flight(&self) -> u32 {
         self.held + self.uncertain + self.foreign

@@ -1,10 +1,12 @@
 //! What callers ask of the pool, and what it answers.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{cmp::Ordering, num::NonZeroU32, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use super::{AccountKey, LeaseId, LeaseView, Operation, TaskId, WaiterId};
+use super::{
+    AccountKey, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name, steps::Counted,
+};
 
 /// What a caller wants: a slot of which accounts, under which lease.
 #[derive(Clone, Debug)]
@@ -17,13 +19,13 @@ pub struct Ask {
     /// Which accounts will do.
     pub constraint: Constraint,
     /// What the job does, if the caller said.
-    pub operation: Operation,
+    pub operation: Option<OperationName>,
     /// The caller's own `maxJobs`: an account with as many slots in use will not do for it.
     pub max_jobs: Option<NonZeroU32>,
 }
 
 /// Which accounts will do. Made by [`Pool::constraint`](super::Pool::constraint).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Constraint {
     /// Only this one.
     Only(AccountKey),
@@ -31,7 +33,23 @@ pub enum Constraint {
     AnyBut(Excluded),
 }
 
+/// Which accounts a caller accepts, and how full they may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) constraint: &'a Constraint,
+    pub(super) max_jobs: Option<NonZeroU32>,
+}
+
 impl Ask {
+    pub(super) fn wish(&self) -> Wish<'_> {
+        Wish {
+            constraint: &self.constraint,
+            max_jobs: self.max_jobs,
+        }
+    }
+}
+
+impl Wish<'_> {
     /// Whether an account with so many slots in use will do, as far as the caller's own cap goes.
     pub(super) fn fits(&self, in_flight: u32) -> bool {
         self.max_jobs.is_none_or(|max| in_flight < max.get())
@@ -49,18 +67,41 @@ impl Constraint {
 
 /// Accounts a caller does not want, as it named them and as the book knows them.
 ///
-/// The names stay: an account that joins the list while the caller waits is excluded all the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The names stay: an account that joins the list while the caller waits is excluded all the same. Two
+/// are equal if they name the same.
+#[derive(Clone, Debug, Default)]
 pub struct Excluded {
-    names: Vec<String>,
+    /// Sorted, each once.
+    names: Arc<[Name]>,
     /// Sorted, each once.
     keys: Vec<AccountKey>,
 }
 
+impl PartialEq for Excluded {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Excluded {}
+
+impl PartialOrd for Excluded {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Excluded {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.names.cmp(&other.names)
+    }
+}
+
 impl Excluded {
-    pub(super) fn new<'a>(names: &[String], alike: impl Fn(&str) -> &'a [AccountKey]) -> Self {
+    /// `names` must be sorted.
+    pub(super) fn new<'a>(names: &Arc<[Name]>, alike: impl Fn(&Name) -> &'a [AccountKey]) -> Self {
         let mut excluded = Self {
-            names: names.to_vec(),
+            names: Arc::clone(names),
             keys: Vec::new(),
         };
         excluded.resolve(alike);
@@ -68,10 +109,10 @@ impl Excluded {
     }
 
     /// Looks up again which accounts the names may mean. Unknown ones exclude nothing for now.
-    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&str) -> &'a [AccountKey]) {
+    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&Name) -> &'a [AccountKey]) {
         self.keys.clear();
-        self.keys
-            .extend(self.names.iter().flat_map(|name| alike(name)));
+        let names = self.names.iter().counted();
+        self.keys.extend(names.flat_map(alike));
         self.keys.sort_unstable();
         self.keys.dedup();
     }

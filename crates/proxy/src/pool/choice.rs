@@ -5,8 +5,9 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::{
-    Account, AccountKey, AccountView, Admission, Ask, Constraint, Excluded, Handover, Lease,
-    LeaseView, Phase, Pool, Refusal, Ttl, WaiterId,
+    AccountKey, AccountView, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known,
+    Lease, LeaseId, LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account,
+    free::FreeList, lease::Ttl,
 };
 
 impl Pool {
@@ -20,9 +21,9 @@ impl Pool {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Result<LeaseView, Refusal> {
-        match self.draw(ask, rng) {
+        match self.accounts.draw(ask.wish(), rng) {
             Some(_) if self.is_learning() => Err(Refusal::Learning),
-            Some(key) => Ok(self.grant(key, ask, now)),
+            Some(key) => Ok(self.grant(key, ask.lease_id, ask.ttl, &ask.operation, now)),
             None => Err(self.refusal(&ask.constraint, now)),
         }
     }
@@ -56,13 +57,54 @@ impl Pool {
         }
     }
 
+    /// What the call that has or awaits the lease `id` got already.
+    pub fn admitted(&self, id: LeaseId) -> Option<Admission> {
+        let waiting = || self.waiters.of_lease(id).map(Admission::Queued);
+        self.lease(id).map(Admission::Granted).or_else(waiting)
+    }
+
+    /// Claims an idempotency key for the call that asks for the lease `id`.
+    ///
+    /// # Errors
+    /// What the key stands for: then the call gets nothing new.
+    pub fn claim(&mut self, claim: &Claim, id: LeaseId, kind: Kind) -> Result<(), Known> {
+        let Self {
+            resolutions,
+            leases,
+            accounts,
+            limits,
+            ..
+        } = self;
+        resolutions.claim(claim, id, kind, |id| {
+            let lease = leases.get(id)?;
+            Some(LeaseView::of(id, lease, &accounts[lease.account], limits))
+        })
+    }
+
+    /// What a key stands for already. Claims nothing.
+    pub fn recall(&self, claim: &Claim) -> Option<Known> {
+        self.resolutions.recall(claim, |id| self.lease(id))
+    }
+
+    /// The call that asks for the lease `id` came to nothing: the key that it claimed is free.
+    pub fn unclaim(&mut self, id: LeaseId) {
+        self.resolutions.free(id);
+    }
+
+    /// Whether a call with this key would get nothing new.
+    pub fn knows(&self, key: &super::Key) -> bool {
+        self.resolutions.knows(key)
+    }
+
     /// Takes a waiter out of the queue. False if it is not in it: it was granted, or has left.
     pub fn leave(&mut self, waiter: WaiterId) -> bool {
-        let Some(ask) = self.waiters.remove(waiter) else {
+        let Some((left, pinned_to)) = self.waiters.remove(waiter) else {
             return false;
         };
-        if let Constraint::Only(key) = ask.constraint {
-            self.forget_if_gone(key);
+        self.resolutions.free(left.lease_id);
+        if let Some(key) = pinned_to {
+            self.accounts.note_idle(key);
+            self.forget_idle();
         }
         true
     }
@@ -70,24 +112,31 @@ impl Pool {
     /// What a waiter is told that stops waiting now, or `None` if it is not in the queue.
     pub fn prospect(&mut self, waiter: WaiterId, now: Duration) -> Option<Refusal> {
         let (constraint, ahead) = self.waiters.place(waiter)?;
-        Some(self.saturated(&constraint, ahead, now))
+        let refusal = self
+            .forecast
+            .saturated(&self.leases, constraint, ahead, now);
+        Some(refusal)
     }
 
-    /// The accounts a pick with `constraint` could take right now, in list order.
-    pub fn eligible(&self, constraint: &Constraint) -> impl Iterator<Item = AccountView> {
-        self.order
-            .iter()
-            .filter(|key| self.free.contains(**key) && constraint.allows(**key))
-            .map(|key| self.accounts[*key].view())
+    /// Every account, in list order, and whether a pick with `constraint` could take it right now.
+    pub fn eligibility(
+        &self,
+        constraint: &Constraint,
+    ) -> impl Iterator<Item = (AccountView, bool)> {
+        let keyed = self.accounts.iter_keys();
+        keyed.map(|key| {
+            let is_eligible = self.accounts.is_free(key) && constraint.allows(key);
+            (self.accounts[key].view(), is_eligible)
+        })
     }
 
     /// Why a pick could not be granted even if every slot were free, or `None`.
     pub fn outage(&self) -> Option<Refusal> {
         if self.is_learning() {
             Some(Refusal::Learning)
-        } else if !self.order.iter().any(|key| self.accounts[*key].is_listed) {
+        } else if !self.accounts.has_listed() {
             Some(Refusal::NoAccounts)
-        } else if self.usable_count == 0 {
+        } else if !self.accounts.has_usable() {
             Some(Refusal::NoUsableAccount)
         } else {
             None
@@ -98,51 +147,42 @@ impl Pool {
     pub fn obstacle(&mut self, now: Duration) -> Option<Refusal> {
         if self.is_learning() {
             Some(Refusal::Learning)
-        } else if self.free.is_empty() {
-            Some(self.refusal(&Constraint::AnyBut(Excluded::default()), now))
-        } else {
+        } else if self.accounts.has_free() {
             None
+        } else {
+            Some(self.refusal(&Constraint::AnyBut(Excluded::default()), now))
         }
     }
 
     /// Nobody knows yet which accounts there are and what runs on them.
     fn is_learning(&self) -> bool {
-        !self.has_list || (self.limits.reconciles && !self.has_round)
+        self.list.is_none() || (self.limits.reconciles && self.listing.is_none())
     }
 
-    fn draw(&self, ask: &Ask, rng: &mut impl Rng) -> Option<AccountKey> {
-        let fits = |key: AccountKey| ask.fits(self.accounts[key].in_flight());
-        match &ask.constraint {
-            Constraint::Only(key) => (self.free.contains(*key) && fits(*key)).then_some(*key),
-            Constraint::AnyBut(excluded) if ask.max_jobs.is_none() => self.free.draw(excluded, rng),
-            Constraint::AnyBut(excluded) => {
-                let is_wanted = |key| !excluded.contains(key) && fits(key);
-                self.free.draw_where(is_wanted, rng)
-            }
-        }
-    }
-
-    pub(super) fn grant(&mut self, key: AccountKey, ask: &Ask, now: Duration) -> LeaseView {
-        let ttl = ask.ttl.map(|length| Ttl {
+    fn grant(
+        &mut self,
+        key: AccountKey,
+        id: LeaseId,
+        ttl: Option<Duration>,
+        operation: &Option<OperationName>,
+        now: Duration,
+    ) -> LeaseView {
+        let ttl = ttl.map(|length| Ttl {
             length,
             ends_at: now + length,
         });
-        let phase = Phase::RESERVED;
         let lease = Lease {
             account: key,
             created_at: now,
-            operation: ask.operation.clone(),
+            operation: operation.clone(),
             ttl,
-            phase,
+            phase: Phase::RESERVED,
             is_overdue: false,
             deadline: None,
         };
-        self.accounts[key].held += 1;
-        self.accounts[key].standing.granted(ask.lease_id);
-        self.free.set(key, self.accounts[key].is_eligible());
-        let view = self.lease_view(ask.lease_id, &lease);
-        self.leases.insert(ask.lease_id, lease);
-        self.rearm(ask.lease_id);
+        let account = self.accounts.take_slot(key, id);
+        let view = LeaseView::of(id, &lease, account, &self.limits);
+        self.leases.insert(id, lease);
         view
     }
 
@@ -151,92 +191,85 @@ impl Pool {
         if let Some(outage) = self.outage() {
             return outage;
         }
-        let would_do = |key: &AccountKey| {
-            let account = self.accounts.get(*key)?;
-            account.is_usable().then_some(account)
-        };
-        let (usable_count, standing): (usize, Vec<&Account>) = match constraint {
-            Constraint::Only(key) => {
-                let account = would_do(key);
-                (
-                    usize::from(account.is_some()),
-                    account.into_iter().collect(),
-                )
-            }
-            Constraint::AnyBut(excluded) => {
-                let excluded_count = excluded.keys().filter_map(|key| would_do(&key)).count();
-                let is_plain = self.uncertain_count == 0 && self.turns.is_empty();
-                let others = self
-                    .order
-                    .iter()
-                    .filter(|key| !is_plain && !excluded.contains(**key));
-                (
-                    self.usable_count - excluded_count,
-                    others.filter_map(would_do).collect(),
-                )
-            }
-        };
-        let free = standing.iter().filter(|account| account.has_free_slot());
-        let is_in_doubt = |account: &&Account| {
-            account.uncertain > 0 && account.in_flight() - account.uncertain < account.max_jobs()
-        };
-        if usable_count == 0 {
+        if self.accounts.count_usable(constraint) == 0 {
             Refusal::NoUsableAccount
-        } else if let Some(until) = free
-            .filter_map(|account| account.standing.cooling_until())
-            .min()
-        {
+        } else if let Some(until) = self.accounts.first_cooled(constraint) {
             let ready_in = until.saturating_sub(now);
             Refusal::CoolingDown { ready_in }
-        } else if standing.iter().any(is_in_doubt) {
+        } else if self.accounts.is_in_doubt(constraint) {
             Refusal::Unverified
         } else {
-            self.saturated(constraint, self.waiters.len(), now)
+            let ahead = self.waiters.len();
+            self.forecast
+                .saturated(&self.leases, constraint, ahead, now)
         }
     }
 
-    pub(super) fn hand_over_freed(
-        &mut self,
-        freed: Vec<AccountKey>,
-        now: Duration,
-        rng: &mut impl Rng,
-    ) {
-        if freed.is_empty() {
-            return;
+    /// Ends an operation that may have opened an account or two: their slots go to the waiters that may
+    /// take them, in order.
+    pub(super) fn finish(&mut self, now: Duration) {
+        if self.waiters.len() == 0 {
+            self.accounts.clear_opened();
         }
-        self.hand_over_all(now, rng);
-        for key in freed {
-            self.forget_if_gone(key);
-        }
-    }
-
-    /// Gives the free slots of one account to the waiters that may take them, in order.
-    pub(super) fn hand_over(&mut self, key: AccountKey, now: Duration) {
-        while self.free.contains(key)
-            && let in_flight = self.accounts[key].in_flight()
-            && let Some(waiter) = self.waiters.first_for(key, in_flight)
-        {
-            self.serve(waiter, key, now);
-        }
-    }
-
-    /// Gives free slots to every waiter that may take one, in order, each drawn uniformly.
-    pub(super) fn hand_over_all(&mut self, now: Duration, rng: &mut impl Rng) {
-        let mut next = self.waiters.first();
-        while let Some((waiter, ask)) = next
-            && !self.free.is_empty()
-        {
-            if let Some(key) = self.draw(ask, rng) {
+        for key in self.accounts.take_opened() {
+            while self.accounts.is_free(key)
+                && let in_flight = self.accounts[key].in_flight()
+                && let Some(waiter) = self.waiters.first_for(key, in_flight)
+            {
                 self.serve(waiter, key, now);
             }
-            next = self.waiters.after(waiter);
         }
+        self.forget_idle();
+    }
+
+    /// Ends an operation that may have opened many accounts: waiters are served in order, each with a
+    /// slot drawn uniformly. What did not open is no waiter's.
+    pub(super) fn finish_drawn(&mut self, now: Duration, rng: &mut impl Rng) {
+        if self.waiters.len() == 0 {
+            self.accounts.clear_opened();
+        }
+        let opened = self.accounts.take_opened();
+        if !opened.is_empty() {
+            let opened = opened.into_iter();
+            let mut opened: FreeList = opened.filter(|key| self.accounts.is_free(*key)).collect();
+            let mut firsts = self.waiters.firsts();
+            while let Some((waiter, group)) = firsts.pop_first()
+                && !opened.is_empty()
+            {
+                let drawn = self.waiters.wish(group).and_then(|wish| {
+                    let fits = |key| wish.constraint.allows(key) && self.accounts.fits(wish, key);
+                    opened.draw_where(opened.len(), fits, rng)
+                });
+                // No slot opens while they are handed out: whoever asks for the same gets none either.
+                let Some(key) = drawn else {
+                    continue;
+                };
+                self.serve(waiter, key, now);
+                opened.set(key, self.accounts.is_free(key));
+                firsts.extend(self.waiters.first_of(group).map(|next| (next, group)));
+            }
+        }
+        self.forget_idle();
     }
 
     fn serve(&mut self, waiter: WaiterId, key: AccountKey, now: Duration) {
-        if let Some(ask) = self.waiters.remove(waiter) {
-            let lease = self.grant(key, &ask, now);
-            self.handovers.push_back(Handover { waiter, lease });
+        if let Some((served, _)) = self.waiters.remove(waiter) {
+            let lease = self.grant(key, served.lease_id, served.ttl, &served.operation, now);
+            self.outbox.hand_over(Handover { waiter, lease });
+        }
+    }
+
+    /// Forgets the accounts that left the list, once nothing hangs on them any more.
+    fn forget_idle(&mut self) {
+        while let Some(key) = self.accounts.next_idle() {
+            let is_forgettable = self.accounts.get(key).is_some_and(Account::is_forgettable);
+            let is_awaited = self.waiters.is_awaited(key) || self.resolutions.is_undecided(key);
+            if is_forgettable && !is_awaited {
+                self.accounts.forget(key);
+                self.leases.forget_account(key);
+                self.foreign_jobs.forget_account(key);
+                self.resolutions.forget_account(key);
+            }
         }
     }
 }

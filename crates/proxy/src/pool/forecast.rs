@@ -7,12 +7,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use foldhash::fast::RandomState;
 
 use super::{
-    AccountKey, Constraint, Pool, Refusal,
+    AccountKey, Constraint, Refusal,
     lease::{Lease, Phase},
+    leases::Leases,
+    steps::Counted,
 };
 
-/// What a job does, as far as that says how long it takes. `None`: nobody said.
-pub type Operation = Option<Arc<str>>;
+/// What a job does, as far as that says how long it takes: the path of its operation.
+pub type OperationName = Arc<str>;
 
 /// How much the newest job counts: the gain of TCP's round-trip estimator, RFC 6298 §2.3.
 const GAIN: f64 = 1.0 / 8.0;
@@ -24,13 +26,13 @@ const AGE_MAX: Duration = Duration::from_millis(100);
 /// time at the most goes into making them.
 const REST: Duration = Duration::from_micros(1);
 /// The most leases that a forecast looks at. Of more, some stand for all.
-const SAMPLE_MAX: usize = 4096;
+pub(super) const SAMPLE_MAX: usize = 4096;
 
 /// How long jobs take, and when those that run will be over.
 #[derive(Debug, Default)]
 pub(super) struct Forecast {
-    /// In seconds.
-    typical: HashMap<Operation, f64, RandomState>,
+    /// In seconds. `None`: jobs of which nobody said what they do.
+    typical: HashMap<Option<OperationName>, f64, RandomState>,
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
     /// How many leases each of them stands for.
@@ -41,7 +43,7 @@ pub(super) struct Forecast {
 
 impl Forecast {
     /// A job of `operation` held its slot for so long.
-    pub(super) fn learn(&mut self, operation: &Operation, took: Duration) {
+    pub(super) fn learn(&mut self, operation: &Option<OperationName>, took: Duration) {
         let took = took.as_secs_f64();
         let is_told_apart =
             self.typical.contains_key(operation) || self.typical.len() < OPERATIONS_MAX;
@@ -57,6 +59,35 @@ impl Forecast {
         self.is_outdated = true;
     }
 
+    /// What a caller is told that finds every account that would do full, behind `ahead` others.
+    pub(super) fn saturated(
+        &mut self,
+        leases: &Leases,
+        constraint: &Constraint,
+        ahead: usize,
+        now: Duration,
+    ) -> Refusal {
+        if self.is_due(now) {
+            let sample = leases.iter().take(SAMPLE_MAX);
+            let ends = sample.filter_map(|(_, lease)| Some((self.end(lease)?, lease.account)));
+            let mut ends: Vec<_> = ends.collect();
+            ends.sort_unstable();
+            self.ends = ends;
+            self.share = leases.len().div_ceil(SAMPLE_MAX).max(1);
+            self.made_at = Some(now);
+            self.is_outdated = false;
+        }
+        let ends = self.ends.iter().counted();
+        let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
+        // Further back than slots are in use it takes more than one job's time. The last one is the
+        // best that can be told.
+        let end = ends.nth(ahead / self.share).or(self.ends.last());
+        Refusal::Saturated {
+            free_in: end.map(|(end, _)| end.saturating_sub(now)),
+            position: ahead + 1,
+        }
+    }
+
     fn is_due(&self, now: Duration) -> bool {
         let rest = REST * u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         let age_max = if self.is_outdated { rest } else { AGE_MAX };
@@ -65,7 +96,7 @@ impl Forecast {
     }
 
     /// How long jobs of `operation` take: as those did, or as all did of which nobody said more.
-    fn typical(&self, operation: &Operation) -> Option<Duration> {
+    fn typical(&self, operation: &Option<OperationName>) -> Option<Duration> {
         let known = self.typical.get(operation);
         let known = known.or_else(|| self.typical.get(&None))?;
         Duration::try_from_secs_f64(*known).ok()
@@ -81,38 +112,6 @@ impl Forecast {
             (Some(typical), _, _) => Some(since + typical),
             (None, Phase::Reserved { .. }, Some(ttl)) => Some(ttl.ends_at),
             (None, _, _) => None,
-        }
-    }
-}
-
-impl Pool {
-    /// What a caller is told that finds every account that would do full, behind `ahead` others.
-    pub(super) fn saturated(
-        &mut self,
-        constraint: &Constraint,
-        ahead: usize,
-        now: Duration,
-    ) -> Refusal {
-        if self.forecast.is_due(now) {
-            let leases = self.leases.values().take(SAMPLE_MAX);
-            let ends = leases.filter_map(|lease| Some((self.forecast.end(lease)?, lease.account)));
-            let mut ends: Vec<_> = ends.collect();
-            ends.sort_unstable();
-            self.forecast.ends = ends;
-            self.forecast.share = self.leases.len().div_ceil(SAMPLE_MAX).max(1);
-            self.forecast.made_at = Some(now);
-            self.forecast.is_outdated = false;
-        }
-        let ends = self.forecast.ends.iter();
-        let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
-        // Further back than slots are in use it takes more than one job's time. The last one is the
-        // best that can be told.
-        let end = ends
-            .nth(ahead / self.forecast.share)
-            .or(self.forecast.ends.last());
-        Refusal::Saturated {
-            free_in: end.map(|(end, _)| end.saturating_sub(now)),
-            position: ahead + 1,
         }
     }
 }

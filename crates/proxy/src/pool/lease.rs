@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{AccountKey, Limits, Operation};
+use super::{AccountKey, Limits, OperationName, account::Account};
 
 /// How much earlier than the truth an expiry is told, at most, so that a submission sent in the
 /// last moment is still covered by the slot.
@@ -58,9 +58,10 @@ impl FromStr for LeaseId {
     }
 }
 
-/// Names an upstream job. Kept as its digits: ids can exceed `2^53`, and can be negative.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TaskId(Box<str>);
+/// Names an upstream job. Kept as its digits: ids can exceed `2^53`, and can be negative. Cheap to
+/// clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(Arc<str>);
 
 impl TaskId {
     /// The digits, with a leading `-` if the id is negative.
@@ -196,13 +197,13 @@ impl Cause {
 pub(super) struct Lease {
     pub(super) account: AccountKey,
     pub(super) created_at: Duration,
-    pub(super) operation: Operation,
+    pub(super) operation: Option<OperationName>,
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
     pub(super) phase: Phase,
     /// Its ttl is over, and a round has to decide about it.
     pub(super) is_overdue: bool,
-    /// When the pool next looks at it by itself. Kept beside the pool's index of deadlines.
+    /// When the pool next looks at it by itself, as [`Leases`](super::leases::Leases) has noted it.
     pub(super) deadline: Option<Duration>,
 }
 
@@ -213,22 +214,28 @@ pub(super) struct Ttl {
     pub(super) ends_at: Duration,
 }
 
-/// A job that a round listed.
+/// A job that a lease has, or stands for, as far as other leases could have a claim to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) task_id: TaskId,
-    /// When the first round that listed it was sent. It is the job of no later lease.
-    pub(super) first_at: Duration,
+    /// When the first round that listed it was sent. `None` for a job that somebody named, or that
+    /// another lease had: it is nobody else's.
+    pub(super) first_at: Option<Duration>,
+    /// The newest round lists it.
+    pub(super) is_listed: bool,
 }
 
 impl Listed {
-    /// A job that somebody named, or that another lease had: nobody else's.
-    pub(super) fn claimed(task_id: TaskId) -> Self {
-        let first_at = Duration::ZERO;
-        Self { task_id, first_at }
+    /// The same job as nobody else's.
+    pub(super) fn named(self) -> Self {
+        Self {
+            first_at: None,
+            ..self
+        }
     }
 }
 
+/// How far the life of a lease has come, with what is known then.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Reserved {
@@ -249,7 +256,9 @@ pub(super) enum Phase {
 pub(super) struct Bond {
     pub(super) task_id: TaskId,
     pub(super) since: Duration,
-    /// When a round last listed the job.
+    /// The newest round lists the job.
+    pub(super) is_listed: bool,
+    /// When a round last listed the job, while the newest does not.
     pub(super) listed_at: Duration,
     /// Since when the job is known to be over.
     pub(super) over_at: Option<Duration>,
@@ -259,30 +268,37 @@ pub(super) struct Bond {
 }
 
 impl Bond {
-    pub(super) fn new(task_id: TaskId, since: Duration) -> Self {
+    pub(super) fn new(task_id: TaskId, since: Duration, is_listed: bool) -> Self {
         Self {
             task_id,
             since,
+            is_listed,
             listed_at: since,
             over_at: None,
             tied_from: None,
         }
     }
-}
 
-impl Bond {
     /// The job, as far as other leases could have a claim to it: not if its holder named it.
     pub(super) fn listed(&self) -> Listed {
-        let is_tie = self.tied_from.is_some();
         Listed {
             task_id: self.task_id.clone(),
-            first_at: if is_tie { self.since } else { Duration::ZERO },
+            first_at: self.tied_from.is_some().then_some(self.since),
+            is_listed: self.is_listed,
         }
     }
 }
 
 impl Phase {
     pub(super) const RESERVED: Self = Self::Reserved { stands_for: None };
+
+    pub(super) fn state(&self) -> LeaseState {
+        match self {
+            Self::Reserved { .. } => LeaseState::Reserved,
+            Self::Uncertain { .. } => LeaseState::Uncertain,
+            Self::Bound(_) => LeaseState::Bound,
+        }
+    }
 }
 
 impl Lease {
@@ -295,11 +311,7 @@ impl Lease {
     }
 
     pub(super) fn state(&self) -> LeaseState {
-        match self.phase {
-            Phase::Reserved { .. } => LeaseState::Reserved,
-            Phase::Uncertain { .. } => LeaseState::Uncertain,
-            Phase::Bound(_) => LeaseState::Bound,
-        }
+        self.phase.state()
     }
 
     pub(super) fn bond(&self) -> Option<&Bond> {
@@ -327,8 +339,12 @@ impl Lease {
 
     /// When the pool looks at it by itself: at the end of a ttl a round is due, and in the end it lets
     /// go whatever is known, since a slot must not be held for ever because the upstream cannot be
-    /// asked.
-    pub(super) fn next_deadline(&self, limits: &Limits) -> Option<Duration> {
+    /// asked. `round_sent_at` is of the newest round.
+    pub(super) fn next_deadline(
+        &self,
+        limits: &Limits,
+        round_sent_at: Option<Duration>,
+    ) -> Option<Duration> {
         let ends_at = self.ends_at(limits)?;
         match &self.phase {
             Phase::Uncertain { .. } => Some(ends_at),
@@ -336,7 +352,11 @@ impl Lease {
             Phase::Reserved { .. } if !self.is_overdue => Some(ends_at),
             Phase::Reserved { .. } => Some(ends_at + limits.job_ttl),
             // As long as rounds list it, it runs.
-            Phase::Bound(bond) => Some(ends_at.max(bond.listed_at) + limits.job_ttl),
+            Phase::Bound(bond) => {
+                let newest = round_sent_at.filter(|_| bond.is_listed);
+                let listed_at = newest.map_or(bond.listed_at, |at| at.max(bond.listed_at));
+                Some(ends_at.max(listed_at) + limits.job_ttl)
+            }
         }
     }
 
@@ -376,4 +396,21 @@ pub struct LeaseView {
     /// When it ends by itself, as told: up to five seconds before the pool lets go. `None` while a
     /// submission that we carry runs.
     pub expires_at: Option<Duration>,
+}
+
+impl LeaseView {
+    pub(super) fn of(id: LeaseId, lease: &Lease, account: &Account, limits: &Limits) -> Self {
+        Self {
+            id,
+            email: Arc::clone(&account.listed.email),
+            alias: Arc::clone(&account.listed.alias),
+            kind: lease.kind(),
+            state: lease.state(),
+            task_id: lease.bond().map(|bond| bond.task_id.clone()),
+            max_jobs: account.max_jobs(),
+            in_flight: account.in_flight(),
+            created_at: lease.created_at,
+            expires_at: lease.told_expiry(limits),
+        }
+    }
 }

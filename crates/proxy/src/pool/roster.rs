@@ -1,22 +1,17 @@
 //! The accounts of the book by name, and the list that makes them.
 
+use std::{sync::Arc, time::Duration};
+
+use accounts_fetcher::Snapshot;
+use rand::Rng;
+
 use super::{
-    Account, AccountKey, AccountView, Constraint, Duration, Excluded, Pool, Rng, Snapshot,
-    Standing, UnknownAccount,
+    AccountKey, AccountView, Constraint, Excluded, List, ListChange, Name, Pool, UnknownAccount,
+    account::{Account, Rank},
+    list::Entry,
 };
 
 impl Pool {
-    /// Finds an account by its e-mail: exactly, else ignoring ASCII case if exactly one matches.
-    ///
-    /// # Errors
-    /// [`UnknownAccount`] if none or several match.
-    pub fn find(&self, email: &str) -> Result<AccountKey, UnknownAccount> {
-        match self.alike(email) {
-            &[key] => Ok(key),
-            _ => Err(UnknownAccount),
-        }
-    }
-
     /// Turns e-mails into a constraint. Excluded e-mails that are not in the book exclude nothing.
     ///
     /// # Errors
@@ -26,50 +21,76 @@ impl Pool {
         only: Option<&str>,
         exclude: &[String],
     ) -> Result<Constraint, UnknownAccount> {
+        let mut exclude: Vec<_> = exclude.iter().map(|email| Name::new(email)).collect();
+        exclude.sort();
+        self.constraint_named(only.map(Name::new).as_ref(), &exclude.into())
+    }
+
+    /// Turns names into a constraint. `exclude` must be sorted. Excluded names that are not in the book
+    /// exclude nothing.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if `only` is not in the current list.
+    pub fn constraint_named(
+        &self,
+        only: Option<&Name>,
+        exclude: &Arc<[Name]>,
+    ) -> Result<Constraint, UnknownAccount> {
         match only {
-            Some(email) => {
-                let key = self.find(email)?;
-                if self.accounts[key].is_listed {
-                    Ok(Constraint::Only(key))
-                } else {
-                    Err(UnknownAccount)
-                }
-            }
+            Some(name) => match self.accounts.find(name) {
+                Some(key) if self.accounts[key].is_listed => Ok(Constraint::Only(key)),
+                Some(_) | None => Err(UnknownAccount),
+            },
             None => {
-                let excluded = Excluded::new(exclude, |email| self.alike(email));
+                let excluded = Excluded::new(exclude, |name| self.accounts.alike(name));
                 Ok(Constraint::AnyBut(excluded))
             }
         }
     }
 
-    /// Makes `snapshot` the list. Leases stay: an account that left drains, a lowered cap
-    /// preempts nobody, a raised one serves waiters in order.
+    /// The account list in force.
+    pub fn list(&self) -> Option<Arc<List>> {
+        self.list.clone()
+    }
+
+    /// Makes `snapshot` the list.
     pub fn apply(&mut self, snapshot: &Snapshot, now: Duration, rng: &mut impl Rng) {
-        self.has_list = true;
-        self.list_no += 1;
-        let before = std::mem::take(&mut self.order);
-        for listed in &snapshot.accounts {
-            let key = self.upsert(listed);
-            self.order.push(key);
+        let change = ListChange::between(self.list(), snapshot);
+        self.follow(change, now, rng);
+    }
+
+    /// Takes over a new list. Leases stay: an account that left drains, a lowered cap preempts nobody, a
+    /// raised one serves waiters in order. False if it was compared with a list that is no longer in
+    /// force: nothing changes then.
+    pub fn follow(&mut self, change: ListChange, now: Duration, rng: &mut impl Rng) -> bool {
+        let ListChange {
+            base,
+            list,
+            changed,
+            left,
+        } = change;
+        if self.list.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
+            return false;
         }
-        for key in before {
-            if self.accounts[key].list_no == self.list_no {
-                continue;
-            }
-            let before = self.accounts[key].state();
-            self.change(key, |account| account.is_listed = false);
-            self.note_turn(key, before);
-            if self.is_gone(key) {
-                self.forget(key);
-            } else {
-                self.order.push(key);
+        self.list = Some(list);
+        let mut has_new_names = false;
+        for entry in changed {
+            super::steps::step();
+            has_new_names |= self.upsert(entry, now);
+        }
+        for identity in left {
+            super::steps::step();
+            if let Some(key) = self.accounts.of_identity(&identity) {
+                self.accounts.set_removed(key);
+                self.accounts
+                    .update(key, &mut self.outbox, |account| account.is_listed = false);
             }
         }
-        self.admit_strangers(now);
-        let mut waiters = std::mem::take(&mut self.waiters);
-        waiters.resolve(|email| self.alike(email));
-        self.waiters = waiters;
-        self.hand_over_all(now, rng);
+        if has_new_names {
+            self.waiters.resolve(|name| self.accounts.alike(name));
+        }
+        self.finish_drawn(now, rng);
+        true
     }
 
     /// Switches an account off for new picks, or on again: then it is not cooling, quarantined or parked
@@ -83,105 +104,87 @@ impl Pool {
         is_draining: bool,
         now: Duration,
     ) -> Result<AccountView, UnknownAccount> {
-        let key = self.find(email)?;
-        if !is_draining {
-            self.restand(key, Standing::clear);
-        }
-        let before = self.accounts[key].state();
-        self.change(key, |account| account.is_draining = is_draining);
-        self.note_turn(key, before);
-        self.hand_over(key, now);
+        self.set_draining_named(&Name::new(email), is_draining, now)
+    }
+
+    /// The same for the account of this name.
+    ///
+    /// # Errors
+    /// [`UnknownAccount`] if it is not in the book.
+    pub fn set_draining_named(
+        &mut self,
+        name: &Name,
+        is_draining: bool,
+        now: Duration,
+    ) -> Result<AccountView, UnknownAccount> {
+        let key = self.accounts.find(name).ok_or(UnknownAccount)?;
+        self.accounts.update(key, &mut self.outbox, |account| {
+            if !is_draining {
+                account.standing.clear();
+            }
+            account.is_draining = is_draining;
+        });
         let view = self.accounts[key].view();
-        self.forget_if_gone(key);
-        Ok(view)
+        self.finish(now);
+        let now_shown = self.accounts.get(key).map(Account::view);
+        Ok(now_shown.unwrap_or(view))
     }
 
-    /// The accounts `email` may mean: the one of exactly this spelling, else all that differ only in
-    /// ASCII case.
-    fn alike(&self, email: &str) -> &[AccountKey] {
-        let alike = self
-            .by_name
-            .get(&email.to_ascii_lowercase())
-            .map_or(&[][..], Vec::as_slice);
-        let exact = alike
-            .iter()
-            .position(|key| &*self.accounts[*key].listed.email == email);
-        exact.map_or(alike, |place| &alike[place..=place])
-    }
-
-    /// Adds an account, or updates the one of the same identity, however it was spelled before.
-    fn upsert(&mut self, listed: &accounts_fetcher::Account) -> AccountKey {
-        if let Some(&key) = self.by_identity.get(&listed.identity) {
-            if self.accounts[key].listed.email != listed.email {
-                self.forget_name(key);
-                self.learn_name(key, &listed.email);
+    /// Adds an account, or updates the one of the same identity, however it was spelled before. True if it
+    /// has a new name.
+    fn upsert(&mut self, entry: Entry, now: Duration) -> bool {
+        let Entry {
+            account: listed,
+            folded,
+            rank,
+        } = entry;
+        let Some(key) = self.accounts.of_identity(&listed.identity) else {
+            let account = Account::new(listed, Arc::clone(&folded), Rank::Listed(rank));
+            let key = self.accounts.insert(account);
+            self.join(key, now);
+            return true;
+        };
+        self.accounts.set_rank(key, rank);
+        let known = &self.accounts[key];
+        let has_new_name = known.listed.email != listed.email;
+        if known.is_listed && *known.listed == *listed {
+            return false;
+        }
+        let rejoins = !known.is_listed;
+        self.accounts.rename(key, &folded);
+        self.accounts.update(key, &mut self.outbox, |account| {
+            account.standing.mend();
+            if account.listed.max_jobs != listed.max_jobs {
+                account.lowered_cap = None;
             }
-            let account = &mut self.accounts[key];
-            account.list_no = self.list_no;
-            if !account.is_listed || account.listed != *listed {
-                self.restand(key, Standing::mend);
-                let before = self.accounts[key].state();
-                self.change(key, |account| {
-                    if account.listed.max_jobs != listed.max_jobs {
-                        account.lowered_cap = None;
+            account.listed = listed;
+            account.is_listed = true;
+        });
+        if rejoins {
+            self.join(key, now);
+        }
+        has_new_name || rejoins
+    }
+
+    /// An account joins the list: whatever differs from its cap is news to rounds, and the jobs that were
+    /// seen on it count.
+    fn join(&mut self, key: AccountKey, now: Duration) {
+        if self.listing.is_some() {
+            self.accounts
+                .update(key, &mut self.outbox, Account::reset_cap);
+            self.accounts.note_joined(key);
+        }
+        let folded = Arc::clone(&self.accounts[key].folded);
+        for (job, email) in self.foreign_jobs.take_elsewhere(&folded) {
+            match self.accounts.find(&email) {
+                Some(key) => {
+                    if job.is_listed {
+                        self.accounts.count_listed(key, true);
                     }
-                    if !account.is_listed {
-                        account.rejoins(listed.max_jobs);
-                    }
-                    account.listed = listed.clone();
-                    account.is_listed = true;
-                });
-                self.note_turn(key, before);
+                    self.add_foreign(job.named(), key, now);
+                }
+                None => self.foreign_jobs.add_elsewhere(job, email, now),
             }
-            return key;
-        }
-        let mut account = Account::new(listed.clone(), self.list_no);
-        if self.has_round {
-            account.rejoins(listed.max_jobs);
-        }
-        self.usable_count += usize::from(account.is_usable());
-        let is_eligible = account.is_eligible();
-        let key = self.accounts.insert(account);
-        self.by_identity.insert(listed.identity.clone(), key);
-        self.learn_name(key, &listed.email);
-        self.free.set(key, is_eligible);
-        key
-    }
-
-    fn learn_name(&mut self, key: AccountKey, email: &str) {
-        self.by_name
-            .entry(email.to_ascii_lowercase())
-            .or_default()
-            .push(key);
-    }
-
-    fn forget_name(&mut self, key: AccountKey) {
-        let name = self.accounts[key].listed.email.to_ascii_lowercase();
-        if let Some(alike) = self.by_name.get_mut(&name) {
-            alike.retain(|other| *other != key);
-            if alike.is_empty() {
-                self.by_name.remove(&name);
-            }
-        }
-    }
-
-    /// Nobody would miss the account: it holds nothing, and nobody waits for it.
-    fn is_gone(&self, key: AccountKey) -> bool {
-        self.accounts.get(key).is_some_and(Account::is_forgettable) && !self.waiters.is_awaited(key)
-    }
-
-    pub(super) fn forget_if_gone(&mut self, key: AccountKey) {
-        if self.is_gone(key) {
-            self.order.retain(|other| *other != key);
-            self.forget(key);
-        }
-    }
-
-    fn forget(&mut self, key: AccountKey) {
-        self.forget_name(key);
-        if let Some(account) = self.accounts.remove(key) {
-            self.turns.retain(|(_, other)| *other != key);
-            self.by_identity.remove(&account.listed.identity);
         }
     }
 }

@@ -5,16 +5,15 @@
 //! way, or foreign. Clocks of the upstream and ours are never compared: a job is new to a round if
 //! no earlier one listed it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 
 use super::{
-    AccountKey, Cause, LeaseId, Pool, TaskId,
-    lease::{Listed, Phase},
+    AccountKey, Cause, History, LeaseId, LeaseState, Listing, Name, Pool, RoundChange, TaskId,
+    Undecided,
+    lease::{Bond, Listed, Phase},
+    steps,
 };
 
 /// How many rounds in a row must list no job of a lost submission.
@@ -62,49 +61,77 @@ pub struct Findings {
     pub is_release_due: bool,
 }
 
-/// The most jobs that are remembered as no longer tracked, until the next round is answered.
-const UNTRACKED_MAX: usize = 10_000;
-
 impl Pool {
+    /// What the newest round showed.
+    pub fn listing(&self) -> Option<Arc<Listing>> {
+        self.listing.clone()
+    }
+
     /// Learns from one round that was answered.
     pub fn reconcile(&mut self, round: &Round, now: Duration, rng: &mut impl Rng) -> Findings {
-        self.has_round = true;
-        for cap in &round.caps {
-            if let Ok(key) = self.find(&cap.email) {
-                self.change(key, |account| account.tell_cap(cap.max_jobs));
-            }
+        let change = RoundChange::between(self.listing(), round.clone());
+        self.follow_round(change, now, rng).unwrap_or_default()
+    }
+
+    /// Learns from one round that was answered. `None` if it was compared with a round that is not the
+    /// newest any more: nothing changes then.
+    pub fn follow_round(
+        &mut self,
+        change: RoundChange,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Option<Findings> {
+        let RoundChange {
+            base,
+            listing,
+            appeared,
+            vanished,
+            caps,
+        } = change;
+        if self.listing.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
+            return None;
         }
-        self.untracked.retain(|_, at| *at >= round.sent_at);
-        let executing = round.executing.iter();
-        let executing = executing.filter(|job| !self.untracked.contains_key(&job.task_id));
-        let executing: Vec<_> = executing
-            .map(|job| (self.find(&job.email).ok(), job))
-            .collect();
-        let listed: HashSet<&TaskId> = executing.iter().map(|(_, job)| &job.task_id).collect();
-        self.note_drift(executing.iter().filter_map(|(key, _)| *key));
-        let mut freed = self.strike_gone_foreign(round.sent_at, &listed);
-        let findings = self.look_for_bound(round.sent_at, now, &listed, &mut freed);
-        self.claim_new(round.sent_at, &executing, &listed);
-        self.decide_unclaimed(round.sent_at, now, &mut freed);
-        // Whatever was freed: a tie may have ended a quarantine, which opens an account too.
-        self.hand_over_all(now, rng);
-        for key in freed {
-            self.forget_if_gone(key);
+        let sent_at = listing.sent_at;
+        self.learn_caps(&listing, caps);
+        self.listing = Some(listing);
+        for (task_id, email) in vanished {
+            steps::step();
+            self.count_listed(&email, false);
+            self.note_vanished(&task_id);
         }
-        findings
+        for (_, email) in &appeared {
+            self.count_listed(email, true);
+        }
+        self.accounts.note_drift();
+        self.leases.note_round(sent_at);
+        self.foreign_jobs.note_round(sent_at);
+        let again = self.foreign_jobs.take_uncounted(sent_at);
+        let new = self.note_appeared(appeared.into_iter().chain(again), sent_at);
+        for key in self.foreign_jobs.remove_gone(sent_at) {
+            self.uncount_foreign(key);
+        }
+        let findings = self.look_for_bound(sent_at, now);
+        self.match_new(sent_at, new, now);
+        for id in self.leases.count_absences(sent_at, ABSENCES_MIN) {
+            self.strike(id, Cause::Absent, now);
+        }
+        for id in self.overdue_at(sent_at) {
+            self.strike(id, Cause::Expired, now);
+        }
+        self.finish_drawn(now, rng);
+        Some(findings)
     }
 
     /// Notes that nobody knows what came of a submission whose last byte was sent at `sent_at`.
     pub fn doubt(&mut self, id: LeaseId, sent_at: Duration, now: Duration) {
-        let Some(lease) = self.leases.get(&id) else {
+        let Some(lease) = self.leases.get(id) else {
             return;
         };
-        let account = lease.account;
         let stood_for = match &lease.phase {
             Phase::Reserved { stands_for } => stands_for.clone(),
             Phase::Uncertain { .. } | Phase::Bound(_) => return,
         };
-        let job = stood_for.or_else(|| self.take_foreign_of(id));
+        let job = stood_for.or_else(|| self.adopt_foreign(id));
         self.rephase(
             id,
             Phase::Uncertain {
@@ -114,142 +141,220 @@ impl Pool {
         );
         if let Some(job) = job {
             self.tie(id, job);
-            self.hand_over(account, now);
+            self.finish(now);
         }
     }
 
     /// Gives a lease back on its holder's word. A bound one's job counts as foreign in the same
     /// step: the upstream may still count it. False if there is no such lease.
     pub fn release(&mut self, id: LeaseId, now: Duration) -> bool {
-        let Some(lease) = self.leases.get(&id) else {
+        let Some(lease) = self.leases.get(id) else {
             return false;
         };
-        let job = lease.bond().map(|bond| bond.task_id.clone());
-        match job.filter(|_| self.limits.reconciles) {
-            None => self.end(id, Cause::Released, now),
-            Some(task_id) => {
-                let account = lease.account;
-                self.strike(id, Cause::Released, now);
-                self.add_foreign(Listed::claimed(task_id), account, now);
-                // Its holder may know that the job is over.
-                self.is_round_due = true;
-                // The job may be counted already, on the account where it really runs.
-                self.hand_over(account, now);
-                self.forget_if_gone(account);
-                true
-            }
+        let (account, job) = (lease.account, lease.bond().map(Bond::listed));
+        self.strike(id, Cause::Released, now);
+        if let Some(job) = job.filter(|_| self.limits.reconciles) {
+            self.add_foreign(job.named(), account, now);
+            // Its holder may know that the job is over.
+            self.outbox.ask_for_round();
         }
+        self.finish(now);
+        true
     }
 
     /// Learns that a job is over. Its slot returns with the first round sent after now that does
     /// not list it. False if nobody waits for that.
     pub fn job_over(&mut self, task_id: &TaskId, now: Duration) -> bool {
-        let lease = self
-            .by_task
-            .get(task_id)
-            .and_then(|id| self.leases.get_mut(id));
-        if let Some(Phase::Bound(bond)) = lease.map(|lease| &mut lease.phase) {
-            bond.over_at.get_or_insert(now);
+        if let Some(id) = self.leases.of_task(task_id) {
+            self.leases.note_over(id, now);
             return true;
         }
-        self.foreign.contains_key(task_id)
+        self.foreign_jobs.account(task_id).is_some()
     }
 
     /// Learns that the upstream no longer counts a job: its slot is free.
     pub fn job_untracked(&mut self, task_id: &TaskId, now: Duration) {
-        if self.limits.reconciles && self.untracked.len() < UNTRACKED_MAX {
-            self.untracked.insert(task_id.clone(), now);
+        if let Some(id) = self.leases.of_task(task_id) {
+            self.strike(id, Cause::Finished, now);
+        } else if let Some(id) = self.leases.stand_in(task_id) {
+            self.leases.take_stand_in(id);
         }
-        if let Some(&id) = self.by_task.get(task_id) {
-            self.end(id, Cause::Finished, now);
-        } else if let Some(job) = self.foreign.remove(task_id) {
-            self.change(job.account, |account| account.foreign -= 1);
-            self.hand_over(job.account, now);
-            self.forget_if_gone(job.account);
+        self.take_foreign(task_id);
+        if self.limits.reconciles {
+            let listed_on = self.listed_on(task_id);
+            self.foreign_jobs
+                .note_untracked(task_id.clone(), listed_on, now);
         }
+        self.finish(now);
     }
 
-    /// `executing` are the accounts of the jobs that a round lists.
-    fn note_drift(&mut self, executing: impl Iterator<Item = AccountKey>) {
-        let mut listed: HashMap<AccountKey, i64> = HashMap::new();
-        for key in executing {
-            *listed.entry(key).or_default() += 1;
-        }
-        for (key, account) in &mut self.accounts {
-            let listed = listed.get(&key).copied().unwrap_or_default();
-            account.drift = i64::from(account.in_flight()) - listed;
-        }
+    /// The accounts whose histories have to be read.
+    pub fn undecided(&self) -> Vec<Undecided> {
+        let undecided = self.resolutions.undecided().filter_map(|(key, since)| {
+            let account = self.accounts.get(key)?;
+            Some(Undecided {
+                email: Arc::clone(&account.listed.email),
+                alias: Arc::clone(&account.listed.alias),
+                since,
+            })
+        });
+        undecided.collect()
     }
 
-    fn look_for_bound(
+    /// Whether nothing behind one of these tasks of an account's history can be of an undecided
+    /// submission.
+    pub fn reaches_back(&self, email: &Name, task_ids: &[TaskId]) -> bool {
+        let account = self.accounts.find(email);
+        account.is_none_or(|key| self.resolutions.reaches_back(key, task_ids))
+    }
+
+    /// Decides what became of lost submissions by the history of their account, which was asked for at
+    /// `asked_at`. Returns how many keys are decided.
+    pub fn decide_by_history(
         &mut self,
-        sent_at: Duration,
+        email: &Name,
+        history: &History,
+        asked_at: Duration,
         now: Duration,
-        listed: &HashSet<&TaskId>,
-        freed: &mut Vec<AccountKey>,
-    ) -> Findings {
-        let mut findings = Findings::default();
-        let (mut runs, mut ended) = (Vec::new(), Vec::new());
-        for (id, lease) in &mut self.leases {
-            let (job_ttl, account) = (self.limits.job_ttl, lease.account);
-            let Phase::Bound(bond) = &mut lease.phase else {
+    ) -> usize {
+        let Some(key) = self.accounts.find(email) else {
+            return 0;
+        };
+        let task_of = |id| {
+            let bond = self.leases.get(id)?.bond()?;
+            Some(bond.task_id.clone())
+        };
+        let settle = self.limits.settle;
+        let decided_count = self
+            .resolutions
+            .decide(key, history, asked_at, settle, task_of, now);
+        self.note_decided(Some(key));
+        self.finish(now);
+        decided_count
+    }
+
+    /// A cap counts where a round brings it as news.
+    fn learn_caps(&mut self, listing: &Listing, changed: Vec<(Name, u32)>) {
+        let changed = changed.into_iter().filter_map(|(name, cap)| {
+            steps::step();
+            Some((self.accounts.find(&name)?, cap))
+        });
+        let changed: Vec<_> = changed.collect();
+        let joined = self.accounts.take_joined().into_iter().filter_map(|key| {
+            steps::step();
+            let cap = listing.cap(&self.accounts.get(key)?.folded)?;
+            Some((key, cap))
+        });
+        let joined: Vec<_> = joined.collect();
+        for (key, cap) in joined.into_iter().chain(changed) {
+            self.accounts
+                .update(key, &mut self.outbox, |account| account.tell_cap(cap));
+        }
+    }
+
+    fn count_listed(&mut self, email: &Name, is_added: bool) {
+        if let Some(key) = self.accounts.find(email) {
+            self.accounts.count_listed(key, is_added);
+        }
+    }
+
+    /// The round does not list a job that the one before it did.
+    fn note_vanished(&mut self, task_id: &TaskId) {
+        let holder = self.leases.of_task(task_id);
+        let stand_in = self.leases.stand_in(task_id);
+        for id in holder.into_iter().chain(stand_in) {
+            self.leases.set_listed(id, false);
+        }
+        self.foreign_jobs.set_listed(task_id, false);
+        self.foreign_jobs.forget_uncounted(task_id);
+    }
+
+    /// The round lists jobs that the one before it did not. Returns those that nothing counts yet.
+    fn note_appeared(
+        &mut self,
+        appeared: impl Iterator<Item = (TaskId, Name)>,
+        sent_at: Duration,
+    ) -> Vec<(TaskId, AccountKey)> {
+        let mut new = Vec::new();
+        for (task_id, email) in appeared {
+            steps::step();
+            if !self.foreign_jobs.may_count(&task_id, &email, sent_at) {
+                continue;
+            }
+            let job = Listed {
+                task_id,
+                first_at: None,
+                is_listed: true,
+            };
+            let holder = self.leases.of_task(&job.task_id);
+            if let Some(id) = holder {
+                self.leases.set_listed(id, true);
+            }
+            let account = self.accounts.find(&email);
+            let is_known = self.foreign_jobs.contains(&job.task_id);
+            if self.foreign_jobs.is_at(&job.task_id, account, &email) {
+                self.foreign_jobs.set_listed(&job.task_id, true);
+            } else if is_known {
+                // It has moved.
+                self.take_foreign(&job.task_id);
+            }
+            let Some(key) = account else {
+                self.foreign_jobs.add_elsewhere(job, email, sent_at);
                 continue;
             };
-            if listed.contains(&bond.task_id) {
-                bond.listed_at = bond.listed_at.max(sent_at);
-                findings.is_release_due |= bond.over_at.is_some();
-                runs.push(*id);
-            } else if bond.since >= sent_at {
-                // The round was on its way before the job was known.
-            } else if bond.over_at.is_some_and(|over_at| over_at < sent_at) {
-                ended.push((*id, Cause::Finished));
-            } else if bond.since + job_ttl <= sent_at {
-                ended.push((*id, Cause::Unverified));
-            } else {
-                let email = self.accounts[account].listed.email.to_string();
-                findings.unlisted.push(Running {
-                    task_id: bond.task_id.clone(),
-                    email,
-                });
+            let holder = holder.and_then(|id| self.leases.get(id));
+            match holder {
+                Some(lease) if lease.account == key => {}
+                // Its holder was wrong about the account. The slot that it takes is here.
+                Some(_) => self.add_foreign(job, key, sent_at),
+                None if is_known => self.add_foreign(job, key, sent_at),
+                None => new.push((job.task_id, key)),
             }
         }
-        for id in runs {
-            self.rearm(id);
-        }
-        for (id, cause) in ended {
-            freed.extend(self.strike(id, cause, now));
+        new
+    }
+
+    /// Decides about bound jobs that the round does not list.
+    fn look_for_bound(&mut self, sent_at: Duration, now: Duration) -> Findings {
+        let mut findings = Findings {
+            unlisted: Vec::new(),
+            is_release_due: self.leases.has_releasing(),
+        };
+        for id in self.leases.unlisted() {
+            let Some(lease) = self.leases.get(id) else {
+                continue;
+            };
+            let Some(bond) = lease.bond() else {
+                continue;
+            };
+            if bond.since >= sent_at {
+                // The round was on its way before the job was known.
+            } else if bond.over_at.is_some_and(|over_at| over_at < sent_at) {
+                self.strike(id, Cause::Finished, now);
+            } else if bond.since + self.limits.job_ttl <= sent_at {
+                self.strike(id, Cause::Unverified, now);
+            } else {
+                findings.unlisted.push(Running {
+                    task_id: bond.task_id.clone(),
+                    email: self.accounts[lease.account].listed.email.to_string(),
+                });
+            }
         }
         findings
     }
 
-    /// Decides about what this round did not find: submissions that were lost, picks whose time
-    /// was up when it was sent.
-    fn decide_unclaimed(&mut self, sent_at: Duration, now: Duration, freed: &mut Vec<AccountKey>) {
-        let mut ended = Vec::new();
-        for (id, lease) in &mut self.leases {
-            match (&mut lease.phase, lease.ttl) {
-                (
-                    Phase::Uncertain {
-                        sent_at: lost_at,
-                        absences,
-                    },
-                    _,
-                ) if *lost_at + self.limits.settle <= sent_at => {
-                    *absences += 1;
-                    if *absences >= ABSENCES_MIN {
-                        ended.push((*id, Cause::Absent));
-                    }
-                }
-                (Phase::Reserved { .. }, Some(ttl)) if ttl.ends_at <= sent_at => {
-                    ended.push((*id, Cause::Expired));
-                }
-                (Phase::Uncertain { .. } | Phase::Reserved { .. } | Phase::Bound(_), _) => {}
+    /// The picks whose time was up when a round was sent, also those that are not known to be overdue yet.
+    fn overdue_at(&mut self, sent_at: Duration) -> Vec<LeaseId> {
+        while let Some(id) = self.leases.next_due(sent_at) {
+            let state = self
+                .leases
+                .get(id)
+                .map(|lease| (lease.state(), lease.is_overdue));
+            if state != Some((LeaseState::Reserved, false)) {
+                break;
             }
+            self.leases.set_overdue(id);
         }
-        freed.extend(
-            ended
-                .into_iter()
-                .filter_map(|(id, cause)| self.strike(id, cause, now)),
-        );
+        self.leases.overdue_at(sent_at)
     }
 }

@@ -1,6 +1,10 @@
-mod claims;
+mod determinism;
 mod forecast;
+mod incremental;
+mod laws;
+mod matching;
 mod model;
+mod resolutions;
 mod rounds;
 mod standing;
 mod uniformity;

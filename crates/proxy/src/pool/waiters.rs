@@ -1,27 +1,74 @@
 //! Who waits for a slot, in order of arrival.
 //!
-//! Invariant: every waiter of `queue` stands in exactly one of the two indexes: under the account
-//! it insists on, or among those that take any account but the ones they exclude.
+//! Invariant: every waiter of `queue` stands in exactly one group, that of all who ask for the same
+//! accounts under the same cap of their own. So who is next is found with one look at each group.
+
+mod seats;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    num::NonZeroU32,
+    time::Duration,
 };
 
-use slotmap::SecondaryMap;
+use foldhash::fast::RandomState;
+use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
-use super::{AccountKey, Ask, Constraint};
+use super::{
+    AccountKey, Ask, Constraint, LeaseId, OperationName,
+    ask::Wish,
+    name::Name,
+    steps::{self, Counted},
+};
+use seats::Seats;
 
 /// Names a waiter. A smaller id has waited longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(u64);
 
+new_key_type! {
+    /// Names waiters that ask for the same.
+    pub(super) struct GroupKey;
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    queue: BTreeMap<WaiterId, Ask>,
-    open: BTreeSet<WaiterId>,
-    pinned: SecondaryMap<AccountKey, BTreeSet<WaiterId>>,
+    queue: BTreeMap<WaiterId, Waiter>,
+    by_lease: HashMap<LeaseId, WaiterId, RandomState>,
+    groups: SlotMap<GroupKey, Group>,
+    /// Groups that take any account but some.
+    open: BTreeMap<(Constraint, Option<NonZeroU32>), GroupKey>,
+    /// Groups that insist on one account.
+    pinned: SecondaryMap<AccountKey, BTreeMap<Option<NonZeroU32>, GroupKey>>,
+    seats: Seats,
     arrived_count: u64,
+}
+
+/// One waiter: the lease that it will have.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) lease_id: LeaseId,
+    pub(super) ttl: Option<Duration>,
+    pub(super) operation: Option<OperationName>,
+    group: GroupKey,
+    seat: usize,
+}
+
+/// Waiters that ask for the same.
+#[derive(Debug)]
+struct Group {
+    constraint: Constraint,
+    max_jobs: Option<NonZeroU32>,
+    waiters: BTreeSet<WaiterId>,
+}
+
+impl Group {
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            constraint: &self.constraint,
+            max_jobs: self.max_jobs,
+        }
+    }
 }
 
 impl Waiters {
@@ -33,81 +80,148 @@ impl Waiters {
         self.pinned.contains_key(account)
     }
 
+    /// The waiter that will have the lease `lease`.
+    pub(super) fn of_lease(&self, lease: LeaseId) -> Option<WaiterId> {
+        self.by_lease.get(&lease).copied()
+    }
+
     pub(super) fn push(&mut self, ask: Ask) -> WaiterId {
         let id = WaiterId(self.arrived_count);
         self.arrived_count += 1;
-        match ask.constraint {
-            Constraint::Only(account) => {
-                self.pinned
-                    .entry(account)
-                    .map(|entry| entry.or_default().insert(id));
-            }
-            Constraint::AnyBut(_) => {
-                self.open.insert(id);
-            }
+        if self.seats.is_full() {
+            self.seat_anew();
         }
-        self.queue.insert(id, ask);
+        let waiter = Waiter {
+            lease_id: ask.lease_id,
+            ttl: ask.ttl,
+            operation: ask.operation,
+            group: self.group(ask.constraint, ask.max_jobs),
+            seat: self.seats.take(),
+        };
+        self.groups[waiter.group].waiters.insert(id);
+        self.by_lease.insert(waiter.lease_id, id);
+        self.queue.insert(id, waiter);
         id
     }
 
-    pub(super) fn remove(&mut self, id: WaiterId) -> Option<Ask> {
-        let ask = self.queue.remove(&id)?;
-        match ask.constraint {
-            Constraint::Only(account) => {
-                if let Some(ids) = self.pinned.get_mut(account) {
-                    ids.remove(&id);
-                    if ids.is_empty() {
-                        self.pinned.remove(account);
-                    }
-                }
-            }
-            Constraint::AnyBut(_) => {
-                self.open.remove(&id);
-            }
+    /// Takes a waiter out of the queue. Returns it, with the account that it insisted on.
+    pub(super) fn remove(&mut self, id: WaiterId) -> Option<(Waiter, Option<AccountKey>)> {
+        let waiter = self.queue.remove(&id)?;
+        self.by_lease.remove(&waiter.lease_id);
+        self.seats.leave(waiter.seat);
+        let group = &mut self.groups[waiter.group];
+        group.waiters.remove(&id);
+        let pinned_to = match &group.constraint {
+            Constraint::Only(account) => Some(*account),
+            Constraint::AnyBut(_) => None,
+        };
+        if group.waiters.is_empty() {
+            self.dissolve(waiter.group);
         }
-        Some(ask)
+        Some((waiter, pinned_to))
     }
 
     /// The longest-waiting waiter that may take a slot of `account`, which has so many in use.
     pub(super) fn first_for(&self, account: AccountKey, in_flight: u32) -> Option<WaiterId> {
-        let pinned = self.pinned.get(account);
-        let pinned = pinned.and_then(|ids| {
-            let mut ids = ids.iter().copied();
-            ids.find(|id| self.queue[id].fits(in_flight))
+        let pinned = self.pinned.get(account).into_iter();
+        let pinned = pinned.flat_map(BTreeMap::values);
+        let groups = pinned.chain(self.open.values()).counted();
+        let fitting = groups.filter_map(|key| {
+            let group = &self.groups[*key];
+            let wish = group.wish();
+            let is_fitting = wish.constraint.allows(account) && wish.fits(in_flight);
+            is_fitting.then(|| group.waiters.first().copied())?
         });
-        let open = self.open.iter().copied().find(|id| {
-            let ask = &self.queue[id];
-            ask.constraint.allows(account) && ask.fits(in_flight)
-        });
-        match (pinned, open) {
-            (Some(pinned), Some(open)) => Some(pinned.min(open)),
-            (one, other) => one.or(other),
-        }
+        fitting.min()
+    }
+
+    /// The first waiter of each group, with what that asks for.
+    pub(super) fn firsts(&self) -> BTreeMap<WaiterId, GroupKey> {
+        let groups = self.groups.iter().counted();
+        let firsts = groups.filter_map(|(key, group)| Some((*group.waiters.first()?, key)));
+        firsts.collect()
+    }
+
+    /// What the waiters of a group ask for.
+    pub(super) fn wish(&self, group: GroupKey) -> Option<Wish<'_>> {
+        self.groups.get(group).map(Group::wish)
+    }
+
+    /// The longest-waiting waiter of a group.
+    pub(super) fn first_of(&self, group: GroupKey) -> Option<WaiterId> {
+        self.groups.get(group)?.waiters.first().copied()
     }
 
     /// Looks up anew which accounts the waiters exclude.
-    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&str) -> &'a [AccountKey]) {
-        for ask in self.queue.values_mut() {
-            if let Constraint::AnyBut(excluded) = &mut ask.constraint {
+    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&Name) -> &'a [AccountKey]) {
+        for group in self.groups.values_mut() {
+            steps::step();
+            if let Constraint::AnyBut(excluded) = &mut group.constraint {
                 excluded.resolve(&alike);
             }
         }
     }
 
     /// What a waiter insists on, and how many have waited longer.
-    pub(super) fn place(&self, id: WaiterId) -> Option<(Constraint, usize)> {
-        let constraint = self.queue.get(&id)?.constraint.clone();
-        Some((constraint, self.queue.range(..id).count()))
+    pub(super) fn place(&self, id: WaiterId) -> Option<(&Constraint, usize)> {
+        let waiter = self.queue.get(&id)?;
+        let constraint = &self.groups[waiter.group].constraint;
+        Some((constraint, self.seats.count_before(waiter.seat)))
     }
 
-    /// The longest-waiting waiter, with what it asks for.
-    pub(super) fn first(&self) -> Option<(WaiterId, &Ask)> {
-        self.queue.first_key_value().map(|(id, ask)| (*id, ask))
+    fn group(&mut self, constraint: Constraint, max_jobs: Option<NonZeroU32>) -> GroupKey {
+        let known = match &constraint {
+            Constraint::Only(account) => {
+                let of_account = self.pinned.get(*account);
+                of_account.and_then(|groups| groups.get(&max_jobs)).copied()
+            }
+            Constraint::AnyBut(_) => self.open.get(&(constraint.clone(), max_jobs)).copied(),
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        let key = self.groups.insert(Group {
+            constraint: constraint.clone(),
+            max_jobs,
+            waiters: BTreeSet::new(),
+        });
+        match constraint {
+            Constraint::Only(account) => {
+                if let Some(entry) = self.pinned.entry(account) {
+                    entry.or_default().insert(max_jobs, key);
+                }
+            }
+            Constraint::AnyBut(_) => {
+                self.open.insert((constraint, max_jobs), key);
+            }
+        }
+        key
     }
 
-    /// The one that has waited longest of those that came after `id`.
-    pub(super) fn after(&self, id: WaiterId) -> Option<(WaiterId, &Ask)> {
-        let later = (Bound::Excluded(id), Bound::Unbounded);
-        self.queue.range(later).next().map(|(id, ask)| (*id, ask))
+    fn dissolve(&mut self, key: GroupKey) {
+        let Some(group) = self.groups.remove(key) else {
+            return;
+        };
+        match group.constraint {
+            Constraint::Only(account) => {
+                if let Some(of_account) = self.pinned.get_mut(account) {
+                    of_account.remove(&group.max_jobs);
+                    if of_account.is_empty() {
+                        self.pinned.remove(account);
+                    }
+                }
+            }
+            Constraint::AnyBut(_) => {
+                self.open.remove(&(group.constraint, group.max_jobs));
+            }
+        }
+    }
+
+    /// Seats everybody without gaps: as many have come or left since as wait now.
+    fn seat_anew(&mut self) {
+        self.seats = Seats::with_capacity(2 * self.queue.len());
+        for waiter in self.queue.values_mut() {
+            waiter.seat = self.seats.take();
+        }
     }
 }

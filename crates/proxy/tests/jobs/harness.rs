@@ -9,8 +9,8 @@ use http_body_util::Full;
 use kling_sim::{JobDuration, Sim, SimBuilder};
 use proxy::{
     jobs::Rounds,
-    ledger::{Ledger, PickError, PickRequest, memory::Memory},
-    pool::{LeaseId, Limits, TaskId, Update},
+    ledger::{AccountNow, FollowList, Ledger, NewestList, PickError, PickRequest, UpdateLease},
+    pool::{LeaseId, Limits, ListChange, Name, TaskId, Update},
     upstream::{Upstream, UpstreamSettings, read},
 };
 use serde_json::Value;
@@ -62,20 +62,20 @@ impl Bench {
     ) -> Self {
         let sim = sim.start().await.unwrap();
         let upstream = Arc::new(client(settings(&sim.base_url(), sim.token())));
-        let ledger = Arc::new(Ledger::Memory(Memory::new(Limits {
+        let ledger = Ledger::local(Limits {
             waiters_max: 10,
             job_ttl: NEVER,
             reconciles: true,
             settle: Duration::ZERO,
             ties_picks: true,
-        })));
+        });
         let accounts = accounts.iter();
         let accounts = accounts.map(|(email, max)| Account::new(email, *max));
-        ledger
-            .apply(&Snapshot {
-                accounts: accounts.collect(),
-            })
-            .await;
+        let snapshot = Snapshot {
+            accounts: accounts.collect(),
+        };
+        let change = ListChange::between(ledger.call(NewestList).await.unwrap(), &snapshot);
+        assert!(ledger.call(FollowList { change }).await.unwrap());
         let rounds = Rounds::new(Arc::clone(&upstream), Arc::clone(&ledger));
         Self {
             sim,
@@ -121,7 +121,9 @@ impl Bench {
 
     /// Held, uncertain and foreign slots.
     pub(crate) async fn in_use(&self, email: &str) -> (u32, u32, u32) {
-        let account = self.ledger.account(email).await.unwrap();
+        let email = Name::new(email);
+        let account = self.ledger.call(AccountNow { email }).await.unwrap();
+        let account = account.unwrap();
         (account.held, account.uncertain, account.foreign)
     }
 
@@ -131,15 +133,11 @@ impl Bench {
 
     pub(crate) async fn pick(&self, email: &str) -> Result<LeaseId, PickError> {
         let request = PickRequest {
-            email: Some(email.to_owned()),
-            exclude: Vec::new(),
-            ttl: None,
-            wait: Duration::ZERO,
-            operation: None,
-            max_jobs: None,
+            email: Some(Name::new(email)),
+            ..PickRequest::default()
         };
-        let slot = self.ledger.pick(&request).await?;
-        let id = slot.lease().id;
+        let id = LeaseId::random(&mut rand::rng());
+        let slot = self.ledger.pick(id, &request).await?;
         slot.keep();
         Ok(id)
     }
@@ -149,7 +147,8 @@ impl Bench {
             ttl: None,
             task_id: Some(task_id),
         };
-        self.ledger.update(lease, update).await.unwrap();
+        let update = UpdateLease { id: lease, update };
+        self.ledger.call(update).await.unwrap().unwrap();
     }
 
     /// Starts a job as a client does.

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use kling_sim::TaskIds;
 use proxy::{
     jobs::{CHECKS_MAX, Rounds},
-    ledger::PickError,
+    ledger::{PickError, Statistics},
     pool::{Cause, Refusal},
 };
 use tokio::{
@@ -79,7 +79,7 @@ async fn a_bound_slot_returns_without_a_poll(task_ids: TaskIds) {
         }
         tokio::task::yield_now().await;
     }
-    let ended = bench.ledger.figures().await.ended_counts;
+    let ended = bench.ledger.call(Statistics).await.unwrap().ended_counts;
     assert_eq!(ended[Cause::Finished as usize], 1);
     assert_eq!(ended.iter().sum::<u64>(), 1);
 }

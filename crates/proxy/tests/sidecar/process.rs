@@ -368,8 +368,9 @@ async fn an_idle_sidecar_is_small() {
     let sim = sim().await;
     let process = Process::start(&sim, &[]).await;
     process.until_ready().await;
-    let kib = process.memory("VmRSS") / 1024;
-    assert!(kib < 16 * 1024, "{kib} KiB resident");
+    // Its own memory: how much of its code is mapped depends on how it was built.
+    let kib = process.memory("RssAnon") / 1024;
+    assert!(kib < 4 * 1024, "{kib} KiB resident");
 }
 
 #[tokio::test]

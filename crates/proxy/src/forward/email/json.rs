@@ -14,7 +14,10 @@ use serde::{
 use serde_json::{Value, error::Category, value::RawValue};
 
 use super::{Body, EmailError, Format, Place, smaller_cap};
-use crate::forward::mentions::{Mentions, text_in};
+use crate::{
+    forward::mentions::{Mentions, text_in},
+    pool::Digest,
+};
 
 /// Reads `bytes`, which must be a JSON object and nothing else.
 ///
@@ -34,6 +37,7 @@ pub fn read(bytes: Bytes) -> Result<Body, EmailError> {
         format: Format::Json,
         email,
         max_jobs: members.max_jobs,
+        prompt: members.prompt,
         mentions: members.mentions,
         place,
         bytes,
@@ -52,6 +56,7 @@ struct Members<'a> {
     email: Option<&'a RawValue>,
     has_two_emails: bool,
     max_jobs: Option<NonZeroU32>,
+    prompt: Option<Digest>,
     mentions: Mentions,
 }
 
@@ -76,6 +81,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
             email: None,
             has_two_emails: false,
             max_jobs: None,
+            prompt: None,
             mentions: Mentions::default(),
         };
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
@@ -87,6 +93,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 Some("maxJobs") => {
                     let text = value.get().trim_matches('"');
                     members.max_jobs = smaller_cap(members.max_jobs, text);
+                }
+                Some("prompt") => {
+                    let text: Option<Cow<'_, str>> = serde_json::from_str(value.get()).ok();
+                    members.prompt = text.map(|text| Digest::of(&text));
                 }
                 Some(name) => members.mentions.note(name, || text_in(value)),
                 None => {}

@@ -17,7 +17,10 @@ use self::{
     scan::{Part, scan},
 };
 use super::{Body, EmailError, Format, Place, Unwritable, smaller_cap};
-use crate::forward::mentions::{Mentions, URL_BYTES_MAX};
+use crate::{
+    forward::mentions::{Mentions, URL_BYTES_MAX},
+    pool::Digest,
+};
 
 /// Most parts of a body: the upstream's largest form has some dozens, and each part costs work.
 pub const PARTS_MAX: usize = 1000;
@@ -72,7 +75,7 @@ fn is_boundary_character(byte: u8) -> bool {
 pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
     let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
     let (start, parts) = scan(&bytes, &boundary)?;
-    let (mut found, mut max_jobs) = (None, None);
+    let (mut found, mut max_jobs, mut prompt) = (None, None, None);
     let mut mentions = Mentions::default();
     for Part { name, value } in parts {
         let text = || str::from_utf8(&bytes[value.clone()]);
@@ -80,6 +83,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
             Some("email") if found.is_some() => return Err(EmailError::GivenTwice),
             Some("email") => found = Some((text().or(Err(EmailError::NotText))?, value)),
             Some("maxJobs") => max_jobs = smaller_cap(max_jobs, text().unwrap_or_default()),
+            Some("prompt") => prompt = text().ok().map(Digest::of),
             // A longer one is a file.
             Some(name) if value.len() <= URL_BYTES_MAX => {
                 mentions.note(name, || text().ok().map(Cow::Borrowed));
@@ -98,6 +102,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
         format: Format::Form(boundary),
         email,
         max_jobs,
+        prompt,
         mentions,
         place,
         bytes,

@@ -1,6 +1,7 @@
 //! Whose a job is that answers name, clients name, or rounds list.
 
 use super::{
+    resolutions::Fate,
     rounds::{RECONCILING, at, learned, task},
     *,
 };
@@ -140,12 +141,12 @@ fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
     for ending in ["answered", "refused", "tied too"] {
         let mut bench = learned(RECONCILING, &[("a@x", 3)]);
         let lost = bench.forward(1);
-        bench.pool.remember_fate(lost);
+        bench.claim_for(lost);
         bench.pool.doubt(lost, at(1), at(1));
         let other = bench.forward(2);
         bench.round(10, &[(11, "a@x")]);
         assert_eq!(bench.in_use(), (1, 1, 0), "{ending}");
-        assert_eq!(bench.pool.fate(lost), Fate::Open);
+        assert_eq!(bench.fate(lost), Fate::Open);
         match ending {
             "refused" => assert!(bench.pool.end(other, Cause::Refused, at(11))),
             "answered" => bench.pool.bind(other, task(22), at(11)).unwrap(),
@@ -159,7 +160,7 @@ fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
         let held = if ending == "refused" { 1 } else { 2 };
         assert_eq!(bench.in_use(), (held, 0, 0), "{ending}");
         assert!(bench.pool.end(lost, Cause::Finished, at(13)));
-        assert_eq!(bench.pool.fate(lost), Fate::Job(task(11)), "also later");
+        assert_eq!(bench.fate(lost), Fate::Job(task(11)), "also later");
     }
 }
 
@@ -169,7 +170,7 @@ fn of_two_lost_submissions_and_one_job_neither_is_known_to_have_come_to_nothing(
         let mut bench = learned(RECONCILING, &[("a@x", 3)]);
         let lost = [bench.forward(1), bench.forward(2)];
         for id in lost {
-            bench.pool.remember_fate(id);
+            bench.claim_for(id);
             bench.pool.doubt(id, at(2), at(2));
         }
         bench.round(10, &[(11, "a@x")]);
@@ -179,7 +180,7 @@ fn of_two_lost_submissions_and_one_job_neither_is_known_to_have_come_to_nothing(
         bench.round(122, &[(11, "a@x")]);
         bench.round(123, &[(11, "a@x")]);
         assert_eq!(bench.in_use(), (1, 0, 0));
-        let fates = lost.map(|id| bench.pool.fate(id));
+        let fates = lost.map(|id| bench.fate(id));
         let second = given_back.map_or(Fate::Open, |_| Fate::NoJob);
         assert_eq!(fates, [Fate::Job(task(11)), second]);
     }
@@ -189,12 +190,12 @@ fn of_two_lost_submissions_and_one_job_neither_is_known_to_have_come_to_nothing(
 fn a_submission_that_could_not_be_looked_for_stays_open() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let lost = bench.forward(1);
-    bench.pool.remember_fate(lost);
+    bench.claim_for(lost);
     bench.pool.doubt(lost, at(1), at(1));
     let late = at(1) + RECONCILING.job_ttl;
     bench.pool.expire(late, &mut bench.rng);
     assert_eq!(bench.pool.ended_counts()[Cause::Unverified as usize], 1);
-    assert_eq!(bench.pool.fate(lost), Fate::Open);
+    assert_eq!(bench.fate(lost), Fate::Open);
 }
 
 #[test]
@@ -216,15 +217,14 @@ fn a_job_that_ran_before_a_submission_is_not_taken_for_its_own() {
     let other = bench.forward(1);
     bench.round(10, &[(11, "a@x")]);
     let lost = bench.forward(11);
-    bench.pool.remember_fate(lost);
+    bench.claim_for(lost);
     bench.pool.doubt(lost, at(11), at(11));
     bench.pool.bind(other, task(22), at(12)).unwrap();
     assert_eq!(bench.in_use(), (1, 1, 1));
     bench.round(131, &[(11, "a@x"), (22, "a@x")]);
     bench.round(132, &[(11, "a@x"), (22, "a@x")]);
-    assert_eq!(bench.pool.fate(lost), Fate::NoJob);
-    bench.pool.forget_fate(lost);
-    assert_eq!(bench.pool.fate(lost), Fate::Open);
+    assert!(bench.pool.lease(lost).is_none(), "its slot is free");
+    assert_eq!(bench.fate(lost), Fate::Open, "its key is not yet");
 }
 
 #[test]

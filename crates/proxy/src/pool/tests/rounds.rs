@@ -280,7 +280,7 @@ fn a_job_whose_lease_is_gone_counts_as_foreign_until_a_round_misses_it() {
         bench.pool.bind(id, task(7), at(3)),
         Err(LeaseError::Unknown)
     );
-    bench.pool.job_started(task(7), "a@x", at(3));
+    bench.pool.job_started(task(7), &Name::new("a@x"), at(3));
     assert_eq!(bench.in_use(), (0, 0, 1));
     bench.round(3, &[]);
     assert_eq!(
@@ -338,8 +338,8 @@ fn a_job_that_is_no_longer_tracked_is_free_at_once() {
 #[test]
 fn a_job_started_without_a_slot_counts_when_its_account_joins() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
-    bench.pool.job_started(task(7), "b@x", at(11));
-    bench.pool.job_started(task(8), "a@x", at(11));
+    bench.pool.job_started(task(7), &Name::new("b@x"), at(11));
+    bench.pool.job_started(task(8), &Name::new("a@x"), at(11));
     bench.round(10, &[]);
     assert_eq!(bench.in_use(), (0, 0, 1), "this round was sent before");
     bench.apply(&[("a@x", 2), ("b@x", 1)], at(12));

@@ -1,7 +1,7 @@
 //! What belongs to one account is used there, though the client names no account.
 
 use http::Method;
-use kling_sim::{AccountAudit, Effect, Fault, JobDuration, Outcome, RequestSeen, Sim, Submission};
+use kling_sim::{AccountAudit, Fault, JobDuration, Outcome, RequestSeen, Sim, Submission};
 use serde_json::{Value, json};
 
 use super::wire::{JSON, Raw, exchange, ready, until_slots};

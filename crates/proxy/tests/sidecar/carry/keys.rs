@@ -3,9 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, JobDuration, Sim};
+use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, HistoryStyle, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::wire::{
     JOB, JSON, PROMPT, Raw, accepted, drawn_seed, exchange, leases, ready, slots, task_id,
@@ -117,20 +122,154 @@ async fn a_retry_after_a_lost_reply_gets_the_job_that_was_accepted() {
 #[tokio::test]
 async fn a_submission_that_became_no_job_frees_its_key() {
     let running = Running::configured(&[("a@x", 1)], &ROUNDS).await;
+    let first = proven(&running).await;
     fault_once(&running, Effect::ResetBefore);
     keyed(&running, "k")
         .await
         .assert_refused(502, "outcome-unknown");
-    let lost_at = running.sim.audit().submissions[0].at;
+    let lost_at = running.sim.audit().submissions[1].at;
     let id = task_id(&until_decided(&running, "k").await);
-    assert_eq!(accepted(&running.sim), [id]);
+    assert_eq!(accepted(&running.sim), [first, id]);
     let submissions = running.sim.audit().submissions;
-    assert_eq!(submissions.len(), 2);
-    let pause = submissions[1].at - lost_at;
+    assert_eq!(submissions.len(), 3);
+    let pause = submissions[2].at - lost_at;
     assert!(
         pause >= Duration::from_millis(100),
         "not before it is settled: {pause:?}"
     );
+}
+
+/// A job of the operation that is accepted and over: histories show it.
+async fn proven(running: &Running) -> i64 {
+    let id = task_id(&keyed(running, "proven").await);
+    running.sim.finish(id);
+    until_slots(running, "a@x", (0, 0, 0)).await;
+    id
+}
+
+/// Jobs that are over as soon as they are started, so that no round ever lists one.
+async fn fleeting(settings: &[(&str, &str)]) -> Running {
+    let moment = JobDuration::between(Duration::ZERO, Duration::ZERO);
+    let sim = Sim::builder().account("a@x", 1).job_duration(moment);
+    let sim = sim.release_lag(Duration::ZERO..=Duration::ZERO);
+    ready(sim.start().await.unwrap(), settings).await
+}
+
+#[tokio::test]
+async fn a_job_that_came_and_went_between_two_rounds_is_not_sent_again() {
+    for effect in [Effect::ResetAfter, Effect::TruncateAfter] {
+        let running = fleeting(&ROUNDS).await;
+        fault_once(&running, effect);
+        keyed(&running, "k")
+            .await
+            .assert_refused(502, "outcome-unknown");
+        let answer = until_decided(&running, "k").await;
+        assert_eq!(accepted(&running.sim), [task_id(&answer)]);
+        assert_eq!(answer.header("x-kling-replayed"), "reconciled");
+        assert_eq!(running.sim.audit().submission_count, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_ran_while_rounds_failed_is_not_sent_again() {
+    let settings = [ROUNDS[0], ("RECONCILE__SETTLE", "300ms")];
+    let running = Running::configured(&[("a@x", 2)], &settings).await;
+    proven(&running).await;
+    let scheduler = Fault::status(500).on("GET", "/scheduler/available");
+    running.sim.fault(scheduler);
+    fault_once(&running, Effect::ResetAfter);
+    keyed(&running, "k")
+        .await
+        .assert_refused(502, "outcome-unknown");
+    let id = accepted(&running.sim)[1];
+    assert!(running.sim.finish(id));
+    keyed(&running, "k").await.assert_refused(409, "key-in-use");
+    running.sim.clear_faults();
+    let answer = until_decided(&running, "k").await;
+    assert_eq!(task_id(&answer), id);
+    assert_eq!(running.sim.audit().submission_count, 2);
+}
+
+#[tokio::test]
+async fn as_long_as_the_history_cannot_be_read_a_lost_key_stays_in_use() {
+    for effect in [Effect::ResetAfter, Effect::ResetBefore] {
+        let running = fleeting(&ROUNDS).await;
+        proven(&running).await;
+        running.sim.fault(Fault::status(503).on("GET", "/tasks"));
+        fault_once(&running, effect.clone());
+        keyed(&running, "k")
+            .await
+            .assert_refused(502, "outcome-unknown");
+        until_ended(&running, "absent", 1.0).await;
+        let asked = || {
+            let requests = running.sim.requests().into_iter();
+            requests
+                .filter(|it| it.head.path.ends_with("/tasks"))
+                .count()
+        };
+        eventually(async || (asked() >= 2).then_some(())).await;
+        keyed(&running, "k").await.assert_refused(409, "key-in-use");
+        assert_eq!(running.sim.audit().submission_count, 2);
+        running.sim.clear_faults();
+        let answer = until_decided(&running, "k").await;
+        let started = accepted(&running.sim);
+        assert_eq!(started.len(), 2, "{effect:?}");
+        assert_eq!(started[1], task_id(&answer));
+    }
+}
+
+#[tokio::test]
+async fn what_a_lost_submission_may_have_become_is_named() {
+    let running = fleeting(&ROUNDS).await;
+    proven(&running).await;
+    running.sim.set_history(HistoryStyle::Bare);
+    fault_once(&running, Effect::ResetAfter);
+    keyed(&running, "k")
+        .await
+        .assert_refused(502, "outcome-unknown");
+    // Another tool's job on the same account: the history tells no prompts.
+    let sim = &running.sim;
+    let token = format!("Bearer {}", sim.token());
+    let headers = [JSON, ("authorization", &*token), ("x-sim-tool", "other")];
+    let body = r#"{"email":"a@x","prompt":"another"}"#;
+    let other = task_id(&send(sim.addr(), Method::POST, JOB, &headers, body).await);
+    let ours = accepted(&running.sim)[1];
+    let answer = eventually(async || {
+        let answer = keyed(&running, "k").await;
+        answer.assert_refused(409, "key-in-use");
+        answer.json().get("tasks").is_some().then_some(answer)
+    })
+    .await;
+    let expected = serde_json::json!([other.to_string(), ours.to_string()]);
+    assert_eq!(answer.json()["tasks"], expected);
+    assert!(answer.text.contains("start the job anyway with a new one"));
+    running.sim.set_history(HistoryStyle::Full);
+    let answer = until_decided(&running, "k").await;
+    assert_eq!(task_id(&answer), ours, "its prompt tells");
+    assert_eq!(running.sim.audit().submission_count, 3);
+}
+
+#[tokio::test]
+async fn an_unreadable_row_may_be_the_job() {
+    let running = fleeting(&ROUNDS).await;
+    proven(&running).await;
+    assert!(running.sim.add_unreadable_history("a@x", true));
+    fault_once(&running, Effect::ResetBefore);
+    keyed(&running, "k")
+        .await
+        .assert_refused(502, "outcome-unknown");
+    until_ended(&running, "absent", 1.0).await;
+    let asked = || {
+        let requests = running.sim.requests().into_iter();
+        requests
+            .filter(|it| it.head.path.ends_with("/tasks"))
+            .count()
+    };
+    eventually(async || (asked() >= 4).then_some(())).await;
+    keyed(&running, "k").await.assert_refused(409, "key-in-use");
+    assert!(running.sim.add_unreadable_history("a@x", false));
+    let answer = until_decided(&running, "k").await;
+    assert_eq!(accepted(&running.sim)[1], task_id(&answer));
 }
 
 #[tokio::test]
@@ -267,7 +406,7 @@ async fn where_one_of_two_lost_submissions_became_a_job_no_key_is_free() {
 async fn insist(running: Arc<Running>, job: usize, seed: u64) -> i64 {
     let mut rng = SmallRng::seed_from_u64(seed.wrapping_add(job as u64));
     let key = format!("job-{job}");
-    let body = format!(r#"{{"prompt":"p","replyRef":"{key}"}}"#);
+    let body = format!(r#"{{"prompt":"p of {key}","replyRef":"{key}"}}"#);
     let headers = [JSON, ("idempotency-key", &*key), ("x-kling-wait", "60s")];
     loop {
         if rng.random_ratio(1, 4) {
@@ -279,6 +418,11 @@ async fn insist(running: Arc<Running>, job: usize, seed: u64) -> i64 {
         let answer = send(running.addr, Method::POST, JOB, &headers, &body).await;
         if answer.status == StatusCode::OK && answer.text.contains(r#""task""#) {
             return task_id(&answer);
+        }
+        // It waits as it is told.
+        if answer.status == StatusCode::CONFLICT {
+            let retry_after_ms = answer.json()["retryAfterMs"].as_u64().unwrap();
+            sleep(Duration::from_millis(retry_after_ms)).await;
         }
     }
 }
@@ -292,7 +436,6 @@ async fn however_often_a_client_insists_there_is_one_job() {
         .seed(seed)
         .account("a@x", 6)
         .account("b@x", 4);
-    // Longer than the time between two rounds, as jobs are: one that nobody saw leaves no trace.
     let sim = sim.job_duration(JobDuration::between(ms(400), ms(600)));
     let sim = sim.release_lag(ms(0)..=ms(100)).start().await.unwrap();
     let settings = [

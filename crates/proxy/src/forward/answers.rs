@@ -1,0 +1,123 @@
+//! The upstream's answers to job starts under an idempotency key, for calls that come again.
+//!
+//! In memory only, and bounded: what is not kept is read anew from the upstream when somebody asks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::pool::{LeaseId, REMEMBERED_FOR};
+
+/// The memory for answers, which take 1 to 4 KiB each.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What an answer takes beside its bytes, about.
+const OVERHEAD_BYTES: usize = 256;
+
+/// Answers by the leases of their submissions.
+#[derive(Debug)]
+pub(super) struct Answers {
+    kept: Mutex<Kept>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    answers: HashMap<LeaseId, Answer, RandomState>,
+    /// In the order in which they came, with when.
+    order: VecDeque<(Instant, LeaseId)>,
+    bytes: usize,
+}
+
+/// An answer as it was.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    fn bytes(&self) -> usize {
+        let lines = self.headers.iter();
+        let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
+        OVERHEAD_BYTES + lines.sum::<usize>() + self.body.len()
+    }
+}
+
+impl Answers {
+    pub(super) fn new() -> Self {
+        Self::with_max(BYTES_MAX)
+    }
+
+    fn with_max(bytes_max: usize) -> Self {
+        Self {
+            kept: Mutex::default(),
+            bytes_max,
+        }
+    }
+
+    /// Keeps an answer for as long as its key is remembered, if there is memory for it.
+    pub(super) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
+        let answer = Answer {
+            headers: headers.clone(),
+            body: Bytes::copy_from_slice(body),
+        };
+        let now = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.forget_before(now);
+        let bytes = answer.bytes();
+        if kept.bytes + bytes <= self.bytes_max {
+            kept.bytes += bytes;
+            kept.order.push_back((now, lease));
+            kept.answers.insert(lease, answer);
+        }
+    }
+
+    /// The answer to a submission, if it was kept.
+    pub(super) fn get(&self, lease: LeaseId) -> Option<Answer> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.answers.get(&lease).cloned()
+    }
+}
+
+impl Kept {
+    fn forget_before(&mut self, now: Instant) {
+        while let Some(&(at, lease)) = self.order.front()
+            && now.duration_since(at) >= REMEMBERED_FOR
+        {
+            self.order.pop_front();
+            if let Some(answer) = self.answers.remove(&lease) {
+                self.bytes -= answer.bytes();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> LeaseId {
+        LeaseId::random(&mut rand::rng())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_kept_as_long_as_keys_within_their_memory() {
+        let answers = Answers::with_max(2 * (OVERHEAD_BYTES + 100));
+        let ids = [id(), id(), id()];
+        for lease in ids {
+            answers.keep(lease, &HeaderMap::new(), &[b'x'; 100]);
+        }
+        let is_kept = |lease| answers.get(lease).is_some();
+        assert_eq!(ids.map(is_kept), [true, true, false]);
+        tokio::time::advance(REMEMBERED_FOR).await;
+        let next = id();
+        answers.keep(next, &HeaderMap::new(), &[b'x'; 100]);
+        assert_eq!([ids[0], next].map(is_kept), [false, true]);
+    }
+}

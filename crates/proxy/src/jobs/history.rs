@@ -1,0 +1,168 @@
+//! One page of `GET /tasks?email=`: the tasks of an account, newest first.
+//!
+//! Invariant: what cannot be read says nothing, and is told: a history with such a row shows no absence.
+
+use std::{borrow::Cow, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::pool::{Digest, HistoryRow, TaskId};
+
+/// The rows of one page.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) rows: Vec<HistoryRow>,
+    /// It has rows without a task id that can be read.
+    pub(super) has_unreadable: bool,
+}
+
+#[derive(Deserialize)]
+struct History<'a> {
+    #[serde(borrow)]
+    history: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    works: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Work<'a> {
+    /// As it stands there: a number beyond 2^53 must not pass through a float.
+    #[serde(borrow)]
+    task_id: &'a RawValue,
+    #[serde(borrow, rename = "type")]
+    task_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    create_time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    task_info: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct TaskInfo<'a> {
+    #[serde(borrow)]
+    arguments: Vec<Argument<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Argument<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+impl Page {
+    /// Reads a page.
+    pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+        let History { history } = serde_json::from_slice(body)?;
+        let mut page = Self::default();
+        for entry in history {
+            let works = serde_json::from_str::<Entry<'_>>(entry.get());
+            let works = works.map(|entry| entry.works).unwrap_or_default();
+            page.has_unreadable |= works.is_empty();
+            for work in works {
+                page.add(work);
+            }
+        }
+        Ok(page)
+    }
+
+    /// Several works may be of one task.
+    fn add(&mut self, work: &RawValue) {
+        match row(work) {
+            None => self.has_unreadable = true,
+            Some(row) if self.rows.last().is_some_and(|it| it.task_id == row.task_id) => {}
+            Some(row) => self.rows.push(row),
+        }
+    }
+}
+
+fn row(work: &RawValue) -> Option<HistoryRow> {
+    let work: Work<'_> = serde_json::from_str(work.get()).ok()?;
+    Some(HistoryRow {
+        task_id: TaskId::from_json(work.task_id).ok()?,
+        task_type: text(work.task_type).map(Arc::from),
+        prompt: work.task_info.and_then(prompt),
+        created_ms: work.create_time.and_then(|it| it.get().parse().ok()),
+    })
+}
+
+fn prompt(task_info: &RawValue) -> Option<Digest> {
+    let task_info: TaskInfo<'_> = serde_json::from_str(task_info.get()).ok()?;
+    let mut arguments = task_info.arguments.into_iter();
+    let prompt = arguments.find(|argument| argument.name == "prompt")?;
+    text(Some(prompt.value)).map(|text| Digest::of(&text))
+}
+
+fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    serde_json::from_str(value?.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(works: &str) -> Page {
+        let body = format!(r#"{{"history":[{{"works":[{works}]}}],"more":1}}"#);
+        Page::read(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_row_shows_its_task_as_far_as_it_can_be_read() {
+        let page = read(
+            r#"{"workId":1,"taskId":987654321987654321,"type":"m2v_txt2video","createTime":1760000000000,
+            "taskInfo":{"type":"x","arguments":[{"name":"duration","value":5},{"name":"prompt","value":" a boat "}]}},
+            {"workId":2,"taskId":987654321987654321},{"taskId":"5","type":7,"createTime":"now","taskInfo":{}}"#,
+        );
+        let expected = [
+            HistoryRow {
+                task_id: "987654321987654321".parse().unwrap(),
+                task_type: Some("m2v_txt2video".into()),
+                prompt: Some(Digest::of("a boat")),
+                created_ms: Some(1_760_000_000_000),
+            },
+            HistoryRow {
+                task_id: "5".parse().unwrap(),
+                task_type: None,
+                prompt: None,
+                created_ms: None,
+            },
+        ];
+        assert_eq!(
+            (&page.rows[..], page.has_unreadable),
+            (&expected[..], false)
+        );
+    }
+
+    #[test]
+    fn rows_without_a_task_are_told() {
+        for works in [
+            "",
+            "null",
+            "{}",
+            r#"{"taskId":1.5}"#,
+            r#"{"taskId":null}"#,
+            "[]",
+        ] {
+            let page = read(works);
+            assert!(page.has_unreadable && page.rows.is_empty(), "{works}");
+        }
+        for body in [r#"{"history":[7]}"#, r#"{"history":[{}]}"#] {
+            assert!(
+                Page::read(body.as_bytes()).unwrap().has_unreadable,
+                "{body}"
+            );
+        }
+        for body in ["", "[]", "{}", r#"{"history":null}"#] {
+            assert!(Page::read(body.as_bytes()).is_err(), "{body}");
+        }
+        let empty = Page::read(br#"{"history":[]}"#).unwrap();
+        assert_eq!(empty, Page::default());
+    }
+}

@@ -1,0 +1,186 @@
+//! The lock around the pool: what is logged, what is taken back, who is told.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+use crate::{
+    ledger::{
+        Ledger, Release, SetDraining,
+        tests::{any_account, held, ledger_of, pick},
+    },
+    pool::{Blame, Body, Limits, Name, Settlement},
+    telemetry::tests::{child, lines, what_to_do},
+};
+
+/// Lines of a log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+fn new_id() -> LeaseId {
+    LeaseId::random(&mut rand::rng())
+}
+
+fn settle(lease: LeaseId, settlement: Settlement) -> Settle {
+    Settle {
+        lease,
+        email: Some(Name::new("a@x")),
+        body: None,
+        settlement,
+    }
+}
+
+#[test]
+fn what_becomes_of_an_account_is_logged_once() {
+    let lines = Lines::default();
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(lines.clone());
+    tracing::subscriber::with_default(log.finish(), || {
+        let ledger = ledger_of(2);
+        let Ledger::Local(local) = &*ledger;
+        let leases = [new_id(), new_id()];
+        for lease in leases {
+            assert!(matches!(
+                local.enter(lease, &any_account()),
+                Ok(Entry::Granted(_))
+            ));
+        }
+        for lease in leases {
+            local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
+        }
+        let resume = SetDraining {
+            email: Name::new("a@x"),
+            is_draining: false,
+        };
+        local.call(resume).unwrap();
+    });
+    let text = lines.0.lock().unwrap().clone();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for (line, words) in text.lines().zip([
+        ["ERROR", "account is quarantined", "POST /accounts"],
+        ["INFO", "account is in use again", "from=\"quarantined\""],
+    ]) {
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+        assert!(!line.contains("a@x"), "accounts have aliases: {line}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_lease_id_again_gets_the_same_grant() {
+    let ledger = ledger_of(2);
+    let id = new_id();
+    let first = ledger.pick(id, &any_account()).await.unwrap();
+    let again = ledger.pick(id, &any_account()).await.unwrap();
+    assert_eq!(first.lease().view, again.lease().view);
+    assert_eq!(held(&ledger).await, 1);
+    first.keep();
+    again.keep();
+    assert!(ledger.call(Release { id }).await.unwrap());
+    assert!(!ledger.call(Release { id }).await.unwrap(), "it was one");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_and_comes_again_keeps_its_place() {
+    let hour = Duration::from_secs(3600);
+    let ledger = ledger_of(1);
+    let Ledger::Local(local) = &*ledger;
+    local.lock().pool = Pool::new(Limits {
+        waiters_max: 2,
+        job_ttl: hour,
+        reconciles: false,
+        settle: hour,
+        ties_picks: false,
+    });
+    let snapshot = accounts_fetcher::Snapshot {
+        accounts: vec![accounts_fetcher::Account::new("a@x", 1)],
+    };
+    local.change(|book, now| book.pool.apply(&snapshot, now, &mut rand::rng()));
+    let request = PickRequest {
+        wait: hour,
+        ..any_account()
+    };
+    let wait = |id| match local.enter(id, &request).unwrap() {
+        Entry::Waiting(waiting) => waiting,
+        Entry::Granted(lease) => panic!("{lease:?}"),
+    };
+    let slot = pick(&ledger, &any_account()).await.unwrap();
+    let (first, second) = (new_id(), new_id());
+    let gone = wait(first);
+    let other = wait(second);
+    let mut again = wait(first);
+    // The connection of the first try breaks: its place is another's by now.
+    drop(gone);
+    drop(slot);
+    // Whoever keeps the time takes back what was dropped.
+    tokio::select! {
+        granted = again.granted() => assert_eq!(granted.unwrap().id, first),
+        () = local.keep_time() => unreachable!("it has no end"),
+    }
+    drop(other);
+}
+
+#[tokio::test]
+async fn what_is_dropped_takes_effect_before_the_next_operation() {
+    let ledger = ledger_of(1);
+    for is_sent in [false, true] {
+        let slot = pick(&ledger, &any_account()).await.unwrap();
+        if is_sent {
+            let body = Body {
+                operation: "/videos".into(),
+                fingerprint: 1,
+                prompt: None,
+            };
+            drop(slot.submit(body));
+            let account = &ledger.call(crate::ledger::Accounts).await.unwrap().view[0];
+            assert_eq!(account.uncertain, 1, "nobody knows whether it was sent");
+        } else {
+            drop(slot);
+            assert_eq!(held(&ledger).await, 0);
+        }
+    }
+}
+
+#[test]
+fn a_panic_under_the_lock_is_logged_and_ends_the_process() {
+    let name = "ledger::local::tests::a_panic_under_the_lock_is_logged_and_ends_the_process";
+    if what_to_do().is_some() {
+        let ledger = ledger_of(1);
+        let Ledger::Local(local) = &*ledger;
+        let broken = std::panic::catch_unwind(|| local.change(|_, _| panic!("on purpose")));
+        assert!(broken.is_err());
+        local.change(|_, _| ());
+        unreachable!("the book may be half changed");
+    }
+    let output = child(name, "panic");
+    assert!(!output.status.success(), "{output:?}");
+    let panics = lines(&output, "on purpose");
+    assert_eq!(panics.len(), 1, "{output:?}");
+    let location = panics[0]["fields"]["location"].as_str().unwrap();
+    assert!(location.contains("local/tests.rs:"), "{location}");
+    assert_eq!(lines(&output, "half changed").len(), 1, "{output:?}");
+}

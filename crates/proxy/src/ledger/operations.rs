@@ -1,0 +1,460 @@
+//! What can be asked of the book, as values: applied in this process, or elsewhere one day.
+//!
+//! They name accounts by e-mail and times as ages or tickets, since keys and clocks are the book's own.
+//! Asked twice, each takes effect once. What can be prepared is prepared before the book is locked: names are
+//! folded, lists compared, answers read.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
+
+use super::{Clock, Dated, PickError, PickRequest};
+use crate::pool::{
+    AccountView, Body, Cause, Claim, Findings, History, Key, Kind, Known, LeaseError, LeaseId,
+    LeaseView, List, ListChange, Listing, Name, Pool, Refusal, RoundChange, Settlement, TaskId,
+    Undecided, UnknownAccount, Update,
+};
+
+/// One thing that is asked of the book.
+pub trait Operation {
+    /// What the book answers.
+    type Reply;
+
+    /// Decides, and changes the book.
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply;
+}
+
+/// The book at one moment.
+#[derive(Debug)]
+pub struct Book<'a, R> {
+    /// The book.
+    pub pool: &'a mut Pool,
+    /// Its time.
+    pub now: Duration,
+    /// What makes its times calendar times.
+    pub clock: &'a Clock,
+    /// What it draws with.
+    pub rng: &'a mut R,
+}
+
+impl<R> Book<'_, R> {
+    fn dated<T>(&self, view: T) -> Dated<T> {
+        let calendar = self.clock.calendar();
+        Dated { view, calendar }
+    }
+}
+
+/// What the book counts.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Every account, in list order.
+    pub accounts: Vec<AccountView>,
+    /// How many callers wait for a slot.
+    pub waiters_count: usize,
+    /// How many leases ended, in the order of [`Cause::ALL`].
+    pub ended_counts: [u64; Cause::ALL.len()],
+}
+
+/// What a round starts from.
+#[derive(Clone, Debug)]
+pub struct RoundTicket {
+    /// The time of the book.
+    pub sent_at: Duration,
+    /// What the newest round showed, to compare this one with.
+    pub listing: Option<Arc<Listing>>,
+}
+
+/// Tells what became of a slot, or of a submission that had none.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// Which lease; a submission without a slot has an id, too.
+    pub lease: LeaseId,
+    /// The account that was asked.
+    pub email: Option<Name>,
+    /// What was submitted.
+    pub body: Option<Body>,
+    /// What became of it.
+    pub settlement: Settlement,
+}
+
+impl Operation for Settle {
+    type Reply = ();
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.settle(
+            self.lease,
+            self.email.as_ref(),
+            self.body,
+            self.settlement,
+            book.now,
+        );
+    }
+}
+
+/// Claims an idempotency key for a submission that has no slot, since its account is not in the list.
+#[derive(Debug)]
+pub struct ClaimKey {
+    /// The key.
+    pub claim: Claim,
+    /// The id by which the submission will be settled.
+    pub lease: LeaseId,
+}
+
+impl Operation for ClaimKey {
+    type Reply = Result<(), Known>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.claim(&self.claim, self.lease, Kind::Forward)
+    }
+}
+
+/// What a key stands for already. Claims nothing.
+#[derive(Debug)]
+pub struct Recall {
+    /// The key.
+    pub claim: Claim,
+}
+
+impl Operation for Recall {
+    type Reply = Option<Known>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.recall(&self.claim)
+    }
+}
+
+/// Whether a call with this key would get nothing new.
+#[derive(Debug)]
+pub struct KnowsKey {
+    /// The key.
+    pub key: Key,
+}
+
+impl Operation for KnowsKey {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.knows(&self.key)
+    }
+}
+
+/// One lease, if it is held.
+#[derive(Debug)]
+pub struct Lease {
+    /// Which lease.
+    pub id: LeaseId,
+}
+
+impl Operation for Lease {
+    type Reply = Option<Dated<LeaseView>>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let view = book.pool.lease(self.id)?;
+        Some(book.dated(view))
+    }
+}
+
+/// Every held lease, in no order that means anything.
+#[derive(Debug)]
+pub struct Leases;
+
+impl Operation for Leases {
+    type Reply = Dated<Vec<LeaseView>>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let view = book.pool.leases();
+        book.dated(view)
+    }
+}
+
+/// Renews a lease, binds it to its job, or both.
+#[derive(Debug)]
+pub struct UpdateLease {
+    /// Which lease.
+    pub id: LeaseId,
+    /// What changes.
+    pub update: Update,
+}
+
+impl Operation for UpdateLease {
+    type Reply = Result<Dated<LeaseView>, LeaseError>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let view = book.pool.update(self.id, self.update, book.now)?;
+        Ok(book.dated(view))
+    }
+}
+
+/// Gives a lease back on its holder's word. False if it is not held: nothing changes then.
+#[derive(Debug)]
+pub struct Release {
+    /// Which lease.
+    pub id: LeaseId,
+}
+
+impl Operation for Release {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.release(self.id, book.now)
+    }
+}
+
+/// Every account, in list order.
+#[derive(Debug)]
+pub struct Accounts;
+
+impl Operation for Accounts {
+    type Reply = Dated<Vec<AccountView>>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let view = book.pool.accounts().collect();
+        book.dated(view)
+    }
+}
+
+/// One account.
+#[derive(Debug)]
+pub struct AccountNow {
+    /// Which account.
+    pub email: Name,
+}
+
+impl Operation for AccountNow {
+    type Reply = Result<Dated<AccountView>, UnknownAccount>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let view = book.pool.account_named(&self.email)?;
+        Ok(book.dated(view))
+    }
+}
+
+/// Switches an account off for new picks, or on again.
+#[derive(Debug)]
+pub struct SetDraining {
+    /// Which account.
+    pub email: Name,
+    /// Whether it is switched off.
+    pub is_draining: bool,
+}
+
+impl Operation for SetDraining {
+    type Reply = Result<Dated<AccountView>, UnknownAccount>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let view = book
+            .pool
+            .set_draining_named(&self.email, self.is_draining, book.now)?;
+        Ok(book.dated(view))
+    }
+}
+
+/// What a pick would find now: every account in list order, and whether the pick could take it. Takes nothing.
+#[derive(Debug)]
+pub struct DryRun {
+    /// The pick.
+    pub request: PickRequest,
+}
+
+impl Operation for DryRun {
+    type Reply = Result<Vec<(AccountView, bool)>, PickError>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let constraint = self.request.constraint(book.pool)?;
+        Ok(book.pool.eligibility(&constraint).collect())
+    }
+}
+
+/// Why no pick can be granted whatever is released, or `None`.
+#[derive(Debug)]
+pub struct Outage;
+
+impl Operation for Outage {
+    type Reply = Option<Refusal>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.outage()
+    }
+}
+
+/// Why a pick that takes any account and does not wait would be refused now, or `None`.
+#[derive(Debug)]
+pub struct Obstacle;
+
+impl Operation for Obstacle {
+    type Reply = Option<Refusal>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.obstacle(book.now)
+    }
+}
+
+/// What the metrics show.
+#[derive(Debug)]
+pub struct Statistics;
+
+impl Operation for Statistics {
+    type Reply = Stats;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        Stats {
+            accounts: book.pool.accounts().collect(),
+            waiters_count: book.pool.waiters_count(),
+            ended_counts: book.pool.ended_counts(),
+        }
+    }
+}
+
+/// Whether slots are in use, or callers wait.
+#[derive(Debug)]
+pub struct IsBusy;
+
+impl Operation for IsBusy {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.is_busy()
+    }
+}
+
+/// The account list in force, to compare a new one with.
+#[derive(Debug)]
+pub struct NewestList;
+
+impl Operation for NewestList {
+    type Reply = Option<Arc<List>>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.list()
+    }
+}
+
+/// Takes over a new account list. False if it was compared with a list that is no longer in force:
+/// nothing changes then.
+#[derive(Debug)]
+pub struct FollowList {
+    /// What the new list changes.
+    pub change: ListChange,
+}
+
+impl Operation for FollowList {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.follow(self.change, book.now, book.rng)
+    }
+}
+
+/// A ticket for a question to the upstream: taken before it is sent, so that no answer is believed to be
+/// newer than it is.
+#[derive(Debug)]
+pub struct RoundBase;
+
+impl Operation for RoundBase {
+    type Reply = RoundTicket;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        RoundTicket {
+            sent_at: book.now,
+            listing: book.pool.listing(),
+        }
+    }
+}
+
+/// Learns from one round that was answered. `None` if it was compared with a round that is not the newest
+/// any more: nothing changes then.
+#[derive(Debug)]
+pub struct FollowRound {
+    /// What the round changes.
+    pub change: RoundChange,
+}
+
+impl Operation for FollowRound {
+    type Reply = Option<(Findings, Duration)>;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        let lag = book.now.saturating_sub(self.change.sent_at());
+        let findings = book.pool.follow_round(self.change, book.now, book.rng)?;
+        Some((findings, lag))
+    }
+}
+
+/// Learns that a job is over. False if nobody waits for that: then no round need look for it.
+#[derive(Debug)]
+pub struct JobOver {
+    /// Which job.
+    pub task_id: TaskId,
+}
+
+impl Operation for JobOver {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.job_over(&self.task_id, book.now)
+    }
+}
+
+/// Learns that the upstream no longer counts a job: its slot is free.
+#[derive(Debug)]
+pub struct JobUntracked {
+    /// Which job.
+    pub task_id: TaskId,
+}
+
+impl Operation for JobUntracked {
+    type Reply = ();
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.job_untracked(&self.task_id, book.now);
+    }
+}
+
+/// The accounts whose histories have to be read, with a ticket for the questions.
+#[derive(Debug)]
+pub struct UndecidedAccounts;
+
+impl Operation for UndecidedAccounts {
+    type Reply = (Duration, Vec<Undecided>);
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        (book.now, book.pool.undecided())
+    }
+}
+
+/// Whether nothing behind one of these tasks of an account's history can be of an undecided submission.
+#[derive(Debug)]
+pub struct ReachesBack {
+    /// Which account.
+    pub email: Name,
+    /// The tasks.
+    pub task_ids: Vec<TaskId>,
+}
+
+impl Operation for ReachesBack {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool.reaches_back(&self.email, &self.task_ids)
+    }
+}
+
+/// Decides what became of lost submissions by the history of their account. Returns how many keys are
+/// decided.
+#[derive(Debug)]
+pub struct Decide {
+    /// Which account.
+    pub email: Name,
+    /// Its history.
+    pub history: History,
+    /// The ticket that was taken before it was asked for.
+    pub asked_at: Duration,
+}
+
+impl Operation for Decide {
+    type Reply = usize;
+
+    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+        book.pool
+            .decide_by_history(&self.email, &self.history, self.asked_at, book.now)
+    }
+}

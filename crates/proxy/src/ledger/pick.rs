@@ -1,0 +1,119 @@
+//! What a pick asks for, and how the book decides about it in one step.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use rand::Rng;
+use thiserror::Error;
+
+use super::Unavailable;
+use crate::pool::{
+    Admission, Ask, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
+    UnknownAccount,
+};
+
+/// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
+#[derive(Clone, Debug, Default)]
+pub struct PickRequest {
+    /// Only this account.
+    pub email: Option<Name>,
+    /// This account, if it has a free slot now: no slot stands idle for it.
+    pub preferred: Option<Name>,
+    /// None of these. Sorted. Unknown e-mails exclude nothing.
+    pub exclude: Arc<[Name]>,
+    /// How long the lease lasts unless renewed, bound or released. `None` for a submission that we
+    /// carry: its lease lasts until it is answered.
+    pub ttl: Option<Duration>,
+    /// How long to wait for a slot at most.
+    pub wait: Duration,
+    /// What the job does, if that is known: for the guess when a slot will be free.
+    pub operation: Option<OperationName>,
+    /// The call's own cap: no account with as many slots in use.
+    pub max_jobs: Option<NonZeroU32>,
+    /// The idempotency key of the call: claimed in the same step, unless it stands for something already.
+    pub claim: Option<Claim>,
+}
+
+/// Why a pick was not granted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PickError {
+    /// The account asked for is not in the list.
+    #[error(transparent)]
+    UnknownAccount(#[from] UnknownAccount),
+    /// There is no slot.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The idempotency key stands for something already.
+    #[error("the idempotency key is known")]
+    Known(Known),
+    /// The book cannot be asked.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl PickRequest {
+    /// Claims the key and takes a slot, or a place in the queue, under the id `lease`. The same id again
+    /// gets what it got.
+    ///
+    /// # Errors
+    /// [`PickError`] where waiting would not help, or nobody more may wait; nothing has changed then.
+    pub(super) fn admit(
+        &self,
+        lease: LeaseId,
+        pool: &mut Pool,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<Admission, PickError> {
+        if let Some(admitted) = pool.admitted(lease) {
+            return Ok(admitted);
+        }
+        let kind = self.ttl.map_or(Kind::Forward, |_| Kind::Pick);
+        if let Some(claim) = &self.claim {
+            pool.claim(claim, lease, kind).map_err(PickError::Known)?;
+        }
+        let admission = self.choose(lease, pool, now, rng);
+        if admission.is_err() && self.claim.is_some() {
+            pool.unclaim(lease);
+        }
+        admission
+    }
+
+    fn choose(
+        &self,
+        lease: LeaseId,
+        pool: &mut Pool,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<Admission, PickError> {
+        if let Some(preferred) = &self.preferred
+            && let Ok(only) = pool.constraint_named(Some(preferred), &self.exclude)
+            && let Ok(granted) = pool.pick(&self.ask(lease, only), now, rng)
+        {
+            return Ok(Admission::Granted(granted));
+        }
+        let ask = self.ask(lease, self.constraint(pool)?);
+        if self.wait.is_zero() {
+            return Ok(Admission::Granted(pool.pick(&ask, now, rng)?));
+        }
+        Ok(pool.pick_or_wait(ask, now, rng)?)
+    }
+
+    /// Which accounts will do.
+    ///
+    /// # Errors
+    /// [`PickError`] if the account asked for cannot be found.
+    pub(super) fn constraint(&self, pool: &Pool) -> Result<Constraint, PickError> {
+        let constraint = pool.constraint_named(self.email.as_ref(), &self.exclude);
+        // Nothing can be known of an account before there is a list.
+        constraint.map_err(|unknown| pool.outage().map_or(unknown.into(), PickError::Refused))
+    }
+
+    fn ask(&self, lease_id: LeaseId, constraint: Constraint) -> Ask {
+        Ask {
+            lease_id,
+            ttl: self.ttl,
+            constraint,
+            operation: self.operation.clone(),
+            max_jobs: self.max_jobs,
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! The accounts of the book, and every index that is kept beside them.
+//!
+//! Invariant: an account changes only in here, so that `free`, `cooling`, `doubtful`, the counts and the
+//! health deadlines always agree with it. What a change opened, and what it made superfluous, is
+//! remembered until the rules have looked at it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use accounts_fetcher::Identity;
+use foldhash::fast::RandomState;
+use rand::Rng;
+use slotmap::SlotMap;
+
+use super::{
+    AccountKey, LeaseId, Turn,
+    account::{Account, Rank},
+    ask::{Constraint, Wish},
+    free::FreeList,
+    name::Name,
+    outbox::Outbox,
+    steps::Counted,
+};
+
+/// The most levels of use that are told apart: further up, accounts count as equally full.
+const LEVELS_MAX: u32 = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    slots: SlotMap<AccountKey, Account>,
+    order: BTreeMap<Rank, AccountKey>,
+    removed_count: u64,
+    /// By the lower-cased e-mail: accounts that differ only in case share an entry.
+    by_name: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
+    by_identity: HashMap<Identity, AccountKey, RandomState>,
+    free: FreeList,
+    /// How many accounts of `free` have so many slots in use.
+    levels: Vec<u32>,
+    listed_count: usize,
+    usable_count: usize,
+    in_flight: u64,
+    /// Accounts that only cool, by when they are ready.
+    cooling: BTreeSet<(Duration, AccountKey)>,
+    /// Accounts that are full only of slots in doubt.
+    doubtful: BTreeSet<AccountKey>,
+    /// When the health of accounts changes by itself.
+    health_deadlines: BTreeSet<(Duration, AccountKey)>,
+    /// Accounts that may have a slot for a waiter now.
+    opened: Vec<AccountKey>,
+    /// Accounts that may be forgotten now.
+    idle: Vec<AccountKey>,
+    /// Accounts that joined the list since the newest round.
+    joined: BTreeSet<AccountKey>,
+    /// Accounts whose slots changed since the newest round, each once.
+    moved: Vec<AccountKey>,
+}
+
+/// What the indexes say about an account.
+#[derive(PartialEq)]
+struct Indexed {
+    is_usable: bool,
+    is_eligible: bool,
+    in_flight: u32,
+    cooling_until: Option<Duration>,
+    is_doubtful: bool,
+    health_deadline: Option<Duration>,
+}
+
+impl Indexed {
+    fn of(account: &Account) -> Self {
+        Self {
+            is_usable: account.is_usable(),
+            is_eligible: account.is_eligible(),
+            in_flight: account.in_flight(),
+            cooling_until: account.only_cooling_until(),
+            is_doubtful: account.is_in_doubt(),
+            health_deadline: account.standing.next_deadline(),
+        }
+    }
+}
+
+impl Accounts {
+    pub(super) fn get(&self, key: AccountKey) -> Option<&Account> {
+        self.slots.get(key)
+    }
+
+    /// Every account: those of the list in its order, then those that left it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.order.values().counted().map(|key| &self.slots[*key])
+    }
+
+    /// The key of every account, in the same order.
+    pub(super) fn iter_keys(&self) -> impl Iterator<Item = AccountKey> {
+        self.order.values().counted().copied()
+    }
+
+    /// Changes an account, and every index with it.
+    pub(super) fn update<T>(
+        &mut self,
+        key: AccountKey,
+        outbox: &mut Outbox,
+        change: impl FnOnce(&mut Account) -> T,
+    ) -> T {
+        let account = &mut self.slots[key];
+        let before = Indexed::of(account);
+        let was = account.state().without_slots();
+        let changed = change(account);
+        let after = Indexed::of(account);
+        let is = account.state().without_slots();
+        if was != is {
+            let alias = Arc::clone(&account.listed.alias);
+            outbox.note_turn(Turn {
+                alias,
+                from: was,
+                to: is,
+            });
+        }
+        if account.is_forgettable() {
+            self.idle.push(key);
+        }
+        if before != after {
+            self.reindex(key, &before, &after);
+        }
+        changed
+    }
+
+    fn reindex(&mut self, key: AccountKey, before: &Indexed, after: &Indexed) {
+        if before.in_flight != after.in_flight {
+            self.in_flight -= u64::from(before.in_flight);
+            self.in_flight += u64::from(after.in_flight);
+            self.note_moved(key);
+        }
+        self.usable_count -= usize::from(before.is_usable);
+        self.usable_count += usize::from(after.is_usable);
+        if before.is_eligible {
+            self.count_level(before.in_flight, false);
+        }
+        if after.is_eligible {
+            self.count_level(after.in_flight, true);
+        }
+        self.free.set(key, after.is_eligible);
+        let is_opened = !before.is_eligible || after.in_flight < before.in_flight;
+        if after.is_eligible && is_opened {
+            self.opened.push(key);
+        }
+        move_in(
+            &mut self.cooling,
+            key,
+            before.cooling_until,
+            after.cooling_until,
+        );
+        move_in(
+            &mut self.health_deadlines,
+            key,
+            before.health_deadline,
+            after.health_deadline,
+        );
+        if before.is_doubtful && !after.is_doubtful {
+            self.doubtful.remove(&key);
+        } else if after.is_doubtful && !before.is_doubtful {
+            self.doubtful.insert(key);
+        }
+    }
+
+    /// Takes a slot of an account that is eligible, for the lease `lease`.
+    ///
+    /// The path of every grant: what cannot change by it is not looked at.
+    pub(super) fn take_slot(&mut self, key: AccountKey, lease: LeaseId) -> &Account {
+        let account = &mut self.slots[key];
+        let before = account.in_flight();
+        account.held += 1;
+        account.standing.granted(lease);
+        let is_eligible = account.is_eligible();
+        self.in_flight += 1;
+        self.note_moved(key);
+        self.count_level(before, false);
+        if is_eligible {
+            self.count_level(before + 1, true);
+        } else {
+            self.free.set(key, false);
+        }
+        &self.slots[key]
+    }
+
+    fn count_level(&mut self, in_flight: u32, is_added: bool) {
+        let level = in_flight.min(LEVELS_MAX) as usize;
+        if self.levels.len() <= level {
+            self.levels.resize(level + 1, 0);
+        }
+        if is_added {
+            self.levels[level] += 1;
+        } else {
+            self.levels[level] -= 1;
+        }
+    }
+
+    /// Adds an account to the list.
+    pub(super) fn insert(&mut self, account: Account) -> AccountKey {
+        let (identity, folded) = (account.listed.identity.clone(), Arc::clone(&account.folded));
+        let (rank, indexed) = (account.rank, Indexed::of(&account));
+        self.usable_count += usize::from(indexed.is_usable);
+        self.listed_count += 1;
+        let key = self.slots.insert(account);
+        self.order.insert(rank, key);
+        self.by_identity.insert(identity, key);
+        self.by_name.entry(folded).or_default().push(key);
+        if indexed.is_eligible {
+            self.count_level(indexed.in_flight, true);
+            self.free.set(key, true);
+            self.opened.push(key);
+        }
+        key
+    }
+
+    /// Spells an account anew.
+    pub(super) fn rename(&mut self, key: AccountKey, folded: &Arc<str>) {
+        if self.slots[key].folded == *folded {
+            return;
+        }
+        self.forget_name(key);
+        self.slots[key].folded = Arc::clone(folded);
+        self.by_name
+            .entry(Arc::clone(folded))
+            .or_default()
+            .push(key);
+    }
+
+    /// Gives an account another place in the list.
+    pub(super) fn set_rank(&mut self, key: AccountKey, rank: u64) {
+        let old = mem::replace(&mut self.slots[key].rank, Rank::Listed(rank));
+        // Another account may have that place by now.
+        if self.order.get(&old) == Some(&key) {
+            self.order.remove(&old);
+        }
+        self.order.insert(Rank::Listed(rank), key);
+        self.listed_count += usize::from(matches!(old, Rank::Removed(_)));
+    }
+
+    /// Moves an account that left the list behind all others.
+    pub(super) fn set_removed(&mut self, key: AccountKey) {
+        let rank = Rank::Removed(self.removed_count);
+        self.removed_count += 1;
+        let old = mem::replace(&mut self.slots[key].rank, rank);
+        if self.order.get(&old) == Some(&key) {
+            self.order.remove(&old);
+        }
+        self.order.insert(rank, key);
+        self.listed_count -= usize::from(matches!(old, Rank::Listed(_)));
+    }
+
+    /// The account of this identity, however it is spelled.
+    pub(super) fn of_identity(&self, identity: &Identity) -> Option<AccountKey> {
+        self.by_identity.get(identity).copied()
+    }
+
+    /// The accounts `name` may mean: the one of exactly this spelling, else all that differ only in
+    /// ASCII case.
+    pub(super) fn alike(&self, name: &Name) -> &[AccountKey] {
+        let alike = self
+            .by_name
+            .get(name.folded())
+            .map_or(&[][..], Vec::as_slice);
+        let exact = alike
+            .iter()
+            .position(|key| self.slots[*key].listed.email == *name.given());
+        exact.map_or(alike, |place| &alike[place..=place])
+    }
+
+    /// The one account that `name` means.
+    pub(super) fn find(&self, name: &Name) -> Option<AccountKey> {
+        match self.alike(name) {
+            &[key] => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_free(&self, key: AccountKey) -> bool {
+        self.free.contains(key)
+    }
+
+    pub(super) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    pub(super) fn has_listed(&self) -> bool {
+        self.listed_count > 0
+    }
+
+    pub(super) fn has_usable(&self) -> bool {
+        self.usable_count > 0
+    }
+
+    /// Slots in use on all accounts.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// How many usable accounts a caller with `constraint` accepts.
+    pub(super) fn count_usable(&self, constraint: &Constraint) -> usize {
+        let is_usable = |key: &AccountKey| self.get(*key).is_some_and(Account::is_usable);
+        match constraint {
+            Constraint::Only(key) => usize::from(is_usable(key)),
+            Constraint::AnyBut(excluded) => {
+                self.usable_count - excluded.keys().counted().filter(is_usable).count()
+            }
+        }
+    }
+
+    /// When the first account that only cools is ready for a caller with `constraint`.
+    pub(super) fn first_cooled(&self, constraint: &Constraint) -> Option<Duration> {
+        if let Constraint::Only(key) = constraint {
+            return self.get(*key)?.only_cooling_until();
+        }
+        let mut cooling = self.cooling.iter().counted();
+        let (until, _) = cooling.find(|(_, key)| constraint.allows(*key))?;
+        Some(*until)
+    }
+
+    /// Whether a caller with `constraint` could be served if no slot were in doubt.
+    pub(super) fn is_in_doubt(&self, constraint: &Constraint) -> bool {
+        if let Constraint::Only(key) = constraint {
+            return self.get(*key).is_some_and(Account::is_in_doubt);
+        }
+        let mut doubtful = self.doubtful.iter().counted();
+        doubtful.any(|key| constraint.allows(*key))
+    }
+
+    /// Draws an account uniformly among the eligible ones that will do.
+    pub(super) fn draw(&self, wish: Wish<'_>, rng: &mut impl Rng) -> Option<AccountKey> {
+        let excluded = match wish.constraint {
+            Constraint::Only(key) => {
+                return (self.is_free(*key) && self.fits(wish, *key)).then_some(*key);
+            }
+            Constraint::AnyBut(excluded) => excluded,
+        };
+        if wish.max_jobs.is_none() && excluded.is_empty() {
+            return self.free.draw(rng);
+        }
+        let wanted_count = self.count_below(wish)
+            - excluded
+                .keys()
+                .counted()
+                .filter(|key| self.is_free(*key) && self.fits(wish, *key))
+                .count();
+        if wanted_count == 0 {
+            return None;
+        }
+        let is_wanted = |key| !excluded.contains(key) && self.fits(wish, key);
+        self.free.draw_where(wanted_count, is_wanted, rng)
+    }
+
+    /// How many free accounts have fewer slots in use than the caller's own cap.
+    fn count_below(&self, wish: Wish<'_>) -> usize {
+        let Some(max_jobs) = wish.max_jobs else {
+            return self.free.len();
+        };
+        if max_jobs.get() > LEVELS_MAX {
+            return self.free.len();
+        }
+        let below = self.levels.iter().take(max_jobs.get() as usize).counted();
+        below.map(|count| *count as usize).sum()
+    }
+
+    /// Whether an account has few enough slots in use for the caller's own cap.
+    pub(super) fn fits(&self, wish: Wish<'_>, key: AccountKey) -> bool {
+        wish.fits(self.slots[key].in_flight())
+    }
+
+    /// When the health of an account changes by itself next.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.health_deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Ends what kept accounts from being picked, where its time is over.
+    pub(super) fn expire(&mut self, now: Duration, outbox: &mut Outbox) {
+        while let Some(&(at, key)) = self.health_deadlines.first()
+            && at <= now
+        {
+            super::steps::step();
+            self.update(key, outbox, |account| account.standing.pass(now));
+        }
+    }
+
+    /// The accounts that may have a slot for a waiter, each once, since this was last asked.
+    pub(super) fn take_opened(&mut self) -> Vec<AccountKey> {
+        mem::take(&mut self.opened)
+    }
+
+    /// Nobody waits: what opened is a newcomer's.
+    pub(super) fn clear_opened(&mut self) {
+        self.opened.clear();
+    }
+
+    /// An account joined the list: the cap that the next round tells is to be compared with its own.
+    pub(super) fn note_joined(&mut self, key: AccountKey) {
+        self.joined.insert(key);
+    }
+
+    /// The accounts that joined the list since this was last asked.
+    pub(super) fn take_joined(&mut self) -> BTreeSet<AccountKey> {
+        mem::take(&mut self.joined)
+    }
+
+    /// The account may be forgotten now, for a reason that is not its own.
+    pub(super) fn note_idle(&mut self, key: AccountKey) {
+        self.idle.push(key);
+    }
+
+    /// The accounts that may be forgotten, since this was last asked.
+    pub(super) fn next_idle(&mut self) -> Option<AccountKey> {
+        self.idle.pop()
+    }
+
+    /// Notes by how many slots the book differs from what the newest round listed.
+    pub(super) fn note_drift(&mut self) {
+        for key in mem::take(&mut self.moved).into_iter().counted() {
+            if let Some(account) = self.slots.get_mut(key) {
+                account.is_moved = false;
+                account.drift = i64::from(account.in_flight()) - i64::from(account.listed_jobs);
+            }
+        }
+    }
+
+    fn note_moved(&mut self, key: AccountKey) {
+        let Some(account) = self.slots.get_mut(key) else {
+            return;
+        };
+        if mem::replace(&mut account.is_moved, true) {
+            return;
+        }
+        // Without rounds nobody asks: accounts that were forgotten must not pile up.
+        if self.moved.len() > 2 * self.slots.len() {
+            self.moved.retain(|key| self.slots.contains_key(*key));
+        }
+        self.moved.push(key);
+    }
+
+    /// The newest round lists another number of jobs on an account.
+    pub(super) fn count_listed(&mut self, key: AccountKey, is_added: bool) {
+        if let Some(account) = self.slots.get_mut(key) {
+            account.listed_jobs = if is_added {
+                account.listed_jobs + 1
+            } else {
+                account.listed_jobs.saturating_sub(1)
+            };
+            self.note_moved(key);
+        }
+    }
+
+    /// Removes an account that is forgettable.
+    pub(super) fn forget(&mut self, key: AccountKey) {
+        self.forget_name(key);
+        let Some(account) = self.slots.remove(key) else {
+            return;
+        };
+        self.order.remove(&account.rank);
+        self.listed_count -= usize::from(matches!(account.rank, Rank::Listed(_)));
+        self.by_identity.remove(&account.listed.identity);
+        self.joined.remove(&key);
+        let indexed = Indexed::of(&account);
+        move_in(&mut self.cooling, key, indexed.cooling_until, None);
+        move_in(
+            &mut self.health_deadlines,
+            key,
+            indexed.health_deadline,
+            None,
+        );
+    }
+
+    fn forget_name(&mut self, key: AccountKey) {
+        let Some(account) = self.slots.get(key) else {
+            return;
+        };
+        if let Some(alike) = self.by_name.get_mut(&account.folded) {
+            alike.retain(|other| *other != key);
+            if alike.is_empty() {
+                self.by_name.remove(&account.folded);
+            }
+        }
+    }
+}
+
+impl std::ops::Index<AccountKey> for Accounts {
+    type Output = Account;
+
+    fn index(&self, key: AccountKey) -> &Account {
+        &self.slots[key]
+    }
+}
+
+fn move_in(
+    index: &mut BTreeSet<(Duration, AccountKey)>,
+    key: AccountKey,
+    before: Option<Duration>,
+    after: Option<Duration>,
+) {
+    if before == after {
+        return;
+    }
+    if let Some(at) = before {
+        index.remove(&(at, key));
+    }
+    if let Some(at) = after {
+        index.insert((at, key));
+    }
+}

@@ -1,0 +1,364 @@
+//! Jobs that run without a lease: other tools', and those whose leases are gone.
+//!
+//! Invariant: a job stands here once, and the indexes agree with it. Jobs on accounts that are not in
+//! the list wait here for their account. A job that the newest round lists and that nothing counts
+//! is remembered, too, so that the next round can count it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+use slotmap::SecondaryMap;
+
+use super::{AccountKey, TaskId, lease::Listed, name::Name, steps::Counted};
+
+/// The most jobs on accounts outside the list that are remembered: ten for each of a thousand.
+const ELSEWHERE_MAX: usize = 10_000;
+/// The most jobs that are remembered as no longer tracked, until the next round is answered.
+const UNTRACKED_MAX: usize = 10_000;
+
+/// A job that runs without a lease.
+#[derive(Clone, Debug)]
+pub(super) struct ForeignJob {
+    place: Place,
+    /// When the first round that listed it was sent. `None` for a job that was named before.
+    first_at: Option<Duration>,
+    /// When we last knew that it runs, while the newest round does not list it. Only a round sent
+    /// later can say that it is gone.
+    seen_at: Duration,
+    /// The newest round lists it.
+    is_listed: bool,
+    /// When it is forgotten if nothing more is heard, as noted in the index.
+    deadline: Duration,
+}
+
+/// Where a job runs.
+#[derive(Clone, Debug)]
+enum Place {
+    Account(AccountKey),
+    /// On an account that is not in the list.
+    Elsewhere(Name),
+}
+
+/// A job that nothing counts.
+#[derive(Clone, Debug)]
+struct Uncounted {
+    /// The account that the newest round lists it on.
+    listed_on: Option<Name>,
+    /// The upstream stopped to count it then: a round that was sent before may list it still.
+    untracked_at: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct ForeignJobs {
+    job_ttl: Duration,
+    jobs: HashMap<TaskId, ForeignJob, RandomState>,
+    /// Jobs that may be of a lost submission of their account, by when they were first listed.
+    adoptable: SecondaryMap<AccountKey, BTreeSet<(Duration, TaskId)>>,
+    /// By the folded e-mail of an account that is not in the list.
+    elsewhere: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
+    elsewhere_count: usize,
+    /// Jobs that the newest round does not list.
+    unlisted: BTreeSet<TaskId>,
+    /// When jobs are forgotten. One may stand here too early: rounds move its deadline on, which is
+    /// looked up when it comes.
+    deadlines: BTreeSet<(Duration, TaskId)>,
+    uncounted: BTreeMap<TaskId, Uncounted>,
+    round_sent_at: Option<Duration>,
+}
+
+impl ForeignJobs {
+    pub(super) fn new(job_ttl: Duration) -> Self {
+        Self {
+            job_ttl,
+            jobs: HashMap::default(),
+            adoptable: SecondaryMap::new(),
+            elsewhere: BTreeMap::new(),
+            elsewhere_count: 0,
+            unlisted: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            uncounted: BTreeMap::new(),
+            round_sent_at: None,
+        }
+    }
+
+    pub(super) fn contains(&self, task_id: &TaskId) -> bool {
+        self.jobs.contains_key(task_id)
+    }
+
+    /// Whether a job is on the account `account`, or waits for one of this name.
+    pub(super) fn is_at(
+        &self,
+        task_id: &TaskId,
+        account: Option<AccountKey>,
+        email: &Name,
+    ) -> bool {
+        let place = self.jobs.get(task_id).map(|job| &job.place);
+        match (place, account) {
+            (Some(Place::Account(key)), account) => Some(*key) == account,
+            (Some(Place::Elsewhere(name)), None) => name.folded() == email.folded(),
+            (Some(Place::Elsewhere(_)), Some(_)) | (None, _) => false,
+        }
+    }
+
+    /// The account that a job counts on.
+    pub(super) fn account(&self, task_id: &TaskId) -> Option<AccountKey> {
+        match self.jobs.get(task_id)?.place {
+            Place::Account(key) => Some(key),
+            Place::Elsewhere(_) => None,
+        }
+    }
+
+    /// Adds a job on an account. False if it is there already.
+    pub(super) fn add(&mut self, job: Listed, account: AccountKey, seen_at: Duration) -> bool {
+        self.insert(job, Place::Account(account), seen_at)
+    }
+
+    /// Remembers a job on an account that is not in the list.
+    pub(super) fn add_elsewhere(&mut self, job: Listed, email: Name, seen_at: Duration) {
+        if self.elsewhere_count < ELSEWHERE_MAX {
+            self.insert(job, Place::Elsewhere(email), seen_at);
+        } else if job.is_listed {
+            self.note_uncounted(job.task_id, email);
+        }
+    }
+
+    fn insert(&mut self, job: Listed, place: Place, seen_at: Duration) -> bool {
+        let Listed {
+            task_id,
+            first_at,
+            is_listed,
+        } = job;
+        if self.jobs.contains_key(&task_id) {
+            return false;
+        }
+        let job = ForeignJob {
+            place,
+            first_at,
+            seen_at,
+            is_listed,
+            deadline: seen_at + self.job_ttl,
+        };
+        self.index(&task_id, &job);
+        self.jobs.insert(task_id, job);
+        true
+    }
+
+    /// Removes a job. Returns it, with the account that it counted on.
+    pub(super) fn remove(&mut self, task_id: &TaskId) -> Option<(Listed, Option<AccountKey>)> {
+        let job = self.jobs.remove(task_id)?;
+        self.unindex(task_id, &job);
+        let account = match job.place {
+            Place::Account(key) => Some(key),
+            Place::Elsewhere(_) => None,
+        };
+        let listed = Listed {
+            task_id: task_id.clone(),
+            first_at: job.first_at,
+            is_listed: job.is_listed,
+        };
+        Some((listed, account))
+    }
+
+    /// The job of an account that was first listed after `since`, the earliest of them.
+    pub(super) fn adoptable(&self, account: AccountKey, since: Duration) -> Option<TaskId> {
+        let mut jobs = self.adoptable.get(account)?.iter().counted();
+        let (_, task_id) = jobs.find(|(first_at, _)| *first_at > since)?;
+        Some(task_id.clone())
+    }
+
+    /// An account is forgotten: no job counts on it.
+    pub(super) fn forget_account(&mut self, account: AccountKey) {
+        self.adoptable.remove(account);
+    }
+
+    /// The newest round lists a job, or no longer.
+    pub(super) fn set_listed(&mut self, task_id: &TaskId, is_listed: bool) {
+        let round_sent_at = self.round_sent_at;
+        self.change(task_id, |job| {
+            let was_listed = std::mem::replace(&mut job.is_listed, is_listed);
+            if let Some(at) = round_sent_at.filter(|_| was_listed && !is_listed) {
+                job.seen_at = job.seen_at.max(at);
+            }
+        });
+    }
+
+    /// A round that was sent at `sent_at` is the newest one now.
+    pub(super) fn note_round(&mut self, sent_at: Duration) {
+        self.round_sent_at = Some(sent_at);
+    }
+
+    /// Removes the jobs that a round that was sent at `sent_at` shows to be gone. Returns the accounts
+    /// that they counted on.
+    pub(super) fn remove_gone(&mut self, sent_at: Duration) -> Vec<AccountKey> {
+        let unlisted = self.unlisted.iter().counted();
+        let gone = unlisted.filter(|task_id| self.jobs[*task_id].seen_at < sent_at);
+        let gone: Vec<_> = gone.cloned().collect();
+        let removed = gone.iter().filter_map(|task_id| self.remove(task_id)?.1);
+        removed.collect()
+    }
+
+    /// Removes the first job of which nothing was heard for as long as a job may run. Returns it, with
+    /// the account that it counted on.
+    pub(super) fn next_expired(&mut self, now: Duration) -> Option<(Listed, Option<AccountKey>)> {
+        while let Some((at, task_id)) = self.deadlines.first().cloned()
+            && at <= now
+        {
+            super::steps::step();
+            let job = &self.jobs[&task_id];
+            let newest = self.round_sent_at.filter(|_| job.is_listed);
+            let later = newest.map_or(job.seen_at, |at| at.max(job.seen_at)) + self.job_ttl;
+            if later > at {
+                self.change(&task_id, |job| job.deadline = later);
+                continue;
+            }
+            return self.remove(&task_id);
+        }
+        None
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the jobs that wait for an account of this name.
+    pub(super) fn take_elsewhere(&mut self, folded: &str) -> Vec<(Listed, Name)> {
+        let task_ids = self.elsewhere.get(folded).cloned().unwrap_or_default();
+        let jobs = task_ids.into_iter().counted().filter_map(|task_id| {
+            let Place::Elsewhere(email) = self.jobs[&task_id].place.clone() else {
+                return None;
+            };
+            let (job, _) = self.remove(&task_id)?;
+            Some((job, email))
+        });
+        jobs.collect()
+    }
+
+    /// The newest round lists a job that nothing counts: the next one may.
+    pub(super) fn note_uncounted(&mut self, task_id: TaskId, email: Name) {
+        let job = Uncounted {
+            listed_on: Some(email),
+            untracked_at: None,
+        };
+        self.uncounted.insert(task_id, job);
+    }
+
+    /// The upstream no longer counts a job. `listed_on`: the newest round lists it there.
+    pub(super) fn note_untracked(
+        &mut self,
+        task_id: TaskId,
+        listed_on: Option<Name>,
+        now: Duration,
+    ) {
+        if listed_on.is_some() || self.uncounted.len() < UNTRACKED_MAX {
+            let job = Uncounted {
+                listed_on,
+                untracked_at: Some(now),
+            };
+            self.uncounted.insert(task_id, job);
+        }
+    }
+
+    /// A round that was sent at `sent_at` lists a job anew. False if it does not count: the upstream
+    /// has stopped to track it since.
+    pub(super) fn may_count(&mut self, task_id: &TaskId, email: &Name, sent_at: Duration) -> bool {
+        let Some(job) = self.uncounted.get_mut(task_id) else {
+            return true;
+        };
+        if job.untracked_at.is_some_and(|at| at >= sent_at) {
+            job.listed_on = Some(email.clone());
+            return false;
+        }
+        self.uncounted.remove(task_id);
+        true
+    }
+
+    /// The newest round no longer lists a job that nothing counts.
+    pub(super) fn forget_uncounted(&mut self, task_id: &TaskId) {
+        if let Some(job) = self.uncounted.get_mut(task_id) {
+            job.listed_on = None;
+        }
+    }
+
+    /// The jobs that a round that was sent at `sent_at` lists as the one before did, and that count
+    /// from now on.
+    pub(super) fn take_uncounted(&mut self, sent_at: Duration) -> Vec<(TaskId, Name)> {
+        let is_due = |job: &Uncounted| job.untracked_at.is_none_or(|at| at < sent_at);
+        let due = self.uncounted.iter().counted();
+        let due: Vec<_> = due
+            .filter(|(_, job)| is_due(job))
+            .map(|(task_id, _)| task_id.clone())
+            .collect();
+        let counted = due.into_iter().filter_map(|task_id| {
+            let email = self.uncounted.remove(&task_id)?.listed_on?;
+            Some((task_id, email))
+        });
+        counted.collect()
+    }
+
+    /// Whether a listed job is remembered as one that nothing counts.
+    #[cfg(test)]
+    pub(super) fn is_uncounted(&self, task_id: &TaskId) -> bool {
+        let job = self.uncounted.get(task_id);
+        job.is_some_and(|job| job.listed_on.is_some())
+    }
+
+    fn change(&mut self, task_id: &TaskId, change: impl FnOnce(&mut ForeignJob)) {
+        let Some(mut job) = self.jobs.get(task_id).cloned() else {
+            return;
+        };
+        self.unindex(task_id, &job);
+        change(&mut job);
+        self.index(task_id, &job);
+        self.jobs.insert(task_id.clone(), job);
+    }
+
+    fn index(&mut self, task_id: &TaskId, job: &ForeignJob) {
+        match &job.place {
+            Place::Account(key) => {
+                if let Some(at) = job.first_at
+                    && let Some(entry) = self.adoptable.entry(*key)
+                {
+                    entry.or_default().insert((at, task_id.clone()));
+                }
+            }
+            Place::Elsewhere(email) => {
+                let of_account = self.elsewhere.entry(Arc::clone(email.folded()));
+                of_account.or_default().insert(task_id.clone());
+                self.elsewhere_count += 1;
+            }
+        }
+        if !job.is_listed {
+            self.unlisted.insert(task_id.clone());
+        }
+        self.deadlines.insert((job.deadline, task_id.clone()));
+    }
+
+    fn unindex(&mut self, task_id: &TaskId, job: &ForeignJob) {
+        match &job.place {
+            Place::Account(key) => {
+                if let Some(at) = job.first_at
+                    && let Some(of_account) = self.adoptable.get_mut(*key)
+                {
+                    of_account.remove(&(at, task_id.clone()));
+                }
+            }
+            Place::Elsewhere(email) => {
+                if let Some(of_account) = self.elsewhere.get_mut(email.folded()) {
+                    of_account.remove(task_id);
+                    if of_account.is_empty() {
+                        self.elsewhere.remove(email.folded());
+                    }
+                }
+                self.elsewhere_count -= 1;
+            }
+        }
+        if !job.is_listed {
+            self.unlisted.remove(task_id);
+        }
+        self.deadlines.remove(&(job.deadline, task_id.clone()));
+    }
+}

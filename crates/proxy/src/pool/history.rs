@@ -1,0 +1,343 @@
+//! Which tasks of an account's history are those of lost submissions.
+//!
+//! A round counts the jobs that run; one that came and went between two rounds left no trace in it. The
+//! history of the account (`GET /tasks?email=`) lists every task, whatever became of it. What it proves is
+//! decided here, from data alone:
+//!
+//! - **older** than a submission: known before its first byte, listed behind such a task, or of a smaller
+//!   `createTime` than one;
+//! - **somebody else's**: named to another lease, or of another prompt or type, where a history has shown
+//!   an accepted job of the operation with both unchanged;
+//! - **ours**: agrees with the body in all that both show, and with no other submission of another body.
+//!   Equal submissions share equal tasks one to one;
+//! - **absent**: nothing is left that could be ours, in a history that was read far enough, of an
+//!   operation whose accepted jobs histories show.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    hash::{DefaultHasher, Hasher},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{LeaseId, OperationName, TaskId, known_tasks::KnownTasks, steps::Counted};
+
+/// The most tasks that are read of a history: ten pages of a hundred.
+pub const TASKS_MAX: usize = 1000;
+/// The most operations of which it is remembered how histories show them: twice those that are known.
+const OPERATIONS_MAX: usize = 32;
+/// The most types of tasks that are remembered of one operation.
+const TYPES_MAX: usize = 16;
+
+/// Stands for a text that is not kept: only whether two are equal is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// The digest of `text`, without the blanks around it.
+    pub fn of(text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(text.trim().as_bytes());
+        Self(hasher.finish())
+    }
+}
+
+/// What is known of the body of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// The operation that it starts.
+    pub operation: OperationName,
+    /// Tells it from another body of the same operation.
+    pub fingerprint: u64,
+    /// Its prompt, if it has one.
+    pub prompt: Option<Digest>,
+}
+
+/// One task, as a history shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Which task.
+    pub task_id: TaskId,
+    /// What the vendor calls it, if that is shown.
+    pub task_type: Option<Arc<str>>,
+    /// Its prompt, if that is shown.
+    pub prompt: Option<Digest>,
+    /// When the vendor created it, on the vendor's clock, in milliseconds.
+    pub created_ms: Option<i64>,
+}
+
+/// The history of an account, as far as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Newest first.
+    pub rows: Vec<HistoryRow>,
+    /// It was read to its end.
+    pub is_whole: bool,
+    /// It has rows that cannot be read: they may be of any task.
+    pub has_unreadable: bool,
+}
+
+/// A submission that was lost.
+#[derive(Debug)]
+pub(super) struct Lost<'a> {
+    pub(super) id: LeaseId,
+    pub(super) body: &'a Body,
+    /// When its slot was taken: before its first byte.
+    pub(super) since: Duration,
+    /// A round gave it this job.
+    pub(super) tied_to: Option<TaskId>,
+    /// It can turn up no more.
+    pub(super) is_settled: bool,
+}
+
+/// What a history says about a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It became this job.
+    Job(TaskId),
+    /// It became none.
+    NoJob,
+    /// It may have become one of these, or none.
+    Unknown(Vec<TaskId>),
+}
+
+/// How histories show the jobs of operations.
+#[derive(Debug, Default)]
+pub(super) struct Shown(BTreeMap<OperationName, ShownOperation>);
+
+#[derive(Debug, Default)]
+struct ShownOperation {
+    /// What accepted jobs were called.
+    types: BTreeSet<Arc<str>>,
+    /// A history has shown an accepted job.
+    is_shown: bool,
+    /// A history has shown one with its type and prompt unchanged.
+    is_unchanged: bool,
+    /// A history has shown one with another type or prompt.
+    is_changed: bool,
+}
+
+impl ShownOperation {
+    /// Another type or prompt proves another submission.
+    fn tells_apart(&self) -> bool {
+        self.is_unchanged && !self.is_changed
+    }
+}
+
+impl Shown {
+    /// The reply to a submission names the type of its task.
+    pub(super) fn learn_type(&mut self, operation: &OperationName, task_type: &Arc<str>) {
+        if let Some(shown) = self.entry(operation)
+            && shown.types.len() < TYPES_MAX
+        {
+            shown.types.insert(Arc::clone(task_type));
+        }
+    }
+
+    /// Learns how a history shows jobs that are known.
+    pub(super) fn learn(&mut self, rows: &[HistoryRow], known: &KnownTasks) {
+        for row in rows.iter().counted() {
+            let task = known.get(&row.task_id);
+            let Some(job) = task.and_then(|task| task.accepted.as_deref()) else {
+                continue;
+            };
+            // What was not sent, or not told, proves nothing.
+            let has_both = job.task_type.is_some() && job.prompt.is_some();
+            let is_changed = (job.task_type.is_some() && job.task_type != row.task_type)
+                || (job.prompt.is_some() && job.prompt != row.prompt);
+            if let Some(shown) = self.entry(&job.operation) {
+                shown.is_shown = true;
+                shown.is_unchanged |= has_both && !is_changed;
+                shown.is_changed |= is_changed;
+            }
+        }
+    }
+
+    fn entry(&mut self, operation: &OperationName) -> Option<&mut ShownOperation> {
+        if self.0.len() >= OPERATIONS_MAX && !self.0.contains_key(operation) {
+            return None;
+        }
+        Some(self.0.entry(Arc::clone(operation)).or_default())
+    }
+
+    fn has_shown(&self, operation: &OperationName) -> bool {
+        self.0.get(operation).is_some_and(|shown| shown.is_shown)
+    }
+
+    fn is_type_of_another(&self, operation: &OperationName, task_type: &Arc<str>) -> bool {
+        let is_its = |name: &OperationName| self.0[name].types.contains(task_type);
+        !is_its(operation) && self.0.keys().any(is_its)
+    }
+
+    /// The task is somebody else's, as far as its type and prompt say.
+    fn excludes(&self, body: &Body, row: &HistoryRow) -> bool {
+        let Some(shown) = self.0.get(&body.operation) else {
+            return false;
+        };
+        let is_another_prompt = match (body.prompt, row.prompt) {
+            (Some(sent), Some(shown)) if sent == shown => return false,
+            (sent, shown) => sent.is_some() && shown.is_some(),
+        };
+        let another_type = row.task_type.as_ref();
+        // An operation may have types that no reply has named yet.
+        let is_another_type =
+            another_type.is_some_and(|it| self.is_type_of_another(&body.operation, it));
+        shown.tells_apart() && (is_another_prompt || is_another_type)
+    }
+
+    /// The task agrees with the body in all that both show.
+    fn agrees(&self, body: &Body, row: &HistoryRow) -> bool {
+        let is_same_prompt = match (body.prompt, row.prompt) {
+            (Some(sent), Some(shown)) => sent == shown,
+            _ => true,
+        };
+        let types = self.0.get(&body.operation).map(|shown| &shown.types);
+        let is_same_type = match (types, &row.task_type) {
+            (Some(types), Some(task_type)) => types.is_empty() || types.contains(task_type),
+            _ => true,
+        };
+        is_same_prompt && is_same_type
+    }
+}
+
+/// Decides about every submission of `lost`, which are all that were lost on one account, by its history.
+pub(super) fn decide(
+    lost: &[Lost<'_>],
+    history: &History,
+    known: &KnownTasks,
+    shown: &Shown,
+) -> Vec<(LeaseId, Verdict)> {
+    let mut views: Vec<_> = lost
+        .iter()
+        .map(|lost| View::new(lost, history, known, shown))
+        .collect();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (idx, view) in views.iter().enumerate() {
+        let mut equals = groups.iter_mut();
+        match equals.find(|group| views[group[0]].is_equal(view)) {
+            Some(group) => group.push(idx),
+            None => groups.push(vec![idx]),
+        }
+    }
+    let claims = claims(&views, &groups, history, shown);
+    let mut verdicts = Vec::new();
+    for (number, group) in groups.iter().enumerate() {
+        // What rounds gave to equal submissions is shared out already.
+        let tied: HashSet<_> = group
+            .iter()
+            .filter_map(|idx| lost[*idx].tied_to.clone())
+            .collect();
+        let is_shared_out = |row: usize| tied.contains(&history.rows[row].task_id);
+        let waiting = group.iter().copied();
+        let waiting: Vec<_> = waiting.filter(|idx| lost[*idx].tied_to.is_none()).collect();
+        // Oldest first, as the submissions are.
+        let mut own: Vec<_> = (0..history.rows.len())
+            .rev()
+            .counted()
+            .filter(|row| claims[*row] == Claims::By(number) && !is_shared_out(*row))
+            .collect();
+        // Of more equal tasks than submissions nobody can tell which are theirs.
+        let is_told = own.len() <= waiting.len();
+        for idx in waiting {
+            let candidates = mem::take(&mut views[idx].candidates);
+            let place = own.iter().position(|row| candidates.contains(row));
+            if let Some(place) = place.filter(|_| is_told) {
+                let task_id = history.rows[own.remove(place)].task_id.clone();
+                verdicts.push((lost[idx].id, Verdict::Job(task_id)));
+                continue;
+            }
+            let is_others = |row: &usize| match claims[*row] {
+                Claims::By(other) => other != number || (is_told && !own.contains(row)),
+                Claims::Nobody | Claims::Several => false,
+            };
+            let left = candidates
+                .iter()
+                .filter(|row| !is_others(row) && !is_shared_out(**row));
+            let left: Vec<_> = left.map(|row| history.rows[*row].task_id.clone()).collect();
+            let is_proven = views[idx].reaches_back
+                && !history.has_unreadable
+                && lost[idx].is_settled
+                && shown.has_shown(&lost[idx].body.operation);
+            let verdict = if left.is_empty() && is_proven {
+                Verdict::NoJob
+            } else {
+                Verdict::Unknown(left)
+            };
+            verdicts.push((lost[idx].id, verdict));
+        }
+    }
+    verdicts
+}
+
+/// The history as one submission sees it.
+struct View<'a> {
+    lost: &'a Lost<'a>,
+    /// Rows that may be its: neither older nor somebody else's.
+    candidates: BTreeSet<usize>,
+    /// The history was read to its end, or to a task that is older.
+    reaches_back: bool,
+}
+
+impl<'a> View<'a> {
+    fn new(lost: &'a Lost<'a>, history: &History, known: &KnownTasks, shown: &Shown) -> Self {
+        let is_known_older = |row: &HistoryRow| known.is_older(&row.task_id, lost.since);
+        let first_older = history.rows.iter().counted().position(is_known_older);
+        let older = history.rows.iter().filter(|row| is_known_older(row));
+        let older_ms = older.filter_map(|row| row.created_ms).max();
+        let newer = history.rows.iter().enumerate();
+        let newer = newer.take(first_older.unwrap_or(history.rows.len()));
+        let candidates = newer.filter(|(_, row)| {
+            let is_older = row.created_ms.is_some_and(|ms| older_ms > Some(ms));
+            let is_named = known.get(&row.task_id).is_some_and(|task| task.is_named);
+            !is_older && !is_named && !shown.excludes(lost.body, row)
+        });
+        Self {
+            lost,
+            candidates: candidates.map(|(idx, _)| idx).collect(),
+            reaches_back: history.is_whole || first_older.is_some(),
+        }
+    }
+
+    /// They were lost with the same body.
+    fn is_equal(&self, other: &View<'_>) -> bool {
+        self.lost.body.operation == other.lost.body.operation
+            && self.lost.body.fingerprint == other.lost.body.fingerprint
+    }
+}
+
+/// Whose a row may be, by the bodies that it agrees with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claims {
+    Nobody,
+    /// Only this group of equal submissions.
+    By(usize),
+    Several,
+}
+
+fn claims(
+    views: &[View<'_>],
+    groups: &[Vec<usize>],
+    history: &History,
+    shown: &Shown,
+) -> Vec<Claims> {
+    let mut claims = vec![Claims::Nobody; history.rows.len()];
+    for (number, group) in groups.iter().enumerate() {
+        let body = views[group[0]].lost.body;
+        let candidates = group.iter().flat_map(|idx| &views[*idx].candidates);
+        for row in candidates.counted() {
+            if !shown.agrees(body, &history.rows[*row]) {
+                continue;
+            }
+            claims[*row] = match claims[*row] {
+                Claims::Nobody => Claims::By(number),
+                Claims::By(other) if other == number => Claims::By(number),
+                Claims::By(_) | Claims::Several => Claims::Several,
+            };
+        }
+    }
+    claims
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! The tasks of an account that were seen, and since when.
+//!
+//! A task that was known before a submission was sent is not of that submission, and one that was named
+//! to another lease is not either.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+
+use super::{Digest, OperationName, TaskId, history::TASKS_MAX};
+
+/// The most tasks that are known of an account on which nothing is lost: as many as may start and be named
+/// while one submission is on its way.
+const KNOWN_MAX: usize = 128;
+
+/// The newest tasks of an account.
+#[derive(Debug, Default)]
+pub(super) struct KnownTasks {
+    tasks: HashMap<TaskId, KnownTask, RandomState>,
+    /// In the order in which they became known.
+    order: VecDeque<TaskId>,
+}
+
+#[derive(Debug)]
+pub(super) struct KnownTask {
+    /// When we first knew of it.
+    pub(super) since: Duration,
+    /// A reply or a client named it to a lease.
+    pub(super) is_named: bool,
+    /// What was submitted, if its reply passed through here.
+    pub(super) accepted: Option<Box<AcceptedJob>>,
+}
+
+/// A submission that was accepted.
+#[derive(Debug)]
+pub(super) struct AcceptedJob {
+    pub(super) operation: OperationName,
+    /// What the reply called it.
+    pub(super) task_type: Option<Arc<str>>,
+    pub(super) prompt: Option<Digest>,
+}
+
+impl KnownTasks {
+    pub(super) fn get(&self, task_id: &TaskId) -> Option<&KnownTask> {
+        self.tasks.get(task_id)
+    }
+
+    /// Whether a task was known before `time`.
+    pub(super) fn is_older(&self, task_id: &TaskId, time: Duration) -> bool {
+        self.get(task_id).is_some_and(|task| task.since < time)
+    }
+
+    /// A task was seen. Where something is lost, as many are kept as are read of a history.
+    pub(super) fn note(
+        &mut self,
+        task_id: &TaskId,
+        now: Duration,
+        has_lost: bool,
+    ) -> &mut KnownTask {
+        if !self.tasks.contains_key(task_id) {
+            let known_max = if has_lost { TASKS_MAX } else { KNOWN_MAX };
+            while self.order.len() >= known_max
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.tasks.remove(&oldest);
+            }
+            self.order.push_back(task_id.clone());
+        }
+        let unknown = || KnownTask {
+            since: now,
+            is_named: false,
+            accepted: None,
+        };
+        self.tasks.entry(task_id.clone()).or_insert_with(unknown)
+    }
+}

@@ -1,0 +1,395 @@
+//! The held slots, and every index that is kept beside them.
+//!
+//! Invariant: a lease changes only in here, so that the indexes always agree with its phase: by task, by
+//! the job it stands for, by deadline, and, where rounds are held, per account those without a job.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+use slotmap::SecondaryMap;
+
+use super::{
+    AccountKey, Cause, LeaseId, Limits, TaskId,
+    lease::{Lease, Listed, Phase},
+    steps::Counted,
+};
+
+/// The order in which leases without a job stand for new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MatchRank {
+    Forward,
+    Uncertain,
+    Pick,
+}
+
+#[derive(Debug)]
+pub(super) struct Leases {
+    limits: Limits,
+    /// In an order that depends on nothing but what happened: no hasher has a say in it.
+    by_id: IndexMap<LeaseId, Lease, RandomState>,
+    by_task: HashMap<TaskId, LeaseId, RandomState>,
+    /// When the pool looks at leases by itself. A bound lease may stand here too early: rounds move its
+    /// deadline on, which is looked up when it comes.
+    deadlines: BTreeSet<(Duration, LeaseId)>,
+    /// When the newest round was sent.
+    round_sent_at: Option<Duration>,
+    rounds: RoundIndexes,
+    ended_counts: [u64; Cause::ALL.len()],
+}
+
+/// What rounds look at. Empty where none are held.
+#[derive(Debug, Default)]
+struct RoundIndexes {
+    /// Leases without a job, in the order in which they were made.
+    unmatched: SecondaryMap<AccountKey, Vec<LeaseId>>,
+    /// By the job that they stand for.
+    stand_ins: BTreeMap<TaskId, LeaseId>,
+    /// Picks whose ttl is over, by its end.
+    overdue: BTreeSet<(Duration, LeaseId)>,
+    /// Lost submissions, by when no job of theirs can turn up any more.
+    settling: BTreeSet<(Duration, LeaseId)>,
+    /// Bound leases whose jobs the newest round does not list.
+    unlisted: BTreeSet<LeaseId>,
+    /// Bound leases whose jobs are over and still listed.
+    releasing: BTreeSet<LeaseId>,
+}
+
+impl RoundIndexes {
+    fn add(&mut self, id: LeaseId, lease: &Lease, settle: Duration) {
+        match &lease.phase {
+            Phase::Reserved { stands_for } => {
+                if let Some(job) = stands_for {
+                    self.stand_ins.insert(job.task_id.clone(), id);
+                }
+                if let Some(ttl) = lease.ttl.filter(|_| lease.is_overdue) {
+                    self.overdue.insert((ttl.ends_at, id));
+                }
+            }
+            Phase::Uncertain { sent_at, .. } => {
+                self.settling.insert((*sent_at + settle, id));
+            }
+            Phase::Bound(bond) if !bond.is_listed => {
+                self.unlisted.insert(id);
+            }
+            Phase::Bound(bond) if bond.over_at.is_some() => {
+                self.releasing.insert(id);
+            }
+            Phase::Bound(_) => {}
+        }
+    }
+
+    fn remove(&mut self, id: LeaseId, lease: &Lease, settle: Duration) {
+        match &lease.phase {
+            Phase::Reserved { stands_for } => {
+                if let Some(job) = stands_for {
+                    self.stand_ins.remove(&job.task_id);
+                }
+                if let Some(ttl) = lease.ttl.filter(|_| lease.is_overdue) {
+                    self.overdue.remove(&(ttl.ends_at, id));
+                }
+            }
+            Phase::Uncertain { sent_at, .. } => {
+                self.settling.remove(&(*sent_at + settle, id));
+            }
+            Phase::Bound(bond) if !bond.is_listed => {
+                self.unlisted.remove(&id);
+            }
+            Phase::Bound(bond) if bond.over_at.is_some() => {
+                self.releasing.remove(&id);
+            }
+            Phase::Bound(_) => {}
+        }
+    }
+
+    fn add_unmatched(&mut self, id: LeaseId, account: AccountKey) {
+        if let Some(entry) = self.unmatched.entry(account) {
+            entry.or_default().push(id);
+        }
+    }
+
+    fn remove_unmatched(&mut self, id: LeaseId, account: AccountKey) {
+        if let Some(ids) = self.unmatched.get_mut(account) {
+            let place = ids.iter().counted().position(|other| *other == id);
+            if let Some(place) = place {
+                ids.remove(place);
+            }
+        }
+    }
+}
+
+impl Leases {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            by_id: IndexMap::default(),
+            by_task: HashMap::default(),
+            deadlines: BTreeSet::new(),
+            round_sent_at: None,
+            rounds: RoundIndexes::default(),
+            ended_counts: [0; Cause::ALL.len()],
+        }
+    }
+
+    pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Every lease, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.by_id.iter().counted().map(|(id, lease)| (*id, lease))
+    }
+
+    /// The lease that is bound to a job.
+    pub(super) fn of_task(&self, task_id: &TaskId) -> Option<LeaseId> {
+        self.by_task.get(task_id).copied()
+    }
+
+    /// The lease that stands for a job.
+    pub(super) fn stand_in(&self, task_id: &TaskId) -> Option<LeaseId> {
+        self.rounds.stand_ins.get(task_id).copied()
+    }
+
+    /// Adds a lease that was just made: it is reserved.
+    pub(super) fn insert(&mut self, id: LeaseId, mut lease: Lease) {
+        lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
+        self.deadlines.extend(lease.deadline.map(|at| (at, id)));
+        if self.limits.reconciles {
+            self.rounds.add_unmatched(id, lease.account);
+        }
+        self.by_id.insert(id, lease);
+    }
+
+    /// Takes a lease out of the book.
+    pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
+        let lease = self.by_id.swap_remove(&id)?;
+        if let Some(at) = lease.deadline {
+            self.deadlines.remove(&(at, id));
+        }
+        if let Some(bond) = lease.bond() {
+            self.by_task.remove(&bond.task_id);
+        } else if self.limits.reconciles {
+            self.rounds.remove_unmatched(id, lease.account);
+        }
+        if self.limits.reconciles {
+            self.rounds.remove(id, &lease, self.limits.settle);
+        }
+        self.ended_counts[cause as usize] += 1;
+        Some(lease)
+    }
+
+    /// Moves a lease on in its life. Returns what it was.
+    pub(super) fn set_phase(&mut self, id: LeaseId, phase: Phase) -> Option<Phase> {
+        let lease = self.by_id.get(&id)?;
+        let was_bound = lease.bond().is_some();
+        if let Some(bond) = lease.bond() {
+            self.by_task.remove(&bond.task_id);
+        }
+        if let Phase::Bound(bond) = &phase {
+            self.by_task.insert(bond.task_id.clone(), id);
+        }
+        let (account, is_bound) = (lease.account, matches!(phase, Phase::Bound(_)));
+        let old = self.change(id, |lease| mem::replace(&mut lease.phase, phase));
+        if self.limits.reconciles {
+            match (was_bound, is_bound) {
+                (false, true) => self.rounds.remove_unmatched(id, account),
+                (true, false) => self.rounds.add_unmatched(id, account),
+                (true, true) | (false, false) => {}
+            }
+        }
+        old
+    }
+
+    /// Sets the ttl of a pick anew.
+    pub(super) fn renew(&mut self, id: LeaseId, length: Duration, now: Duration) {
+        self.change(id, |lease| {
+            if let Some(ttl) = &mut lease.ttl {
+                ttl.length = length;
+                ttl.ends_at = now + length;
+                lease.is_overdue = false;
+            }
+        });
+    }
+
+    /// Learns that the job of a lease is over.
+    pub(super) fn note_over(&mut self, id: LeaseId, now: Duration) {
+        self.change(id, |lease| {
+            if let Phase::Bound(bond) = &mut lease.phase {
+                bond.over_at.get_or_insert(now);
+            }
+        });
+    }
+
+    /// The newest round lists the job of a bound lease, or no longer.
+    pub(super) fn set_listed(&mut self, id: LeaseId, is_listed: bool) {
+        let listed_at = self.round_sent_at;
+        self.change(id, |lease| match &mut lease.phase {
+            Phase::Bound(bond) => {
+                let was_listed = mem::replace(&mut bond.is_listed, is_listed);
+                if let Some(at) = listed_at.filter(|_| was_listed && !is_listed) {
+                    bond.listed_at = bond.listed_at.max(at);
+                }
+            }
+            Phase::Reserved { stands_for } if !is_listed => *stands_for = None,
+            Phase::Reserved { .. } | Phase::Uncertain { .. } => {}
+        });
+    }
+
+    /// A bound job is its holder's, who named it: no round has to say so any more.
+    pub(super) fn confirm(&mut self, id: LeaseId) {
+        self.change(id, |lease| {
+            if let Phase::Bound(bond) = &mut lease.phase {
+                bond.tied_from = None;
+            }
+        });
+    }
+
+    /// A round that was sent at `sent_at` is the newest one now.
+    pub(super) fn note_round(&mut self, sent_at: Duration) {
+        self.round_sent_at = Some(sent_at);
+    }
+
+    /// The first lease whose deadline has come.
+    pub(super) fn next_due(&mut self, now: Duration) -> Option<LeaseId> {
+        while let Some(&(at, id)) = self.deadlines.first()
+            && at <= now
+        {
+            super::steps::step();
+            // Rounds may have listed its job since.
+            self.change(id, |_| ())?;
+            if self.by_id[&id].deadline == Some(at) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The ttl of a pick is over: a round decides.
+    pub(super) fn set_overdue(&mut self, id: LeaseId) {
+        self.change(id, |lease| lease.is_overdue = true);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The picks whose time was up when a round was sent at `sent_at`.
+    pub(super) fn overdue_at(&self, sent_at: Duration) -> Vec<LeaseId> {
+        let overdue = self.rounds.overdue.iter().counted();
+        let overdue = overdue.take_while(|(ends_at, _)| *ends_at <= sent_at);
+        overdue.map(|(_, id)| *id).collect()
+    }
+
+    /// The lost submissions that a round that was sent at `sent_at` lists no job of: one absence more.
+    /// Returns those that are absent for long enough.
+    pub(super) fn count_absences(&mut self, sent_at: Duration, absences_min: u32) -> Vec<LeaseId> {
+        let settled = self.rounds.settling.iter().counted();
+        let settled = settled.take_while(|(at, _)| *at <= sent_at);
+        let settled: Vec<_> = settled.map(|(_, id)| *id).collect();
+        let mut absent = Vec::new();
+        for id in settled {
+            // The index does not depend on the count.
+            if let Some(lease) = self.by_id.get_mut(&id)
+                && let Phase::Uncertain { absences, .. } = &mut lease.phase
+            {
+                *absences += 1;
+                if *absences >= absences_min {
+                    absent.push(id);
+                }
+            }
+        }
+        absent
+    }
+
+    /// The bound leases whose jobs the newest round does not list.
+    pub(super) fn unlisted(&self) -> Vec<LeaseId> {
+        self.rounds.unlisted.iter().counted().copied().collect()
+    }
+
+    /// Whether a job is listed that is known to be over.
+    pub(super) fn has_releasing(&self) -> bool {
+        !self.rounds.releasing.is_empty()
+    }
+
+    /// Takes back every job that a lease stands for, with that lease's account.
+    pub(super) fn take_stand_ins(&mut self) -> Vec<(AccountKey, Listed)> {
+        let leases: Vec<_> = self.rounds.stand_ins.values().counted().copied().collect();
+        let jobs = leases.into_iter().filter_map(|id| {
+            let account = self.by_id.get(&id)?.account;
+            Some((account, self.take_stand_in(id)?))
+        });
+        jobs.collect()
+    }
+
+    /// Takes back the job that a lease stands for.
+    pub(super) fn take_stand_in(&mut self, id: LeaseId) -> Option<Listed> {
+        self.change(id, |lease| match &mut lease.phase {
+            Phase::Reserved { stands_for } => stands_for.take(),
+            Phase::Uncertain { .. } | Phase::Bound(_) => None,
+        })?
+    }
+
+    /// The leases of an account without a job that were there `before`, in the order in which they
+    /// stand for new jobs.
+    pub(super) fn without_job(
+        &self,
+        account: AccountKey,
+        before: Duration,
+    ) -> Vec<(MatchRank, LeaseId)> {
+        let ids = self.rounds.unmatched.get(account);
+        let ids = ids.map_or(&[][..], Vec::as_slice).iter().counted();
+        let mut leases: Vec<_> = ids
+            .filter_map(|id| {
+                let lease = self.by_id.get(id)?;
+                let rank = match (&lease.phase, lease.ttl) {
+                    (Phase::Reserved { .. }, None) => MatchRank::Forward,
+                    (Phase::Uncertain { .. }, _) => MatchRank::Uncertain,
+                    (Phase::Reserved { .. }, Some(_)) if self.limits.ties_picks => MatchRank::Pick,
+                    (Phase::Reserved { .. }, Some(_)) | (Phase::Bound(_), _) => return None,
+                };
+                (lease.created_at < before).then_some(((rank, lease.created_at), *id))
+            })
+            .collect();
+        leases.sort_unstable();
+        let ranked = leases.into_iter().map(|((rank, _), id)| (rank, id));
+        ranked.collect()
+    }
+
+    pub(super) fn ended_counts(&self) -> [u64; Cause::ALL.len()] {
+        self.ended_counts
+    }
+
+    /// An account is forgotten: it has no leases.
+    pub(super) fn forget_account(&mut self, account: AccountKey) {
+        self.rounds.unmatched.remove(account);
+    }
+
+    /// Changes a lease, and the indexes of deadlines and rounds with it.
+    fn change<T>(&mut self, id: LeaseId, change: impl FnOnce(&mut Lease) -> T) -> Option<T> {
+        let lease = self.by_id.get_mut(&id)?;
+        if self.limits.reconciles {
+            self.rounds.remove(id, lease, self.limits.settle);
+        }
+        let changed = change(lease);
+        if self.limits.reconciles {
+            self.rounds.add(id, lease, self.limits.settle);
+        }
+        let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
+        let old = mem::replace(&mut lease.deadline, deadline);
+        if old != deadline {
+            if let Some(old) = old {
+                self.deadlines.remove(&(old, id));
+            }
+            self.deadlines.extend(deadline.map(|at| (at, id)));
+        }
+        Some(changed)
+    }
+}

@@ -1,0 +1,173 @@
+//! The account list that is in force, and what a new one changes.
+//!
+//! Two lists are compared before the book is locked, so that what is done under its lock depends on what
+//! changed alone.
+
+use std::sync::Arc;
+
+use accounts_fetcher::{Account, Identity, Snapshot};
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+
+use super::name::Name;
+
+/// The distance of two ranks in a list that was ranked anew: as many accounts can join between two
+/// others before all are ranked again.
+const RANK_STEP: u64 = 1 << 20;
+
+/// An account list that was taken over.
+#[derive(Debug, Default)]
+pub struct List {
+    /// In the list's order, each account once.
+    entries: IndexMap<Identity, Entry, RandomState>,
+}
+
+/// One account of a list.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) account: Arc<Account>,
+    pub(super) folded: Arc<str>,
+    /// Grows along the list.
+    pub(super) rank: u64,
+}
+
+/// What a new account list changes, to be applied by [`Pool::follow`](super::Pool::follow).
+#[derive(Debug)]
+pub struct ListChange {
+    /// The list that it changes; `None` before the first one.
+    pub(super) base: Option<Arc<List>>,
+    pub(super) list: Arc<List>,
+    /// The accounts that joined, or whose entries or places changed.
+    pub(super) changed: Vec<Entry>,
+    pub(super) left: Vec<Identity>,
+}
+
+impl ListChange {
+    /// Compares `snapshot` with the list in force.
+    pub fn between(base: Option<Arc<List>>, snapshot: &Snapshot) -> Self {
+        let none = List::default();
+        let old = base.as_deref().unwrap_or(&none);
+        let mut list = List::default();
+        list.entries.reserve(snapshot.accounts.len());
+        for account in &snapshot.accounts {
+            let known = old.entries.get(&account.identity);
+            let entry = known.filter(|entry| *entry.account == *account);
+            let entry = entry.cloned().unwrap_or_else(|| Entry {
+                account: Arc::new(account.clone()),
+                folded: Arc::clone(Name::new(&account.email).folded()),
+                rank: known.map_or(0, |known| known.rank),
+            });
+            let identity = account.identity.clone();
+            list.entries.entry(identity).or_insert(entry);
+        }
+        list.rank();
+        let changed = list.entries.iter().filter(|(identity, entry)| {
+            old.entries.get(*identity).is_none_or(|known| {
+                known.rank != entry.rank || !Arc::ptr_eq(&known.account, &entry.account)
+            })
+        });
+        let changed = changed.map(|(_, entry)| entry.clone()).collect();
+        let left = old.entries.keys();
+        let left = left.filter(|identity| !list.entries.contains_key(*identity));
+        let left = left.cloned().collect();
+        Self {
+            list: Arc::new(list),
+            changed,
+            left,
+            base,
+        }
+    }
+}
+
+impl List {
+    /// Ranks the accounts in their order. Those that have a rank keep it as long as there is room.
+    fn rank(&mut self) {
+        let mut last = 0;
+        let ranks: Vec<u64> = self.entries.values().map(|entry| entry.rank).collect();
+        let mut is_ranked = true;
+        let mut next_known = vec![u64::MAX; ranks.len() + 1];
+        for (idx, rank) in ranks.iter().enumerate().rev() {
+            next_known[idx] = if *rank > 0 {
+                *rank
+            } else {
+                next_known[idx + 1]
+            };
+        }
+        for (idx, entry) in self.entries.values_mut().enumerate() {
+            if entry.rank == 0 {
+                let next = next_known[idx];
+                entry.rank = if next == u64::MAX {
+                    last + RANK_STEP
+                } else {
+                    last + (next.saturating_sub(last)) / 2
+                };
+            }
+            is_ranked &= entry.rank > last;
+            last = entry.rank;
+        }
+        if !is_ranked {
+            for (rank, entry) in (1..).zip(self.entries.values_mut()) {
+                entry.rank = rank * RANK_STEP;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(emails: &[&str]) -> Snapshot {
+        let accounts = emails.iter().map(|email| Account::new(email, 1)).collect();
+        Snapshot { accounts }
+    }
+
+    fn changed(change: &ListChange) -> (Vec<&str>, usize) {
+        let changed = change.changed.iter().map(|entry| &*entry.account.email);
+        (changed.collect(), change.left.len())
+    }
+
+    #[test]
+    fn a_change_names_only_what_changed_and_keeps_the_order() {
+        let first = ListChange::between(None, &snapshot(&["a@x", "b@x", "c@x"]));
+        assert_eq!(changed(&first), (vec!["a@x", "b@x", "c@x"], 0));
+        let mut list = first.list;
+        for (emails, expected) in [
+            (vec!["a@x", "b@x", "c@x"], (vec![], 0)),
+            (vec!["a@x", "c@x"], (vec![], 1)),
+            (vec!["a@x", "b@x", "c@x", "d@x"], (vec!["b@x", "d@x"], 0)),
+            (vec!["e@x", "a@x", "b@x", "c@x", "d@x"], (vec!["e@x"], 0)),
+            (vec![], (vec![], 5)),
+        ] {
+            let change = ListChange::between(Some(list), &snapshot(&emails));
+            assert_eq!(changed(&change), expected, "{emails:?}");
+            list = change.list;
+            let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
+            assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+        }
+    }
+
+    #[test]
+    fn accounts_that_change_places_are_ranked_anew() {
+        let mut list = ListChange::between(None, &snapshot(&["a@x", "b@x"])).list;
+        for round in 0..100 {
+            let emails = if round % 2 == 0 {
+                ["b@x", "a@x"]
+            } else {
+                ["a@x", "b@x"]
+            };
+            list = ListChange::between(Some(list), &snapshot(&emails)).list;
+            let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
+            assert!(ranks[0] < ranks[1], "{ranks:?}");
+        }
+        // Between two neighbours there is room for twenty, one after the other.
+        let mut emails = vec!["a@x".to_owned(), "z@x".to_owned()];
+        for count in 0..40 {
+            emails.insert(1, format!("{count}@x"));
+            let names: Vec<_> = emails.iter().map(String::as_str).collect();
+            list = ListChange::between(Some(list), &snapshot(&names)).list;
+            let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
+            assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+        }
+    }
+}

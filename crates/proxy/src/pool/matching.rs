@@ -1,0 +1,242 @@
+//! Whose a job is: named by an answer, named by a client, or seen by a round.
+//!
+//! An answer beats a client's word, and that beats what rounds made of it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    iter,
+    time::Duration,
+};
+
+use super::{
+    AccountKey, Kind, LeaseError, LeaseId, Name, Pool, TaskId,
+    lease::{Bond, Listed, Phase},
+    leases::MatchRank,
+};
+
+impl Pool {
+    /// Binds a lease to its job, as its submission's answer or its holder says. That beats what
+    /// rounds made of it: a tie to this lease or to another one is undone. The answer to a
+    /// submission that we carried beats what any client says.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nothing has changed then. A lease that we hold for a submission can only be
+    /// [`LeaseError::Unknown`].
+    pub fn bind(&mut self, id: LeaseId, task_id: TaskId, now: Duration) -> Result<(), LeaseError> {
+        let lease = self.leases.get(id).ok_or(LeaseError::Unknown)?;
+        let (account, leased_at) = (lease.account, lease.created_at);
+        let is_answer = lease.kind() == Kind::Forward;
+        if lease.bond().is_some_and(|bond| bond.task_id == task_id) {
+            self.leases.confirm(id);
+            self.resolutions.note_named(account, &task_id, now);
+            return Ok(());
+        }
+        let old = match &lease.phase {
+            Phase::Bound(bond) => Some(bond.listed()),
+            Phase::Reserved { stands_for } => stands_for.clone(),
+            Phase::Uncertain { .. } => None,
+        };
+        let is_listed = self.take_task(&task_id, account, is_answer, now)?;
+        let was_listed = old
+            .as_ref()
+            .is_some_and(|old| old.task_id == task_id && old.is_listed);
+        self.resolutions.note_named(account, &task_id, now);
+        // It takes jobs.
+        self.accounts.update(account, &mut self.outbox, |account| {
+            account.standing.well(leased_at);
+        });
+        let bond = Bond::new(task_id.clone(), now, is_listed || was_listed);
+        self.rephase(id, Phase::Bound(bond));
+        if let Some(old) = old.filter(|old| old.task_id != task_id) {
+            self.let_go(old, account, now);
+        }
+        // Rounds list it elsewhere: the next one counts it there, too.
+        let listed_on = self.listed_on(&task_id);
+        let is_elsewhere = listed_on.is_some_and(|on| self.accounts.find(&on) != Some(account));
+        if is_elsewhere {
+            self.note_uncounted(&task_id);
+        }
+        self.finish(now);
+        Ok(())
+    }
+
+    /// Finds whose the new jobs of a round are: each lease without a job that was there before the
+    /// round was sent stands for one. Only the surplus is foreign. What a submission under way stood for
+    /// since an earlier round counts beside it from now on: it may be somebody else's, and hide a job for
+    /// one round only.
+    pub(super) fn match_new(
+        &mut self,
+        sent_at: Duration,
+        new: Vec<(TaskId, AccountKey)>,
+        now: Duration,
+    ) {
+        let mut by_account: BTreeMap<AccountKey, VecDeque<Listed>> = BTreeMap::new();
+        for (account, job) in self.leases.take_stand_ins() {
+            by_account.entry(account).or_default();
+            self.add_foreign(job, account, sent_at);
+        }
+        for (task_id, account) in new {
+            self.resolutions.note_task(account, &task_id, now);
+            let job = Listed {
+                task_id,
+                first_at: Some(sent_at),
+                is_listed: true,
+            };
+            by_account.entry(account).or_default().push_back(job);
+        }
+        for (account, mut jobs) in by_account {
+            for (rank, id) in self.leases.without_job(account, sent_at) {
+                let earlier = (rank == MatchRank::Uncertain)
+                    .then(|| self.adopt_foreign(id))
+                    .flatten();
+                let Some(job) = earlier.or_else(|| jobs.pop_front()) else {
+                    continue;
+                };
+                self.take_for(id, rank, job);
+            }
+            for job in jobs {
+                self.add_foreign(job, account, sent_at);
+            }
+        }
+    }
+
+    /// Takes `job` away from the lease that it was matched to. The next lease of the account without a
+    /// job gets it; if there is none, it counts as foreign.
+    pub(super) fn let_go(&mut self, job: Listed, account: AccountKey, now: Duration) {
+        let before = job.first_at.unwrap_or_default();
+        let waiting = self.leases.without_job(account, before).into_iter();
+        let mut waiting = waiting.filter(|(_, id)| {
+            let lease = self.leases.get(*id);
+            lease.is_some_and(|lease| lease.stands_for().is_none())
+        });
+        match waiting.next() {
+            Some((rank, id)) => self.take_for(id, rank, job),
+            None => self.add_foreign(job, account, now),
+        }
+    }
+
+    /// Matches a job that is listed to a lease without one.
+    fn take_for(&mut self, id: LeaseId, rank: MatchRank, job: Listed) {
+        if rank == MatchRank::Forward {
+            let stands_for = Some(job);
+            self.rephase(id, Phase::Reserved { stands_for });
+        } else {
+            self.tie(id, job);
+        }
+    }
+
+    /// Binds a lease to a job that a round shows and nobody claims.
+    pub(super) fn tie(&mut self, id: LeaseId, job: Listed) {
+        let Some(lease) = self.leases.get(id) else {
+            return;
+        };
+        let (account, first_at) = (lease.account, job.first_at.unwrap_or_default());
+        let mut bond = Bond::new(job.task_id, first_at, job.is_listed);
+        bond.tied_from = Some(Box::new(lease.phase.clone()));
+        self.rephase(id, Phase::Bound(bond));
+        // The probing job was accepted. A client that picked may never report it.
+        self.accounts.update(account, &mut self.outbox, |account| {
+            if account.standing.is_probed_by(id) {
+                account.standing.clear();
+            }
+        });
+    }
+
+    /// Takes the job that counts as foreign, and may be of a submission that was lost before it was
+    /// listed.
+    pub(super) fn adopt_foreign(&mut self, lost: LeaseId) -> Option<Listed> {
+        let lease = self.leases.get(lost)?;
+        let task_id = self
+            .foreign_jobs
+            .adoptable(lease.account, lease.created_at)?;
+        self.take_foreign(&task_id)
+    }
+
+    /// Removes a foreign job, and its count.
+    pub(super) fn take_foreign(&mut self, task_id: &TaskId) -> Option<Listed> {
+        let (job, account) = self.foreign_jobs.remove(task_id)?;
+        if let Some(account) = account {
+            self.uncount_foreign(account);
+        }
+        Some(job)
+    }
+
+    pub(super) fn uncount_foreign(&mut self, account: AccountKey) {
+        self.accounts
+            .update(account, &mut self.outbox, |account| account.foreign -= 1);
+    }
+
+    /// Counts a job without a lease on an account.
+    pub(super) fn add_foreign(&mut self, job: Listed, account: AccountKey, seen_at: Duration) {
+        if self.limits.reconciles && self.foreign_jobs.add(job, account, seen_at) {
+            self.accounts
+                .update(account, &mut self.outbox, |account| account.foreign += 1);
+        }
+    }
+
+    /// Learns of a job whose submission we carried and which has no lease, or no longer: it counts,
+    /// also on an account that is yet to join the list.
+    pub fn job_started(&mut self, task_id: TaskId, email: &Name, now: Duration) {
+        if self.leases.of_task(&task_id).is_some() {
+            return;
+        }
+        let job = Listed {
+            task_id,
+            first_at: None,
+            is_listed: false,
+        };
+        match self.accounts.find(email) {
+            Some(key) => {
+                self.resolutions.note_named(key, &job.task_id, now);
+                self.add_foreign(job, key, now);
+            }
+            None if self.limits.reconciles => {
+                self.foreign_jobs.add_elsewhere(job, email.clone(), now);
+            }
+            None => {}
+        }
+    }
+
+    /// Takes a job from whoever has it by a round's word, and if `is_answer` by a client's. True if the
+    /// newest round lists it.
+    fn take_task(
+        &mut self,
+        task_id: &TaskId,
+        account: AccountKey,
+        is_answer: bool,
+        now: Duration,
+    ) -> Result<bool, LeaseError> {
+        let holder = self.leases.of_task(task_id);
+        let foreign_on = self.foreign_jobs.account(task_id);
+        let holding = holder.and_then(|holder| self.leases.get(holder));
+        let bond = holding.and_then(|lease| lease.bond());
+        let mut is_listed = bond.is_some_and(|bond| bond.is_listed);
+        let before = holding
+            .filter(|lease| lease.account == account)
+            .and_then(|lease| lease.bond()?.tied_from.clone());
+        let is_elsewhere = foreign_on.is_some_and(|key| key != account);
+        if !is_answer && (is_elsewhere || (holder.is_some() && before.is_none())) {
+            return Err(LeaseError::TaskTaken);
+        }
+        if let Some(holder) = holder {
+            let is_pick = holding.is_some_and(|lease| lease.kind() == Kind::Pick);
+            let phase = match (before, is_pick) {
+                (Some(before), _) => *before,
+                (None, true) => Phase::RESERVED,
+                // The upstream gave two submissions one job: nobody knows what came of this one.
+                (None, false) => Phase::Uncertain {
+                    sent_at: now,
+                    absences: 0,
+                },
+            };
+            self.rephase(holder, phase);
+        }
+        let foreign = self.take_foreign(task_id);
+        let stood_for = self.leases.stand_in(task_id);
+        let stood_for = stood_for.and_then(|id| self.leases.take_stand_in(id));
+        for job in iter::empty().chain(foreign).chain(stood_for) {
+            is_listed |= job.is_listed;
+        }
+        Ok(is_listed)
+    }
+}

@@ -1,0 +1,34 @@
+//! An e-mail as a caller spells it, ready to be looked up.
+
+use std::sync::Arc;
+
+/// An e-mail with what it is compared by. Made before the book is locked: folding takes a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name {
+    folded: Arc<str>,
+    given: Arc<str>,
+}
+
+impl Name {
+    /// The name `email`.
+    pub fn new(email: &str) -> Self {
+        let given = Arc::<str>::from(email);
+        let is_folded = !email.bytes().any(|byte| byte.is_ascii_uppercase());
+        let folded = if is_folded {
+            Arc::clone(&given)
+        } else {
+            email.to_ascii_lowercase().into()
+        };
+        Self { folded, given }
+    }
+
+    /// As it was given.
+    pub fn given(&self) -> &Arc<str> {
+        &self.given
+    }
+
+    /// In ASCII lower case: names that differ only in case have the same.
+    pub(super) fn folded(&self) -> &Arc<str> {
+        &self.folded
+    }
+}

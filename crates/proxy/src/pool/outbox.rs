@@ -1,0 +1,50 @@
+//! What an operation leaves to be told after it: nothing here decides about a slot.
+
+use std::collections::VecDeque;
+
+use super::{Handover, Turn};
+
+/// What is to be told, in the order in which it came about.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    handovers: VecDeque<Handover>,
+    turned: Vec<Turn>,
+    is_round_due: bool,
+    is_history_due: bool,
+}
+
+impl Outbox {
+    pub(super) fn hand_over(&mut self, handover: Handover) {
+        self.handovers.push_back(handover);
+    }
+
+    pub(super) fn next_handover(&mut self) -> Option<Handover> {
+        self.handovers.pop_front()
+    }
+
+    pub(super) fn note_turn(&mut self, turn: Turn) {
+        self.turned.push(turn);
+    }
+
+    pub(super) fn take_turned(&mut self) -> Vec<Turn> {
+        std::mem::take(&mut self.turned)
+    }
+
+    /// Only a round can decide about something.
+    pub(super) fn ask_for_round(&mut self) {
+        self.is_round_due = true;
+    }
+
+    pub(super) fn take_round_due(&mut self) -> bool {
+        std::mem::take(&mut self.is_round_due)
+    }
+
+    /// Only the history of an account can decide about something.
+    pub(super) fn ask_for_history(&mut self) {
+        self.is_history_due = true;
+    }
+
+    pub(super) fn take_history_due(&mut self) -> bool {
+        std::mem::take(&mut self.is_history_due)
+    }
+}

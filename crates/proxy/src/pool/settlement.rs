@@ -1,0 +1,103 @@
+//! What became of a granted slot, in one value and one step.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Blame, Body, Cause, Lease, LeaseError, LeaseId, LeaseState, Name, Pool, TaskId,
+    known_tasks::AcceptedJob,
+};
+
+/// What became of a slot that was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// There is a job.
+    Accepted {
+        /// Which job.
+        task_id: TaskId,
+        /// What the reply calls it, if it does.
+        task_type: Option<Arc<str>>,
+    },
+    /// The upstream provably did not take the submission.
+    Refused(Blame),
+    /// The submission never left.
+    NotSent,
+    /// Nobody learned of the grant.
+    Undelivered,
+    /// Nobody knows what came of the submission. Its last byte was sent so long ago, at least.
+    Uncertain {
+        /// How long ago.
+        sent_ago: Duration,
+    },
+}
+
+impl Pool {
+    /// Learns what became of a slot, or of a submission that had none, on the account `email`. Told twice,
+    /// it changes nothing the second time.
+    pub fn settle(
+        &mut self,
+        id: LeaseId,
+        email: Option<&Name>,
+        body: Option<Body>,
+        settlement: Settlement,
+        now: Duration,
+    ) {
+        let on = email.map(|email| Arc::clone(email.given()));
+        match settlement {
+            Settlement::Accepted { task_id, task_type } => {
+                self.resolutions.accept(id, &task_id, on);
+                if let Some(body) = &body
+                    && let Some(key) = email.and_then(|email| self.accounts.find(email))
+                {
+                    let job = AcceptedJob {
+                        operation: Arc::clone(&body.operation),
+                        task_type,
+                        prompt: body.prompt,
+                    };
+                    self.resolutions.note_accepted(key, &task_id, job, now);
+                }
+                match (self.bind(id, task_id.clone(), now), email) {
+                    (Err(LeaseError::Unknown | LeaseError::TaskTaken), Some(email)) => {
+                        // Somebody gave the lease back by hand, or there was none. The job runs all the
+                        // same.
+                        self.resolutions.let_expire(id, now);
+                        self.job_started(task_id, email, now);
+                    }
+                    (Err(_), None) => self.resolutions.let_expire(id, now),
+                    (Ok(()), _) => {}
+                }
+            }
+            Settlement::Refused(blame) => {
+                self.free_key(id);
+                self.refuse(id, blame, now);
+            }
+            Settlement::NotSent => {
+                self.free_key(id);
+                self.end(id, Cause::Released, now);
+            }
+            Settlement::Undelivered => {
+                self.free_key(id);
+                self.end(id, Cause::Undelivered, now);
+            }
+            Settlement::Uncertain { sent_ago } => {
+                let sent_at = now.saturating_sub(sent_ago);
+                let lease = self.leases.get(id);
+                let state = lease.map(Lease::state);
+                if matches!(state, Some(LeaseState::Bound | LeaseState::Uncertain)) {
+                    return;
+                }
+                let since = lease.map(|lease| (lease.account, lease.created_at));
+                self.resolutions.lose(id, body, on, since, sent_at);
+                if state.is_none() {
+                    self.resolutions.let_expire(id, now);
+                }
+                self.doubt(id, sent_at, now);
+            }
+        }
+    }
+
+    /// Nothing came of a submission.
+    fn free_key(&mut self, id: LeaseId) {
+        let undecided = self.resolutions.free(id);
+        self.note_decided(undecided);
+    }
+}
