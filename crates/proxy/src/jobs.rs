@@ -222,7 +222,8 @@ impl Rounds {
             executing: jobs,
             caps,
         };
-        let change = RoundChange::between(ticket.listing, round);
+        // The ticket keeps what it is compared with until the book is unlocked: freeing it takes a while.
+        let change = RoundChange::between(ticket.listing.clone(), round);
         let followed = self.ledger.call(FollowRound { change }).await?;
         let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
         self.counts.note_ok(skipped_count, lag);

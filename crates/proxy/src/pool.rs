@@ -297,17 +297,9 @@ impl Pool {
         if self.resolutions.end_lease(id, &lease, email, cause, now) {
             self.outbox.ask_for_history();
         }
-        self.accounts.update(key, &mut self.outbox, |account| {
-            // The lease that was to decide about the account ended without a word. Another one has to.
-            if account.standing.is_probed_by(id) {
-                account.standing.want_probe();
-            }
-            if lease.state() == LeaseState::Uncertain {
-                account.uncertain -= 1;
-            } else {
-                account.held -= 1;
-            }
-        });
+        let is_uncertain = lease.state() == LeaseState::Uncertain;
+        self.accounts
+            .give_back_slot(key, id, is_uncertain, &mut self.outbox);
         match lease.phase {
             Phase::Bound(bond) => {
                 if cause == Cause::Finished {
@@ -319,7 +311,7 @@ impl Pool {
             // The lease ended without the job that it stood for: that is another one's.
             Phase::Reserved {
                 stands_for: Some(job),
-            } => self.let_go(job, key, now),
+            } => self.let_go(*job, key, now),
             Phase::Reserved { stands_for: None } | Phase::Uncertain { .. } => {}
         }
         Some(key)

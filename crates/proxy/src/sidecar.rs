@@ -302,7 +302,8 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
 /// False if the book has followed another list meanwhile.
 async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unavailable> {
     let base = ledger.call(NewestList).await?;
-    let change = ListChange::between(base, snapshot);
+    // The list before is kept until the book is unlocked: freeing it takes a while.
+    let change = ListChange::between(base.clone(), snapshot);
     ledger.call(FollowList { change }).await
 }
 

@@ -196,11 +196,9 @@ impl Api {
             Some(text) => self.read_ttl(&text)?,
             None => self.leases.ttl,
         };
-        let mut exclude: Vec<_> = exclude.iter().map(|email| Name::new(email)).collect();
-        exclude.sort_unstable();
         Ok(PickRequest {
             email: params.email.as_deref().map(Name::new),
-            exclude: exclude.into(),
+            exclude: Name::sorted(&exclude),
             ttl: Some(ttl),
             wait,
             ..PickRequest::default()

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use slotmap::new_key_type;
 
-use super::standing::{Rest, Standing};
+use super::{
+    LeaseId,
+    standing::{Rest, Standing},
+};
 
 new_key_type! {
     /// Names an account inside the pool. Never reused: a key of a forgotten account stays dead.
@@ -82,7 +85,7 @@ pub struct Turn {
 
 #[derive(Debug)]
 pub(super) struct Account {
-    pub(super) listed: Arc<accounts_fetcher::Account>,
+    pub(super) listed: accounts_fetcher::Account,
     /// Its name as it is looked up.
     pub(super) folded: Arc<str>,
     pub(super) rank: Rank,
@@ -117,11 +120,7 @@ pub(super) enum Rank {
 }
 
 impl Account {
-    pub(super) fn new(
-        listed: Arc<accounts_fetcher::Account>,
-        folded: Arc<str>,
-        rank: Rank,
-    ) -> Self {
+    pub(super) fn new(listed: accounts_fetcher::Account, folded: Arc<str>, rank: Rank) -> Self {
         Self {
             listed,
             folded,
@@ -185,6 +184,19 @@ impl Account {
     /// It can be removed: off the list, no slot in use, no order of the operator to remember.
     pub(super) fn is_forgettable(&self) -> bool {
         !self.is_listed && self.in_flight() == 0 && !self.is_draining
+    }
+
+    /// The slot of a lease comes back.
+    pub(super) fn give_back(&mut self, lease: LeaseId, is_uncertain: bool) {
+        // The lease that was to decide about the account ended without a word. Another one has to.
+        if self.standing.is_probed_by(lease) {
+            self.standing.want_probe();
+        }
+        if is_uncertain {
+            self.uncertain -= 1;
+        } else {
+            self.held -= 1;
+        }
     }
 
     /// Until when it cools, if nothing else stands in the way of a job.

@@ -20,14 +20,11 @@ use super::{
     AccountKey, LeaseId, Turn,
     account::{Account, Rank},
     ask::{Constraint, Wish},
-    free::FreeList,
+    free::FreeAccounts,
     name::Name,
     outbox::Outbox,
     steps::Counted,
 };
-
-/// The most levels of use that are told apart: further up, accounts count as equally full.
-const LEVELS_MAX: u32 = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
@@ -37,9 +34,7 @@ pub(super) struct Accounts {
     /// By the lower-cased e-mail: accounts that differ only in case share an entry.
     by_name: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
     by_identity: HashMap<Identity, AccountKey, RandomState>,
-    free: FreeList,
-    /// How many accounts of `free` have so many slots in use.
-    levels: Vec<u32>,
+    free: FreeAccounts,
     listed_count: usize,
     usable_count: usize,
     in_flight: u64,
@@ -71,6 +66,11 @@ struct Indexed {
 }
 
 impl Indexed {
+    /// Its slots in use, if it can be picked.
+    fn level(&self) -> Option<u32> {
+        self.is_eligible.then_some(self.in_flight)
+    }
+
     fn of(account: &Account) -> Self {
         Self {
             is_usable: account.is_usable(),
@@ -136,13 +136,7 @@ impl Accounts {
         }
         self.usable_count -= usize::from(before.is_usable);
         self.usable_count += usize::from(after.is_usable);
-        if before.is_eligible {
-            self.count_level(before.in_flight, false);
-        }
-        if after.is_eligible {
-            self.count_level(after.in_flight, true);
-        }
-        self.free.set(key, after.is_eligible);
+        self.free.change(key, before.level(), after.level());
         let is_opened = !before.is_eligible || after.in_flight < before.in_flight;
         if after.is_eligible && is_opened {
             self.opened.push(key);
@@ -174,28 +168,43 @@ impl Accounts {
         let before = account.in_flight();
         account.held += 1;
         account.standing.granted(lease);
-        let is_eligible = account.is_eligible();
+        let after = account.is_eligible().then_some(before + 1);
         self.in_flight += 1;
+        self.free.change(key, Some(before), after);
         self.note_moved(key);
-        self.count_level(before, false);
-        if is_eligible {
-            self.count_level(before + 1, true);
-        } else {
-            self.free.set(key, false);
-        }
         &self.slots[key]
     }
 
-    fn count_level(&mut self, in_flight: u32, is_added: bool) {
-        let level = in_flight.min(LEVELS_MAX) as usize;
-        if self.levels.len() <= level {
-            self.levels.resize(level + 1, 0);
+    /// Gives back the slot of a lease that has ended.
+    ///
+    /// The path of every end: for an account that nothing is odd about, what cannot change by it is not
+    /// looked at.
+    pub(super) fn give_back_slot(
+        &mut self,
+        key: AccountKey,
+        lease: LeaseId,
+        is_uncertain: bool,
+        outbox: &mut Outbox,
+    ) {
+        let account = &mut self.slots[key];
+        let is_plain =
+            account.uncertain == 0 && account.is_usable() && account.standing.is_untroubled();
+        if !is_plain {
+            self.update(key, outbox, |account| {
+                account.give_back(lease, is_uncertain)
+            });
+            return;
         }
-        if is_added {
-            self.levels[level] += 1;
-        } else {
-            self.levels[level] -= 1;
+        let level = |account: &Account| account.has_free_slot().then(|| account.in_flight());
+        let before = level(account);
+        account.held -= 1;
+        let after = level(account);
+        self.in_flight -= 1;
+        self.free.change(key, before, after);
+        if after.is_some() {
+            self.opened.push(key);
         }
+        self.note_moved(key);
     }
 
     /// Adds an account to the list.
@@ -208,9 +217,8 @@ impl Accounts {
         self.order.insert(rank, key);
         self.by_identity.insert(identity, key);
         self.by_name.entry(folded).or_default().push(key);
+        self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
-            self.count_level(indexed.in_flight, true);
-            self.free.set(key, true);
             self.opened.push(key);
         }
         key
@@ -279,11 +287,11 @@ impl Accounts {
     }
 
     pub(super) fn is_free(&self, key: AccountKey) -> bool {
-        self.free.contains(key)
+        self.free.list().contains(key)
     }
 
     pub(super) fn has_free(&self) -> bool {
-        !self.free.is_empty()
+        !self.free.list().is_empty()
     }
 
     pub(super) fn has_listed(&self) -> bool {
@@ -338,9 +346,13 @@ impl Accounts {
             Constraint::AnyBut(excluded) => excluded,
         };
         if wish.max_jobs.is_none() && excluded.is_empty() {
-            return self.free.draw(rng);
+            return self.free.list().draw(rng);
         }
-        let wanted_count = self.count_below(wish)
+        let below = match wish.max_jobs {
+            None => self.free.list().len(),
+            Some(max_jobs) => self.free.count_below(max_jobs.get()),
+        };
+        let wanted_count = below
             - excluded
                 .keys()
                 .counted()
@@ -350,19 +362,7 @@ impl Accounts {
             return None;
         }
         let is_wanted = |key| !excluded.contains(key) && self.fits(wish, key);
-        self.free.draw_where(wanted_count, is_wanted, rng)
-    }
-
-    /// How many free accounts have fewer slots in use than the caller's own cap.
-    fn count_below(&self, wish: Wish<'_>) -> usize {
-        let Some(max_jobs) = wish.max_jobs else {
-            return self.free.len();
-        };
-        if max_jobs.get() > LEVELS_MAX {
-            return self.free.len();
-        }
-        let below = self.levels.iter().take(max_jobs.get() as usize).counted();
-        below.map(|count| *count as usize).sum()
+        self.free.list().draw_where(wanted_count, is_wanted, rng)
     }
 
     /// Whether an account has few enough slots in use for the caller's own cap.

@@ -71,8 +71,8 @@ impl Constraint {
 /// are equal if they name the same.
 #[derive(Clone, Debug, Default)]
 pub struct Excluded {
-    /// Sorted, each once.
-    names: Arc<[Name]>,
+    /// Sorted. `None`: none are excluded.
+    names: Option<Arc<[Name]>>,
     /// Sorted, each once.
     keys: Vec<AccountKey>,
 }
@@ -100,8 +100,11 @@ impl Ord for Excluded {
 impl Excluded {
     /// `names` must be sorted.
     pub(super) fn new<'a>(names: &Arc<[Name]>, alike: impl Fn(&Name) -> &'a [AccountKey]) -> Self {
+        if names.is_empty() {
+            return Self::default();
+        }
         let mut excluded = Self {
-            names: Arc::clone(names),
+            names: Some(Arc::clone(names)),
             keys: Vec::new(),
         };
         excluded.resolve(alike);
@@ -111,7 +114,7 @@ impl Excluded {
     /// Looks up again which accounts the names may mean. Unknown ones exclude nothing for now.
     pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&Name) -> &'a [AccountKey]) {
         self.keys.clear();
-        let names = self.names.iter().counted();
+        let names = self.names.iter().flat_map(|names| names.iter()).counted();
         self.keys.extend(names.flat_map(alike));
         self.keys.sort_unstable();
         self.keys.dedup();

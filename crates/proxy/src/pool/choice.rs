@@ -1,6 +1,6 @@
 //! Choosing: who is granted a slot, who waits for one, and why not.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rand::Rng;
 
@@ -210,16 +210,21 @@ impl Pool {
     pub(super) fn finish(&mut self, now: Duration) {
         if self.waiters.len() == 0 {
             self.accounts.clear_opened();
-        }
-        for key in self.accounts.take_opened() {
-            while self.accounts.is_free(key)
-                && let in_flight = self.accounts[key].in_flight()
-                && let Some(waiter) = self.waiters.first_for(key, in_flight)
-            {
-                self.serve(waiter, key, now);
+        } else {
+            for key in self.accounts.take_opened() {
+                self.hand_over(key, now);
             }
         }
         self.forget_idle();
+    }
+
+    fn hand_over(&mut self, key: AccountKey, now: Duration) {
+        while self.accounts.is_free(key)
+            && let in_flight = self.accounts[key].in_flight()
+            && let Some(waiter) = self.waiters.first_for(key, in_flight)
+        {
+            self.serve(waiter, key, now);
+        }
     }
 
     /// Ends an operation that may have opened many accounts: waiters are served in order, each with a
@@ -227,29 +232,35 @@ impl Pool {
     pub(super) fn finish_drawn(&mut self, now: Duration, rng: &mut impl Rng) {
         if self.waiters.len() == 0 {
             self.accounts.clear_opened();
-        }
-        let opened = self.accounts.take_opened();
-        if !opened.is_empty() {
-            let opened = opened.into_iter();
-            let mut opened: FreeList = opened.filter(|key| self.accounts.is_free(*key)).collect();
-            let mut firsts = self.waiters.firsts();
-            while let Some((waiter, group)) = firsts.pop_first()
-                && !opened.is_empty()
-            {
-                let drawn = self.waiters.wish(group).and_then(|wish| {
-                    let fits = |key| wish.constraint.allows(key) && self.accounts.fits(wish, key);
-                    opened.draw_where(opened.len(), fits, rng)
-                });
-                // No slot opens while they are handed out: whoever asks for the same gets none either.
-                let Some(key) = drawn else {
-                    continue;
-                };
-                self.serve(waiter, key, now);
-                opened.set(key, self.accounts.is_free(key));
-                firsts.extend(self.waiters.first_of(group).map(|next| (next, group)));
-            }
+        } else {
+            let opened = self.accounts.take_opened().into_iter();
+            let opened = opened.filter(|key| self.accounts.is_free(*key)).collect();
+            self.hand_over_drawn(opened, now, rng);
         }
         self.forget_idle();
+    }
+
+    fn hand_over_drawn(&mut self, mut opened: FreeList, now: Duration, rng: &mut impl Rng) {
+        let mut firsts = if opened.is_empty() {
+            BTreeMap::new()
+        } else {
+            self.waiters.firsts()
+        };
+        while let Some((waiter, group)) = firsts.pop_first()
+            && !opened.is_empty()
+        {
+            let drawn = self.waiters.wish(group).and_then(|wish| {
+                let fits = |key| wish.constraint.allows(key) && self.accounts.fits(wish, key);
+                opened.draw_where(opened.len(), fits, rng)
+            });
+            // No slot opens while they are handed out: whoever asks for the same gets none either.
+            let Some(key) = drawn else {
+                continue;
+            };
+            self.serve(waiter, key, now);
+            opened.set(key, self.accounts.is_free(key));
+            firsts.extend(self.waiters.first_of(group).map(|next| (next, group)));
+        }
     }
 
     fn serve(&mut self, waiter: WaiterId, key: AccountKey, now: Duration) {

@@ -1,7 +1,8 @@
-//! The dense list of accounts that can be picked right now.
+//! The accounts that can be picked right now: a dense list, and how full they are.
 //!
-//! Invariant: an account stands in `dense` at most once, and `position` names its place.
-//! Insert, remove and a uniform draw take constant time whatever the number of accounts.
+//! Invariant: an account stands in `dense` at most once, and `position` names its place; `levels` counts the
+//! listed accounts by their slots in use. Insert, remove and a uniform draw take constant time whatever the
+//! number of accounts.
 
 use rand::{Rng, RngExt, seq::IteratorRandom};
 use slotmap::SecondaryMap;
@@ -14,6 +15,10 @@ use super::{AccountKey, steps::Counted};
 /// 64 draws miss once in 5,000 lists; where less is wanted, a walk is cheaper than more luck.
 const DRAWS_MAX: usize = 64;
 
+/// The most levels of use that are told apart: further up, accounts count as equally full.
+const LEVELS_MAX: u32 = 1024;
+
+/// A dense list of accounts.
 #[derive(Debug, Default)]
 pub(super) struct FreeList {
     dense: Vec<AccountKey>,
@@ -87,5 +92,50 @@ impl FromIterator<AccountKey> for FreeList {
             list.set(key, true);
         }
         list
+    }
+}
+
+/// The accounts with a free slot that anybody may take.
+#[derive(Debug, Default)]
+pub(super) struct FreeAccounts {
+    list: FreeList,
+    /// How many accounts of the list have so many slots in use.
+    levels: Vec<u32>,
+}
+
+impl FreeAccounts {
+    pub(super) fn list(&self) -> &FreeList {
+        &self.list
+    }
+
+    /// Notes how many slots of an account are in use, or that it cannot be picked: before, and now.
+    pub(super) fn change(&mut self, key: AccountKey, before: Option<u32>, after: Option<u32>) {
+        if let Some(in_flight) = before {
+            self.levels[Self::level(in_flight)] -= 1;
+        }
+        if let Some(in_flight) = after {
+            let level = Self::level(in_flight);
+            if self.levels.len() <= level {
+                self.levels.resize(level + 1, 0);
+            }
+            self.levels[level] += 1;
+        }
+        if before.is_some() != after.is_some() {
+            self.list.set(key, after.is_some());
+        }
+    }
+
+    /// How many accounts have fewer slots in use than a caller's own cap: those at the last level count
+    /// whatever the cap.
+    pub(super) fn count_below(&self, max_jobs: u32) -> usize {
+        if max_jobs > LEVELS_MAX {
+            return self.list.len();
+        }
+        let below = self.levels.iter().take(Self::level(max_jobs)).counted();
+        below.map(|count| *count as usize).sum()
+    }
+
+    fn level(in_flight: u32) -> usize {
+        in_flight.min(LEVELS_MAX) as usize
     }
 }

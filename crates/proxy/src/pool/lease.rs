@@ -240,7 +240,7 @@ impl Listed {
 pub(super) enum Phase {
     Reserved {
         /// The job that the newest round listed in place of this submission's answer.
-        stands_for: Option<Listed>,
+        stands_for: Option<Box<Listed>>,
     },
     Uncertain {
         /// When the last byte of the submission was sent.
@@ -248,7 +248,7 @@ pub(super) enum Phase {
         /// How many rounds in a row, long enough after that, listed no job of it.
         absences: u32,
     },
-    Bound(Bond),
+    Bound(Box<Bond>),
 }
 
 /// A lease and its job.
@@ -264,7 +264,7 @@ pub(super) struct Bond {
     pub(super) over_at: Option<Duration>,
     /// Only a round says that the job is this lease's: what the lease was before, and becomes again
     /// if somebody knows better.
-    pub(super) tied_from: Option<Box<Phase>>,
+    pub(super) tied_from: Option<Phase>,
 }
 
 impl Bond {
@@ -323,7 +323,7 @@ impl Lease {
 
     pub(super) fn stands_for(&self) -> Option<&Listed> {
         match &self.phase {
-            Phase::Reserved { stands_for } => stands_for.as_ref(),
+            Phase::Reserved { stands_for } => stands_for.as_deref(),
             Phase::Uncertain { .. } | Phase::Bound(_) => None,
         }
     }

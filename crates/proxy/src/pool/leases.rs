@@ -332,7 +332,7 @@ impl Leases {
     /// Takes back the job that a lease stands for.
     pub(super) fn take_stand_in(&mut self, id: LeaseId) -> Option<Listed> {
         self.change(id, |lease| match &mut lease.phase {
-            Phase::Reserved { stands_for } => stands_for.take(),
+            Phase::Reserved { stands_for } => stands_for.take().map(|job| *job),
             Phase::Uncertain { .. } | Phase::Bound(_) => None,
         })?
     }

@@ -33,7 +33,7 @@ impl Pool {
         }
         let old = match &lease.phase {
             Phase::Bound(bond) => Some(bond.listed()),
-            Phase::Reserved { stands_for } => stands_for.clone(),
+            Phase::Reserved { stands_for } => stands_for.as_deref().cloned(),
             Phase::Uncertain { .. } => None,
         };
         let is_listed = self.take_task(&task_id, account, is_answer, now)?;
@@ -46,7 +46,7 @@ impl Pool {
             account.standing.well(leased_at);
         });
         let bond = Bond::new(task_id.clone(), now, is_listed || was_listed);
-        self.rephase(id, Phase::Bound(bond));
+        self.rephase(id, Phase::Bound(Box::new(bond)));
         if let Some(old) = old.filter(|old| old.task_id != task_id) {
             self.let_go(old, account, now);
         }
@@ -118,7 +118,7 @@ impl Pool {
     /// Matches a job that is listed to a lease without one.
     fn take_for(&mut self, id: LeaseId, rank: MatchRank, job: Listed) {
         if rank == MatchRank::Forward {
-            let stands_for = Some(job);
+            let stands_for = Some(Box::new(job));
             self.rephase(id, Phase::Reserved { stands_for });
         } else {
             self.tie(id, job);
@@ -132,8 +132,8 @@ impl Pool {
         };
         let (account, first_at) = (lease.account, job.first_at.unwrap_or_default());
         let mut bond = Bond::new(job.task_id, first_at, job.is_listed);
-        bond.tied_from = Some(Box::new(lease.phase.clone()));
-        self.rephase(id, Phase::Bound(bond));
+        bond.tied_from = Some(lease.phase.clone());
+        self.rephase(id, Phase::Bound(Box::new(bond)));
         // The probing job was accepted. A client that picked may never report it.
         self.accounts.update(account, &mut self.outbox, |account| {
             if account.standing.is_probed_by(id) {
@@ -221,7 +221,7 @@ impl Pool {
         if let Some(holder) = holder {
             let is_pick = holding.is_some_and(|lease| lease.kind() == Kind::Pick);
             let phase = match (before, is_pick) {
-                (Some(before), _) => *before,
+                (Some(before), _) => before,
                 (None, true) => Phase::RESERVED,
                 // The upstream gave two submissions one job: nobody knows what came of this one.
                 (None, false) => Phase::Uncertain {

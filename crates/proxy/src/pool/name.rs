@@ -22,6 +22,16 @@ impl Name {
         Self { folded, given }
     }
 
+    /// The names `emails`, sorted.
+    pub fn sorted(emails: &[String]) -> Arc<[Self]> {
+        if emails.is_empty() {
+            return Arc::default();
+        }
+        let mut names: Vec<_> = emails.iter().map(|email| Self::new(email)).collect();
+        names.sort_unstable();
+        names.into()
+    }
+
     /// As it was given.
     pub fn given(&self) -> &Arc<str> {
         &self.given

@@ -21,9 +21,7 @@ impl Pool {
         only: Option<&str>,
         exclude: &[String],
     ) -> Result<Constraint, UnknownAccount> {
-        let mut exclude: Vec<_> = exclude.iter().map(|email| Name::new(email)).collect();
-        exclude.sort();
-        self.constraint_named(only.map(Name::new).as_ref(), &exclude.into())
+        self.constraint_named(only.map(Name::new).as_ref(), &Name::sorted(exclude))
     }
 
     /// Turns names into a constraint. `exclude` must be sorted. Excluded names that are not in the book
@@ -139,7 +137,8 @@ impl Pool {
             rank,
         } = entry;
         let Some(key) = self.accounts.of_identity(&listed.identity) else {
-            let account = Account::new(listed, Arc::clone(&folded), Rank::Listed(rank));
+            let listed = (*listed).clone();
+            let account = Account::new(listed, folded, Rank::Listed(rank));
             let key = self.accounts.insert(account);
             self.join(key, now);
             return true;
@@ -147,7 +146,7 @@ impl Pool {
         self.accounts.set_rank(key, rank);
         let known = &self.accounts[key];
         let has_new_name = known.listed.email != listed.email;
-        if known.is_listed && *known.listed == *listed {
+        if known.is_listed && known.listed == *listed {
             return false;
         }
         let rejoins = !known.is_listed;
@@ -157,7 +156,7 @@ impl Pool {
             if account.listed.max_jobs != listed.max_jobs {
                 account.lowered_cap = None;
             }
-            account.listed = listed;
+            account.listed = (*listed).clone();
             account.is_listed = true;
         });
         if rejoins {

@@ -128,7 +128,7 @@ impl Pool {
             return;
         };
         let stood_for = match &lease.phase {
-            Phase::Reserved { stands_for } => stands_for.clone(),
+            Phase::Reserved { stands_for } => stands_for.as_deref().cloned(),
             Phase::Uncertain { .. } | Phase::Bound(_) => return,
         };
         let job = stood_for.or_else(|| self.adopt_foreign(id));

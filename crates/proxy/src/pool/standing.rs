@@ -151,6 +151,11 @@ impl Standing {
         self.resting
     }
 
+    /// Whether nothing stands in the way of a job, and none decides about it.
+    pub(super) fn is_untroubled(&self) -> bool {
+        self.cooling_until.is_none() && self.resting.is_none() && self.probe.is_none()
+    }
+
     /// Whether nothing but full slots stands in the way of a job.
     pub(super) fn is_ready(&self) -> bool {
         let is_probed = matches!(self.probe, Some(Probe::Sent(_)));
