@@ -4,6 +4,9 @@
 //! account at random, and puts the one under the other into a hash map of the same size. So the
 //! distance to the floor is what our rules cost, on whatever machine this runs.
 
+#[path = "book/fixtures.rs"]
+mod fixtures;
+
 use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Snapshot};
@@ -11,45 +14,18 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use foldhash::fast::RandomState;
 use proxy::{
     ledger::{
-        PickRequest,
-        memory::{Entry, Memory},
+        FollowList, NewestList, PickRequest, Release,
+        local::{Entry, Local},
     },
-    pool::{Ask, Cause, LeaseId, Limits, Pool},
+    pool::{Cause, LeaseId, ListChange, Pool},
 };
 use rand::{RngExt, rngs::ThreadRng};
 
-/// As many slots as each account has.
-const MAX_JOBS: u32 = 10;
-/// Long enough that no lease ends by itself while we measure.
-const TTL: Duration = Duration::from_secs(3600);
+use fixtures::{MAX_JOBS, TTL, ask, criterion, fetched_again, limits, snapshot};
+
 const SIZES: [(&str, u32); 3] = [("10", 10), ("1k", 1_000), ("100k", 100_000)];
 /// Percent of all slots that are held while we measure.
 const OCCUPANCIES: [u32; 3] = [0, 50, 99];
-
-fn limits() -> Limits {
-    Limits {
-        waiters_max: 0,
-        job_ttl: TTL,
-        reconciles: false,
-        settle: TTL,
-        ties_picks: false,
-    }
-}
-
-fn snapshot(accounts_count: u32) -> Snapshot {
-    let account = |idx| Account::new(&format!("account-{idx:06}@example.com"), MAX_JOBS);
-    Snapshot {
-        accounts: (0..accounts_count).map(account).collect(),
-    }
-}
-
-/// `snapshot` as if fetched again: equal, and sharing no memory with it.
-fn fetched_again(snapshot: &Snapshot) -> Snapshot {
-    let again = |account: &Account| Account::new(&account.email, account.max_jobs);
-    Snapshot {
-        accounts: snapshot.accounts.iter().map(again).collect(),
-    }
-}
 
 /// `snapshot` with another cap on every hundredth account, and on one at least.
 fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
@@ -63,20 +39,6 @@ fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
 /// How many slots are held at `percent`.
 fn held_count(accounts_count: u32, percent: u32) -> u32 {
     accounts_count * MAX_JOBS / 100 * percent
-}
-
-fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
-    let lease_id = LeaseId::random(rng);
-    let constraint = pool
-        .constraint(None, &[])
-        .expect("no account is asked for, so none is unknown");
-    Ask {
-        lease_id,
-        ttl: Some(TTL),
-        constraint,
-        operation: None,
-        max_jobs: None,
-    }
 }
 
 /// A pool with a list and `held_count` leases, each picked a microsecond after the one before.
@@ -95,25 +57,22 @@ fn filled_pool(accounts_count: u32, held_count: u32) -> (Pool, Duration) {
 
 fn request() -> PickRequest {
     PickRequest {
-        email: None,
-        exclude: Vec::new(),
         ttl: Some(TTL),
-        wait: Duration::ZERO,
-        operation: None,
-        max_jobs: None,
+        ..PickRequest::default()
     }
 }
 
-fn memory_pick(memory: &Memory, request: &PickRequest) -> LeaseId {
-    match memory.enter(request) {
+fn memory_pick(memory: &Local, request: &PickRequest) -> LeaseId {
+    match memory.enter(LeaseId::random(&mut rand::rng()), request) {
         Ok(Entry::Granted(lease)) => lease.id,
         refused => unreachable!("slots are left: {refused:?}"),
     }
 }
 
-fn filled_memory(accounts_count: u32, held_count: u32) -> Memory {
-    let memory = Memory::new(limits());
-    memory.apply(&snapshot(accounts_count));
+fn filled_memory(accounts_count: u32, held_count: u32) -> Local {
+    let memory = Local::new(limits());
+    let change = ListChange::between(memory.call(NewestList), &snapshot(accounts_count));
+    assert!(memory.call(FollowList { change }), "it is the first");
     let request = request();
     for _ in 0..held_count {
         memory_pick(&memory, &request);
@@ -183,7 +142,7 @@ fn pick_and_release(criterion: &mut Criterion) {
             let request = request();
             bencher.iter(|| {
                 let id = memory_pick(&memory, &request);
-                memory.end(black_box(id), Cause::Released)
+                memory.call(Release { id: black_box(id) })
             });
         });
     }
@@ -206,7 +165,10 @@ fn refused(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("memory", size), |bencher| {
             let memory = filled_memory(accounts_count, held_count);
             let request = request();
-            bencher.iter(|| memory.enter(&request).expect_err("every slot is held"));
+            bencher.iter(|| {
+                let id = LeaseId::random(&mut rand::rng());
+                memory.enter(id, &request).expect_err("every slot is held")
+            });
         });
     }
 }
@@ -247,14 +209,6 @@ fn apply(criterion: &mut Criterion) {
             });
         }
     }
-}
-
-fn criterion() -> Criterion {
-    Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args()
 }
 
 criterion_group! {

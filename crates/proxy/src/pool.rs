@@ -243,7 +243,7 @@ impl Pool {
         self.leases.get(id).map(|lease| self.lease_view(id, lease))
     }
 
-    /// Every held lease, in no order that means anything.
+    /// Every held lease, in the order of a hasher.
     pub fn leases(&self) -> Vec<LeaseView> {
         let leases = self.leases.iter();
         leases

@@ -25,8 +25,8 @@ const AGE_MAX: Duration = Duration::from_millis(100);
 /// How long a forecast rests for each lease that it looked at, also if slots came back: a tenth of the
 /// time at the most goes into making them.
 const REST: Duration = Duration::from_micros(1);
-/// The most leases that a forecast looks at. Of more, some stand for all.
-pub(super) const SAMPLE_MAX: usize = 4096;
+/// The most leases that a forecast looks at. Of more, those that are likely to end first.
+const SAMPLE_MAX: usize = 4096;
 
 /// How long jobs take, and when those that run will be over.
 #[derive(Debug, Default)]
@@ -35,8 +35,6 @@ pub(super) struct Forecast {
     typical: HashMap<Option<OperationName>, f64, RandomState>,
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
-    /// How many leases each of them stands for.
-    share: usize,
     made_at: Option<Duration>,
     is_outdated: bool,
 }
@@ -68,12 +66,11 @@ impl Forecast {
         now: Duration,
     ) -> Refusal {
         if self.is_due(now) {
-            let sample = leases.iter().take(SAMPLE_MAX);
-            let ends = sample.filter_map(|(_, lease)| Some((self.end(lease)?, lease.account)));
+            let sample = leases.sample(SAMPLE_MAX);
+            let ends = sample.filter_map(|lease| Some((self.end(lease)?, lease.account)));
             let mut ends: Vec<_> = ends.collect();
             ends.sort_unstable();
             self.ends = ends;
-            self.share = leases.len().div_ceil(SAMPLE_MAX).max(1);
             self.made_at = Some(now);
             self.is_outdated = false;
         }
@@ -81,7 +78,7 @@ impl Forecast {
         let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
         // Further back than slots are in use it takes more than one job's time. The last one is the
         // best that can be told.
-        let end = ends.nth(ahead / self.share).or(self.ends.last());
+        let end = ends.nth(ahead).or(self.ends.last());
         Refusal::Saturated {
             free_in: end.map(|(end, _)| end.saturating_sub(now)),
             position: ahead + 1,

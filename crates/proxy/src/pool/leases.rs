@@ -10,7 +10,6 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use indexmap::IndexMap;
 use slotmap::SecondaryMap;
 
 use super::{
@@ -30,8 +29,7 @@ pub(super) enum MatchRank {
 #[derive(Debug)]
 pub(super) struct Leases {
     limits: Limits,
-    /// In an order that depends on nothing but what happened: no hasher has a say in it.
-    by_id: IndexMap<LeaseId, Lease, RandomState>,
+    by_id: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
     /// When the pool looks at leases by itself. A bound lease may stand here too early: rounds move its
     /// deadline on, which is looked up when it comes.
@@ -126,7 +124,7 @@ impl Leases {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            by_id: IndexMap::default(),
+            by_id: HashMap::default(),
             by_task: HashMap::default(),
             deadlines: BTreeSet::new(),
             round_sent_at: None,
@@ -143,7 +141,16 @@ impl Leases {
         self.by_id.len()
     }
 
-    /// Every lease, in no order that means anything.
+    /// Some leases, at most `count`: those whose deadlines come first. No hasher has a say in it.
+    pub(super) fn sample(&self, count: usize) -> impl Iterator<Item = &Lease> {
+        let all = (self.by_id.len() <= count).then(|| self.by_id.values());
+        let first = all.is_none().then(|| self.deadlines.iter().take(count));
+        let first = first.into_iter().flatten();
+        let first = first.filter_map(|(_, id)| self.by_id.get(id));
+        all.into_iter().flatten().chain(first).counted()
+    }
+
+    /// Every lease, in the order of a hasher.
     pub(super) fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
         self.by_id.iter().counted().map(|(id, lease)| (*id, lease))
     }
@@ -170,7 +177,7 @@ impl Leases {
 
     /// Takes a lease out of the book.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
-        let lease = self.by_id.swap_remove(&id)?;
+        let lease = self.by_id.remove(&id)?;
         if let Some(at) = lease.deadline {
             self.deadlines.remove(&(at, id));
         }

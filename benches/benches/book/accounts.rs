@@ -1,0 +1,188 @@
+//! What grows with the accounts: refusals that look at each, lists, and accounts that are forgotten.
+
+use std::{cell::LazyCell, num::NonZeroU32, time::Duration};
+
+use accounts_fetcher::Snapshot;
+use criterion::{
+    BenchmarkId, Criterion,
+    measurement::{Measurement, WallTime},
+};
+use proxy::pool::{Ask, Blame, Cause, LeaseId, ListChange, Refusal};
+use rand::seq::SliceRandom;
+use tokio::time::Instant;
+
+use crate::{
+    SIZES,
+    filled::Book,
+    fixtures::{MAX_JOBS, fetched_again, limits, snapshot},
+};
+
+fn half_full(accounts_count: u32) -> Book {
+    let mut book = Book::new(limits(), accounts_count);
+    book.hold(accounts_count, MAX_JOBS / 2);
+    book
+}
+
+/// All accounts full, one of them only of a submission that nobody knows the outcome of.
+fn one_uncertain(accounts_count: u32) -> Book {
+    let mut book = Book::new(limits(), accounts_count);
+    let held = book.hold(accounts_count, MAX_JOBS);
+    book.pool.doubt(held[0], book.now, book.now);
+    book
+}
+
+/// All accounts full but one, which pushed back.
+fn one_cooling(accounts_count: u32) -> Book {
+    let mut book = Book::new(limits(), accounts_count);
+    let held = book.hold(accounts_count, MAX_JOBS);
+    let blame = Blame::PushedBack { retry_after: None };
+    book.pool.refuse(held[0], blame, book.now);
+    book
+}
+
+/// A pick of any account that is refused.
+fn refusal(book: &mut Book, max_jobs: Option<NonZeroU32>) -> Refusal {
+    let ask = Ask {
+        max_jobs,
+        ..book.ask()
+    };
+    book.pool
+        .pick(&ask, book.now, &mut book.rng)
+        .expect_err("no account will do")
+}
+
+/// A way to be refused.
+struct Case {
+    name: &'static str,
+    book: fn(u32) -> Book,
+    max_jobs: Option<NonZeroU32>,
+    is_so: fn(Refusal) -> bool,
+}
+
+/// `refused/<accounts>/uncertain`: a pick that is refused, every slot held, one of them by a
+/// submission that nobody knows the outcome of. `/cooling`: one slot is free, on an account that
+/// cools. `/own-cap`: every account is half full, which is too much for the caller's own `maxJobs`.
+pub(crate) fn refused(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("refused");
+    let cases = [
+        Case {
+            name: "uncertain",
+            book: one_uncertain,
+            max_jobs: None,
+            is_so: |refusal| matches!(refusal, Refusal::Unverified),
+        },
+        Case {
+            name: "cooling",
+            book: one_cooling,
+            max_jobs: None,
+            is_so: |refusal| matches!(refusal, Refusal::CoolingDown { .. }),
+        },
+        Case {
+            name: "own-cap",
+            book: half_full,
+            max_jobs: NonZeroU32::new(MAX_JOBS / 2),
+            is_so: |refusal| matches!(refusal, Refusal::Saturated { .. }),
+        },
+    ];
+    for (size, accounts_count) in SIZES {
+        for case in &cases {
+            let mut book = LazyCell::new(|| (case.book)(accounts_count));
+            group.bench_function(BenchmarkId::new(size, case.name), |bencher| {
+                let book = &mut *book;
+                let found = refusal(book, case.max_jobs);
+                assert!((case.is_so)(found), "{found:?}");
+                bencher.iter(|| refusal(book, case.max_jobs));
+            });
+        }
+    }
+}
+
+/// Makes a list another one, at one place.
+type Differ = fn(&mut Snapshot, usize);
+
+/// `swap/<accounts>/<what the other list is>`: the book takes over a list that was compared with the one
+/// before. Half of the slots are held, on each account. Two lists take turns, `one-gone` by one account in
+/// their middle leaving and coming back.
+pub(crate) fn swap(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("swap");
+    for (size, accounts_count) in SIZES {
+        let one = snapshot(accounts_count);
+        let cases: [(&str, Differ); 3] = [
+            ("equal", |_, _| ()),
+            ("one-cap", |list, idx| list.accounts[idx].max_jobs += 1),
+            ("one-gone", |list, idx| {
+                list.accounts.remove(idx);
+            }),
+        ];
+        for (name, differ) in cases {
+            let mut book = LazyCell::new(|| half_full(accounts_count));
+            group.bench_function(BenchmarkId::new(size, name), |bencher| {
+                let book = &mut *book;
+                let mut other = fetched_again(&one);
+                let middle = other.accounts.len() / 2;
+                differ(&mut other, middle);
+                let mut lists = [&other, &one].into_iter().cycle();
+                bencher.iter_custom(|swaps_count| {
+                    let mut taken = Duration::ZERO;
+                    for _ in 0..swaps_count {
+                        let list = lists.next().expect("a cycle has no end");
+                        // Whoever asks keeps the list before until the book has taken the new one.
+                        let before = book.pool.list();
+                        let change = ListChange::between(before.clone(), list);
+                        let begun = Instant::now();
+                        book.pool.follow(change, book.now, &mut book.rng);
+                        taken += begun.elapsed();
+                        book.pool.take_turned();
+                        drop(before);
+                    }
+                    taken
+                });
+            });
+        }
+    }
+}
+
+/// Each account holds one slot, and every second one has left the list. Those leases, in no order.
+fn half_left(accounts_count: u32) -> (Book, Vec<LeaseId>) {
+    let mut book = Book::new(limits(), accounts_count);
+    let held = book.hold(accounts_count, 1);
+    let stays = snapshot(accounts_count).accounts.into_iter().step_by(2);
+    let list = Snapshot {
+        accounts: stays.collect(),
+    };
+    book.pool.apply(&list, book.now, &mut book.rng);
+    let mut left: Vec<_> = held.into_iter().skip(1).step_by(2).collect();
+    left.shuffle(&mut book.rng);
+    (book, left)
+}
+
+/// `forget/<accounts>`: the end of the one lease on an account that has left the list, so that the
+/// account is forgotten. Half of the accounts have left when the first one ends, none of them is
+/// there after the last; then the book is built anew, unmeasured.
+pub(crate) fn forget(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("forget");
+    for (size, accounts_count) in SIZES {
+        let mut leaving = LazyCell::new(|| half_left(accounts_count));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter_custom(|iters| {
+                let mut ends_left = usize::try_from(iters).expect("64 bits");
+                let mut took = Duration::ZERO;
+                while ends_left > 0 {
+                    if leaving.1.is_empty() {
+                        *leaving = half_left(accounts_count);
+                    }
+                    let (book, leases) = &mut *leaving;
+                    let rest = leases.len().saturating_sub(ends_left);
+                    let ending = leases.split_off(rest);
+                    let clock = WallTime.start();
+                    for id in &ending {
+                        book.pool.end(*id, Cause::Released, book.now);
+                    }
+                    took += WallTime.end(clock);
+                    ends_left -= ending.len();
+                }
+                took
+            });
+        });
+    }
+}

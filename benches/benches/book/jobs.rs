@@ -1,0 +1,170 @@
+//! What grows with the jobs: binding a lease to its own, and a round over all of them.
+
+use std::{cell::LazyCell, hint::black_box, time::Duration};
+
+use criterion::{BatchSize, Bencher, BenchmarkId, Criterion};
+use proxy::pool::{Ask, Cause, LeaseView, Limits, RoundChange, Running, TaskId};
+use tokio::time::Instant;
+
+use crate::{
+    SIZES,
+    filled::{Book, STEP},
+    fixtures::{MAX_JOBS, email, limits},
+};
+
+/// Upstream jobs have ids of 18 digits.
+const FIRST_TASK_ID: u64 = 800_000_000_000_000_000;
+
+/// A book where submissions are carried.
+struct Carrier {
+    book: Book,
+    /// As many as have begun.
+    tasks_count: u64,
+}
+
+impl Carrier {
+    /// Twice as many slots as `leases_count`.
+    fn new(leases_count: u32) -> Self {
+        let limits = Limits {
+            reconciles: true,
+            ..limits()
+        };
+        let accounts_count = leases_count * 2 / MAX_JOBS;
+        Self {
+            book: Book::new(limits, accounts_count),
+            tasks_count: 0,
+        }
+    }
+
+    /// So many submissions are under way.
+    fn under_way(leases_count: u32) -> Self {
+        let mut carrier = Self::new(leases_count);
+        for _ in 0..leases_count {
+            carrier.book.now += STEP;
+            carrier.submit();
+        }
+        carrier
+    }
+
+    /// So many submissions have become jobs, in this order.
+    fn answered(jobs_count: u32) -> (Self, Vec<Running>) {
+        let mut carrier = Self::new(jobs_count);
+        let mut jobs = Vec::new();
+        for _ in 0..jobs_count {
+            carrier.book.now += STEP;
+            let lease = carrier.submit();
+            let job = carrier.job(lease.email.to_string());
+            carrier.bind(&lease, job.task_id.clone());
+            jobs.push(job);
+        }
+        (carrier, jobs)
+    }
+
+    fn submit(&mut self) -> LeaseView {
+        let ask = Ask {
+            ttl: None,
+            ..self.book.ask()
+        };
+        self.book.pick(&ask)
+    }
+
+    fn bind(&mut self, lease: &LeaseView, task_id: TaskId) {
+        self.book
+            .pool
+            .bind(lease.id, task_id, self.book.now)
+            .expect("the lease is held, and the job is nobody's");
+    }
+
+    fn task_id(&mut self) -> TaskId {
+        self.tasks_count += 1;
+        let task_id = FIRST_TASK_ID + self.tasks_count;
+        task_id.to_string().parse().expect("digits are a task id")
+    }
+
+    fn job(&mut self, email: String) -> Running {
+        let task_id = self.task_id();
+        Running { task_id, email }
+    }
+}
+
+/// `bind/<leases>`: one more submission is leased, answered with its job, and over, beside leases of
+/// submissions that are under way. `bind/<leases>/without`: the same but for the binding, so the
+/// difference is what binding costs.
+pub(crate) fn bind(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("bind");
+    for (size, leases_count) in SIZES {
+        let mut carrier = LazyCell::new(|| Carrier::under_way(leases_count));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                let lease = carrier.submit();
+                let task_id = carrier.task_id();
+                carrier.bind(&lease, task_id);
+                let now = carrier.book.now;
+                carrier.book.pool.end(lease.id, Cause::Finished, now)
+            });
+        });
+        group.bench_function(BenchmarkId::new(size, "without"), |bencher| {
+            bencher.iter(|| {
+                let lease = carrier.submit();
+                black_box(carrier.task_id());
+                let now = carrier.book.now;
+                carrier.book.pool.end(lease.id, Cause::Finished, now)
+            });
+        });
+    }
+}
+
+/// `round/<jobs>/same`: one round that lists the bound jobs that the one before listed, and nothing
+/// else, as the book takes it. `round/<jobs>/one-new`: beside them, another foreign job than the one
+/// before. `round/<jobs>/compare`: what is done before the book is locked, of the same list.
+pub(crate) fn round(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("round");
+    for (size, jobs_count) in SIZES {
+        let mut answered = LazyCell::new(|| Carrier::answered(jobs_count));
+        group.bench_function(BenchmarkId::new(size, "same"), |bencher| {
+            let (carrier, jobs) = &mut *answered;
+            let lists = [jobs.clone(), jobs.clone()];
+            take_turns(bencher, &mut carrier.book, lists);
+        });
+        group.bench_function(BenchmarkId::new(size, "one-new"), |bencher| {
+            let (carrier, jobs) = &mut *answered;
+            let lists = [(); 2].map(|()| {
+                let mut list = jobs.clone();
+                list.push(carrier.job(email(0)));
+                list
+            });
+            take_turns(bencher, &mut carrier.book, lists);
+        });
+        group.bench_function(BenchmarkId::new(size, "compare"), |bencher| {
+            let (carrier, jobs) = &mut *answered;
+            let book = &carrier.book;
+            bencher.iter_batched(
+                || book.round(jobs.clone()),
+                |round| RoundChange::between(book.pool.listing(), round),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+}
+
+/// One iteration is one round. Its list is the one that the round before did not have.
+fn take_turns(bencher: &mut Bencher<'_>, book: &mut Book, lists: [Vec<Running>; 2]) {
+    let mut rounds = lists.map(|list| book.round(list));
+    book.reconcile(&rounds[0]);
+    bencher.iter_custom(|rounds_count| {
+        let mut taken = Duration::ZERO;
+        for _ in 0..rounds_count {
+            rounds.swap(0, 1);
+            book.now += STEP;
+            rounds[0].sent_at = book.now;
+            // Whoever asks keeps the listing before until the book has taken the new one.
+            let before = book.pool.listing();
+            let change = RoundChange::between(before.clone(), rounds[0].clone());
+            let begun = Instant::now();
+            let findings = book.pool.follow_round(change, book.now, &mut book.rng);
+            taken += begun.elapsed();
+            black_box((findings, before));
+        }
+        taken
+    });
+}

@@ -1,0 +1,143 @@
+//! What grows with the queue: a slot that comes back and nobody may take, a waiter that gives up.
+
+use std::{cell::LazyCell, num::NonZeroU32};
+
+use criterion::{BenchmarkId, Criterion};
+use proxy::pool::{Admission, Ask, Cause, Limits, Pool, WaiterId};
+
+use crate::{
+    filled::{Book, STEP},
+    fixtures::{MAX_JOBS, email, limits},
+};
+
+const SIZES: [(&str, u32); 3] = [("10", 10), ("1k", 1_000), ("10k", 10_000)];
+/// Few: it is the waiters that are many.
+const ACCOUNTS: u32 = 10;
+/// The account whose slot comes back.
+const FREED: u32 = 0;
+
+/// How a waiter narrows its ask for any account down.
+type Narrow = fn(&Pool, Ask) -> Ask;
+
+fn as_it_is(_: &Pool, ask: Ask) -> Ask {
+    ask
+}
+
+fn excluding(pool: &Pool, ask: Ask) -> Ask {
+    let constraint = pool
+        .constraint(None, &[email(FREED)])
+        .expect("no account is asked for, so none is unknown");
+    Ask { constraint, ..ask }
+}
+
+/// The slot that comes back would be the one too many.
+fn with_own_cap(_: &Pool, ask: Ask) -> Ask {
+    let max_jobs = NonZeroU32::new(MAX_JOBS - 1);
+    Ask { max_jobs, ..ask }
+}
+
+/// A queue before full accounts.
+struct Queue {
+    book: Book,
+    last: WaiterId,
+}
+
+impl Queue {
+    fn new(waiters_count: u32, narrow: Narrow) -> Self {
+        let limits = Limits {
+            waiters_max: 10_000,
+            ..limits()
+        };
+        let mut book = Book::new(limits, ACCOUNTS);
+        book.hold(ACCOUNTS, MAX_JOBS);
+        let last = join(&mut book, narrow);
+        let mut queue = Self { book, last };
+        for _ in 1..waiters_count {
+            queue.last = join(&mut queue.book, narrow);
+        }
+        queue
+    }
+
+    /// A slot is free that none of the waiters may take.
+    fn before_a_free_slot(waiters_count: u32, narrow: Narrow) -> Self {
+        let mut queue = Self::new(waiters_count, narrow);
+        let book = &mut queue.book;
+        let freed = email(FREED);
+        let lease = book
+            .pool
+            .leases()
+            .into_iter()
+            .find(|lease| *lease.email == *freed);
+        let lease = lease.expect("every slot is held");
+        book.pool.end(lease.id, Cause::Released, book.now);
+        assert!(book.pool.next_handover().is_none(), "no waiter may take it");
+        queue
+    }
+}
+
+fn join(book: &mut Book, narrow: Narrow) -> WaiterId {
+    let ask = book.ask();
+    let ask = narrow(&book.pool, ask);
+    match book.pool.pick_or_wait(ask, book.now, &mut book.rng) {
+        Ok(Admission::Queued(waiter)) => waiter,
+        other => unreachable!("no slot is left, and there is room in the queue: {other:?}"),
+    }
+}
+
+/// `release/<waiters>/<why none of them may take the slot>`: a pick of the one account with a free
+/// slot, and its release.
+pub(crate) fn release(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("release");
+    let cases: [(&str, Narrow); 2] = [("excluded", excluding), ("own-cap", with_own_cap)];
+    for (size, waiters_count) in SIZES {
+        for (name, narrow) in cases {
+            let mut queue = LazyCell::new(|| Queue::before_a_free_slot(waiters_count, narrow));
+            group.bench_function(BenchmarkId::new(size, name), |bencher| {
+                let book = &mut queue.book;
+                bencher.iter(|| {
+                    let ask = book.ask_for(FREED);
+                    let lease = book.pick(&ask);
+                    book.pool.end(lease.id, Cause::Released, book.now)
+                });
+            });
+        }
+    }
+}
+
+/// `give-up/<waiters>`: the last of them is told what it can expect, and leaves; another one joins.
+pub(crate) fn give_up(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("give-up");
+    for (size, waiters_count) in SIZES {
+        let mut queue = LazyCell::new(|| Queue::new(waiters_count, as_it_is));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            let Queue { book, last } = &mut *queue;
+            bencher.iter(|| {
+                let prospect = book.pool.prospect(*last, book.now);
+                book.pool.leave(*last);
+                *last = join(book, as_it_is);
+                prospect
+            });
+        });
+    }
+}
+
+/// `expire/<waiters>`: a pick of the one account with a free slot, and its end by itself. All waiters
+/// exclude that account.
+pub(crate) fn expire(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("expire");
+    for (size, waiters_count) in SIZES {
+        let mut queue = LazyCell::new(|| Queue::before_a_free_slot(waiters_count, excluding));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            let book = &mut queue.book;
+            bencher.iter(|| {
+                let ask = Ask {
+                    ttl: Some(STEP),
+                    ..book.ask_for(FREED)
+                };
+                book.pick(&ask);
+                book.now += STEP;
+                book.pool.expire(book.now, &mut book.rng);
+            });
+        });
+    }
+}
