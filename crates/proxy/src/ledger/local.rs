@@ -15,7 +15,9 @@ use super::{
     Clock, Dated, Operation, PickError, PickRequest, Settle, operations, returns::Returns,
 };
 use crate::{
-    pool::{Admission, Cause, LeaseId, LeaseView, Limits, Pool, Refusal, State, Turn, WaiterId},
+    pool::{
+        Admission, LeaseId, LeaseView, Limits, Pool, Refusal, Settlement, State, Turn, WaiterId,
+    },
     sync::{Mutex, MutexGuard},
 };
 
@@ -34,6 +36,8 @@ pub struct Local {
 struct Book {
     pool: Pool,
     waiting: HashMap<WaiterId, Seat, RandomState>,
+    /// The seats that were told of their grants, and have not looked yet.
+    told: HashMap<LeaseId, u64, RandomState>,
     seated_count: u64,
     /// When [`Local::keep_time`] will look again.
     alarm: Duration,
@@ -63,6 +67,7 @@ pub enum Entry<'a> {
 pub struct Waiting<'a> {
     local: &'a Local,
     id: WaiterId,
+    lease: LeaseId,
     seat: u64,
     granted: oneshot::Receiver<LeaseView>,
 }
@@ -90,15 +95,17 @@ impl Waiting<'_> {
     fn leave(&mut self) -> Option<LeaseView> {
         {
             let mut book = self.local.lock();
-            let is_seated = book
-                .waiting
-                .get(&self.id)
-                .is_some_and(|seat| seat.number == self.seat);
-            if is_seated {
+            let seat = book.waiting.get(&self.id).map(|seat| seat.number);
+            if seat == Some(self.seat) {
                 book.waiting.remove(&self.id);
                 book.pool.leave(self.id);
                 return None;
             }
+            // The call came again, and has the grant: it is not this one's to give back.
+            if book.told.get(&self.lease) != Some(&self.seat) {
+                return None;
+            }
+            book.told.remove(&self.lease);
         }
         self.granted.try_recv().ok()
     }
@@ -107,8 +114,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.leave() {
-            self.local
-                .change(|book, now| book.pool.end(lease.id, Cause::Undelivered, now));
+            self.local.change(|book, now| book.give_back(lease.id, now));
         }
     }
 }
@@ -121,6 +127,7 @@ impl Local {
             book: Mutex::new(Book {
                 pool: Pool::new(limits),
                 waiting: HashMap::default(),
+                told: HashMap::default(),
                 seated_count: 0,
                 alarm: Duration::MAX,
             }),
@@ -152,7 +159,10 @@ impl Local {
         self.change(|book, now| {
             let admission = request.admit(lease, &mut book.pool, now, &mut rand::rng())?;
             match admission {
-                Admission::Granted(lease) => Ok(Entry::Granted(lease)),
+                Admission::Granted(lease) => {
+                    book.told.remove(&lease.id);
+                    Ok(Entry::Granted(lease))
+                }
                 Admission::Queued(id) => {
                     let (tell, granted) = oneshot::channel();
                     let seat = book.seated_count;
@@ -161,6 +171,7 @@ impl Local {
                     Ok(Entry::Waiting(Waiting {
                         local: self,
                         id,
+                        lease,
                         seat,
                         granted,
                     }))
@@ -310,12 +321,23 @@ impl Book {
 
     fn tell_waiters(&mut self, now: Duration) {
         while let Some(handover) = self.pool.next_handover() {
-            let seat = self.waiting.remove(&handover.waiter);
-            let told = seat.map(|seat| seat.tell.send(handover.lease));
-            if let Some(Err(lease)) = told {
-                self.pool.end(lease.id, Cause::Undelivered, now);
+            let Some(seat) = self.waiting.remove(&handover.waiter) else {
+                continue;
+            };
+            let lease = handover.lease.id;
+            match seat.tell.send(handover.lease) {
+                Ok(()) => {
+                    self.told.insert(lease, seat.number);
+                }
+                Err(lease) => self.give_back(lease.id, now),
             }
         }
+    }
+
+    /// Nobody has learned of a grant: its slot goes back, and its key is free.
+    fn give_back(&mut self, lease: LeaseId, now: Duration) {
+        self.pool
+            .settle(lease, None, None, Settlement::Undelivered, now);
     }
 }
 

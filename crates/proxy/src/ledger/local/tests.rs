@@ -10,10 +10,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::*;
 use crate::{
     ledger::{
-        Ledger, Release, SetDraining,
+        KnowsKey, Ledger, Release, SetDraining,
         tests::{any_account, held, ledger_of, pick},
     },
-    pool::{Blame, Body, Limits, Name, Settlement},
+    pool::{Blame, Body, Claim, Key, Limits, Name, Settlement},
     telemetry::tests::{child, lines, what_to_do},
 };
 
@@ -104,8 +104,8 @@ async fn the_same_lease_id_again_gets_the_same_grant() {
     assert!(!ledger.call(Release { id }).await.unwrap(), "it was one");
 }
 
-#[tokio::test]
-async fn a_call_that_waits_and_comes_again_keeps_its_place() {
+/// One account with one slot, and room for two callers that wait.
+fn ledger_that_lets_wait() -> Arc<Ledger> {
     let hour = Duration::from_secs(3600);
     let ledger = ledger_of(1);
     let Ledger::Local(local) = &*ledger;
@@ -120,14 +120,62 @@ async fn a_call_that_waits_and_comes_again_keeps_its_place() {
         accounts: vec![accounts_fetcher::Account::new("a@x", 1)],
     };
     local.change(|book, now| book.pool.apply(&snapshot, now, &mut rand::rng()));
+    ledger
+}
+
+fn wait(local: &Local, id: LeaseId, claim: Option<Claim>) -> Waiting<'_> {
     let request = PickRequest {
-        wait: hour,
+        wait: Duration::from_secs(3600),
+        claim,
         ..any_account()
     };
-    let wait = |id| match local.enter(id, &request).unwrap() {
+    match local.enter(id, &request).unwrap() {
         Entry::Waiting(waiting) => waiting,
         Entry::Granted(lease) => panic!("{lease:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_that_is_gone_when_its_slot_comes_leaves_no_key_in_use() {
+    let ledger = ledger_that_lets_wait();
+    let Ledger::Local(local) = &*ledger;
+    let slot = pick(&ledger, &any_account()).await.unwrap();
+    let key = Key::new("k");
+    let claim = Claim {
+        key: key.clone(),
+        fingerprint: 1,
     };
+    let waiting = wait(local, new_id(), Some(claim));
+    let id = slot.lease().view.id;
+    slot.keep();
+    assert!(local.call(Release { id }));
+    // Its client hangs up in the instant in which the slot was handed over.
+    drop(waiting);
+    assert!(!local.call(KnowsKey { key }), "nothing was sent");
+    assert_eq!(held(&ledger).await, 0);
+}
+
+#[tokio::test]
+async fn a_call_that_comes_again_keeps_its_slot_when_the_first_one_is_dropped() {
+    let ledger = ledger_that_lets_wait();
+    let Ledger::Local(local) = &*ledger;
+    let slot = pick(&ledger, &any_account()).await.unwrap();
+    let id = new_id();
+    let waiting = wait(local, id, None);
+    let held_before = slot.lease().view.id;
+    slot.keep();
+    assert!(local.call(Release { id: held_before }));
+    let again = ledger.pick(id, &any_account()).await.unwrap();
+    drop(waiting);
+    assert_eq!(held(&ledger).await, 1, "the second call has it");
+    again.keep();
+}
+
+#[tokio::test]
+async fn a_call_that_waits_and_comes_again_keeps_its_place() {
+    let ledger = ledger_that_lets_wait();
+    let Ledger::Local(local) = &*ledger;
+    let wait = |id| wait(local, id, None);
     let slot = pick(&ledger, &any_account()).await.unwrap();
     let (first, second) = (new_id(), new_id());
     let gone = wait(first);
