@@ -18,7 +18,7 @@ use tokio_util::task::JoinMap;
 use tracing::Instrument;
 
 use super::{
-    history::Page,
+    history::{PAGE_ROWS, Page},
     scheduler::{ANSWER_TIMEOUT, get, is_encoded},
 };
 use crate::{
@@ -27,8 +27,6 @@ use crate::{
     upstream::{RESERVED, ReadError, SendError, Upstream, read},
 };
 
-/// How many tasks are asked for at once.
-const PAGE_ROWS: usize = 100;
 /// Each work of a task takes about 1 KiB, and a task has a dozen at most.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most histories that are read at once: one that hangs holds up none of fifteen others.
@@ -221,14 +219,14 @@ impl Reader {
         while history.rows.len() < TASKS_MAX {
             let page = self.page(before_ms).await?;
             history.has_unreadable |= page.has_unreadable;
-            let count = page.rows.len();
             let last_ms = page.rows.last().and_then(|row| row.created_ms);
+            let is_full = page.is_full;
             let rows = page.rows.into_iter();
             let rows = rows.filter(|row| seen.insert(row.task_id.clone()));
             let new: Vec<_> = rows.collect();
             if new.is_empty() {
                 // A page that is full of one instant's tasks may hide more of that instant.
-                history.is_whole = count < PAGE_ROWS;
+                history.is_whole = !is_full;
                 break;
             }
             let task_ids = new.iter().map(|row| row.task_id.clone()).collect();

@@ -9,12 +9,17 @@ use serde_json::value::RawValue;
 
 use crate::pool::{Digest, HistoryRow, TaskId};
 
+/// How many entries a page may have.
+pub(super) const PAGE_ROWS: usize = 100;
+
 /// The rows of one page.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) rows: Vec<HistoryRow>,
     /// It has rows without a task id that can be read.
     pub(super) has_unreadable: bool,
+    /// It has as many entries, or works, as a page may have: more may follow.
+    pub(super) is_full: bool,
 }
 
 #[derive(Deserialize)]
@@ -62,14 +67,18 @@ impl Page {
     pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         let History { history } = serde_json::from_slice(body)?;
         let mut page = Self::default();
+        let entries_count = history.len();
+        let mut works_count = 0;
         for entry in history {
             let works = serde_json::from_str::<Entry<'_>>(entry.get());
             let works = works.map(|entry| entry.works).unwrap_or_default();
             page.has_unreadable |= works.is_empty();
+            works_count += works.len();
             for work in works {
                 page.add(work);
             }
         }
+        page.is_full = entries_count.max(works_count) >= PAGE_ROWS;
         Ok(page)
     }
 
@@ -138,6 +147,19 @@ mod tests {
             (&page.rows[..], page.has_unreadable),
             (&expected[..], false)
         );
+    }
+
+    #[test]
+    fn a_page_is_full_by_its_works_and_by_its_entries() {
+        let works = |count: usize| vec![r#"{"taskId":7}"#; count].join(",");
+        for (count, is_full) in [(99, false), (100, true)] {
+            let page = read(&works(count));
+            assert_eq!((page.rows.len(), page.is_full), (1, is_full));
+            let entries = vec![r#"{"works":[{"taskId":7}]}"#; count].join(",");
+            let body = format!(r#"{{"history":[{entries}]}}"#);
+            let page = Page::read(body.as_bytes()).unwrap();
+            assert_eq!((page.rows.len(), page.is_full), (1, is_full));
+        }
     }
 
     #[test]
