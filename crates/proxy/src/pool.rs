@@ -306,7 +306,16 @@ impl Pool {
                     let took = now.saturating_sub(bond.since);
                     self.forecast.learn(&lease.operation, took);
                 }
-                self.note_uncounted(&bond.task_id);
+                // Whatever its holder knows: the upstream may still count the job.
+                let is_given_back = match cause {
+                    Cause::Released | Cause::Undelivered | Cause::Refused | Cause::Expired => true,
+                    Cause::Finished | Cause::Absent | Cause::Unverified => false,
+                };
+                if is_given_back {
+                    self.add_foreign(bond.listed().named(), key, now);
+                } else {
+                    self.note_uncounted(&bond.task_id);
+                }
             }
             // The lease ended without the job that it stood for: that is another one's.
             Phase::Reserved {

@@ -4,6 +4,10 @@
 //! health deadlines always agree with it. What a change opened, and what it made superfluous, is
 //! remembered until the rules have looked at it.
 
+#[cfg(test)]
+mod check;
+mod names;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
@@ -21,7 +25,6 @@ use super::{
     account::{Account, Rank},
     ask::{Constraint, Wish},
     free::FreeAccounts,
-    name::Name,
     outbox::Outbox,
     steps::Counted,
 };
@@ -48,6 +51,8 @@ pub(super) struct Accounts {
     opened: Vec<AccountKey>,
     /// Accounts that may be forgotten now.
     idle: Vec<AccountKey>,
+    /// Folded e-mails that mean other accounts now, until the rules have followed.
+    renamed: Vec<Arc<str>>,
     /// Accounts that joined the list since the newest round.
     joined: BTreeSet<AccountKey>,
     /// Accounts whose slots changed since the newest round, each once.
@@ -216,25 +221,13 @@ impl Accounts {
         let key = self.slots.insert(account);
         self.order.insert(rank, key);
         self.by_identity.insert(identity, key);
+        self.renamed.push(Arc::clone(&folded));
         self.by_name.entry(folded).or_default().push(key);
         self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
             self.opened.push(key);
         }
         key
-    }
-
-    /// Spells an account anew.
-    pub(super) fn rename(&mut self, key: AccountKey, folded: &Arc<str>) {
-        if self.slots[key].folded == *folded {
-            return;
-        }
-        self.forget_name(key);
-        self.slots[key].folded = Arc::clone(folded);
-        self.by_name
-            .entry(Arc::clone(folded))
-            .or_default()
-            .push(key);
     }
 
     /// Gives an account another place in the list.
@@ -263,27 +256,6 @@ impl Accounts {
     /// The account of this identity, however it is spelled.
     pub(super) fn of_identity(&self, identity: &Identity) -> Option<AccountKey> {
         self.by_identity.get(identity).copied()
-    }
-
-    /// The accounts `name` may mean: the one of exactly this spelling, else all that differ only in
-    /// ASCII case.
-    pub(super) fn alike(&self, name: &Name) -> &[AccountKey] {
-        let alike = self
-            .by_name
-            .get(name.folded())
-            .map_or(&[][..], Vec::as_slice);
-        let exact = alike
-            .iter()
-            .position(|key| self.slots[*key].listed.email == *name.given());
-        exact.map_or(alike, |place| &alike[place..=place])
-    }
-
-    /// The one account that `name` means.
-    pub(super) fn find(&self, name: &Name) -> Option<AccountKey> {
-        match self.alike(name) {
-            &[key] => Some(key),
-            _ => None,
-        }
     }
 
     pub(super) fn is_free(&self, key: AccountKey) -> bool {
@@ -390,6 +362,11 @@ impl Accounts {
         mem::take(&mut self.opened)
     }
 
+    /// An account may have a slot for a waiter now, for a reason that is not its own.
+    pub(super) fn note_opened(&mut self, key: AccountKey) {
+        self.opened.push(key);
+    }
+
     /// Nobody waits: what opened is a newcomer's.
     pub(super) fn clear_opened(&mut self) {
         self.opened.clear();
@@ -469,18 +446,6 @@ impl Accounts {
             indexed.health_deadline,
             None,
         );
-    }
-
-    fn forget_name(&mut self, key: AccountKey) {
-        let Some(account) = self.slots.get(key) else {
-            return;
-        };
-        if let Some(alike) = self.by_name.get_mut(&account.folded) {
-            alike.retain(|other| *other != key);
-            if alike.is_empty() {
-                self.by_name.remove(&account.folded);
-            }
-        }
     }
 }
 

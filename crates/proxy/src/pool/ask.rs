@@ -1,6 +1,6 @@
 //! What callers ask of the pool, and what it answers.
 
-use std::{cmp::Ordering, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{cmp::Ordering, mem, num::NonZeroU32, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -111,13 +111,19 @@ impl Excluded {
         excluded
     }
 
-    /// Looks up again which accounts the names may mean. Unknown ones exclude nothing for now.
-    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&Name) -> &'a [AccountKey]) {
-        self.keys.clear();
+    /// Looks up again which accounts the names may mean. Unknown ones exclude nothing for now. Returns the
+    /// accounts that are excluded no longer.
+    pub(super) fn resolve<'a>(
+        &mut self,
+        alike: impl Fn(&Name) -> &'a [AccountKey],
+    ) -> Vec<AccountKey> {
+        let mut before = mem::take(&mut self.keys);
         let names = self.names.iter().flat_map(|names| names.iter()).counted();
         self.keys.extend(names.flat_map(alike));
         self.keys.sort_unstable();
         self.keys.dedup();
+        before.retain(|key| !self.contains(*key));
+        before
     }
 
     pub(super) fn contains(&self, key: AccountKey) -> bool {

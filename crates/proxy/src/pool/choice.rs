@@ -105,6 +105,7 @@ impl Pool {
         if let Some(key) = pinned_to {
             self.accounts.note_idle(key);
             self.forget_idle();
+            self.settle_names();
         }
         true
     }
@@ -208,14 +209,21 @@ impl Pool {
     /// Ends an operation that may have opened an account or two: their slots go to the waiters that may
     /// take them, in order.
     pub(super) fn finish(&mut self, now: Duration) {
-        if self.waiters.len() == 0 {
-            self.accounts.clear_opened();
-        } else {
-            for key in self.accounts.take_opened() {
-                self.hand_over(key, now);
+        loop {
+            self.settle_names();
+            if self.waiters.len() == 0 {
+                self.accounts.clear_opened();
+            } else {
+                for key in self.accounts.take_opened() {
+                    self.hand_over(key, now);
+                }
+            }
+            self.forget_idle();
+            // A name that is forgotten may leave another account the only one that it means.
+            if !self.accounts.has_renamed() {
+                return;
             }
         }
-        self.forget_idle();
     }
 
     fn hand_over(&mut self, key: AccountKey, now: Duration) {
@@ -230,6 +238,7 @@ impl Pool {
     /// Ends an operation that may have opened many accounts: waiters are served in order, each with a
     /// slot drawn uniformly. What did not open is no waiter's.
     pub(super) fn finish_drawn(&mut self, now: Duration, rng: &mut impl Rng) {
+        self.settle_names();
         if self.waiters.len() == 0 {
             self.accounts.clear_opened();
         } else {
@@ -238,6 +247,9 @@ impl Pool {
             self.hand_over_drawn(opened, now, rng);
         }
         self.forget_idle();
+        if self.accounts.has_renamed() {
+            self.finish(now);
+        }
     }
 
     fn hand_over_drawn(&mut self, mut opened: FreeList, now: Duration, rng: &mut impl Rng) {

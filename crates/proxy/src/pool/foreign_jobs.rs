@@ -4,6 +4,9 @@
 //! the list wait here for their account. A job that the newest round lists and that nothing counts
 //! is remembered, too, so that the next round can count it.
 
+#[cfg(test)]
+mod check;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -224,15 +227,16 @@ impl ForeignJobs {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Takes the jobs that wait for an account of this name.
-    pub(super) fn take_elsewhere(&mut self, folded: &str) -> Vec<(Listed, Name)> {
+    /// Takes the jobs that wait for an account of this name, with when they were last known to run.
+    pub(super) fn take_elsewhere(&mut self, folded: &str) -> Vec<(Listed, Name, Duration)> {
         let task_ids = self.elsewhere.get(folded).cloned().unwrap_or_default();
         let jobs = task_ids.into_iter().counted().filter_map(|task_id| {
-            let Place::Elsewhere(email) = self.jobs[&task_id].place.clone() else {
+            let ForeignJob { place, seen_at, .. } = self.jobs[&task_id].clone();
+            let Place::Elsewhere(email) = place else {
                 return None;
             };
             let (job, _) = self.remove(&task_id)?;
-            Some((job, email))
+            Some((job, email, seen_at))
         });
         jobs.collect()
     }
@@ -300,7 +304,6 @@ impl ForeignJobs {
     }
 
     /// Whether a listed job is remembered as one that nothing counts.
-    #[cfg(test)]
     pub(super) fn is_uncounted(&self, task_id: &TaskId) -> bool {
         let job = self.uncounted.get(task_id);
         job.is_some_and(|job| job.listed_on.is_some())

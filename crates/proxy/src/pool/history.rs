@@ -8,8 +8,9 @@
 //!   `createTime` than one;
 //! - **somebody else's**: named to another lease, or of another prompt or type, where a history has shown
 //!   an accepted job of the operation with both unchanged;
-//! - **ours**: agrees with the body in all that both show, and with no other submission of another body.
-//!   Equal submissions share equal tasks one to one;
+//! - **ours**: agrees with the body in all that both show, and with no other submission of another body,
+//!   and is known for longer than any submission is on its way. Equal submissions share equal tasks one
+//!   to one, and none is shared twice;
 //! - **absent**: nothing is left that could be ours, in a history that was read far enough, of an
 //!   operation whose accepted jobs histories show.
 
@@ -21,7 +22,11 @@ use std::{
     time::Duration,
 };
 
-use super::{LeaseId, OperationName, TaskId, known_tasks::KnownTasks, steps::Counted};
+use super::{
+    LeaseId, OperationName, TaskId,
+    known_tasks::{KnownTasks, Taken},
+    steps::Counted,
+};
 
 /// The most tasks that are read of a history: ten pages of a hundred.
 pub const TASKS_MAX: usize = 1000;
@@ -52,6 +57,13 @@ pub struct Body {
     pub fingerprint: u64,
     /// Its prompt, if it has one.
     pub prompt: Option<Digest>,
+}
+
+impl Body {
+    /// They start the same.
+    fn is_equal(&self, other: &Self) -> bool {
+        self.operation == other.operation && self.fingerprint == other.fingerprint
+    }
 }
 
 /// One task, as a history shows it.
@@ -202,11 +214,13 @@ impl Shown {
 }
 
 /// Decides about every submission of `lost`, which are all that were lost on one account, by its history.
+/// `under_way`: since when the oldest of the other submissions there is on its way.
 pub(super) fn decide(
     lost: &[Lost<'_>],
     history: &History,
     known: &KnownTasks,
     shown: &Shown,
+    under_way: Option<Duration>,
 ) -> Vec<(LeaseId, Verdict)> {
     let mut views: Vec<_> = lost
         .iter()
@@ -220,7 +234,9 @@ pub(super) fn decide(
             None => groups.push(vec![idx]),
         }
     }
-    let claims = claims(&views, &groups, history, shown);
+    let may_be_under_way =
+        |row: &HistoryRow| under_way.is_some_and(|since| !known.is_older(&row.task_id, since));
+    let claims = claims(&views, &groups, history, shown, known);
     let mut verdicts = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         // What rounds gave to equal submissions is shared out already.
@@ -238,19 +254,21 @@ pub(super) fn decide(
             .filter(|row| claims[*row] == Claims::By(number) && !is_shared_out(*row))
             .collect();
         // Of more equal tasks than submissions nobody can tell which are theirs.
-        let is_told = own.len() <= waiting.len();
-        for idx in waiting {
+        let is_told = own.len() <= waiting.len()
+            && !own.iter().any(|row| may_be_under_way(&history.rows[*row]));
+        let (settled, others): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|idx| lost[*idx].is_settled);
+        // What is left for those whose jobs may turn up yet is told when they cannot any more.
+        for idx in settled.into_iter().chain(others) {
             let candidates = mem::take(&mut views[idx].candidates);
             let place = own.iter().position(|row| candidates.contains(row));
-            if let Some(place) = place.filter(|_| is_told) {
+            if let Some(place) = place.filter(|_| is_told && lost[idx].is_settled) {
                 let task_id = history.rows[own.remove(place)].task_id.clone();
                 verdicts.push((lost[idx].id, Verdict::Job(task_id)));
                 continue;
             }
-            let is_others = |row: &usize| match claims[*row] {
-                Claims::By(other) => other != number || (is_told && !own.contains(row)),
-                Claims::Nobody | Claims::Several => false,
-            };
+            let is_others =
+                |row: &usize| is_told && claims[*row] == Claims::By(number) && !own.contains(row);
             let left = candidates
                 .iter()
                 .filter(|row| !is_others(row) && !is_shared_out(**row));
@@ -289,8 +307,14 @@ impl<'a> View<'a> {
         let newer = newer.take(first_older.unwrap_or(history.rows.len()));
         let candidates = newer.filter(|(_, row)| {
             let is_older = row.created_ms.is_some_and(|ms| older_ms > Some(ms));
-            let is_named = known.get(&row.task_id).is_some_and(|task| task.is_named);
-            !is_older && !is_named && !shown.excludes(lost.body, row)
+            let taken = known.get(&row.task_id).and_then(|task| task.taken.as_ref());
+            let is_taken = taken.is_some_and(|taken| match taken {
+                Taken::Named => true,
+                Taken::Given { body, .. } => {
+                    body.as_ref().is_some_and(|body| body.is_equal(lost.body))
+                }
+            });
+            !is_older && !is_taken && !shown.excludes(lost.body, row)
         });
         Self {
             lost,
@@ -301,8 +325,7 @@ impl<'a> View<'a> {
 
     /// They were lost with the same body.
     fn is_equal(&self, other: &View<'_>) -> bool {
-        self.lost.body.operation == other.lost.body.operation
-            && self.lost.body.fingerprint == other.lost.body.fingerprint
+        self.lost.body.is_equal(other.lost.body)
     }
 }
 
@@ -320,13 +343,20 @@ fn claims(
     groups: &[Vec<usize>],
     history: &History,
     shown: &Shown,
+    known: &KnownTasks,
 ) -> Vec<Claims> {
     let mut claims = vec![Claims::Nobody; history.rows.len()];
     for (number, group) in groups.iter().enumerate() {
         let body = views[group[0]].lost.body;
         let candidates = group.iter().flat_map(|idx| &views[*idx].candidates);
         for row in candidates.counted() {
-            if !shown.agrees(body, &history.rows[*row]) {
+            let shown_row = &history.rows[*row];
+            if !shown.agrees(body, shown_row) {
+                continue;
+            }
+            // It was given to a submission with another body.
+            if known.is_taken(&shown_row.task_id) {
+                claims[*row] = Claims::Several;
                 continue;
             }
             claims[*row] = match claims[*row] {

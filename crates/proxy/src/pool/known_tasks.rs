@@ -11,7 +11,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Digest, OperationName, TaskId, history::TASKS_MAX};
+use super::{Body, Digest, LeaseId, OperationName, TaskId, history::TASKS_MAX};
 
 /// The most tasks that are known of an account on which nothing is lost: as many as may start and be named
 /// while one submission is on its way.
@@ -29,10 +29,19 @@ pub(super) struct KnownTasks {
 pub(super) struct KnownTask {
     /// When we first knew of it.
     pub(super) since: Duration,
-    /// A reply or a client named it to a lease.
-    pub(super) is_named: bool,
+    /// Whose it is, if that is known.
+    pub(super) taken: Option<Taken>,
     /// What was submitted, if its reply passed through here.
     pub(super) accepted: Option<Box<AcceptedJob>>,
+}
+
+/// Whose a task is.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// A reply or a client named it to a lease.
+    Named,
+    /// A round or a history gave it to a lost submission with this body.
+    Given { to: LeaseId, body: Option<Body> },
 }
 
 /// A submission that was accepted.
@@ -47,6 +56,11 @@ pub(super) struct AcceptedJob {
 impl KnownTasks {
     pub(super) fn get(&self, task_id: &TaskId) -> Option<&KnownTask> {
         self.tasks.get(task_id)
+    }
+
+    /// Whether it is known whose a task is.
+    pub(super) fn is_taken(&self, task_id: &TaskId) -> bool {
+        self.get(task_id).is_some_and(|task| task.taken.is_some())
     }
 
     /// Whether a task was known before `time`.
@@ -72,7 +86,7 @@ impl KnownTasks {
         }
         let unknown = || KnownTask {
             since: now,
-            is_named: false,
+            taken: None,
             accepted: None,
         };
         self.tasks.entry(task_id.clone()).or_insert_with(unknown)

@@ -3,6 +3,9 @@
 //! Invariant: a lease changes only in here, so that the indexes always agree with its phase: by task, by
 //! the job it stands for, by deadline, and, where rounds are held, per account those without a job.
 
+#[cfg(test)]
+mod check;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
@@ -135,10 +138,6 @@ impl Leases {
 
     pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
         self.by_id.get(&id)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
     }
 
     /// Some leases, at most `count`: those whose deadlines come first. No hasher has a say in it.

@@ -3,7 +3,12 @@
 //! Two lists are compared before the book is locked, so that what is done under its lock depends on what
 //! changed alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter,
+    sync::Arc,
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -15,8 +20,9 @@ use super::{Cap, Round, TaskId, name::Name};
 pub struct Listing {
     pub(super) sent_at: Duration,
     jobs: IndexMap<TaskId, Name, RandomState>,
-    /// By the folded e-mail.
-    caps: IndexMap<Arc<str>, (Name, u32), RandomState>,
+    /// The jobs by the folded e-mail that they are listed on.
+    by_name: HashMap<Arc<str>, Vec<TaskId>, RandomState>,
+    caps: BTreeMap<Name, u32>,
 }
 
 /// What a round changes, to be applied by [`Pool::follow_round`](super::Pool::follow_round).
@@ -52,14 +58,16 @@ impl RoundChange {
             let name = known.cloned().unwrap_or_else(|| Name::new(&job.email));
             listing.jobs.entry(job.task_id).or_insert(name);
         }
+        for (task_id, name) in &listing.jobs {
+            let of_name = listing.by_name.entry(Arc::clone(name.folded()));
+            of_name.or_default().push(task_id.clone());
+        }
         for Cap { email, max_jobs } in round.caps {
-            let name = Name::new(&email);
-            let folded = Arc::clone(name.folded());
-            listing.caps.insert(folded, (name, max_jobs));
+            listing.caps.insert(Name::new(&email), max_jobs);
         }
         let moved = |task_id: &TaskId, name: &Name, other: &Listing| {
-            let there = other.jobs.get(task_id);
-            there.is_none_or(|there| there.folded() != name.folded())
+            // Accounts may differ in case only.
+            other.jobs.get(task_id) != Some(name)
         };
         let appeared = listing.jobs.iter();
         let appeared = appeared.filter(|(task_id, name)| moved(task_id, name, old));
@@ -70,8 +78,8 @@ impl RoundChange {
         let vanished = vanished.map(|(task_id, name)| (task_id.clone(), name.clone()));
         let vanished = vanished.collect();
         let caps = listing.caps.iter();
-        let caps = caps.filter(|(folded, told)| old.caps.get(*folded) != Some(*told));
-        let caps = caps.map(|(_, told)| told.clone()).collect();
+        let caps = caps.filter(|(name, cap)| old.caps.get(*name) != Some(*cap));
+        let caps = caps.map(|(name, cap)| (name.clone(), *cap)).collect();
         Self {
             listing: Arc::new(listing),
             appeared,
@@ -88,9 +96,24 @@ impl Listing {
         self.jobs.get(task_id)
     }
 
-    /// The cap of the account with this folded e-mail.
-    pub(super) fn cap(&self, folded: &str) -> Option<u32> {
-        self.caps.get(folded).map(|(_, cap)| *cap)
+    /// The jobs that are listed on names with this folded e-mail.
+    pub(super) fn of_name(&self, folded: &str) -> impl Iterator<Item = (&TaskId, &Name)> {
+        let task_ids = self.by_name.get(folded).into_iter().flatten();
+        task_ids.filter_map(|task_id| self.jobs.get_key_value(task_id))
+    }
+
+    /// The cap of the account `name`: of exactly this spelling, else the only one that differs in ASCII
+    /// case alone.
+    pub(super) fn cap(&self, name: &Name) -> Option<u32> {
+        if let Some(cap) = self.caps.get(name) {
+            return Some(*cap);
+        }
+        let mut alike = self.caps.range(name.first_alike()..);
+        let mut alike = iter::from_fn(|| alike.next().filter(|(other, _)| other.is_alike(name)));
+        alike
+            .next()
+            .map(|(_, cap)| *cap)
+            .filter(|_| alike.next().is_none())
     }
 
     /// Every listed job, and the account that it is listed on.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    AccountKey, Kind, LeaseError, LeaseId, Name, Pool, TaskId,
+    AccountKey, Kind, Lease, LeaseError, LeaseId, LeaseState, Name, Pool, TaskId,
     lease::{Bond, Listed, Phase},
     leases::MatchRank,
 };
@@ -28,7 +28,9 @@ impl Pool {
         let is_answer = lease.kind() == Kind::Forward;
         if lease.bond().is_some_and(|bond| bond.task_id == task_id) {
             self.leases.confirm(id);
-            self.resolutions.note_named(account, &task_id, now);
+            self.note_named(account, &task_id, Some(id), now);
+            self.note_well(account, leased_at);
+            self.finish(now);
             return Ok(());
         }
         let old = match &lease.phase {
@@ -40,24 +42,45 @@ impl Pool {
         let was_listed = old
             .as_ref()
             .is_some_and(|old| old.task_id == task_id && old.is_listed);
-        self.resolutions.note_named(account, &task_id, now);
-        // It takes jobs.
-        self.accounts.update(account, &mut self.outbox, |account| {
-            account.standing.well(leased_at);
-        });
+        self.note_named(account, &task_id, Some(id), now);
+        self.note_well(account, leased_at);
         let bond = Bond::new(task_id.clone(), now, is_listed || was_listed);
         self.rephase(id, Phase::Bound(Box::new(bond)));
         if let Some(old) = old.filter(|old| old.task_id != task_id) {
             self.let_go(old, account, now);
         }
-        // Rounds list it elsewhere: the next one counts it there, too.
-        let listed_on = self.listed_on(&task_id);
-        let is_elsewhere = listed_on.is_some_and(|on| self.accounts.find(&on) != Some(account));
-        if is_elsewhere {
-            self.note_uncounted(&task_id);
-        }
+        self.note_elsewhere(&task_id, account);
         self.finish(now);
         Ok(())
+    }
+
+    /// An account takes jobs.
+    fn note_well(&mut self, account: AccountKey, leased_at: Duration) {
+        self.accounts.update(account, &mut self.outbox, |account| {
+            account.standing.well(leased_at);
+        });
+    }
+
+    /// A reply or a client named a task, to the lease `id` if there is one. If a round or a history gave it
+    /// to another submission, histories decide about that one again.
+    fn note_named(
+        &mut self,
+        account: AccountKey,
+        task_id: &TaskId,
+        id: Option<LeaseId>,
+        now: Duration,
+    ) {
+        if self.resolutions.note_named(account, task_id, id, now) {
+            self.outbox.ask_for_history();
+        }
+    }
+
+    /// A job counts on `account`. If rounds list it elsewhere, the next one counts it there, too.
+    fn note_elsewhere(&mut self, task_id: &TaskId, account: AccountKey) {
+        let listed_on = self.listed_on(task_id);
+        if listed_on.is_some_and(|on| self.accounts.find(&on) != Some(account)) {
+            self.note_uncounted(task_id);
+        }
     }
 
     /// Finds whose the new jobs of a round are: each lease without a job that was there before the
@@ -100,9 +123,13 @@ impl Pool {
         }
     }
 
-    /// Takes `job` away from the lease that it was matched to. The next lease of the account without a
-    /// job gets it; if there is none, it counts as foreign.
+    /// Takes `job` away from the lease that it was matched to. If it is listed, the next lease of the account
+    /// without a job gets it; else, and if there is none, it counts as foreign.
     pub(super) fn let_go(&mut self, job: Listed, account: AccountKey, now: Duration) {
+        if !job.is_listed {
+            self.add_foreign(job, account, now);
+            return;
+        }
         let before = job.first_at.unwrap_or_default();
         let waiting = self.leases.without_job(account, before).into_iter();
         let mut waiting = waiting.filter(|(_, id)| {
@@ -180,21 +207,28 @@ impl Pool {
         if self.leases.of_task(&task_id).is_some() {
             return;
         }
+        let stand_in = self.leases.stand_in(&task_id);
         let job = Listed {
-            task_id,
             first_at: None,
-            is_listed: false,
+            is_listed: self.listed_on(&task_id).is_some(),
+            task_id,
         };
         match self.accounts.find(email) {
             Some(key) => {
-                self.resolutions.note_named(key, &job.task_id, now);
+                // A round may have counted it already, or let another submission stand for it.
+                self.take_foreign(&job.task_id);
+                stand_in.and_then(|id| self.leases.take_stand_in(id));
+                self.note_named(key, &job.task_id, None, now);
+                self.note_elsewhere(&job.task_id, key);
                 self.add_foreign(job, key, now);
             }
-            None if self.limits.reconciles => {
+            // It stays where a round counted it.
+            None if self.limits.reconciles && stand_in.is_none() => {
                 self.foreign_jobs.add_elsewhere(job, email.clone(), now);
             }
             None => {}
         }
+        self.finish(now);
     }
 
     /// Takes a job from whoever has it by a round's word, and if `is_answer` by a client's. True if the
@@ -236,6 +270,13 @@ impl Pool {
         let stood_for = stood_for.and_then(|id| self.leases.take_stand_in(id));
         for job in iter::empty().chain(foreign).chain(stood_for) {
             is_listed |= job.is_listed;
+        }
+        // A lost submission has one of the other jobs that nobody claims, if there is one.
+        if let Some(holder) = holder
+            && self.leases.get(holder).map(Lease::state) == Some(LeaseState::Uncertain)
+            && let Some(job) = self.adopt_foreign(holder)
+        {
+            self.tie(holder, job);
         }
         Ok(is_listed)
     }

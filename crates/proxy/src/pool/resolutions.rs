@@ -5,8 +5,13 @@
 //! refused, never sent, given back by hand, or shown to be absent by the history of its account. A
 //! full table refuses new keys; it forgets none before its time.
 
+#[cfg(test)]
+mod check;
+mod decisions;
+
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -15,12 +20,14 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, History, LeaseId, LeaseView, TaskId,
-    history::{self, Body, Lost, Shown, Verdict},
-    known_tasks::{AcceptedJob, KnownTask, KnownTasks},
+    AccountKey, Cause, LeaseId, LeaseView, TaskId,
+    history::{Body, Shown},
+    known_tasks::{KnownTasks, Taken},
     lease::{Kind, Lease, Phase},
-    steps::{self, Counted},
+    steps,
 };
+pub(super) use decisions::Asked;
+pub use decisions::Undecided;
 
 /// The most keys at once: more than a job a minute on each of 50 accounts, for a day.
 pub const KEYS_MAX: usize = 100_000;
@@ -111,8 +118,10 @@ enum Outcome {
     Open,
     /// Nobody knows.
     Lost(LostSubmission),
-    /// There is a job.
+    /// A reply or a client named its job.
     Job(TaskId),
+    /// A round or a history gave it this job.
+    Given(TaskId, LostSubmission),
 }
 
 #[derive(Debug)]
@@ -127,17 +136,6 @@ struct LostSubmission {
     ended_at: Option<Duration>,
     /// What the history of its account shows that may be its.
     candidates: Vec<TaskId>,
-}
-
-/// An account whose history has to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undecided {
-    /// Which account.
-    pub email: Arc<str>,
-    /// Its name in logs.
-    pub alias: Arc<str>,
-    /// When the newest of its lost submissions lost its slot.
-    pub since: Duration,
 }
 
 impl Resolutions {
@@ -212,7 +210,7 @@ impl Resolutions {
                 let email = Some(lease.email);
                 lease.task_id.map_or(in_use, |task_id| job(task_id, email))
             }
-            (None, Kind::Forward, Outcome::Job(task_id)) => {
+            (None, Kind::Forward, Outcome::Job(task_id) | Outcome::Given(task_id, _)) => {
                 job(task_id.clone(), submission.email.clone())
             }
             (None, Kind::Forward, Outcome::Lost(lost)) => Known::InUse(lost.candidates.clone()),
@@ -245,19 +243,34 @@ impl Resolutions {
 
     /// Replaces what is known of a submission. Returns the account on which it was undecided until now.
     fn set_outcome(&mut self, id: LeaseId, outcome: Outcome) -> Option<AccountKey> {
+        let lost = self.take_lost(id);
         let submission = self.submissions.get_mut(&id)?;
-        let old = std::mem::replace(&mut submission.outcome, outcome);
-        let (Outcome::Lost(lost), is_keyed) = (old, submission.claim.is_some()) else {
-            return None;
+        submission.outcome = outcome;
+        let is_keyed = submission.claim.is_some();
+        let lost = lost.filter(|lost| is_keyed && lost.ended_at.is_some());
+        let (account, _) = lost?.on?;
+        Some(account)
+    }
+
+    /// Takes what is known of a lost submission, and leaves it open.
+    fn take_lost(&mut self, id: LeaseId) -> Option<LostSubmission> {
+        let submission = self.submissions.get_mut(&id)?;
+        let lost = match mem::replace(&mut submission.outcome, Outcome::Open) {
+            Outcome::Lost(lost) => lost,
+            other @ (Outcome::Open | Outcome::Job(_) | Outcome::Given(..)) => {
+                submission.outcome = other;
+                return None;
+            }
         };
-        if !is_keyed {
+        if submission.claim.is_none() {
             self.unkeyed.remove(&(lost.lost_at, id));
         }
-        let (account, _) = lost.on?;
-        if let Some(of_account) = self.lost.get_mut(account) {
+        if let Some((account, _)) = lost.on
+            && let Some(of_account) = self.lost.get_mut(account)
+        {
             of_account.remove(&id);
         }
-        lost.ended_at.filter(|_| is_keyed).map(|_| account)
+        Some(lost)
     }
 
     /// Nobody knows what came of a submission. `on`: the account of its lease, and since when that is
@@ -279,27 +292,24 @@ impl Resolutions {
                 expires_at: None,
             });
         }
-        if !self.submissions.contains_key(&id) {
+        let Some(submission) = self.submissions.get_mut(&id) else {
+            return;
+        };
+        // Told again.
+        if !matches!(submission.outcome, Outcome::Open) {
             return;
         }
-        let lost = LostSubmission {
+        submission.email = email;
+        submission.outcome = Outcome::Lost(LostSubmission {
             body,
             on,
             lost_at,
             ended_at: None,
             candidates: Vec::new(),
-        };
-        self.set_outcome(id, Outcome::Lost(lost));
-        if let Some((account, _)) = on
-            && let Some(entry) = self.lost.entry(account)
-        {
-            entry.or_default().insert(id);
-        }
-        let Some(submission) = self.submissions.get_mut(&id) else {
-            return;
-        };
-        submission.email = email;
-        if submission.claim.is_none() {
+        });
+        let is_keyed = submission.claim.is_some();
+        self.index_lost(id, on);
+        if !is_keyed {
             self.unkeyed.insert((lost_at, id));
             if self.unkeyed.len() > UNKEYED_MAX
                 && let Some((_, oldest)) = self.unkeyed.first().copied()
@@ -309,11 +319,77 @@ impl Resolutions {
         }
     }
 
-    /// The answer to a submission names its job.
-    pub(super) fn accept(&mut self, id: LeaseId, task_id: &TaskId, email: Option<Arc<str>>) {
+    fn index_lost(&mut self, id: LeaseId, on: Option<(AccountKey, Duration)>) {
+        if let Some((account, _)) = on
+            && let Some(entry) = self.lost.entry(account)
+        {
+            entry.or_default().insert(id);
+        }
+    }
+
+    /// The answer to a submission names its job. True if that was known.
+    pub(super) fn accept(
+        &mut self,
+        id: LeaseId,
+        task_id: &TaskId,
+        email: Option<Arc<str>>,
+    ) -> bool {
+        let known = self.submissions.get(&id).map(|known| &known.outcome);
+        let is_known = match known {
+            Some(Outcome::Job(job) | Outcome::Given(job, _)) => job == task_id,
+            Some(Outcome::Open | Outcome::Lost(_)) | None => false,
+        };
         self.set_outcome(id, Outcome::Job(task_id.clone()));
-        if let Some(submission) = self.submissions.get_mut(&id) {
-            submission.email = email;
+        match self.submissions.get_mut(&id) {
+            Some(submission) if submission.claim.is_some() => submission.email = email,
+            // Nobody can ask.
+            Some(_) => {
+                self.free(id);
+            }
+            None => {}
+        }
+        is_known
+    }
+
+    /// A round or a history gives a lost submission a job. An answer that names it to another one takes it
+    /// back.
+    fn give(&mut self, id: LeaseId, account: AccountKey, task_id: &TaskId, now: Duration) {
+        let Some(lost) = self.take_lost(id) else {
+            return;
+        };
+        let body = lost.body.clone();
+        match self.submissions.get_mut(&id) {
+            Some(submission) if submission.claim.is_some() => {
+                submission.outcome = Outcome::Given(task_id.clone(), lost);
+            }
+            Some(_) => {
+                self.free(id);
+            }
+            None => {}
+        }
+        if let Some(task) = self.note_task(account, task_id, now) {
+            task.taken.get_or_insert(Taken::Given { to: id, body });
+        }
+    }
+
+    /// A job is not of the submission that it was given to: nobody knows what came of that. True if its
+    /// history has to decide again.
+    fn take_back(&mut self, id: LeaseId) -> bool {
+        let Some(submission) = self.submissions.get_mut(&id) else {
+            return false;
+        };
+        match mem::replace(&mut submission.outcome, Outcome::Open) {
+            Outcome::Given(_, lost) => {
+                let on = lost.on;
+                submission.outcome = Outcome::Lost(lost);
+                self.index_lost(id, on);
+                self.undecided.extend(on.map(|(account, _)| account));
+                true
+            }
+            other @ (Outcome::Open | Outcome::Job(_) | Outcome::Lost(_)) => {
+                submission.outcome = other;
+                false
+            }
         }
     }
 
@@ -342,26 +418,48 @@ impl Resolutions {
             return false;
         };
         let is_keyed = submission.claim.is_some();
-        match (&lease.phase, submission.kind) {
+        match (&lease.phase, submission.kind, &mut submission.outcome) {
             // Whoever waits for the answer knows more.
-            (Phase::Reserved { .. }, Kind::Forward) => false,
-            (Phase::Bound(bond), Kind::Forward) if is_keyed => {
+            (Phase::Reserved { .. }, Kind::Forward, _) => false,
+            // Its answer named its job, whatever its lease stood for later.
+            (_, Kind::Forward, Outcome::Job(_) | Outcome::Given(..)) => {
+                self.let_expire(id, now);
+                false
+            }
+            (Phase::Bound(bond), Kind::Forward, Outcome::Lost(lost))
+                if bond.tied_from.is_some() =>
+            {
+                lost.ended_at = Some(now);
+                self.let_expire(id, now);
+                self.give(id, lease.account, &bond.task_id, now);
+                false
+            }
+            (Phase::Bound(bond), Kind::Forward, Outcome::Open | Outcome::Lost(_)) => {
                 self.accept(id, &bond.task_id, Some(Arc::clone(email)));
                 self.let_expire(id, now);
                 false
             }
             // Given back by hand: whoever did it knows that there is no job.
-            (Phase::Uncertain { .. }, Kind::Forward) if cause != Cause::Released => {
-                if let Outcome::Lost(lost) = &mut submission.outcome {
-                    lost.ended_at = Some(now);
-                    self.let_expire(id, now);
-                }
-                if is_keyed {
+            (Phase::Uncertain { .. }, Kind::Forward, _) if cause == Cause::Released => {
+                self.free(id);
+                false
+            }
+            (Phase::Uncertain { .. }, Kind::Forward, outcome) => {
+                let is_undecided = match outcome {
+                    Outcome::Lost(lost) => {
+                        lost.ended_at = Some(now);
+                        is_keyed
+                    }
+                    // Nobody knows what was sent: no history can tell.
+                    Outcome::Open | Outcome::Job(_) | Outcome::Given(..) => false,
+                };
+                self.let_expire(id, now);
+                if is_undecided {
                     self.undecided.insert(lease.account);
                 }
-                is_keyed
+                is_undecided
             }
-            (_, Kind::Pick) | (Phase::Bound(_) | Phase::Uncertain { .. }, Kind::Forward) => {
+            (_, Kind::Pick, _) => {
                 self.free(id);
                 false
             }
@@ -380,161 +478,6 @@ impl Resolutions {
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.expiry.first().map(|(at, _)| *at)
-    }
-
-    /// The accounts whose histories have to be read, with when the newest submission was lost there.
-    pub(super) fn undecided(&self) -> impl Iterator<Item = (AccountKey, Duration)> {
-        self.undecided.iter().counted().map(|account| {
-            let lost = self.keyed(*account);
-            let since = lost.filter_map(|lost| lost.ended_at).max();
-            (*account, since.unwrap_or_default())
-        })
-    }
-
-    /// The submissions with keys that are undecided on an account.
-    fn keyed(&self, account: AccountKey) -> impl Iterator<Item = &LostSubmission> {
-        let lost = self.lost.get(account).into_iter().flatten().counted();
-        lost.filter_map(|id| {
-            let submission = &self.submissions[id];
-            match &submission.outcome {
-                Outcome::Lost(lost) if submission.claim.is_some() && lost.ended_at.is_some() => {
-                    Some(lost)
-                }
-                Outcome::Lost(_) | Outcome::Open | Outcome::Job(_) => None,
-            }
-        })
-    }
-
-    /// Whether one of these tasks is older than every undecided submission of an account: then nothing
-    /// behind it can be of one.
-    pub(super) fn reaches_back(&self, account: AccountKey, task_ids: &[TaskId]) -> bool {
-        let since = self.keyed(account).filter_map(|lost| lost.on);
-        let Some(oldest) = since.map(|(_, since)| since).min() else {
-            return true;
-        };
-        let known = self.known.get(account);
-        let mut tasks = task_ids.iter();
-        known.is_some_and(|known| tasks.any(|task_id| known.is_older(task_id, oldest)))
-    }
-
-    /// A task was seen on an account.
-    pub(super) fn note_task(
-        &mut self,
-        account: AccountKey,
-        task_id: &TaskId,
-        now: Duration,
-    ) -> Option<&mut KnownTask> {
-        if !self.is_tracking {
-            return None;
-        }
-        let has_lost = self.lost.get(account).is_some_and(|lost| !lost.is_empty());
-        let known = self.known.entry(account)?.or_default();
-        Some(known.note(task_id, now, has_lost))
-    }
-
-    /// A reply or a client named a task to a lease.
-    pub(super) fn note_named(&mut self, account: AccountKey, task_id: &TaskId, now: Duration) {
-        if let Some(task) = self.note_task(account, task_id, now) {
-            task.is_named = true;
-        }
-    }
-
-    /// A submission was accepted, and its reply passed through here.
-    pub(super) fn note_accepted(
-        &mut self,
-        account: AccountKey,
-        task_id: &TaskId,
-        job: AcceptedJob,
-        now: Duration,
-    ) {
-        if let Some(task_type) = &job.task_type {
-            self.shown.learn_type(&job.operation, task_type);
-        }
-        if let Some(task) = self.note_task(account, task_id, now) {
-            task.is_named = true;
-            task.accepted = Some(Box::new(job));
-        }
-    }
-
-    /// Decides about the lost submissions of an account by its history, which was asked for at `asked_at`.
-    /// `task_of` tells the job that a round gave to a lease. Returns how many keys are decided.
-    pub(super) fn decide(
-        &mut self,
-        account: AccountKey,
-        history: &History,
-        asked_at: Duration,
-        settle: Duration,
-        task_of: impl Fn(LeaseId) -> Option<TaskId>,
-        now: Duration,
-    ) -> usize {
-        let unknown = KnownTasks::default();
-        let known = self.known.get(account).unwrap_or(&unknown);
-        self.shown.learn(&history.rows, known);
-        let ids = self.lost.get(account).into_iter().flatten().counted();
-        let lost = ids.filter_map(|id| {
-            let Outcome::Lost(lost) = &self.submissions[id].outcome else {
-                return None;
-            };
-            let is_over = lost.ended_at.is_some_and(|at| at <= asked_at);
-            Some(Lost {
-                id: *id,
-                body: lost.body.as_ref()?,
-                since: lost.on?.1,
-                tied_to: task_of(*id),
-                is_settled: is_over && lost.lost_at + settle <= asked_at,
-            })
-        });
-        let mut lost: Vec<_> = lost.collect();
-        lost.sort_unstable_by_key(|lost| (lost.since, lost.id));
-        let verdicts = history::decide(&lost, history, known, &self.shown);
-        let mut decided_count = 0;
-        for (id, verdict) in verdicts {
-            decided_count += usize::from(self.take_verdict(id, verdict));
-        }
-        // The newest last: what is known longest is forgotten first.
-        for row in history.rows.iter().rev().counted() {
-            self.note_task(account, &row.task_id, now);
-        }
-        decided_count
-    }
-
-    /// True if a key is decided by it.
-    fn take_verdict(&mut self, id: LeaseId, verdict: Verdict) -> bool {
-        let Some(submission) = self.submissions.get_mut(&id) else {
-            return false;
-        };
-        let is_keyed = submission.claim.is_some();
-        let Outcome::Lost(lost) = &mut submission.outcome else {
-            return false;
-        };
-        // Its lease decides as long as there is one.
-        if lost.ended_at.is_none() {
-            return false;
-        }
-        match verdict {
-            Verdict::Unknown(mut candidates) => {
-                candidates.truncate(CANDIDATES_MAX);
-                lost.candidates = candidates;
-                false
-            }
-            Verdict::NoJob => {
-                self.free(id);
-                is_keyed
-            }
-            Verdict::Job(task_id) => {
-                self.set_outcome(id, Outcome::Job(task_id));
-                is_keyed
-            }
-        }
-    }
-
-    /// Something was decided on an account. True if nothing is left there.
-    pub(super) fn is_decided(&mut self, account: AccountKey) -> bool {
-        let is_decided = self.keyed(account).next().is_none();
-        if is_decided {
-            self.undecided.remove(&account);
-        }
-        is_decided
     }
 
     /// An account is forgotten.

@@ -1,14 +1,17 @@
 //! The accounts of the book by name, and the list that makes them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
 
 use accounts_fetcher::Snapshot;
 use rand::Rng;
 
 use super::{
-    AccountKey, AccountView, Constraint, Excluded, List, ListChange, Name, Pool, UnknownAccount,
+    AccountKey, AccountView, Constraint, Excluded, List, ListChange, Name, Pool, TaskId,
+    UnknownAccount,
     account::{Account, Rank},
+    lease::Listed,
     list::Entry,
+    steps,
 };
 
 impl Pool {
@@ -71,21 +74,17 @@ impl Pool {
             return false;
         }
         self.list = Some(list);
-        let mut has_new_names = false;
         for entry in changed {
-            super::steps::step();
-            has_new_names |= self.upsert(entry, now);
+            steps::step();
+            self.upsert(entry);
         }
         for identity in left {
-            super::steps::step();
+            steps::step();
             if let Some(key) = self.accounts.of_identity(&identity) {
                 self.accounts.set_removed(key);
                 self.accounts
                     .update(key, &mut self.outbox, |account| account.is_listed = false);
             }
-        }
-        if has_new_names {
-            self.waiters.resolve(|name| self.accounts.alike(name));
         }
         self.finish_drawn(now, rng);
         true
@@ -128,9 +127,8 @@ impl Pool {
         Ok(now_shown.unwrap_or(view))
     }
 
-    /// Adds an account, or updates the one of the same identity, however it was spelled before. True if it
-    /// has a new name.
-    fn upsert(&mut self, entry: Entry, now: Duration) -> bool {
+    /// Adds an account, or updates the one of the same identity, however it was spelled before.
+    fn upsert(&mut self, entry: Entry) {
         let Entry {
             account: listed,
             folded,
@@ -140,17 +138,18 @@ impl Pool {
             let listed = (*listed).clone();
             let account = Account::new(listed, folded, Rank::Listed(rank));
             let key = self.accounts.insert(account);
-            self.join(key, now);
-            return true;
+            self.join(key);
+            return;
         };
         self.accounts.set_rank(key, rank);
         let known = &self.accounts[key];
-        let has_new_name = known.listed.email != listed.email;
         if known.is_listed && known.listed == *listed {
-            return false;
+            return;
         }
         let rejoins = !known.is_listed;
-        self.accounts.rename(key, &folded);
+        if known.listed.email != listed.email {
+            self.accounts.rename(key, &folded);
+        }
         self.accounts.update(key, &mut self.outbox, |account| {
             account.standing.mend();
             if account.listed.max_jobs != listed.max_jobs {
@@ -160,30 +159,80 @@ impl Pool {
             account.is_listed = true;
         });
         if rejoins {
-            self.join(key, now);
+            self.join(key);
         }
-        has_new_name || rejoins
     }
 
-    /// An account joins the list: whatever differs from its cap is news to rounds, and the jobs that were
-    /// seen on it count.
-    fn join(&mut self, key: AccountKey, now: Duration) {
+    /// An account joins the list: whatever differs from its cap is news to rounds.
+    fn join(&mut self, key: AccountKey) {
         if self.listing.is_some() {
             self.accounts
                 .update(key, &mut self.outbox, Account::reset_cap);
             self.accounts.note_joined(key);
         }
-        let folded = Arc::clone(&self.accounts[key].folded);
-        for (job, email) in self.foreign_jobs.take_elsewhere(&folded) {
-            match self.accounts.find(&email) {
-                Some(key) => {
-                    if job.is_listed {
-                        self.accounts.count_listed(key, true);
-                    }
-                    self.add_foreign(job.named(), key, now);
+    }
+
+    /// Follows names that mean other accounts now: whom waiters exclude, and where jobs count.
+    pub(super) fn settle_names(&mut self) {
+        if !self.accounts.has_renamed() {
+            return;
+        }
+        for key in self.waiters.resolve(|name| self.accounts.alike(name)) {
+            self.accounts.note_opened(key);
+        }
+        for folded in self.accounts.take_renamed() {
+            self.follow_name(&folded);
+        }
+    }
+
+    /// Lets the jobs that were seen on a name count where the name leads now.
+    fn follow_name(&mut self, folded: &str) {
+        if let Some(listing) = self.listing.clone() {
+            let mut counts = BTreeMap::new();
+            for (task_id, name) in listing.of_name(folded) {
+                steps::step();
+                let account = self.accounts.find(name);
+                if let Some(key) = account {
+                    *counts.entry(key).or_default() += 1;
                 }
-                None => self.foreign_jobs.add_elsewhere(job, email, now),
+                self.place_anew(task_id, name, account, listing.sent_at);
             }
+            self.accounts.recount_listed(folded, &counts);
+        }
+        for (job, name, seen_at) in self.foreign_jobs.take_elsewhere(folded) {
+            match self.accounts.find(&name) {
+                Some(key) => self.add_foreign(job.named(), key, seen_at),
+                None => self.foreign_jobs.add_elsewhere(job, name, seen_at),
+            }
+        }
+    }
+
+    /// A job that the newest round lists is on another account than it was, or on none.
+    fn place_anew(
+        &mut self,
+        task_id: &TaskId,
+        name: &Name,
+        account: Option<AccountKey>,
+        sent_at: Duration,
+    ) {
+        // The next round counts it, if it still lists it.
+        if self.foreign_jobs.is_uncounted(task_id) {
+            return;
+        }
+        if let Some(id) = self.leases.stand_in(task_id) {
+            if self.leases.get(id).map(|lease| lease.account) == account {
+                return;
+            }
+            self.leases.take_stand_in(id);
+        }
+        let job = (task_id.clone(), name.clone());
+        for (task_id, key) in self.note_appeared(iter::once(job), sent_at) {
+            let job = Listed {
+                task_id,
+                first_at: None,
+                is_listed: true,
+            };
+            self.add_foreign(job, key, sent_at);
         }
     }
 }

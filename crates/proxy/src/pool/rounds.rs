@@ -12,7 +12,9 @@ use rand::Rng;
 use super::{
     AccountKey, Cause, History, LeaseId, LeaseState, Listing, Name, Pool, RoundChange, TaskId,
     Undecided,
-    lease::{Bond, Listed, Phase},
+    lease::{Listed, Phase},
+    leases::MatchRank,
+    resolutions::Asked,
     steps,
 };
 
@@ -151,15 +153,11 @@ impl Pool {
         let Some(lease) = self.leases.get(id) else {
             return false;
         };
-        let (account, job) = (lease.account, lease.bond().map(Bond::listed));
-        self.strike(id, Cause::Released, now);
-        if let Some(job) = job.filter(|_| self.limits.reconciles) {
-            self.add_foreign(job.named(), account, now);
+        if lease.bond().is_some() && self.limits.reconciles {
             // Its holder may know that the job is over.
             self.outbox.ask_for_round();
         }
-        self.finish(now);
-        true
+        self.end(id, Cause::Released, now)
     }
 
     /// Learns that a job is over. Its slot returns with the first round sent after now that does
@@ -224,10 +222,15 @@ impl Pool {
             let bond = self.leases.get(id)?.bond()?;
             Some(bond.task_id.clone())
         };
-        let settle = self.limits.settle;
-        let decided_count = self
-            .resolutions
-            .decide(key, history, asked_at, settle, task_of, now);
+        let under_way = self.leases.without_job(key, now).into_iter();
+        let under_way = under_way.filter(|(rank, _)| *rank != MatchRank::Uncertain);
+        let under_way = under_way.filter_map(|(_, id)| Some(self.leases.get(id)?.created_at));
+        let asked = Asked {
+            at: asked_at,
+            settle: self.limits.settle,
+            under_way: under_way.min(),
+        };
+        let decided_count = self.resolutions.decide(key, history, asked, task_of, now);
         self.note_decided(Some(key));
         self.finish(now);
         decided_count
@@ -242,7 +245,7 @@ impl Pool {
         let changed: Vec<_> = changed.collect();
         let joined = self.accounts.take_joined().into_iter().filter_map(|key| {
             steps::step();
-            let cap = listing.cap(&self.accounts.get(key)?.folded)?;
+            let cap = listing.cap(&Name::new(&self.accounts.get(key)?.listed.email))?;
             Some((key, cap))
         });
         let joined: Vec<_> = joined.collect();
@@ -270,7 +273,7 @@ impl Pool {
     }
 
     /// The round lists jobs that the one before it did not. Returns those that nothing counts yet.
-    fn note_appeared(
+    pub(super) fn note_appeared(
         &mut self,
         appeared: impl Iterator<Item = (TaskId, Name)>,
         sent_at: Duration,

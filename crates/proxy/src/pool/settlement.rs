@@ -44,7 +44,7 @@ impl Pool {
         let on = email.map(|email| Arc::clone(email.given()));
         match settlement {
             Settlement::Accepted { task_id, task_type } => {
-                self.resolutions.accept(id, &task_id, on);
+                let is_told_again = self.resolutions.accept(id, &task_id, on);
                 if let Some(body) = &body
                     && let Some(key) = email.and_then(|email| self.accounts.find(email))
                 {
@@ -54,6 +54,10 @@ impl Pool {
                         prompt: body.prompt,
                     };
                     self.resolutions.note_accepted(key, &task_id, job, now);
+                }
+                // What came of the job since is known better.
+                if is_told_again && self.leases.get(id).is_none() {
+                    return;
                 }
                 match (self.bind(id, task_id.clone(), now), email) {
                     (Err(LeaseError::Unknown | LeaseError::TaskTaken), Some(email)) => {

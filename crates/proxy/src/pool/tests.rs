@@ -1,9 +1,12 @@
+mod consistency;
+mod contested;
 mod determinism;
 mod forecast;
 mod incremental;
 mod laws;
 mod matching;
 mod model;
+mod names;
 mod resolutions;
 mod rounds;
 mod standing;

@@ -3,6 +3,8 @@
 //! Invariant: every waiter of `queue` stands in exactly one group, that of all who ask for the same
 //! accounts under the same cap of their own. So who is next is found with one look at each group.
 
+#[cfg(test)]
+mod check;
 mod seats;
 
 use std::{
@@ -152,14 +154,19 @@ impl Waiters {
         self.groups.get(group)?.waiters.first().copied()
     }
 
-    /// Looks up anew which accounts the waiters exclude.
-    pub(super) fn resolve<'a>(&mut self, alike: impl Fn(&Name) -> &'a [AccountKey]) {
+    /// Looks up anew which accounts the waiters exclude. Returns those that some exclude no longer.
+    pub(super) fn resolve<'a>(
+        &mut self,
+        alike: impl Fn(&Name) -> &'a [AccountKey],
+    ) -> Vec<AccountKey> {
+        let mut opened = Vec::new();
         for group in self.groups.values_mut() {
             steps::step();
             if let Constraint::AnyBut(excluded) = &mut group.constraint {
-                excluded.resolve(&alike);
+                opened.extend(excluded.resolve(&alike));
             }
         }
+        opened
     }
 
     /// What a waiter insists on, and how many have waited longer.

@@ -55,7 +55,7 @@ fn newer_jobs_count_more_and_no_single_one_decides() {
         assert!(bench.pool.end(lease, Cause::Finished, at(now)));
         let next = bench.job("/videos", now + 1, now);
         let told = bench.told_at(None, now + 1).0.unwrap() + 1;
-        assert!(bench.pool.end(next, Cause::Released, at(now + 1)));
+        assert!(bench.pool.end(next, Cause::Absent, at(now + 1)));
         now += 1;
         told
     };

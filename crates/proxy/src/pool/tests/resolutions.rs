@@ -45,7 +45,7 @@ fn row(id: u64, prompt: &str) -> HistoryRow {
     }
 }
 
-fn whole(rows: &[(u64, &str)]) -> History {
+pub(super) fn whole(rows: &[(u64, &str)]) -> History {
     History {
         rows: rows.iter().map(|(id, prompt)| row(*id, prompt)).collect(),
         is_whole: true,
@@ -84,14 +84,14 @@ impl Bench {
     }
 
     /// A submission that is accepted as the job `id` and ends.
-    fn accepted_job(&mut self, seconds: u64, id: u64, text: &str) -> LeaseId {
+    pub(super) fn accepted_job(&mut self, seconds: u64, id: u64, text: &str) -> LeaseId {
         let lease = self.forward(seconds);
         self.accept(lease, seconds, id, text);
         assert!(self.pool.end(lease, Cause::Finished, at(seconds)));
         lease
     }
 
-    fn accept(&mut self, lease: LeaseId, seconds: u64, id: u64, text: &str) {
+    pub(super) fn accept(&mut self, lease: LeaseId, seconds: u64, id: u64, text: &str) {
         let task_id = task(id);
         let task_type = Some("video".into());
         let accepted = Settlement::Accepted { task_id, task_type };
@@ -106,7 +106,7 @@ impl Bench {
         lease
     }
 
-    fn lose(&mut self, lease: LeaseId, seconds: u64, text: &str) {
+    pub(super) fn lose(&mut self, lease: LeaseId, seconds: u64, text: &str) {
         let sent_ago = Duration::ZERO;
         self.settle(lease, text, Settlement::Uncertain { sent_ago }, seconds);
     }
@@ -118,14 +118,14 @@ impl Bench {
         seconds + 122
     }
 
-    fn decide(&mut self, seconds: u64, history: &History) -> usize {
+    pub(super) fn decide(&mut self, seconds: u64, history: &History) -> usize {
         let email = Name::new("a@x");
         self.pool
             .decide_by_history(&email, history, at(seconds), at(seconds))
     }
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     learned(RECONCILING, &[("a@x", 9)])
 }
 

@@ -1,0 +1,55 @@
+//! Every index of the accounts, made anew from the accounts themselves.
+
+use super::*;
+
+impl Accounts {
+    /// The accounts with their names in the book.
+    pub(in crate::pool) fn all(&self) -> impl Iterator<Item = (AccountKey, &Account)> {
+        self.slots.iter()
+    }
+
+    /// Panics if an index does not agree with the accounts.
+    pub(in crate::pool) fn check(&self) {
+        let (mut listed, mut usable, mut in_flight) = (0, 0, 0);
+        let mut levels = Vec::new();
+        let mut cooling = BTreeSet::new();
+        let mut doubtful = BTreeSet::new();
+        let mut health_deadlines = BTreeSet::new();
+        for (key, account) in &self.slots {
+            let now = Indexed::of(account);
+            listed += usize::from(account.is_listed);
+            usable += usize::from(now.is_usable);
+            in_flight += u64::from(now.in_flight);
+            assert_eq!(self.is_free(key), now.is_eligible, "{account:?}");
+            levels.extend(now.level());
+            cooling.extend(now.cooling_until.map(|at| (at, key)));
+            health_deadlines.extend(now.health_deadline.map(|at| (at, key)));
+            if now.is_doubtful {
+                doubtful.insert(key);
+            }
+            let is_listed = matches!(account.rank, Rank::Listed(_));
+            assert_eq!(account.is_listed, is_listed, "{account:?}");
+            assert_eq!(self.order.get(&account.rank), Some(&key));
+            let identity = &account.listed.identity;
+            assert_eq!(self.by_identity.get(identity), Some(&key));
+            assert!(self.by_name[&account.folded].contains(&key));
+            let moved_count = self.moved.iter().filter(|other| **other == key).count();
+            assert_eq!(moved_count, usize::from(account.is_moved), "{account:?}");
+        }
+        let names: usize = self.by_name.values().map(Vec::len).sum();
+        let sizes = [self.order.len(), self.by_identity.len(), names];
+        assert_eq!(sizes, [self.slots.len(); 3]);
+        assert_eq!((self.listed_count, self.usable_count), (listed, usable));
+        assert_eq!(
+            (self.in_flight, self.free.list().len()),
+            (in_flight, levels.len())
+        );
+        assert_eq!(self.cooling, cooling);
+        assert_eq!(self.doubtful, doubtful);
+        assert_eq!(self.health_deadlines, health_deadlines);
+        for max_jobs in 0..10 {
+            let below = levels.iter().filter(|in_flight| **in_flight < max_jobs);
+            assert_eq!(self.free.count_below(max_jobs), below.count(), "{max_jobs}");
+        }
+    }
+}

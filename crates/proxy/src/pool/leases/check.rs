@@ -1,0 +1,48 @@
+//! Every index of the leases, made anew from the leases themselves.
+
+use super::*;
+
+impl Leases {
+    /// Panics if an index does not agree with the leases.
+    pub(in crate::pool) fn check(&self) {
+        let mut rounds = RoundIndexes::default();
+        let mut unmatched: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
+        let mut deadlines = BTreeSet::new();
+        let mut bound_count = 0;
+        for (id, lease) in &self.by_id {
+            if self.limits.reconciles {
+                rounds.add(*id, lease, self.limits.settle);
+                if lease.bond().is_none() {
+                    unmatched.entry(lease.account).or_default().insert(*id);
+                }
+            }
+            if let Some(bond) = lease.bond() {
+                bound_count += 1;
+                assert_eq!(self.by_task.get(&bond.task_id), Some(id));
+            }
+            deadlines.extend(lease.deadline.map(|at| (at, *id)));
+            let due = lease.next_deadline(&self.limits, self.round_sent_at);
+            assert_eq!(due.is_some(), lease.deadline.is_some(), "{lease:?}");
+            assert!(lease.deadline <= due, "{lease:?} is looked at too late");
+        }
+        assert_eq!(self.by_task.len(), bound_count);
+        assert_eq!(self.deadlines, deadlines);
+        assert_eq!(self.rounds.stand_ins, rounds.stand_ins);
+        assert_eq!(self.rounds.overdue, rounds.overdue);
+        assert_eq!(self.rounds.settling, rounds.settling);
+        assert_eq!(self.rounds.unlisted, rounds.unlisted);
+        assert_eq!(self.rounds.releasing, rounds.releasing);
+        let mut kept = BTreeMap::new();
+        for (key, ids) in self
+            .rounds
+            .unmatched
+            .iter()
+            .filter(|(_, ids)| !ids.is_empty())
+        {
+            let each: BTreeSet<_> = ids.iter().copied().collect();
+            assert_eq!(each.len(), ids.len(), "{ids:?} name a lease twice");
+            kept.insert(key, each);
+        }
+        assert_eq!(kept, unmatched);
+    }
+}

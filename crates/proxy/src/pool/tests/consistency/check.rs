@@ -1,0 +1,110 @@
+//! What several parts of the book must agree on.
+
+use super::*;
+
+/// The accounts count the slots that leases and foreign jobs take, and no others.
+pub(super) fn check_slots(pool: &Pool) {
+    let counted = pool.accounts.all().map(|(key, account)| {
+        let counts = (account.held, account.uncertain, account.foreign);
+        (key, counts)
+    });
+    let counted: BTreeMap<_, _> = counted.collect();
+    let none = pool.accounts.all().map(|(key, _)| (key, (0, 0, 0)));
+    let mut taken: BTreeMap<AccountKey, (u32, u32, u32)> = none.collect();
+    for (_, lease) in pool.leases.iter() {
+        let (held, uncertain, _) = taken.entry(lease.account).or_default();
+        if lease.state() == LeaseState::Uncertain {
+            *uncertain += 1;
+        } else {
+            *held += 1;
+        }
+    }
+    for (key, count) in pool.foreign_jobs.check() {
+        let (_, _, foreign) = taken.entry(key).or_default();
+        *foreign = count;
+    }
+    assert_eq!(counted, taken, "accounts count other slots than are taken");
+}
+
+/// Nobody waits for a slot that is free.
+pub(super) fn check_waiters(pool: &Pool) {
+    for (key, account) in pool.accounts.all() {
+        if pool.accounts.is_free(key) {
+            let waiter = pool.waiters.first_for(key, account.in_flight());
+            assert_eq!(waiter, None, "it waits beside a free slot of {account:?}");
+        }
+    }
+}
+
+/// The book and the newest round agree about what is listed.
+pub(super) fn check_listing(pool: &Pool, listing: &Listing) {
+    for (task_id, name) in listing.jobs() {
+        check_listed_job(pool, task_id, name);
+    }
+    check_marks(pool, listing);
+}
+
+/// A job that the newest round lists is counted, where it runs, by one that knows that it is listed.
+fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
+    if pool.foreign_jobs.is_uncounted(task_id) {
+        return;
+    }
+    let (holder, place) = (
+        pool.leases.of_task(task_id),
+        pool.foreign_jobs.place(task_id),
+    );
+    let is_counted = holder.is_some() || place.is_some() || pool.leases.stand_in(task_id).is_some();
+    assert!(is_counted, "{task_id:?} is listed, and nobody counts it");
+    if let Some(id) = holder {
+        let lease = pool.leases.get(id).expect("an index names leases only");
+        let bond = lease.bond().expect("it is indexed by the job of its bond");
+        assert!(bond.is_listed, "a round lists the job of {bond:?}");
+    }
+    if let Some((account, is_listed)) = place {
+        assert!(is_listed, "a round lists the foreign job {task_id:?}");
+        let runs_on = pool.accounts.find(name);
+        assert!(
+            runs_on.is_none() || account == runs_on,
+            "{task_id:?} runs on {name:?}, and counts on {account:?}"
+        );
+    }
+}
+
+/// Whatever is marked as listed is in the newest round.
+fn check_marks(pool: &Pool, listing: &Listing) {
+    let listed: BTreeSet<_> = listing.jobs().map(|(task_id, _)| task_id).collect();
+    for (_, lease) in pool.leases.iter() {
+        let bound_to = lease.bond().filter(|bond| bond.is_listed);
+        let bound_to = bound_to.map(|bond| &bond.task_id);
+        let stands_for = lease.stands_for().filter(|job| job.is_listed);
+        let stands_for = stands_for.map(|job| &job.task_id);
+        for task_id in bound_to.into_iter().chain(stands_for) {
+            assert!(listed.contains(task_id), "no round lists {lease:?}");
+        }
+    }
+    for task_id in pool.foreign_jobs.said_listed() {
+        assert!(
+            listed.contains(task_id),
+            "no round lists the foreign job {task_id:?}"
+        );
+    }
+}
+
+/// After a round that was sent now, no account has fewer slots in use than jobs run on it.
+pub(super) fn check_truth(pool: &Pool, running: &BTreeMap<u64, Email>) {
+    let mut truth: BTreeMap<AccountKey, u32> = BTreeMap::new();
+    for (id, email) in running {
+        if !pool.foreign_jobs.is_uncounted(&task(*id))
+            && let Some(key) = pool.accounts.find(&Name::new(email))
+        {
+            *truth.entry(key).or_default() += 1;
+        }
+    }
+    for (key, count) in truth {
+        let account = &pool.accounts[key];
+        assert!(
+            account.in_flight() >= count,
+            "{count} jobs run: {account:?}"
+        );
+    }
+}
