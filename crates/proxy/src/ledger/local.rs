@@ -160,7 +160,9 @@ impl Local {
             let admission = request.admit(lease, &mut book.pool, now, &mut rand::rng())?;
             match admission {
                 Admission::Granted(lease) => {
-                    book.told.remove(&lease.id);
+                    if !book.told.is_empty() {
+                        book.told.remove(&lease.id);
+                    }
                     Ok(Entry::Granted(lease))
                 }
                 Admission::Queued(id) => {
