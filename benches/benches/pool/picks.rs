@@ -4,13 +4,10 @@
 //! account at random, and puts the one under the other into a hash map of the same size. So the
 //! distance to the floor is what our rules cost, on whatever machine this runs.
 
-#[path = "book/fixtures.rs"]
-mod fixtures;
-
 use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Snapshot};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 use foldhash::fast::RandomState;
 use proxy::{
     ledger::{
@@ -21,7 +18,7 @@ use proxy::{
 };
 use rand::{RngExt, rngs::ThreadRng};
 
-use fixtures::{MAX_JOBS, TTL, ask, criterion, fetched_again, limits, snapshot};
+use super::fixtures::{MAX_JOBS, TTL, ask, fetched_again, limits, snapshot};
 
 const SIZES: [(&str, u32); 3] = [("10", 10), ("1k", 1_000), ("100k", 100_000)];
 /// Percent of all slots that are held while we measure.
@@ -112,7 +109,7 @@ impl Floor {
 }
 
 /// `pick/<what>/<accounts>/<percent of slots held>`: one pick and one release.
-fn pick_and_release(criterion: &mut Criterion) {
+pub(super) fn pick_and_release(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     let cases = SIZES
         .iter()
@@ -149,7 +146,7 @@ fn pick_and_release(criterion: &mut Criterion) {
 }
 
 /// `full/<what>/<accounts>`: a pick that is refused, since every slot is held.
-fn refused(criterion: &mut Criterion) {
+pub(super) fn refused(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("full");
     for (size, accounts_count) in SIZES {
         let held_count = accounts_count * MAX_JOBS;
@@ -177,7 +174,7 @@ fn refused(criterion: &mut Criterion) {
 ///
 /// The floor looks every e-mail up and compares the account with the one it has: what one cannot
 /// go without to know that nothing changed.
-fn apply(criterion: &mut Criterion) {
+pub(super) fn apply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("apply");
     for (size, accounts_count) in SIZES {
         let one = snapshot(accounts_count);
@@ -210,10 +207,3 @@ fn apply(criterion: &mut Criterion) {
         }
     }
 }
-
-criterion_group! {
-    name = pool;
-    config = criterion();
-    targets = pick_and_release, refused, apply
-}
-criterion_main!(pool);
