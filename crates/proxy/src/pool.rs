@@ -256,14 +256,6 @@ impl Pool {
         self.accounts.iter().map(account::Account::view)
     }
 
-    /// The account `email`.
-    ///
-    /// # Errors
-    /// [`UnknownAccount`] if it is not in the book.
-    pub fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
-        self.account_named(&Name::new(email))
-    }
-
     /// The account of this name.
     ///
     /// # Errors

@@ -335,8 +335,13 @@ impl Leases {
         jobs.collect()
     }
 
+    /// Takes back a job from the lease that stands for it, if one does.
+    pub(super) fn take_stood_for(&mut self, task_id: &TaskId) -> Option<Listed> {
+        self.take_stand_in(self.stand_in(task_id)?)
+    }
+
     /// Takes back the job that a lease stands for.
-    pub(super) fn take_stand_in(&mut self, id: LeaseId) -> Option<Listed> {
+    fn take_stand_in(&mut self, id: LeaseId) -> Option<Listed> {
         self.change(id, |lease| match &mut lease.phase {
             Phase::Reserved { stands_for } => stands_for.take().map(|job| *job),
             Phase::Uncertain { .. } | Phase::Bound(_) => None,

@@ -207,7 +207,7 @@ impl Pool {
         if self.leases.of_task(&task_id).is_some() {
             return;
         }
-        let stand_in = self.leases.stand_in(&task_id);
+        let has_stand_in = self.leases.stand_in(&task_id).is_some();
         let job = Listed {
             first_at: None,
             is_listed: self.listed_on(&task_id).is_some(),
@@ -217,13 +217,13 @@ impl Pool {
             Some(key) => {
                 // A round may have counted it already, or let another submission stand for it.
                 self.take_foreign(&job.task_id);
-                stand_in.and_then(|id| self.leases.take_stand_in(id));
+                self.leases.take_stood_for(&job.task_id);
                 self.note_named(key, &job.task_id, None, now);
                 self.note_elsewhere(&job.task_id, key);
                 self.add_foreign(job, key, now);
             }
             // It stays where a round counted it.
-            None if self.limits.reconciles && stand_in.is_none() => {
+            None if self.limits.reconciles && !has_stand_in => {
                 self.foreign_jobs.add_elsewhere(job, email.clone(), now);
             }
             None => {}
@@ -266,8 +266,7 @@ impl Pool {
             self.rephase(holder, phase);
         }
         let foreign = self.take_foreign(task_id);
-        let stood_for = self.leases.stand_in(task_id);
-        let stood_for = stood_for.and_then(|id| self.leases.take_stand_in(id));
+        let stood_for = self.leases.take_stood_for(task_id);
         for job in iter::empty().chain(foreign).chain(stood_for) {
             is_listed |= job.is_listed;
         }

@@ -95,19 +95,6 @@ impl Pool {
     ///
     /// # Errors
     /// [`UnknownAccount`] if it is not in the book.
-    pub fn set_draining(
-        &mut self,
-        email: &str,
-        is_draining: bool,
-        now: Duration,
-    ) -> Result<AccountView, UnknownAccount> {
-        self.set_draining_named(&Name::new(email), is_draining, now)
-    }
-
-    /// The same for the account of this name.
-    ///
-    /// # Errors
-    /// [`UnknownAccount`] if it is not in the book.
     pub fn set_draining_named(
         &mut self,
         name: &Name,
@@ -223,7 +210,7 @@ impl Pool {
             if self.leases.get(id).map(|lease| lease.account) == account {
                 return;
             }
-            self.leases.take_stand_in(id);
+            self.leases.take_stood_for(task_id);
         }
         let job = (task_id.clone(), name.clone());
         for (task_id, key) in self.note_appeared(iter::once(job), sent_at) {

@@ -174,8 +174,8 @@ impl Pool {
     pub fn job_untracked(&mut self, task_id: &TaskId, now: Duration) {
         if let Some(id) = self.leases.of_task(task_id) {
             self.strike(id, Cause::Finished, now);
-        } else if let Some(id) = self.leases.stand_in(task_id) {
-            self.leases.take_stand_in(id);
+        } else {
+            self.leases.take_stood_for(task_id);
         }
         self.take_foreign(task_id);
         if self.limits.reconciles {

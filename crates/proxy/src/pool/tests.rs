@@ -36,6 +36,22 @@ struct Bench {
     rng: SmallRng,
 }
 
+/// Accounts as tests name them.
+impl Pool {
+    fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
+        self.account_named(&Name::new(email))
+    }
+
+    fn set_draining(
+        &mut self,
+        email: &str,
+        is_draining: bool,
+        now: Duration,
+    ) -> Result<AccountView, UnknownAccount> {
+        self.set_draining_named(&Name::new(email), is_draining, now)
+    }
+}
+
 impl Bench {
     fn new(accounts: &[(&str, u32)]) -> Self {
         let mut bench = Self {

@@ -190,6 +190,16 @@ async fn a_job_that_ran_while_rounds_failed_is_not_sent_again() {
     assert_eq!(running.sim.audit().submission_count, 2);
 }
 
+/// Waits until the upstream was asked for a history so often, at least.
+async fn until_histories_asked(running: &Running, count: usize) {
+    eventually(async || {
+        let requests = running.sim.requests().into_iter();
+        let asked = requests.filter(|it| it.head.path.ends_with("/tasks"));
+        (asked.count() >= count).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn as_long_as_the_history_cannot_be_read_a_lost_key_stays_in_use() {
     for effect in [Effect::ResetAfter, Effect::ResetBefore] {
@@ -201,13 +211,7 @@ async fn as_long_as_the_history_cannot_be_read_a_lost_key_stays_in_use() {
             .await
             .assert_refused(502, "outcome-unknown");
         until_ended(&running, "absent", 1.0).await;
-        let asked = || {
-            let requests = running.sim.requests().into_iter();
-            requests
-                .filter(|it| it.head.path.ends_with("/tasks"))
-                .count()
-        };
-        eventually(async || (asked() >= 2).then_some(())).await;
+        until_histories_asked(&running, 2).await;
         keyed(&running, "k").await.assert_refused(409, "key-in-use");
         assert_eq!(running.sim.audit().submission_count, 2);
         running.sim.clear_faults();
@@ -259,13 +263,7 @@ async fn an_unreadable_row_may_be_the_job() {
         .await
         .assert_refused(502, "outcome-unknown");
     until_ended(&running, "absent", 1.0).await;
-    let asked = || {
-        let requests = running.sim.requests().into_iter();
-        requests
-            .filter(|it| it.head.path.ends_with("/tasks"))
-            .count()
-    };
-    eventually(async || (asked() >= 4).then_some(())).await;
+    until_histories_asked(&running, 4).await;
     keyed(&running, "k").await.assert_refused(409, "key-in-use");
     assert!(running.sim.add_unreadable_history("a@x", false));
     let answer = until_decided(&running, "k").await;
