@@ -87,7 +87,7 @@ impl Ledger {
         email: Option<Name>,
         body: Body,
     ) -> Submission {
-        Submission::new(Arc::clone(self), lease, email, Some(body))
+        Submission::new(Arc::clone(self), lease, email, body)
     }
 
     /// Learns what became of a slot, from where nothing can be awaited: it never refuses, and takes effect

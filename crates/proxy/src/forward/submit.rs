@@ -313,7 +313,7 @@ impl Forward {
     }
 
     /// What an answer says, read as far as it came: a status can prove a refusal by itself. And what it
-    /// calls its task.
+    /// calls the task that it accepts.
     fn judge(
         &self,
         status: StatusCode,
@@ -324,7 +324,9 @@ impl Forward {
         let text = accounts_fetcher::decoded(headers, bytes.clone(), ANSWER_READ_MAX);
         let text = text.unwrap_or_default();
         let outcome = outcome::judge(status, &text, &self.settings.refusal_patterns);
-        (outcome, outcome::task_type(&text))
+        let is_accepted = matches!(outcome, Outcome::Accepted(_));
+        let task_type = is_accepted.then(|| outcome::task_type(&text)).flatten();
+        (outcome, task_type)
     }
 
     async fn settle(

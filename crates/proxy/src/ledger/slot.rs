@@ -57,12 +57,7 @@ impl Slot {
     pub fn submit(mut self, body: Body) -> Submission {
         self.is_kept = true;
         let email = Name::new(&self.lease.email);
-        Submission::new(
-            Arc::clone(&self.ledger),
-            self.lease.id,
-            Some(email),
-            Some(body),
-        )
+        Submission::new(Arc::clone(&self.ledger), self.lease.id, Some(email), body)
     }
 }
 
@@ -97,13 +92,13 @@ impl Submission {
         ledger: Arc<Ledger>,
         lease: LeaseId,
         email: Option<Name>,
-        body: Option<Body>,
+        body: Body,
     ) -> Self {
         Self {
             ledger,
             lease,
             email,
-            body,
+            body: Some(body),
             is_decided: false,
         }
     }
