@@ -403,10 +403,7 @@ impl Accounts {
     }
 
     fn note_moved(&mut self, key: AccountKey) {
-        let Some(account) = self.slots.get_mut(key) else {
-            return;
-        };
-        if mem::replace(&mut account.is_moved, true) {
+        if mem::replace(&mut self.slots[key].is_moved, true) {
             return;
         }
         // Without rounds nobody asks: accounts that were forgotten must not pile up.

@@ -167,11 +167,12 @@ impl Leases {
     /// Adds a lease that was just made: it is reserved.
     pub(super) fn insert(&mut self, id: LeaseId, mut lease: Lease) {
         lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
-        self.deadlines.extend(lease.deadline.map(|at| (at, id)));
-        if self.limits.reconciles {
-            self.rounds.add_unmatched(id, lease.account);
-        }
+        let (deadline, account) = (lease.deadline, lease.account);
         self.by_id.insert(id, lease);
+        self.deadlines.extend(deadline.map(|at| (at, id)));
+        if self.limits.reconciles {
+            self.rounds.add_unmatched(id, account);
+        }
     }
 
     /// Takes a lease out of the book.
