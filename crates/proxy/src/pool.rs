@@ -21,6 +21,7 @@ mod account;
 mod accounts;
 mod ask;
 mod choice;
+mod deadlines;
 mod forecast;
 mod foreign_jobs;
 mod free;
@@ -68,6 +69,7 @@ pub use standing::Blame;
 pub use waiters::WaiterId;
 
 use accounts::Accounts;
+use deadlines::NEVER;
 use forecast::Forecast;
 use foreign_jobs::ForeignJobs;
 use lease::{Lease, Phase};
@@ -235,7 +237,7 @@ impl Pool {
             self.foreign_jobs.next_deadline(),
             self.resolutions.next_deadline(),
         ];
-        deadlines.into_iter().flatten().min()
+        deadlines.into_iter().min().filter(|at| *at < NEVER)
     }
 
     /// The lease `id`, if it is held.

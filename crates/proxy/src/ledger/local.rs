@@ -6,6 +6,7 @@
 use std::{collections::HashMap, process, time::Duration};
 
 use foldhash::fast::RandomState;
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Notify, oneshot},
     time,
@@ -35,6 +36,8 @@ pub struct Local {
 #[derive(Debug)]
 struct Book {
     pool: Pool,
+    /// What accounts are drawn with.
+    rng: StdRng,
     waiting: HashMap<WaiterId, Seat, RandomState>,
     /// The seats that were told of their grants, and have not looked yet.
     told: HashMap<LeaseId, u64, RandomState>,
@@ -126,6 +129,7 @@ impl Local {
             clock: Clock::start(),
             book: Mutex::new(Book {
                 pool: Pool::new(limits),
+                rng: StdRng::from_rng(&mut rand::rng()),
                 waiting: HashMap::default(),
                 told: HashMap::default(),
                 seated_count: 0,
@@ -145,7 +149,7 @@ impl Local {
                 pool: &mut book.pool,
                 now,
                 clock: &self.clock,
-                rng: &mut rand::rng(),
+                rng: &mut book.rng,
             })
         })
     }
@@ -157,7 +161,7 @@ impl Local {
     #[doc(hidden)]
     pub fn enter(&self, lease: LeaseId, request: &PickRequest) -> Result<Entry<'_>, PickError> {
         self.change(|book, now| {
-            let admission = request.admit(lease, &mut book.pool, now, &mut rand::rng())?;
+            let admission = request.admit(lease, &mut book.pool, now, &mut book.rng)?;
             match admission {
                 Admission::Granted(lease) => {
                     if !book.told.is_empty() {
@@ -246,7 +250,8 @@ impl Local {
         let returned = self.returns.take();
         let mut book = self.lock();
         let now = self.clock.now();
-        book.pool.expire(now, &mut rand::rng());
+        let Book { pool, rng, .. } = &mut *book;
+        pool.expire(now, rng);
         for settle in returned {
             book.take_back(settle, now);
         }

@@ -24,6 +24,7 @@ use super::{
     AccountKey, LeaseId, Turn,
     account::{Account, Rank},
     ask::{Constraint, Wish},
+    deadlines::Deadlines,
     free::FreeAccounts,
     outbox::Outbox,
     steps::Counted,
@@ -42,11 +43,11 @@ pub(super) struct Accounts {
     usable_count: usize,
     in_flight: u64,
     /// Accounts that only cool, by when they are ready.
-    cooling: BTreeSet<(Duration, AccountKey)>,
+    cooling: Deadlines<AccountKey>,
     /// Accounts that are full only of slots in doubt.
     doubtful: BTreeSet<AccountKey>,
     /// When the health of accounts changes by itself.
-    health_deadlines: BTreeSet<(Duration, AccountKey)>,
+    health_deadlines: Deadlines<AccountKey>,
     /// Accounts that may have a slot for a waiter now.
     opened: Vec<AccountKey>,
     /// Accounts that may be forgotten now.
@@ -146,18 +147,10 @@ impl Accounts {
         if after.is_eligible && is_opened {
             self.opened.push(key);
         }
-        move_in(
-            &mut self.cooling,
-            key,
-            before.cooling_until,
-            after.cooling_until,
-        );
-        move_in(
-            &mut self.health_deadlines,
-            key,
-            before.health_deadline,
-            after.health_deadline,
-        );
+        self.cooling
+            .change(&key, before.cooling_until, after.cooling_until);
+        self.health_deadlines
+            .change(&key, before.health_deadline, after.health_deadline);
         if before.is_doubtful && !after.is_doubtful {
             self.doubtful.remove(&key);
         } else if after.is_doubtful && !before.is_doubtful {
@@ -295,9 +288,9 @@ impl Accounts {
         if let Constraint::Only(key) = constraint {
             return self.get(*key)?.only_cooling_until();
         }
-        let mut cooling = self.cooling.iter().counted();
-        let (until, _) = cooling.find(|(_, key)| constraint.allows(*key))?;
-        Some(*until)
+        let mut cooling = self.cooling.iter();
+        let (until, _) = cooling.find(|(_, key)| constraint.allows(**key))?;
+        Some(until)
     }
 
     /// Whether a caller with `constraint` could be served if no slot were in doubt.
@@ -343,16 +336,13 @@ impl Accounts {
     }
 
     /// When the health of an account changes by itself next.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.health_deadlines.first().map(|(at, _)| *at)
+    pub(super) fn next_deadline(&self) -> Duration {
+        self.health_deadlines.next()
     }
 
     /// Ends what kept accounts from being picked, where its time is over.
     pub(super) fn expire(&mut self, now: Duration, outbox: &mut Outbox) {
-        while let Some(&(at, key)) = self.health_deadlines.first()
-            && at <= now
-        {
-            super::steps::step();
+        while let Some((_, key)) = self.health_deadlines.first_due(now) {
             self.update(key, outbox, |account| account.standing.pass(now));
         }
     }
@@ -436,13 +426,9 @@ impl Accounts {
         self.by_identity.remove(&account.listed.identity);
         self.joined.remove(&key);
         let indexed = Indexed::of(&account);
-        move_in(&mut self.cooling, key, indexed.cooling_until, None);
-        move_in(
-            &mut self.health_deadlines,
-            key,
-            indexed.health_deadline,
-            None,
-        );
+        self.cooling.change(&key, indexed.cooling_until, None);
+        self.health_deadlines
+            .change(&key, indexed.health_deadline, None);
     }
 }
 
@@ -451,22 +437,5 @@ impl std::ops::Index<AccountKey> for Accounts {
 
     fn index(&self, key: AccountKey) -> &Account {
         &self.slots[key]
-    }
-}
-
-fn move_in(
-    index: &mut BTreeSet<(Duration, AccountKey)>,
-    key: AccountKey,
-    before: Option<Duration>,
-    after: Option<Duration>,
-) {
-    if before == after {
-        return;
-    }
-    if let Some(at) = before {
-        index.remove(&(at, key));
-    }
-    if let Some(at) = after {
-        index.insert((at, key));
     }
 }

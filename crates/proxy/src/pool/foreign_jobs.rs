@@ -16,7 +16,7 @@ use std::{
 use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
-use super::{AccountKey, TaskId, lease::Listed, name::Name, steps::Counted};
+use super::{AccountKey, TaskId, deadlines::Deadlines, lease::Listed, name::Name, steps::Counted};
 
 /// The most jobs on accounts outside the list that are remembered: ten for each of a thousand.
 const ELSEWHERE_MAX: usize = 10_000;
@@ -68,7 +68,7 @@ pub(super) struct ForeignJobs {
     unlisted: BTreeSet<TaskId>,
     /// When jobs are forgotten. One may stand here too early: rounds move its deadline on, which is
     /// looked up when it comes.
-    deadlines: BTreeSet<(Duration, TaskId)>,
+    deadlines: Deadlines<TaskId>,
     uncounted: BTreeMap<TaskId, Uncounted>,
     round_sent_at: Option<Duration>,
 }
@@ -82,7 +82,7 @@ impl ForeignJobs {
             elsewhere: BTreeMap::new(),
             elsewhere_count: 0,
             unlisted: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             uncounted: BTreeMap::new(),
             round_sent_at: None,
         }
@@ -207,10 +207,7 @@ impl ForeignJobs {
     /// Removes the first job of which nothing was heard for as long as a job may run. Returns it, with
     /// the account that it counted on.
     pub(super) fn next_expired(&mut self, now: Duration) -> Option<(Listed, Option<AccountKey>)> {
-        while let Some((at, task_id)) = self.deadlines.first().cloned()
-            && at <= now
-        {
-            super::steps::step();
+        while let Some((at, task_id)) = self.deadlines.first_due(now) {
             let job = &self.jobs[&task_id];
             let newest = self.round_sent_at.filter(|_| job.is_listed);
             let later = newest.map_or(job.seen_at, |at| at.max(job.seen_at)) + self.job_ttl;
@@ -223,8 +220,8 @@ impl ForeignJobs {
         None
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(at, _)| *at)
+    pub(super) fn next_deadline(&self) -> Duration {
+        self.deadlines.next()
     }
 
     /// Takes the jobs that wait for an account of this name, with when they were last known to run.
@@ -337,7 +334,7 @@ impl ForeignJobs {
         if !job.is_listed {
             self.unlisted.insert(task_id.clone());
         }
-        self.deadlines.insert((job.deadline, task_id.clone()));
+        self.deadlines.change(task_id, None, Some(job.deadline));
     }
 
     fn unindex(&mut self, task_id: &TaskId, job: &ForeignJob) {
@@ -362,6 +359,6 @@ impl ForeignJobs {
         if !job.is_listed {
             self.unlisted.remove(task_id);
         }
-        self.deadlines.remove(&(job.deadline, task_id.clone()));
+        self.deadlines.change(task_id, Some(job.deadline), None);
     }
 }

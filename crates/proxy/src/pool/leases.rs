@@ -17,6 +17,7 @@ use slotmap::SecondaryMap;
 
 use super::{
     AccountKey, Cause, LeaseId, Limits, TaskId,
+    deadlines::Deadlines,
     lease::{Lease, Listed, Phase},
     steps::Counted,
 };
@@ -36,7 +37,7 @@ pub(super) struct Leases {
     by_task: HashMap<TaskId, LeaseId, RandomState>,
     /// When the pool looks at leases by itself. A bound lease may stand here too early: rounds move its
     /// deadline on, which is looked up when it comes.
-    deadlines: BTreeSet<(Duration, LeaseId)>,
+    deadlines: Deadlines<LeaseId>,
     /// When the newest round was sent.
     round_sent_at: Option<Duration>,
     rounds: RoundIndexes,
@@ -129,7 +130,7 @@ impl Leases {
             limits,
             by_id: HashMap::default(),
             by_task: HashMap::default(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             round_sent_at: None,
             rounds: RoundIndexes::default(),
             ended_counts: [0; Cause::ALL.len()],
@@ -146,7 +147,7 @@ impl Leases {
         let first = all.is_none().then(|| self.deadlines.iter().take(count));
         let first = first.into_iter().flatten();
         let first = first.filter_map(|(_, id)| self.by_id.get(id));
-        all.into_iter().flatten().chain(first).counted()
+        all.into_iter().flatten().counted().chain(first)
     }
 
     /// Every lease, in the order of a hasher.
@@ -169,7 +170,7 @@ impl Leases {
         lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let (deadline, account) = (lease.deadline, lease.account);
         self.by_id.insert(id, lease);
-        self.deadlines.extend(deadline.map(|at| (at, id)));
+        self.deadlines.change(&id, None, deadline);
         if self.limits.reconciles {
             self.rounds.add_unmatched(id, account);
         }
@@ -178,9 +179,7 @@ impl Leases {
     /// Takes a lease out of the book.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
-        if let Some(at) = lease.deadline {
-            self.deadlines.remove(&(at, id));
-        }
+        self.deadlines.change(&id, lease.deadline, None);
         if let Some(bond) = lease.bond() {
             self.by_task.remove(&bond.task_id);
         } else if self.limits.reconciles {
@@ -266,10 +265,7 @@ impl Leases {
 
     /// The first lease whose deadline has come.
     pub(super) fn next_due(&mut self, now: Duration) -> Option<LeaseId> {
-        while let Some(&(at, id)) = self.deadlines.first()
-            && at <= now
-        {
-            super::steps::step();
+        while let Some((at, id)) = self.deadlines.first_due(now) {
             // Rounds may have listed its job since.
             self.change(id, |_| ())?;
             if self.by_id[&id].deadline == Some(at) {
@@ -284,8 +280,8 @@ impl Leases {
         self.change(id, |lease| lease.is_overdue = true);
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(at, _)| *at)
+    pub(super) fn next_deadline(&self) -> Duration {
+        self.deadlines.next()
     }
 
     /// The picks whose time was up when a round was sent at `sent_at`.
@@ -396,12 +392,7 @@ impl Leases {
         }
         let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let old = mem::replace(&mut lease.deadline, deadline);
-        if old != deadline {
-            if let Some(old) = old {
-                self.deadlines.remove(&(old, id));
-            }
-            self.deadlines.extend(deadline.map(|at| (at, id)));
-        }
+        self.deadlines.change(&id, old, deadline);
         Some(changed)
     }
 }

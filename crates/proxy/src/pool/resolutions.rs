@@ -21,10 +21,10 @@ use slotmap::SecondaryMap;
 
 use super::{
     AccountKey, Cause, LeaseId, LeaseView, TaskId,
+    deadlines::Deadlines,
     history::{Body, Shown},
     known_tasks::{KnownTasks, Taken},
     lease::{Kind, Lease, Phase},
-    steps,
 };
 pub(super) use decisions::Asked;
 pub use decisions::Undecided;
@@ -94,7 +94,7 @@ pub(super) struct Resolutions {
     /// Accounts on which submissions with keys are undecided.
     undecided: BTreeSet<AccountKey>,
     /// When submissions are forgotten.
-    expiry: BTreeSet<(Duration, LeaseId)>,
+    expiry: Deadlines<LeaseId>,
     /// Lost submissions without a key, by when they were lost.
     unkeyed: BTreeSet<(Duration, LeaseId)>,
     known: SecondaryMap<AccountKey, KnownTasks>,
@@ -147,7 +147,7 @@ impl Resolutions {
             by_key: HashMap::default(),
             lost: SecondaryMap::new(),
             undecided: BTreeSet::new(),
-            expiry: BTreeSet::new(),
+            expiry: Deadlines::default(),
             unkeyed: BTreeSet::new(),
             known: SecondaryMap::new(),
             shown: Shown::default(),
@@ -235,9 +235,7 @@ impl Resolutions {
         if let Some(claim) = &submission.claim {
             self.by_key.remove(&claim.key);
         }
-        if let Some(at) = submission.expires_at {
-            self.expiry.remove(&(at, id));
-        }
+        self.expiry.change(&id, submission.expires_at, None);
         undecided
     }
 
@@ -399,10 +397,8 @@ impl Resolutions {
             return;
         };
         let at = now + REMEMBERED_FOR;
-        if let Some(old) = submission.expires_at.replace(at) {
-            self.expiry.remove(&(old, id));
-        }
-        self.expiry.insert((at, id));
+        let old = submission.expires_at.replace(at);
+        self.expiry.change(&id, old, Some(at));
     }
 
     /// A lease ends. True if the history of its account has to decide now.
@@ -468,16 +464,12 @@ impl Resolutions {
 
     /// Forgets the first submission whose time is over, with the account on which it was undecided.
     pub(super) fn next_expired(&mut self, now: Duration) -> Option<Option<AccountKey>> {
-        let (at, id) = self.expiry.first().copied()?;
-        if at > now {
-            return None;
-        }
-        steps::step();
+        let (_, id) = self.expiry.first_due(now)?;
         Some(self.free(id))
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.expiry.first().map(|(at, _)| *at)
+    pub(super) fn next_deadline(&self) -> Duration {
+        self.expiry.next()
     }
 
     /// An account is forgotten.

@@ -12,9 +12,9 @@ impl Accounts {
     pub(in crate::pool) fn check(&self) {
         let (mut listed, mut usable, mut in_flight) = (0, 0, 0);
         let mut levels = Vec::new();
-        let mut cooling = BTreeSet::new();
+        let mut cooling = Deadlines::default();
         let mut doubtful = BTreeSet::new();
-        let mut health_deadlines = BTreeSet::new();
+        let mut health_deadlines = Deadlines::default();
         for (key, account) in &self.slots {
             let now = Indexed::of(account);
             listed += usize::from(account.is_listed);
@@ -22,8 +22,8 @@ impl Accounts {
             in_flight += u64::from(now.in_flight);
             assert_eq!(self.is_free(key), now.is_eligible, "{account:?}");
             levels.extend(now.level());
-            cooling.extend(now.cooling_until.map(|at| (at, key)));
-            health_deadlines.extend(now.health_deadline.map(|at| (at, key)));
+            cooling.change(&key, None, now.cooling_until);
+            health_deadlines.change(&key, None, now.health_deadline);
             if now.is_doubtful {
                 doubtful.insert(key);
             }

@@ -9,7 +9,7 @@ impl ForeignJobs {
         let mut adoptable: BTreeMap<AccountKey, BTreeSet<_>> = BTreeMap::new();
         let mut elsewhere: BTreeMap<Arc<str>, BTreeSet<_>> = BTreeMap::new();
         let mut unlisted = BTreeSet::new();
-        let mut deadlines = BTreeSet::new();
+        let mut deadlines = Deadlines::default();
         for (task_id, job) in &self.jobs {
             match &job.place {
                 Place::Account(key) => {
@@ -27,7 +27,7 @@ impl ForeignJobs {
             if !job.is_listed {
                 unlisted.insert(task_id.clone());
             }
-            deadlines.insert((job.deadline, task_id.clone()));
+            deadlines.change(task_id, None, Some(job.deadline));
         }
         assert_eq!(self.unlisted, unlisted);
         assert_eq!(self.deadlines, deadlines);

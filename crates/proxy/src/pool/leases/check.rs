@@ -7,7 +7,7 @@ impl Leases {
     pub(in crate::pool) fn check(&self) {
         let mut rounds = RoundIndexes::default();
         let mut unmatched: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
-        let mut deadlines = BTreeSet::new();
+        let mut deadlines = Deadlines::default();
         let mut bound_count = 0;
         for (id, lease) in &self.by_id {
             if self.limits.reconciles {
@@ -20,7 +20,7 @@ impl Leases {
                 bound_count += 1;
                 assert_eq!(self.by_task.get(&bond.task_id), Some(id));
             }
-            deadlines.extend(lease.deadline.map(|at| (at, *id)));
+            deadlines.change(id, None, lease.deadline);
             let due = lease.next_deadline(&self.limits, self.round_sent_at);
             assert_eq!(due.is_some(), lease.deadline.is_some(), "{lease:?}");
             assert!(lease.deadline <= due, "{lease:?} is looked at too late");

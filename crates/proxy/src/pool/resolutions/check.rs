@@ -10,14 +10,14 @@ impl Resolutions {
     pub(in crate::pool) fn check(&self, is_live: impl Fn(LeaseId) -> bool) {
         let mut lost: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
         let mut unkeyed = BTreeSet::new();
-        let mut expiry = BTreeSet::new();
+        let mut expiry = Deadlines::default();
         let mut keyed_count = 0;
         for (id, submission) in &self.submissions {
             if let Some(claim) = &submission.claim {
                 keyed_count += 1;
                 assert_eq!(self.by_key.get(&claim.key), Some(id));
             }
-            expiry.extend(submission.expires_at.map(|at| (at, *id)));
+            expiry.change(id, None, submission.expires_at);
             if let Outcome::Lost(about) = &submission.outcome {
                 if let Some((key, _)) = about.on {
                     lost.entry(key).or_default().insert(*id);
