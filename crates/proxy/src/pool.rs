@@ -25,6 +25,7 @@ mod deadlines;
 mod forecast;
 mod foreign_jobs;
 mod free;
+mod health;
 mod history;
 mod known_tasks;
 mod lease;
@@ -38,7 +39,6 @@ mod resolutions;
 mod roster;
 mod rounds;
 mod settlement;
-mod standing;
 mod steps;
 mod waiters;
 
@@ -54,6 +54,7 @@ pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
 pub use forecast::OperationName;
+pub use health::Blame;
 pub use history::{Body, Digest, History, HistoryRow, TASKS_MAX};
 pub use lease::{
     Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
@@ -65,7 +66,6 @@ pub use name::Name;
 pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
 pub use rounds::{Cap, Findings, Round, Running, Unlisted};
 pub use settlement::Settlement;
-pub use standing::Blame;
 pub use waiters::WaiterId;
 
 use accounts::Accounts;
@@ -183,10 +183,10 @@ impl Pool {
             return false;
         };
         self.accounts.update(key, &mut self.outbox, |account| {
-            if blame == Blame::Innocent {
-                account.standing.well(leased_at);
+            if blame == Blame::Request {
+                account.health.record_success(leased_at);
             } else {
-                account.standing.blame(blame, now);
+                account.health.record_failure(blame, now);
             }
         });
         self.finish(now);

@@ -42,7 +42,7 @@ impl Outcome {
             Self::SessionBroken => Some(Blame::SessionBroken),
             Self::NoCredit => Some(Blame::NoCredit),
             Self::TokenRejected => Some(Blame::Token),
-            Self::InputRefused => Some(Blame::Innocent),
+            Self::InputRefused => Some(Blame::Request),
             Self::Accepted(_) | Self::Unknown => None,
         }
     }

@@ -358,7 +358,7 @@ impl Forward {
                     Blame::PushedBack { .. } => self.rounds.wake(),
                     // Its entry in the list may say more.
                     Blame::SessionBroken => self.fetcher.wake(),
-                    Blame::NoCredit | Blame::Innocent | Blame::Token => {}
+                    Blame::NoCredit | Blame::Request | Blame::Token => {}
                 }
             }
         }

@@ -6,7 +6,7 @@ use slotmap::new_key_type;
 
 use super::{
     LeaseId,
-    standing::{Rest, Standing},
+    health::{AccountHealth, Ejection},
 };
 
 new_key_type! {
@@ -95,7 +95,7 @@ pub(super) struct Account {
     pub(super) lowered_cap: Option<u32>,
     pub(super) is_listed: bool,
     pub(super) is_draining: bool,
-    pub(super) standing: Standing,
+    pub(super) health: AccountHealth,
     /// Leased slots whose jobs, if any, are known.
     pub(super) held: u32,
     /// Leased slots of submissions that nobody knows the outcome of.
@@ -129,7 +129,7 @@ impl Account {
             lowered_cap: None,
             is_listed: true,
             is_draining: false,
-            standing: Standing::default(),
+            health: AccountHealth::default(),
             held: 0,
             uncertain: 0,
             foreign: 0,
@@ -141,7 +141,7 @@ impl Account {
 
     /// The one eligibility function: the account can be picked right now.
     pub(super) fn is_eligible(&self) -> bool {
-        self.is_usable() && self.standing.is_ready() && self.has_free_slot()
+        self.is_usable() && self.health.is_ready() && self.has_free_slot()
     }
 
     pub(super) fn has_free_slot(&self) -> bool {
@@ -178,7 +178,7 @@ impl Account {
             && !self.is_draining
             && self.listed.error.is_none()
             && self.listed.max_jobs > 0
-            && self.standing.resting().is_none()
+            && self.health.ejected().is_none()
     }
 
     /// It can be removed: off the list, no slot in use, no order of the operator to remember.
@@ -189,8 +189,8 @@ impl Account {
     /// The slot of a lease comes back.
     pub(super) fn give_back(&mut self, lease: LeaseId, is_uncertain: bool) {
         // The lease that was to decide about the account ended without a word. Another one has to.
-        if self.standing.is_probed_by(lease) {
-            self.standing.want_probe();
+        if self.health.is_probation_of(lease) {
+            self.health.restart_probation();
         }
         if is_uncertain {
             self.uncertain -= 1;
@@ -201,7 +201,7 @@ impl Account {
 
     /// Until when it cools, if nothing else stands in the way of a job.
     pub(super) fn only_cooling_until(&self) -> Option<Duration> {
-        let until = self.standing.cooling_until()?;
+        let until = self.health.cooling_until()?;
         (self.is_usable() && self.has_free_slot()).then_some(until)
     }
 
@@ -219,12 +219,12 @@ impl Account {
             State::Draining
         } else if self.listed.error.is_some() {
             State::Error
-        } else if let Some((rest, _)) = self.standing.resting() {
-            match rest {
-                Rest::Quarantined => State::Quarantined,
-                Rest::Parked => State::Parked,
+        } else if let Some((ejection, _)) = self.health.ejected() {
+            match ejection {
+                Ejection::Quarantined => State::Quarantined,
+                Ejection::Parked => State::Parked,
             }
-        } else if self.standing.cooling_until().is_some() {
+        } else if self.health.cooling_until().is_some() {
             State::Cooling
         } else if !self.is_eligible() {
             State::Full
@@ -248,10 +248,8 @@ impl Account {
             state,
             error: listed.error.clone(),
             until: match state {
-                State::Cooling => self.standing.cooling_until(),
-                State::Quarantined | State::Parked => {
-                    self.standing.resting().map(|(_, until)| until)
-                }
+                State::Cooling => self.health.cooling_until(),
+                State::Quarantined | State::Parked => self.health.ejected().map(|(_, until)| until),
                 State::Available
                 | State::Full
                 | State::Error

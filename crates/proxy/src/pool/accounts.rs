@@ -84,7 +84,7 @@ impl Indexed {
             in_flight: account.in_flight(),
             cooling_until: account.only_cooling_until(),
             is_doubtful: account.is_in_doubt(),
-            health_deadline: account.standing.next_deadline(),
+            health_deadline: account.health.next_deadline(),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Accounts {
         let account = &mut self.slots[key];
         let before = account.in_flight();
         account.held += 1;
-        account.standing.granted(lease);
+        account.health.note_grant(lease);
         let after = account.is_eligible().then_some(before + 1);
         self.in_flight += 1;
         self.free.change(key, Some(before), after);
@@ -185,8 +185,7 @@ impl Accounts {
         outbox: &mut Outbox,
     ) {
         let account = &mut self.slots[key];
-        let is_plain =
-            account.uncertain == 0 && account.is_usable() && account.standing.is_untroubled();
+        let is_plain = account.uncertain == 0 && account.is_usable() && account.health.is_healthy();
         if !is_plain {
             self.update(key, outbox, |account| {
                 account.give_back(lease, is_uncertain)
@@ -343,7 +342,7 @@ impl Accounts {
     /// Ends what kept accounts from being picked, where its time is over.
     pub(super) fn expire(&mut self, now: Duration, outbox: &mut Outbox) {
         while let Some((_, key)) = self.health_deadlines.first_due(now) {
-            self.update(key, outbox, |account| account.standing.pass(now));
+            self.update(key, outbox, |account| account.health.expire(now));
         }
     }
 

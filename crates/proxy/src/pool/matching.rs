@@ -57,7 +57,7 @@ impl Pool {
     /// An account takes jobs.
     fn note_well(&mut self, account: AccountKey, leased_at: Duration) {
         self.accounts.update(account, &mut self.outbox, |account| {
-            account.standing.well(leased_at);
+            account.health.record_success(leased_at);
         });
     }
 
@@ -163,8 +163,8 @@ impl Pool {
         self.rephase(id, Phase::Bound(Box::new(bond)));
         // The probing job was accepted. A client that picked may never report it.
         self.accounts.update(account, &mut self.outbox, |account| {
-            if account.standing.is_probed_by(id) {
-                account.standing.clear();
+            if account.health.is_probation_of(id) {
+                account.health.clear();
             }
         });
     }

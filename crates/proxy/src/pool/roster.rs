@@ -104,7 +104,7 @@ impl Pool {
         let key = self.accounts.find(name).ok_or(UnknownAccount)?;
         self.accounts.update(key, &mut self.outbox, |account| {
             if !is_draining {
-                account.standing.clear();
+                account.health.clear();
             }
             account.is_draining = is_draining;
         });
@@ -138,7 +138,7 @@ impl Pool {
             self.accounts.rename(key, &folded);
         }
         self.accounts.update(key, &mut self.outbox, |account| {
-            account.standing.mend();
+            account.health.record_repair();
             if account.listed.max_jobs != listed.max_jobs {
                 account.lowered_cap = None;
             }

@@ -348,7 +348,7 @@ fn giving_a_lost_lease_back_by_hand_frees_its_key() {
 #[test]
 fn a_refusal_frees_the_key_and_a_job_keeps_it_for_a_day() {
     for settlement in [
-        Settlement::Refused(Blame::Innocent),
+        Settlement::Refused(Blame::Request),
         Settlement::NotSent,
         Settlement::Undelivered,
     ] {
@@ -404,7 +404,7 @@ fn settlements_take_effect_once() {
     assert_eq!(bench.in_use(), (1, 0, 0), "its answer came");
     let refused = bench.forward(4);
     for _ in 0..2 {
-        bench.settle(refused, "boat", Settlement::Refused(Blame::Innocent), 5);
+        bench.settle(refused, "boat", Settlement::Refused(Blame::Request), 5);
         assert_eq!(bench.in_use(), (1, 0, 0));
     }
 }

@@ -150,7 +150,7 @@ fn an_account_without_credit_is_parked() {
         (State::Parked, Some(now + 20 * MINUTE))
     );
     bench.standing(now + 20 * MINUTE);
-    bench.refused(now + 20 * MINUTE, Blame::Innocent);
+    bench.refused(now + 20 * MINUTE, Blame::Request);
     bench.refused(now + 20 * MINUTE, Blame::NoCredit);
     let until = now + 30 * MINUTE;
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_burst_of_refusals_is_one_and_older_jobs_prove_nothing() {
         assert_eq!(bench.standing(2), (State::Cooling, Some(4)));
     }
     bench.pool.bind(ids[3], task(1), at(3)).unwrap();
-    bench.pool.refuse(ids[4], Blame::Innocent, at(3));
+    bench.pool.refuse(ids[4], Blame::Request, at(3));
     assert_eq!(
         bench.standing(3).0,
         State::Cooling,

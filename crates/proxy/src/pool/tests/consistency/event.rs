@@ -108,7 +108,7 @@ fn any_settlement() -> impl Strategy<Value = Settlement> {
         })),
         1 => Just(Settlement::Refused(Blame::SessionBroken)),
         1 => Just(Settlement::Refused(Blame::NoCredit)),
-        1 => Just(Settlement::Refused(Blame::Innocent)),
+        1 => Just(Settlement::Refused(Blame::Request)),
         1 => Just(Settlement::Refused(Blame::Token)),
         1 => Just(Settlement::NotSent),
         1 => Just(Settlement::Undelivered),
