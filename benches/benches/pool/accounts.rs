@@ -132,7 +132,7 @@ pub(crate) fn swap(criterion: &mut Criterion) {
                         let begun = Instant::now();
                         book.pool.follow(change, book.now, &mut book.rng);
                         taken += begun.elapsed();
-                        book.pool.take_turned();
+                        book.pool.take_state_changes();
                         drop(before);
                     }
                     taken

@@ -112,10 +112,10 @@ pub(crate) fn give_up(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             let Queue { book, last } = &mut *queue;
             bencher.iter(|| {
-                let prospect = book.pool.prospect(*last, book.now);
+                let estimate = book.pool.queue_estimate(*last, book.now);
                 book.pool.leave(*last);
                 *last = join(book, as_it_is);
-                prospect
+                estimate
             });
         });
     }

@@ -49,7 +49,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 
-pub use account::{AccountKey, AccountView, State, Turn};
+pub use account::{AccountKey, AccountView, State, StateChange};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
@@ -134,8 +134,8 @@ impl Pool {
     }
 
     /// What kept accounts from being picked, and what does now, since this was last asked.
-    pub fn take_turned(&mut self) -> Vec<Turn> {
-        self.outbox.take_turned()
+    pub fn take_state_changes(&mut self) -> Vec<StateChange> {
+        self.outbox.take_state_changes()
     }
 
     /// Whether something became due that only a round can decide, since this was last asked.
@@ -170,7 +170,7 @@ impl Pool {
 
     /// Ends a lease and returns its slot. False if there is no such lease: nothing changes then.
     pub fn end(&mut self, id: LeaseId, cause: Cause, now: Duration) -> bool {
-        let is_held = self.strike(id, cause, now).is_some();
+        let is_held = self.end_lease(id, cause, now).is_some();
         self.finish(now);
         is_held
     }
@@ -179,7 +179,8 @@ impl Pool {
     /// account, in one step. False if there is no such lease: nothing changes then.
     pub fn refuse(&mut self, id: LeaseId, blame: Blame, now: Duration) -> bool {
         let leased_at = self.leases.get(id).map(|lease| lease.created_at);
-        let (Some(key), Some(leased_at)) = (self.strike(id, Cause::Refused, now), leased_at) else {
+        let (Some(key), Some(leased_at)) = (self.end_lease(id, Cause::Refused, now), leased_at)
+        else {
             return false;
         };
         self.accounts.update(key, &mut self.outbox, |account| {
@@ -214,7 +215,7 @@ impl Pool {
             } else {
                 Cause::Unverified
             };
-            self.strike(id, cause, now);
+            self.end_lease(id, cause, now);
         }
         while let Some((job, account)) = self.foreign_jobs.next_expired(now) {
             self.note_uncounted(&job.task_id);
@@ -283,7 +284,7 @@ impl Pool {
     }
 
     /// Takes a lease out of the book. Its slot is free then, but not yet handed to a waiter.
-    fn strike(&mut self, id: LeaseId, cause: Cause, now: Duration) -> Option<AccountKey> {
+    fn end_lease(&mut self, id: LeaseId, cause: Cause, now: Duration) -> Option<AccountKey> {
         let lease = self.leases.remove(id, cause)?;
         let key = lease.account;
         self.forecast.outdate();
@@ -295,9 +296,9 @@ impl Pool {
         self.accounts
             .give_back_slot(key, id, is_uncertain, &mut self.outbox);
         match lease.phase {
-            Phase::Bound(bond) => {
+            Phase::Bound(binding) => {
                 if cause == Cause::Finished {
-                    let took = now.saturating_sub(bond.since);
+                    let took = now.saturating_sub(binding.since);
                     self.forecast.learn(&lease.operation, took);
                 }
                 // Whatever its holder knows: the upstream may still count the job.
@@ -306,15 +307,15 @@ impl Pool {
                     Cause::Finished | Cause::Absent | Cause::Unverified => false,
                 };
                 if is_given_back {
-                    self.add_foreign(bond.listed().named(), key, now);
+                    self.add_foreign(binding.listed().named(), key, now);
                 } else {
-                    self.note_uncounted(&bond.task_id);
+                    self.note_uncounted(&binding.task_id);
                 }
             }
             // The lease ended without the job that it stood for: that is another one's.
             Phase::Reserved {
                 stands_for: Some(job),
-            } => self.let_go(*job, key, now),
+            } => self.unassign(*job, key, now),
             Phase::Reserved { stands_for: None } | Phase::Uncertain { .. } => {}
         }
         Some(key)
@@ -334,7 +335,7 @@ impl Pool {
     }
 
     /// Moves a lease on in its life, with all that hangs on it.
-    fn rephase(&mut self, id: LeaseId, phase: Phase) {
+    fn set_phase(&mut self, id: LeaseId, phase: Phase) {
         let is_uncertain = phase.state() == LeaseState::Uncertain;
         let Some(old) = self.leases.set_phase(id, phase) else {
             return;

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     pool::{
-        Admission, LeaseId, LeaseView, Limits, Pool, Refusal, Settlement, State, Turn, WaiterId,
+        Admission, LeaseId, LeaseView, Limits, Pool, Refusal, Settlement, State, StateChange,
+        WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -87,12 +88,14 @@ impl Waiting<'_> {
     /// [`Refusal::Saturated`], with the place it had in the queue.
     pub fn give_up(mut self) -> Result<LeaseView, Refusal> {
         let id = self.id;
-        let prospect = self.local.change(|book, now| book.pool.prospect(id, now));
+        let estimate = self
+            .local
+            .change(|book, now| book.pool.queue_estimate(id, now));
         let none = Refusal::Saturated {
             free_in: None,
             position: 1,
         };
-        self.leave().ok_or(prospect.unwrap_or(none))
+        self.leave().ok_or(estimate.unwrap_or(none))
     }
 
     fn leave(&mut self) -> Option<LeaseView> {
@@ -273,11 +276,11 @@ impl Local {
             book.alarm = next;
             self.alarm_moved.notify_one();
         }
-        let turned = book.pool.take_turned();
+        let state_changes = book.pool.take_state_changes();
         // Log after unlocking: a slow subscriber must not extend the critical section.
         drop(book);
-        for turn in &turned {
-            log_turn(turn);
+        for change in &state_changes {
+            log_state_change(change);
         }
     }
 
@@ -294,9 +297,9 @@ impl Local {
     }
 }
 
-fn log_turn(turn: &Turn) {
-    let (account, from) = (&turn.alias, turn.from.as_str());
-    match turn.to {
+fn log_state_change(change: &StateChange) {
+    let (account, from) = (&change.alias, change.from.as_str());
+    match change.to {
         State::Quarantined => tracing::error!(
             %account,
             from,

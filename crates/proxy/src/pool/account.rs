@@ -74,7 +74,7 @@ impl State {
 
 /// A change of what keeps an account from being picked, besides full slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct StateChange {
     /// The account's name in logs.
     pub alias: Arc<str>,
     /// What it was.
@@ -90,7 +90,7 @@ pub(super) struct Account {
     pub(super) folded: Arc<str>,
     pub(super) rank: Rank,
     /// The cap that the newest round told.
-    pub(super) told_cap: Option<u32>,
+    pub(super) observed_cap: Option<u32>,
     /// A cap that a round told anew, and that the list does not know yet.
     pub(super) lowered_cap: Option<u32>,
     pub(super) is_listed: bool,
@@ -125,7 +125,7 @@ impl Account {
             listed,
             folded,
             rank,
-            told_cap: None,
+            observed_cap: None,
             lowered_cap: None,
             is_listed: true,
             is_draining: false,
@@ -155,13 +155,13 @@ impl Account {
 
     /// It joins the list while rounds are held: whatever differs from its cap is news.
     pub(super) fn reset_cap(&mut self) {
-        self.told_cap = Some(self.listed.max_jobs);
+        self.observed_cap = Some(self.listed.max_jobs);
         self.lowered_cap = None;
     }
 
     /// A round tells a cap. It counts if it is news: then it is newer than the list.
-    pub(super) fn tell_cap(&mut self, cap: u32) {
-        let before = self.told_cap.replace(cap);
+    pub(super) fn observe_cap(&mut self, cap: u32) {
+        let before = self.observed_cap.replace(cap);
         if before.is_some_and(|before| before != cap) {
             self.lowered_cap = Some(cap);
         }

@@ -21,7 +21,7 @@ use rand::Rng;
 use slotmap::SlotMap;
 
 use super::{
-    AccountKey, LeaseId, Turn,
+    AccountKey, LeaseId, StateChange,
     account::{Account, Rank},
     ask::{Constraint, Wish},
     deadlines::Deadlines,
@@ -119,7 +119,7 @@ impl Accounts {
         let is = account.state().without_slots();
         if was != is {
             let alias = Arc::clone(&account.listed.alias);
-            outbox.note_turn(Turn {
+            outbox.note_state_change(StateChange {
                 alias,
                 from: was,
                 to: is,

@@ -111,7 +111,7 @@ impl Pool {
     }
 
     /// What a waiter is told that stops waiting now, or `None` if it is not in the queue.
-    pub fn prospect(&mut self, waiter: WaiterId, now: Duration) -> Option<Refusal> {
+    pub fn queue_estimate(&mut self, waiter: WaiterId, now: Duration) -> Option<Refusal> {
         let (constraint, ahead) = self.waiters.place(waiter)?;
         let refusal = self
             .forecast

@@ -102,7 +102,7 @@ impl Forecast {
     /// When the slot of a lease will be free. `None`: nothing is known of such jobs.
     fn end(&self, lease: &Lease) -> Option<Duration> {
         let since = match &lease.phase {
-            Phase::Bound(bond) => bond.since,
+            Phase::Bound(binding) => binding.since,
             Phase::Reserved { .. } | Phase::Uncertain { .. } => lease.created_at,
         };
         match (self.typical(&lease.operation), &lease.phase, lease.ttl) {

@@ -248,12 +248,12 @@ pub(super) enum Phase {
         /// How many rounds in a row, long enough after that, listed no job of it.
         absences: u32,
     },
-    Bound(Box<Bond>),
+    Bound(Box<Binding>),
 }
 
 /// A lease and its job.
 #[derive(Clone, Debug)]
-pub(super) struct Bond {
+pub(super) struct Binding {
     pub(super) task_id: TaskId,
     pub(super) since: Duration,
     /// The newest round lists the job.
@@ -267,7 +267,7 @@ pub(super) struct Bond {
     pub(super) tied_from: Option<Phase>,
 }
 
-impl Bond {
+impl Binding {
     pub(super) fn new(task_id: TaskId, since: Duration, is_listed: bool) -> Self {
         Self {
             task_id,
@@ -314,9 +314,9 @@ impl Lease {
         self.phase.state()
     }
 
-    pub(super) fn bond(&self) -> Option<&Bond> {
+    pub(super) fn binding(&self) -> Option<&Binding> {
         match &self.phase {
-            Phase::Bound(bond) => Some(bond),
+            Phase::Bound(binding) => Some(binding),
             Phase::Reserved { .. } | Phase::Uncertain { .. } => None,
         }
     }
@@ -333,7 +333,7 @@ impl Lease {
         match &self.phase {
             Phase::Reserved { .. } => self.ttl.map(|ttl| ttl.ends_at),
             Phase::Uncertain { sent_at, .. } => Some(*sent_at + limits.job_ttl),
-            Phase::Bound(bond) => Some(bond.since + limits.job_ttl),
+            Phase::Bound(binding) => Some(binding.since + limits.job_ttl),
         }
     }
 
@@ -352,9 +352,9 @@ impl Lease {
             Phase::Reserved { .. } if !self.is_overdue => Some(ends_at),
             Phase::Reserved { .. } => Some(ends_at + limits.job_ttl),
             // As long as rounds list it, it runs.
-            Phase::Bound(bond) => {
-                let newest = round_sent_at.filter(|_| bond.is_listed);
-                let listed_at = newest.map_or(bond.listed_at, |at| at.max(bond.listed_at));
+            Phase::Bound(binding) => {
+                let newest = round_sent_at.filter(|_| binding.is_listed);
+                let listed_at = newest.map_or(binding.listed_at, |at| at.max(binding.listed_at));
                 Some(ends_at.max(listed_at) + limits.job_ttl)
             }
         }
@@ -406,7 +406,7 @@ impl LeaseView {
             alias: Arc::clone(&account.listed.alias),
             kind: lease.kind(),
             state: lease.state(),
-            task_id: lease.bond().map(|bond| bond.task_id.clone()),
+            task_id: lease.binding().map(|binding| binding.task_id.clone()),
             max_jobs: account.max_jobs(),
             in_flight: account.in_flight(),
             created_at: lease.created_at,

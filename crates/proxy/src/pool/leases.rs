@@ -75,10 +75,10 @@ impl RoundIndexes {
             Phase::Uncertain { sent_at, .. } => {
                 self.settling.insert((*sent_at + settle, id));
             }
-            Phase::Bound(bond) if !bond.is_listed => {
+            Phase::Bound(binding) if !binding.is_listed => {
                 self.unlisted.insert(id);
             }
-            Phase::Bound(bond) if bond.over_at.is_some() => {
+            Phase::Bound(binding) if binding.over_at.is_some() => {
                 self.releasing.insert(id);
             }
             Phase::Bound(_) => {}
@@ -98,10 +98,10 @@ impl RoundIndexes {
             Phase::Uncertain { sent_at, .. } => {
                 self.settling.remove(&(*sent_at + settle, id));
             }
-            Phase::Bound(bond) if !bond.is_listed => {
+            Phase::Bound(binding) if !binding.is_listed => {
                 self.unlisted.remove(&id);
             }
-            Phase::Bound(bond) if bond.over_at.is_some() => {
+            Phase::Bound(binding) if binding.over_at.is_some() => {
                 self.releasing.remove(&id);
             }
             Phase::Bound(_) => {}
@@ -180,8 +180,8 @@ impl Leases {
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
         self.deadlines.change(&id, lease.deadline, None);
-        if let Some(bond) = lease.bond() {
-            self.by_task.remove(&bond.task_id);
+        if let Some(binding) = lease.binding() {
+            self.by_task.remove(&binding.task_id);
         } else if self.limits.reconciles {
             self.rounds.remove_unmatched(id, lease.account);
         }
@@ -195,12 +195,12 @@ impl Leases {
     /// Moves a lease on in its life. Returns what it was.
     pub(super) fn set_phase(&mut self, id: LeaseId, phase: Phase) -> Option<Phase> {
         let lease = self.by_id.get(&id)?;
-        let was_bound = lease.bond().is_some();
-        if let Some(bond) = lease.bond() {
-            self.by_task.remove(&bond.task_id);
+        let was_bound = lease.binding().is_some();
+        if let Some(binding) = lease.binding() {
+            self.by_task.remove(&binding.task_id);
         }
-        if let Phase::Bound(bond) = &phase {
-            self.by_task.insert(bond.task_id.clone(), id);
+        if let Phase::Bound(binding) = &phase {
+            self.by_task.insert(binding.task_id.clone(), id);
         }
         let (account, is_bound) = (lease.account, matches!(phase, Phase::Bound(_)));
         let old = self.change(id, |lease| mem::replace(&mut lease.phase, phase));
@@ -228,8 +228,8 @@ impl Leases {
     /// Learns that the job of a lease is over.
     pub(super) fn note_over(&mut self, id: LeaseId, now: Duration) {
         self.change(id, |lease| {
-            if let Phase::Bound(bond) = &mut lease.phase {
-                bond.over_at.get_or_insert(now);
+            if let Phase::Bound(binding) = &mut lease.phase {
+                binding.over_at.get_or_insert(now);
             }
         });
     }
@@ -238,10 +238,10 @@ impl Leases {
     pub(super) fn set_listed(&mut self, id: LeaseId, is_listed: bool) {
         let listed_at = self.round_sent_at;
         self.change(id, |lease| match &mut lease.phase {
-            Phase::Bound(bond) => {
-                let was_listed = mem::replace(&mut bond.is_listed, is_listed);
+            Phase::Bound(binding) => {
+                let was_listed = mem::replace(&mut binding.is_listed, is_listed);
                 if let Some(at) = listed_at.filter(|_| was_listed && !is_listed) {
-                    bond.listed_at = bond.listed_at.max(at);
+                    binding.listed_at = binding.listed_at.max(at);
                 }
             }
             Phase::Reserved { stands_for } if !is_listed => *stands_for = None,
@@ -252,8 +252,8 @@ impl Leases {
     /// A bound job is its holder's, who named it: no round has to say so any more.
     pub(super) fn confirm(&mut self, id: LeaseId) {
         self.change(id, |lease| {
-            if let Phase::Bound(bond) = &mut lease.phase {
-                bond.tied_from = None;
+            if let Phase::Bound(binding) = &mut lease.phase {
+                binding.tied_from = None;
             }
         });
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     AccountKey, Kind, Lease, LeaseError, LeaseId, LeaseState, Name, Pool, TaskId,
-    lease::{Bond, Listed, Phase},
+    lease::{Binding, Listed, Phase},
     leases::MatchRank,
 };
 
@@ -26,7 +26,10 @@ impl Pool {
         let lease = self.leases.get(id).ok_or(LeaseError::Unknown)?;
         let (account, leased_at) = (lease.account, lease.created_at);
         let is_answer = lease.kind() == Kind::Forward;
-        if lease.bond().is_some_and(|bond| bond.task_id == task_id) {
+        if lease
+            .binding()
+            .is_some_and(|binding| binding.task_id == task_id)
+        {
             self.leases.confirm(id);
             self.note_named(account, &task_id, Some(id), now);
             self.note_well(account, leased_at);
@@ -34,7 +37,7 @@ impl Pool {
             return Ok(());
         }
         let old = match &lease.phase {
-            Phase::Bound(bond) => Some(bond.listed()),
+            Phase::Bound(binding) => Some(binding.listed()),
             Phase::Reserved { stands_for } => stands_for.as_deref().cloned(),
             Phase::Uncertain { .. } => None,
         };
@@ -44,10 +47,10 @@ impl Pool {
             .is_some_and(|old| old.task_id == task_id && old.is_listed);
         self.note_named(account, &task_id, Some(id), now);
         self.note_well(account, leased_at);
-        let bond = Bond::new(task_id.clone(), now, is_listed || was_listed);
-        self.rephase(id, Phase::Bound(Box::new(bond)));
+        let binding = Binding::new(task_id.clone(), now, is_listed || was_listed);
+        self.set_phase(id, Phase::Bound(Box::new(binding)));
         if let Some(old) = old.filter(|old| old.task_id != task_id) {
-            self.let_go(old, account, now);
+            self.unassign(old, account, now);
         }
         self.note_elsewhere(&task_id, account);
         self.finish(now);
@@ -125,7 +128,7 @@ impl Pool {
 
     /// Takes `job` away from the lease that it was matched to. If it is listed, the next lease of the account
     /// without a job gets it; else, and if there is none, it counts as foreign.
-    pub(super) fn let_go(&mut self, job: Listed, account: AccountKey, now: Duration) {
+    pub(super) fn unassign(&mut self, job: Listed, account: AccountKey, now: Duration) {
         if !job.is_listed {
             self.add_foreign(job, account, now);
             return;
@@ -146,7 +149,7 @@ impl Pool {
     fn take_for(&mut self, id: LeaseId, rank: MatchRank, job: Listed) {
         if rank == MatchRank::Forward {
             let stands_for = Some(Box::new(job));
-            self.rephase(id, Phase::Reserved { stands_for });
+            self.set_phase(id, Phase::Reserved { stands_for });
         } else {
             self.tie(id, job);
         }
@@ -158,9 +161,9 @@ impl Pool {
             return;
         };
         let (account, first_at) = (lease.account, job.first_at.unwrap_or_default());
-        let mut bond = Bond::new(job.task_id, first_at, job.is_listed);
-        bond.tied_from = Some(lease.phase.clone());
-        self.rephase(id, Phase::Bound(Box::new(bond)));
+        let mut binding = Binding::new(job.task_id, first_at, job.is_listed);
+        binding.tied_from = Some(lease.phase.clone());
+        self.set_phase(id, Phase::Bound(Box::new(binding)));
         // The probing job was accepted. A client that picked may never report it.
         self.accounts.update(account, &mut self.outbox, |account| {
             if account.health.is_probation_of(id) {
@@ -243,11 +246,11 @@ impl Pool {
         let holder = self.leases.of_task(task_id);
         let foreign_on = self.foreign_jobs.account(task_id);
         let holding = holder.and_then(|holder| self.leases.get(holder));
-        let bond = holding.and_then(|lease| lease.bond());
-        let mut is_listed = bond.is_some_and(|bond| bond.is_listed);
+        let binding = holding.and_then(|lease| lease.binding());
+        let mut is_listed = binding.is_some_and(|binding| binding.is_listed);
         let before = holding
             .filter(|lease| lease.account == account)
-            .and_then(|lease| lease.bond()?.tied_from.clone());
+            .and_then(|lease| lease.binding()?.tied_from.clone());
         let is_elsewhere = foreign_on.is_some_and(|key| key != account);
         if !is_answer && (is_elsewhere || (holder.is_some() && before.is_none())) {
             return Err(LeaseError::TaskTaken);
@@ -263,7 +266,7 @@ impl Pool {
                     absences: 0,
                 },
             };
-            self.rephase(holder, phase);
+            self.set_phase(holder, phase);
         }
         let foreign = self.take_foreign(task_id);
         let stood_for = self.leases.take_stood_for(task_id);

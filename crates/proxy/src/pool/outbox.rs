@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::{Handover, Turn};
+use super::{Handover, StateChange};
 
 /// What is to be told, in the order in which it came about.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     handovers: VecDeque<Handover>,
-    turned: Vec<Turn>,
+    state_changes: Vec<StateChange>,
     is_round_due: bool,
     is_history_due: bool,
 }
@@ -22,12 +22,12 @@ impl Outbox {
         self.handovers.pop_front()
     }
 
-    pub(super) fn note_turn(&mut self, turn: Turn) {
-        self.turned.push(turn);
+    pub(super) fn note_state_change(&mut self, change: StateChange) {
+        self.state_changes.push(change);
     }
 
-    pub(super) fn take_turned(&mut self) -> Vec<Turn> {
-        std::mem::take(&mut self.turned)
+    pub(super) fn take_state_changes(&mut self) -> Vec<StateChange> {
+        std::mem::take(&mut self.state_changes)
     }
 
     /// Only a round can decide about something.

@@ -422,16 +422,16 @@ impl Resolutions {
                 self.let_expire(id, now);
                 false
             }
-            (Phase::Bound(bond), Kind::Forward, Outcome::Lost(lost))
-                if bond.tied_from.is_some() =>
+            (Phase::Bound(binding), Kind::Forward, Outcome::Lost(lost))
+                if binding.tied_from.is_some() =>
             {
                 lost.ended_at = Some(now);
                 self.let_expire(id, now);
-                self.give(id, lease.account, &bond.task_id, now);
+                self.give(id, lease.account, &binding.task_id, now);
                 false
             }
-            (Phase::Bound(bond), Kind::Forward, Outcome::Open | Outcome::Lost(_)) => {
-                self.accept(id, &bond.task_id, Some(Arc::clone(email)));
+            (Phase::Bound(binding), Kind::Forward, Outcome::Open | Outcome::Lost(_)) => {
+                self.accept(id, &binding.task_id, Some(Arc::clone(email)));
                 self.let_expire(id, now);
                 false
             }

@@ -115,10 +115,10 @@ impl Pool {
         let findings = self.look_for_bound(sent_at, now);
         self.match_new(sent_at, new, now);
         for id in self.leases.count_absences(sent_at, ABSENCES_MIN) {
-            self.strike(id, Cause::Absent, now);
+            self.end_lease(id, Cause::Absent, now);
         }
         for id in self.overdue_at(sent_at) {
-            self.strike(id, Cause::Expired, now);
+            self.end_lease(id, Cause::Expired, now);
         }
         self.finish_drawn(now, rng);
         Some(findings)
@@ -134,7 +134,7 @@ impl Pool {
             Phase::Uncertain { .. } | Phase::Bound(_) => return,
         };
         let job = stood_for.or_else(|| self.adopt_foreign(id));
-        self.rephase(
+        self.set_phase(
             id,
             Phase::Uncertain {
                 sent_at,
@@ -153,7 +153,7 @@ impl Pool {
         let Some(lease) = self.leases.get(id) else {
             return false;
         };
-        if lease.bond().is_some() && self.limits.reconciles {
+        if lease.binding().is_some() && self.limits.reconciles {
             // Its holder may know that the job is over.
             self.outbox.ask_for_round();
         }
@@ -173,7 +173,7 @@ impl Pool {
     /// Learns that the upstream no longer counts a job: its slot is free.
     pub fn job_untracked(&mut self, task_id: &TaskId, now: Duration) {
         if let Some(id) = self.leases.of_task(task_id) {
-            self.strike(id, Cause::Finished, now);
+            self.end_lease(id, Cause::Finished, now);
         } else {
             self.leases.take_stood_for(task_id);
         }
@@ -219,8 +219,8 @@ impl Pool {
             return 0;
         };
         let task_of = |id| {
-            let bond = self.leases.get(id)?.bond()?;
-            Some(bond.task_id.clone())
+            let binding = self.leases.get(id)?.binding()?;
+            Some(binding.task_id.clone())
         };
         let under_way = self.leases.without_job(key, now).into_iter();
         let under_way = under_way.filter(|(rank, _)| *rank != MatchRank::Uncertain);
@@ -251,7 +251,7 @@ impl Pool {
         let joined: Vec<_> = joined.collect();
         for (key, cap) in joined.into_iter().chain(changed) {
             self.accounts
-                .update(key, &mut self.outbox, |account| account.tell_cap(cap));
+                .update(key, &mut self.outbox, |account| account.observe_cap(cap));
         }
     }
 
@@ -327,18 +327,18 @@ impl Pool {
             let Some(lease) = self.leases.get(id) else {
                 continue;
             };
-            let Some(bond) = lease.bond() else {
+            let Some(binding) = lease.binding() else {
                 continue;
             };
-            if bond.since >= sent_at {
+            if binding.since >= sent_at {
                 // The round was on its way before the job was known.
-            } else if bond.over_at.is_some_and(|over_at| over_at < sent_at) {
-                self.strike(id, Cause::Finished, now);
-            } else if bond.since + self.limits.job_ttl <= sent_at {
-                self.strike(id, Cause::Unverified, now);
+            } else if binding.over_at.is_some_and(|over_at| over_at < sent_at) {
+                self.end_lease(id, Cause::Finished, now);
+            } else if binding.since + self.limits.job_ttl <= sent_at {
+                self.end_lease(id, Cause::Unverified, now);
             } else {
                 findings.unlisted.push(Running {
-                    task_id: bond.task_id.clone(),
+                    task_id: binding.task_id.clone(),
                     email: self.accounts[lease.account].listed.email.to_string(),
                 });
             }

@@ -12,13 +12,13 @@ impl Leases {
         for (id, lease) in &self.by_id {
             if self.limits.reconciles {
                 rounds.add(*id, lease, self.limits.settle);
-                if lease.bond().is_none() {
+                if lease.binding().is_none() {
                     unmatched.entry(lease.account).or_default().insert(*id);
                 }
             }
-            if let Some(bond) = lease.bond() {
+            if let Some(binding) = lease.binding() {
                 bound_count += 1;
-                assert_eq!(self.by_task.get(&bond.task_id), Some(id));
+                assert_eq!(self.by_task.get(&binding.task_id), Some(id));
             }
             deadlines.change(id, None, lease.deadline);
             let due = lease.next_deadline(&self.limits, self.round_sent_at);

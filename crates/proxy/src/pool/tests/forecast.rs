@@ -86,16 +86,16 @@ fn whoever_stands_further_back_is_told_of_a_later_slot() {
             Err(refusal) => assert_eq!((refusal, position), (Refusal::QueueFull, 4)),
         }
     }
-    let told = bench.pool.prospect(waiters[1], at(140));
+    let told = bench.pool.queue_estimate(waiters[1], at(140));
     let second = Refusal::Saturated {
         free_in: Some(at(80)),
         position: 2,
     };
     assert_eq!(told, Some(second));
     assert!(bench.pool.leave(waiters[0]));
-    let told = bench.pool.prospect(waiters[1], at(140));
+    let told = bench.pool.queue_estimate(waiters[1], at(140));
     assert!(matches!(told, Some(Refusal::Saturated { position: 1, .. })));
-    assert_eq!(bench.pool.prospect(waiters[0], at(140)), None);
+    assert_eq!(bench.pool.queue_estimate(waiters[0], at(140)), None);
 }
 
 #[test]

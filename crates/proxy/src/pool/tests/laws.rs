@@ -236,7 +236,7 @@ fn giving_up_is_flat() {
     };
     let give_up = |(bench, waiters): &mut (Bench, Vec<WaiterId>)| {
         let last = *waiters.last().unwrap();
-        let told = bench.pool.prospect(last, at(1));
+        let told = bench.pool.queue_estimate(last, at(1));
         let position = waiters.len();
         assert!(matches!(told, Some(Refusal::Saturated { position: it, .. }) if it == position));
         assert!(bench.pool.leave(last));

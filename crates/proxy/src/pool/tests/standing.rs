@@ -204,8 +204,9 @@ fn a_burst_of_refusals_is_one_and_older_jobs_prove_nothing() {
 fn each_turn_is_told_once() {
     let mut bench = Bench::new(&[("a@x", 2)]);
     let told = |bench: &mut Bench| {
-        let turned = bench.pool.take_turned().into_iter();
-        let words = turned.map(|turn| format!("{} > {}", turn.from.as_str(), turn.to.as_str()));
+        let state_changes = bench.pool.take_state_changes().into_iter();
+        let words = state_changes
+            .map(|change| format!("{} > {}", change.from.as_str(), change.to.as_str()));
         words.collect::<Vec<_>>().join(", ")
     };
     let refuse = |bench: &mut Bench, blame, now| {

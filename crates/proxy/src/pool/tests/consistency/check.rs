@@ -57,8 +57,10 @@ fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
     assert!(is_counted, "{task_id:?} is listed, and nobody counts it");
     if let Some(id) = holder {
         let lease = pool.leases.get(id).expect("an index names leases only");
-        let bond = lease.bond().expect("it is indexed by the job of its bond");
-        assert!(bond.is_listed, "a round lists the job of {bond:?}");
+        let binding = lease
+            .binding()
+            .expect("it is indexed by the job of its binding");
+        assert!(binding.is_listed, "a round lists the job of {binding:?}");
     }
     if let Some((account, is_listed)) = place {
         assert!(is_listed, "a round lists the foreign job {task_id:?}");
@@ -74,8 +76,8 @@ fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
 fn check_marks(pool: &Pool, listing: &Listing) {
     let listed: BTreeSet<_> = listing.jobs().map(|(task_id, _)| task_id).collect();
     for (_, lease) in pool.leases.iter() {
-        let bound_to = lease.bond().filter(|bond| bond.is_listed);
-        let bound_to = bound_to.map(|bond| &bond.task_id);
+        let bound_to = lease.binding().filter(|binding| binding.is_listed);
+        let bound_to = bound_to.map(|binding| &binding.task_id);
         let stands_for = lease.stands_for().filter(|job| job.is_listed);
         let stands_for = stands_for.map(|job| &job.task_id);
         for task_id in bound_to.into_iter().chain(stands_for) {
