@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxy::pool::{Ask, Constraint, LeaseId, LeaseView, Limits, Pool, Round, Running};
+use proxy::pool::{Ask, Constraint, LeaseId, LeaseView, Limits, Pool, Round, RunningJob};
 use rand::rngs::ThreadRng;
 
 use crate::fixtures::{ask, email, snapshot};
@@ -80,7 +80,7 @@ impl Book {
     }
 
     /// A round that is sent now.
-    pub(crate) fn round(&self, executing: Vec<Running>) -> Round {
+    pub(crate) fn round(&self, executing: Vec<RunningJob>) -> Round {
         Round {
             sent_at: self.now,
             executing,

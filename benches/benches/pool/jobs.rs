@@ -3,7 +3,7 @@
 use std::{cell::LazyCell, hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Bencher, BenchmarkId, Criterion};
-use proxy::pool::{Ask, Cause, LeaseView, Limits, RoundChange, Running, TaskId};
+use proxy::pool::{Ask, Cause, LeaseView, Limits, RoundChange, RunningJob, TaskId};
 use tokio::time::Instant;
 
 use crate::{
@@ -47,7 +47,7 @@ impl Carrier {
     }
 
     /// So many submissions have become jobs, in this order.
-    fn answered(jobs_count: u32) -> (Self, Vec<Running>) {
+    fn answered(jobs_count: u32) -> (Self, Vec<RunningJob>) {
         let mut carrier = Self::new(jobs_count);
         let mut jobs = Vec::new();
         for _ in 0..jobs_count {
@@ -81,9 +81,9 @@ impl Carrier {
         task_id.to_string().parse().expect("digits are a task id")
     }
 
-    fn job(&mut self, email: String) -> Running {
+    fn job(&mut self, email: String) -> RunningJob {
         let task_id = self.task_id();
-        Running { task_id, email }
+        RunningJob { task_id, email }
     }
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn round(criterion: &mut Criterion) {
 }
 
 /// One iteration is one round. Its list is the one that the round before did not have.
-fn take_turns(bencher: &mut Bencher<'_>, book: &mut Book, lists: [Vec<Running>; 2]) {
+fn take_turns(bencher: &mut Bencher<'_>, book: &mut Book, lists: [Vec<RunningJob>; 2]) {
     let mut rounds = lists.map(|list| book.round(list));
     book.reconcile(&rounds[0]);
     bencher.iter_custom(|rounds_count| {

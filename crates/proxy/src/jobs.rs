@@ -25,7 +25,7 @@ use tracing::Instrument;
 
 use crate::{
     ledger::{FollowRound, IsBusy, JobOver, Ledger, RoundBase},
-    pool::{Round, RoundChange, Running, TaskId, Unlisted},
+    pool::{Round, RoundChange, RunningJob, TaskId},
     upstream::Upstream,
 };
 use asking::Asking;
@@ -168,7 +168,7 @@ impl Rounds {
             return Owner::Found(owner);
         }
         let questions = accounts.iter().take(OWNER_ACCOUNTS_MAX);
-        let questions = questions.map(|email| Running {
+        let questions = questions.map(|email| RunningJob {
             task_id: task_id.clone(),
             email: email.to_string(),
         });
@@ -249,7 +249,7 @@ impl Rounds {
 
     /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over. True
     /// if one is.
-    async fn check(&self, mut unlisted: Vec<Unlisted>) -> bool {
+    async fn check(&self, mut unlisted: Vec<RunningJob>) -> bool {
         // No job waits behind the same others for ever.
         unlisted.shuffle(&mut rand::rng());
         unlisted.truncate(CHECKS_MAX);

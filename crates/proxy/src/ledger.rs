@@ -22,8 +22,8 @@ use local::Local;
 pub use clock::{Calendar, Clock};
 pub use operations::{
     AccountNow, Accounts, ClaimKey, Decide, DryRun, FollowList, FollowRound, IsBusy, JobOver,
-    JobUntracked, KnowsKey, Lease, Leases, NewestList, Obstacle, Operation, Outage, ReachesBack,
-    Recall, Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats,
+    JobUntracked, KnowsKey, Lease, Leases, NewestList, Operation, ReachesBack, Recall, RefusalNow,
+    Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats, UnavailableReason,
     UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Error,
-    ledger::{Ledger, Obstacle, Outage, PickError, PickRequest, Recall, Slot, Unavailable},
+    ledger::{
+        Ledger, PickError, PickRequest, Recall, RefusalNow, Slot, Unavailable, UnavailableReason,
+    },
     metrics::Metrics,
     pool::{Known, LeaseId, Refusal},
 };
@@ -156,7 +158,7 @@ impl Picker {
     /// Why a pick that takes any account and does not wait would be refused now, or `None`.
     pub async fn obstacle(&self) -> Option<Error> {
         match self.stop() {
-            None => self.explained(self.ledger.call(Obstacle).await),
+            None => self.explained(self.ledger.call(RefusalNow).await),
             stop => stop,
         }
     }
@@ -164,7 +166,7 @@ impl Picker {
     /// Why no pick can be granted whatever is released, or `None`.
     pub async fn outage(&self) -> Option<Error> {
         match self.stop() {
-            None => self.explained(self.ledger.call(Outage).await),
+            None => self.explained(self.ledger.call(UnavailableReason).await),
             stop => stop,
         }
     }

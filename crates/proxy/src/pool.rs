@@ -49,7 +49,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 
-pub use account::{AccountKey, AccountView, State, StateChange};
+pub use account::{AccountKey, AccountState, AccountView, StateChange};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
@@ -64,7 +64,7 @@ pub use list::{List, ListChange};
 pub use listing::{Listing, RoundChange};
 pub use name::Name;
 pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
-pub use rounds::{Cap, Findings, Round, Running, Unlisted};
+pub use rounds::{AccountCap, Findings, Round, RunningJob};
 pub use settlement::Settlement;
 pub use waiters::WaiterId;
 

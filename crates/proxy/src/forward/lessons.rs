@@ -11,7 +11,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::mentions::{Kind, text_in};
-use crate::{jobs::running_in, pool::Running};
+use crate::{jobs::running_in, pool::RunningJob};
 
 use Shape::{Each, Id, Job, Members, Urls};
 
@@ -89,7 +89,7 @@ pub struct Taught {
     /// What belongs to the account that answered.
     pub names: Vec<(Kind, Box<str>)>,
     /// Jobs of whatever account.
-    pub jobs: Vec<Running>,
+    pub jobs: Vec<RunningJob>,
 }
 
 impl Shape {
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn jobs_are_named_with_their_account() {
         let answer = r#"{"available":[],"executing":[{"id":7,"email":"b@x"},{"id":8},null]}"#;
-        let job = Running {
+        let job = RunningJob {
             task_id: "7".parse().unwrap(),
             email: "b@x".to_owned(),
         };

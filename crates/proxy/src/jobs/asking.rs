@@ -5,7 +5,7 @@ use std::{sync::Arc, vec};
 use tokio::task::JoinSet;
 
 use super::scheduler::{self, TaskWord};
-use crate::{pool::Running, upstream::Upstream};
+use crate::{pool::RunningJob, upstream::Upstream};
 
 /// How many questions are under way at once: enough to find an owner among many accounts soon, few
 /// enough not to be taken for an attack.
@@ -15,13 +15,13 @@ pub const ASKED_AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct Asking {
     upstream: Arc<Upstream>,
-    left: vec::IntoIter<Running>,
+    left: vec::IntoIter<RunningJob>,
     /// Dropped, the questions under way are too.
-    asked: JoinSet<(Running, TaskWord)>,
+    asked: JoinSet<(RunningJob, TaskWord)>,
 }
 
 impl Asking {
-    pub(super) fn new(upstream: &Arc<Upstream>, jobs: Vec<Running>) -> Self {
+    pub(super) fn new(upstream: &Arc<Upstream>, jobs: Vec<RunningJob>) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             left: jobs.into_iter(),
@@ -30,7 +30,7 @@ impl Asking {
     }
 
     /// The next answer, or `None` after the last one. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<(Running, TaskWord)> {
+    pub(super) async fn next(&mut self) -> Option<(RunningJob, TaskWord)> {
         while self.asked.len() < ASKED_AT_ONCE
             && let Some(job) = self.left.next()
         {

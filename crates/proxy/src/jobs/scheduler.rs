@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     ledger::Unavailable,
-    pool::{Cap, Running, TaskId},
+    pool::{AccountCap, RunningJob, TaskId},
     upstream::{Answer, RESERVED, ReadError, SendError, Upstream, read},
 };
 
@@ -36,8 +36,8 @@ const NOT_CONFIGURED: &[u8] = b"configuration not found";
 /// The jobs that the upstream runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Executing {
-    pub(super) jobs: Vec<Running>,
-    pub(super) caps: Vec<Cap>,
+    pub(super) jobs: Vec<RunningJob>,
+    pub(super) caps: Vec<AccountCap>,
     /// Entries without an id or an e-mail that can be read.
     pub(super) skipped_count: usize,
 }
@@ -104,7 +104,7 @@ pub(super) async fn executing(upstream: &Upstream) -> Result<Executing, RoundErr
 }
 
 /// Asks the account `job.email` for the task `job.task_id`.
-pub(super) async fn task(upstream: &Upstream, job: &Running) -> TaskWord {
+pub(super) async fn task(upstream: &Upstream, job: &RunningJob) -> TaskWord {
     let asked = async {
         let email = utf8_percent_encode(&job.email, RESERVED);
         let path = format!("/tasks/{}?email={email}", job.task_id.as_str());
@@ -193,11 +193,11 @@ fn read_executing(body: &[u8]) -> Result<Executing, serde_json::Error> {
 }
 
 /// What cannot be read tells no cap: then the account list does.
-fn read_caps(available: &RawValue) -> Vec<Cap> {
+fn read_caps(available: &RawValue) -> Vec<AccountCap> {
     let entries: Vec<&RawValue> = serde_json::from_str(available.get()).unwrap_or_default();
     let entries = entries.iter();
     let read = entries.filter_map(|entry| serde_json::from_str::<Capacity<'_>>(entry.get()).ok());
-    read.map(|capacity| Cap {
+    read.map(|capacity| AccountCap {
         email: capacity.email.into_owned(),
         max_jobs: capacity.max_jobs.get(),
     })
@@ -205,12 +205,12 @@ fn read_caps(available: &RawValue) -> Vec<Cap> {
 }
 
 /// The job of one entry of the list, if it has an id and an e-mail.
-pub fn running_in(entry: &RawValue) -> Option<Running> {
+pub fn running_in(entry: &RawValue) -> Option<RunningJob> {
     let entry: Entry<'_> = serde_json::from_str(entry.get()).ok()?;
     if entry.email.is_empty() {
         return None;
     }
-    Some(Running {
+    Some(RunningJob {
         task_id: TaskId::from_json(entry.id).ok()?,
         email: entry.email.into_owned(),
     })

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     pool::{
-        Admission, LeaseId, LeaseView, Limits, Pool, Refusal, Settlement, State, StateChange,
-        WaiterId,
+        AccountState, Admission, LeaseId, LeaseView, Limits, Pool, Refusal, Settlement,
+        StateChange, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -300,20 +300,28 @@ impl Local {
 fn log_state_change(change: &StateChange) {
     let (account, from) = (&change.alias, change.from.as_str());
     match change.to {
-        State::Quarantined => tracing::error!(
+        AccountState::Quarantined => tracing::error!(
             %account,
             from,
             "account is quarantined: its session is broken. Add it again with POST /accounts at the \
              upstream, then it is tried again"
         ),
-        State::Parked => tracing::warn!(%account, from, "account is parked: it has no credit"),
-        State::Error => tracing::warn!(%account, from, "account is in error at the upstream"),
-        State::Cooling => {
+        AccountState::Parked => {
+            tracing::warn!(%account, from, "account is parked: it has no credit")
+        }
+        AccountState::Error => {
+            tracing::warn!(%account, from, "account is in error at the upstream")
+        }
+        AccountState::Cooling => {
             tracing::info!(%account, from, "account is left alone: the upstream pushed back");
         }
-        State::Draining => tracing::info!(%account, from, "account is drained by the operator"),
-        State::Removed => tracing::info!(%account, from, "account left the list"),
-        State::Available | State::Full => tracing::info!(%account, from, "account is in use again"),
+        AccountState::Draining => {
+            tracing::info!(%account, from, "account is drained by the operator")
+        }
+        AccountState::Removed => tracing::info!(%account, from, "account left the list"),
+        AccountState::Available | AccountState::Full => {
+            tracing::info!(%account, from, "account is in use again")
+        }
     }
 }
 

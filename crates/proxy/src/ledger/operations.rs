@@ -267,25 +267,25 @@ impl Operation for DryRun {
 
 /// Why no pick can be granted whatever is released, or `None`.
 #[derive(Debug)]
-pub struct Outage;
+pub struct UnavailableReason;
 
-impl Operation for Outage {
+impl Operation for UnavailableReason {
     type Reply = Option<Refusal>;
 
     fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.outage()
+        book.pool.unavailable_reason()
     }
 }
 
 /// Why a pick that takes any account and does not wait would be refused now, or `None`.
 #[derive(Debug)]
-pub struct Obstacle;
+pub struct RefusalNow;
 
-impl Operation for Obstacle {
+impl Operation for RefusalNow {
     type Reply = Option<Refusal>;
 
     fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.obstacle(book.now)
+        book.pool.refusal_now(book.now)
     }
 }
 

@@ -104,7 +104,10 @@ impl PickRequest {
     pub(super) fn constraint(&self, pool: &Pool) -> Result<Constraint, PickError> {
         let constraint = pool.constraint_named(self.email.as_ref(), &self.exclude);
         // Nothing can be known of an account before there is a list.
-        constraint.map_err(|unknown| pool.outage().map_or(unknown.into(), PickError::Refused))
+        constraint.map_err(|unknown| {
+            pool.unavailable_reason()
+                .map_or(unknown.into(), PickError::Refused)
+        })
     }
 
     fn ask(&self, lease_id: LeaseId, constraint: Constraint) -> Ask {

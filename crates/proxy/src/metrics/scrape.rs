@@ -10,7 +10,7 @@ use crate::{
     config::AccountLabel,
     jobs::RoundCounts,
     ledger::Stats,
-    pool::{AccountView, Cause, State},
+    pool::{AccountState, AccountView, Cause},
 };
 
 /// The most accounts that get series of their own. A user has a handful; Prometheus suffers from
@@ -39,7 +39,7 @@ struct Sums {
     uncertain: i64,
     foreign: i64,
     drift: i64,
-    states: [i64; State::ALL.len()],
+    states: [i64; AccountState::ALL.len()],
 }
 
 impl Picture<'_> {
@@ -94,7 +94,7 @@ impl Picture<'_> {
                 .with_label_values(&[&*label, "foreign"])
                 .set(sums.foreign);
             drift.with_label_values(&[&*label]).set(sums.drift);
-            for (state, count) in State::ALL.into_iter().zip(sums.states) {
+            for (state, count) in AccountState::ALL.into_iter().zip(sums.states) {
                 states
                     .with_label_values(&[&*label, state.as_str()])
                     .set(count);
@@ -168,7 +168,7 @@ impl Picture<'_> {
         let mut by_label: BTreeMap<Arc<str>, Sums> = BTreeMap::new();
         for (idx, account) in self.stats.accounts.iter().enumerate() {
             let sums = by_label.entry(self.label_of(idx, account)).or_default();
-            let is_removed = account.state == State::Removed;
+            let is_removed = account.state == AccountState::Removed;
             sums.slots += if is_removed {
                 0
             } else {

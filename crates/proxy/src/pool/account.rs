@@ -16,7 +16,7 @@ new_key_type! {
 
 /// Whether an account can be picked, or what stands in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum AccountState {
     /// It has a free slot.
     Available,
     /// Every slot is in use.
@@ -35,7 +35,7 @@ pub enum State {
     Removed,
 }
 
-impl State {
+impl AccountState {
     /// The state if slots were free.
     pub(super) fn without_slots(self) -> Self {
         if self == Self::Full {
@@ -78,9 +78,9 @@ pub struct StateChange {
     /// The account's name in logs.
     pub alias: Arc<str>,
     /// What it was.
-    pub from: State,
+    pub from: AccountState,
     /// What it is now.
-    pub to: State,
+    pub to: AccountState,
 }
 
 #[derive(Debug)]
@@ -212,24 +212,24 @@ impl Account {
             && self.in_flight() - self.uncertain < self.max_jobs()
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> AccountState {
         if !self.is_listed {
-            State::Removed
+            AccountState::Removed
         } else if self.is_draining {
-            State::Draining
+            AccountState::Draining
         } else if self.listed.error.is_some() {
-            State::Error
+            AccountState::Error
         } else if let Some((ejection, _)) = self.health.ejected() {
             match ejection {
-                Ejection::Quarantined => State::Quarantined,
-                Ejection::Parked => State::Parked,
+                Ejection::Quarantined => AccountState::Quarantined,
+                Ejection::Parked => AccountState::Parked,
             }
         } else if self.health.cooling_until().is_some() {
-            State::Cooling
+            AccountState::Cooling
         } else if !self.is_eligible() {
-            State::Full
+            AccountState::Full
         } else {
-            State::Available
+            AccountState::Available
         }
     }
 
@@ -248,13 +248,15 @@ impl Account {
             state,
             error: listed.error.clone(),
             until: match state {
-                State::Cooling => self.health.cooling_until(),
-                State::Quarantined | State::Parked => self.health.ejected().map(|(_, until)| until),
-                State::Available
-                | State::Full
-                | State::Error
-                | State::Draining
-                | State::Removed => None,
+                AccountState::Cooling => self.health.cooling_until(),
+                AccountState::Quarantined | AccountState::Parked => {
+                    self.health.ejected().map(|(_, until)| until)
+                }
+                AccountState::Available
+                | AccountState::Full
+                | AccountState::Error
+                | AccountState::Draining
+                | AccountState::Removed => None,
             },
             session_expires_at: listed.session_expires_at.clone(),
         }
@@ -281,7 +283,7 @@ pub struct AccountView {
     /// Whether it can be picked right now.
     pub is_eligible: bool,
     /// Whether it can be picked, in a word.
-    pub state: State,
+    pub state: AccountState,
     /// The error of the account, as the upstream reports it.
     pub error: Option<Arc<str>>,
     /// Until when, if that is known.
@@ -294,20 +296,20 @@ impl AccountView {
     /// What stands in the way, in a sentence.
     pub fn reason(&self) -> Option<&str> {
         match self.state {
-            State::Available => None,
-            State::Full if self.max_jobs == 0 => Some("its maxJobs is 0"),
-            State::Full if self.in_flight() < self.max_jobs => {
+            AccountState::Available => None,
+            AccountState::Full if self.max_jobs == 0 => Some("its maxJobs is 0"),
+            AccountState::Full if self.in_flight() < self.max_jobs => {
                 Some("its quarantine is over, and one job that runs decides")
             }
-            State::Full => Some("every slot is in use"),
-            State::Cooling => Some("the upstream pushed back"),
-            State::Quarantined => {
+            AccountState::Full => Some("every slot is in use"),
+            AccountState::Cooling => Some("the upstream pushed back"),
+            AccountState::Quarantined => {
                 Some("its session is broken: add it again at the upstream, or resume it here")
             }
-            State::Parked => Some("it has no credit at the upstream"),
-            State::Error => self.error.as_deref(),
-            State::Draining => Some("drained by the operator"),
-            State::Removed => Some("no longer in the account list"),
+            AccountState::Parked => Some("it has no credit at the upstream"),
+            AccountState::Error => self.error.as_deref(),
+            AccountState::Draining => Some("drained by the operator"),
+            AccountState::Removed => Some("no longer in the account list"),
         }
     }
 
@@ -327,7 +329,7 @@ impl AccountView {
 
     /// Slots in use above the capacity of a listed account, after its cap was lowered.
     pub fn overcommitted(&self) -> u32 {
-        if self.state == State::Removed {
+        if self.state == AccountState::Removed {
             0
         } else {
             self.in_flight().saturating_sub(self.max_jobs)
@@ -337,11 +339,11 @@ impl AccountView {
 
 #[cfg(test)]
 mod tests {
-    use super::State;
+    use super::AccountState;
 
     #[test]
     fn every_state_stands_at_its_place() {
-        let places = State::ALL.map(|state| state as usize);
+        let places = AccountState::ALL.map(|state| state as usize);
         assert_eq!(places, std::array::from_fn(|idx| idx));
     }
 }

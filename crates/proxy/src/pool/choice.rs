@@ -132,7 +132,7 @@ impl Pool {
     }
 
     /// Why a pick could not be granted even if every slot were free, or `None`.
-    pub fn outage(&self) -> Option<Refusal> {
+    pub fn unavailable_reason(&self) -> Option<Refusal> {
         if self.is_learning() {
             Some(Refusal::Learning)
         } else if !self.accounts.has_listed() {
@@ -145,7 +145,7 @@ impl Pool {
     }
 
     /// Why a pick that takes any account would be refused now, or `None`.
-    pub fn obstacle(&mut self, now: Duration) -> Option<Refusal> {
+    pub fn refusal_now(&mut self, now: Duration) -> Option<Refusal> {
         if self.is_learning() {
             Some(Refusal::Learning)
         } else if self.accounts.has_free() {
@@ -189,8 +189,8 @@ impl Pool {
 
     /// Only called when no account that would do has a free slot.
     fn refusal(&mut self, constraint: &Constraint, now: Duration) -> Refusal {
-        if let Some(outage) = self.outage() {
-            return outage;
+        if let Some(reason) = self.unavailable_reason() {
+            return reason;
         }
         if self.accounts.count_usable(constraint) == 0 {
             Refusal::NoUsableAccount

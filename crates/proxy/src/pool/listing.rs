@@ -13,7 +13,7 @@ use std::{
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::{Cap, Round, TaskId, name::Name};
+use super::{AccountCap, Round, TaskId, name::Name};
 
 /// The jobs and caps that one round listed.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl RoundChange {
             let of_name = listing.by_name.entry(Arc::clone(name.folded()));
             of_name.or_default().push(task_id.clone());
         }
-        for Cap { email, max_jobs } in round.caps {
+        for AccountCap { email, max_jobs } in round.caps {
             listing.caps.insert(Name::new(&email), max_jobs);
         }
         let moved = |task_id: &TaskId, name: &Name, other: &Listing| {

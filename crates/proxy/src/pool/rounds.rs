@@ -27,14 +27,14 @@ pub struct Round {
     /// When the request for it was sent.
     pub sent_at: Duration,
     /// The jobs, in the upstream's order.
-    pub executing: Vec<Running>,
+    pub executing: Vec<RunningJob>,
     /// The caps of the accounts that it names.
-    pub caps: Vec<Cap>,
+    pub caps: Vec<AccountCap>,
 }
 
 /// What an account may run at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cap {
+pub struct AccountCap {
     /// Which account.
     pub email: String,
     /// How many jobs.
@@ -43,22 +43,19 @@ pub struct Cap {
 
 /// A job that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Running {
+pub struct RunningJob {
     /// Which job.
     pub task_id: TaskId,
     /// On which account.
     pub email: String,
 }
 
-/// A bound job that the upstream no longer lists, while nobody knows whether it is over.
-pub type Unlisted = Running;
-
 /// What a round leaves to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Jobs to be asked for: they are over once [`Pool::job_over`] was told so and a later round
+    /// Bound jobs that the upstream no longer lists, to be asked for: they are over once [`Pool::job_over`] was told so and a later round
     /// still does not list them.
-    pub unlisted: Vec<Unlisted>,
+    pub unlisted: Vec<RunningJob>,
     /// Whether a job is listed that is known to be over: its slot comes back soon.
     pub is_release_due: bool,
 }
@@ -337,7 +334,7 @@ impl Pool {
             } else if binding.since + self.limits.job_ttl <= sent_at {
                 self.end_lease(id, Cause::Unverified, now);
             } else {
-                findings.unlisted.push(Running {
+                findings.unlisted.push(RunningJob {
                     task_id: binding.task_id.clone(),
                     email: self.accounts[lease.account].listed.email.to_string(),
                 });

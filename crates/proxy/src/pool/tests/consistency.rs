@@ -194,15 +194,18 @@ impl World {
         if !pool.limits.reconciles {
             return;
         }
-        let executing = self.running.iter().map(|(id, email)| Running {
+        let executing = self.running.iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: (*email).into(),
         });
         let caps = cap.map(|max_jobs| [("Ann@x", max_jobs), ("b@x", 2)]);
-        let caps = caps.into_iter().flatten().map(|(email, max_jobs)| Cap {
-            email: email.into(),
-            max_jobs,
-        });
+        let caps = caps
+            .into_iter()
+            .flatten()
+            .map(|(email, max_jobs)| AccountCap {
+                email: email.into(),
+                max_jobs,
+            });
         let round = Round {
             sent_at: at(self.now),
             executing: executing.collect(),

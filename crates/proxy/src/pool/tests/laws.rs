@@ -68,7 +68,7 @@ fn running_book(accounts: u32, jobs: u32) -> (Bench, Vec<(u64, String)>) {
 }
 
 fn change_of_round(bench: &Bench, seconds: u64, jobs: &[(u64, String)]) -> RoundChange {
-    let executing = jobs.iter().map(|(id, email)| Running {
+    let executing = jobs.iter().map(|(id, email)| RunningJob {
         task_id: task(*id),
         email: email.clone(),
     });

@@ -59,7 +59,7 @@ fn a_job_counts_once_its_name_means_one_account() {
 
 impl Bench {
     fn tell_caps(&mut self, seconds: u64, caps: &[(&str, u32)]) {
-        let caps = caps.iter().map(|(email, max_jobs)| Cap {
+        let caps = caps.iter().map(|(email, max_jobs)| AccountCap {
             email: (*email).to_owned(),
             max_jobs: *max_jobs,
         });

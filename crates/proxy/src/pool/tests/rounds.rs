@@ -31,14 +31,14 @@ pub(super) fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
 
 impl Bench {
     /// A round sent and answered at `seconds` that lists these jobs.
-    pub(super) fn round(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Vec<Unlisted> {
+    pub(super) fn round(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Vec<RunningJob> {
         self.findings(seconds, jobs).unlisted
     }
 
     pub(super) fn findings(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Findings {
         let executing = jobs
             .iter()
-            .map(|(id, email)| Running {
+            .map(|(id, email)| RunningJob {
                 task_id: task(*id),
                 email: (*email).to_owned(),
             })
@@ -137,7 +137,7 @@ fn an_unlisted_job_is_asked_for_and_held_until_it_is_known_to_be_over() {
     let unlisted = bench.round(10, &[]);
     assert_eq!(
         unlisted,
-        [Running {
+        [RunningJob {
             task_id: task(7),
             email: "a@x".to_owned()
         }]
@@ -182,7 +182,7 @@ fn a_lower_cap_counts_at_once_where_a_round_brings_the_news() {
         let round = Round {
             sent_at: at(1),
             executing: Vec::new(),
-            caps: vec![Cap {
+            caps: vec![AccountCap {
                 email: "a@x".to_owned(),
                 max_jobs,
             }],

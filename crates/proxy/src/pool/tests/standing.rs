@@ -15,7 +15,7 @@ impl Bench {
         assert!(self.pool.refuse(id, blame, at(seconds)));
     }
 
-    fn standing(&mut self, seconds: u64) -> (State, Option<u64>) {
+    fn standing(&mut self, seconds: u64) -> (AccountState, Option<u64>) {
         self.pool.expire(at(seconds), &mut self.rng);
         let account = self.pool.account("a@x").unwrap();
         (account.state, account.until.map(|until| until.as_secs()))
@@ -41,15 +41,18 @@ fn an_account_that_pushed_back_cools_for_longer_each_time_until_it_takes_a_job()
     let mut now = 1;
     for length in [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
         bench.refused(now, PUSHED_BACK);
-        assert_eq!(bench.standing(now), (State::Cooling, Some(now + length)));
+        assert_eq!(
+            bench.standing(now),
+            (AccountState::Cooling, Some(now + length))
+        );
         let ready_in = at(length);
         assert_eq!(bench.refusal(now), Refusal::CoolingDown { ready_in });
         now += length;
-        assert_eq!(bench.standing(now), (State::Available, None));
+        assert_eq!(bench.standing(now), (AccountState::Available, None));
     }
     bench.accepted(now, 1);
     bench.refused(now, PUSHED_BACK);
-    assert_eq!(bench.standing(now), (State::Cooling, Some(now + 2)));
+    assert_eq!(bench.standing(now), (AccountState::Cooling, Some(now + 2)));
 }
 
 #[test]
@@ -61,7 +64,7 @@ fn the_upstreams_own_time_counts_up_to_a_cap_and_the_later_end_wins() {
         bench
             .pool
             .refuse(id, Blame::PushedBack { retry_after }, at(1));
-        assert_eq!(bench.standing(1), (State::Cooling, Some(until)));
+        assert_eq!(bench.standing(1), (AccountState::Cooling, Some(until)));
     }
 }
 
@@ -87,22 +90,29 @@ fn a_broken_session_is_tried_again_with_one_job() {
     for minutes in [10, 20, 40, 80, 120, 120] {
         bench.refused(now, Blame::SessionBroken);
         let until = now + minutes * MINUTE;
-        assert_eq!(bench.standing(now), (State::Quarantined, Some(until)));
+        assert_eq!(
+            bench.standing(now),
+            (AccountState::Quarantined, Some(until))
+        );
         assert_eq!(bench.refusal(now), Refusal::NoUsableAccount);
         now = until;
-        assert_eq!(bench.standing(now), (State::Available, None));
+        assert_eq!(bench.standing(now), (AccountState::Available, None));
         let probe = bench.take(now, None);
-        assert_eq!(bench.standing(now), (State::Full, None), "one job decides");
+        assert_eq!(
+            bench.standing(now),
+            (AccountState::Full, None),
+            "one job decides"
+        );
         assert!(matches!(bench.refusal(now), Refusal::Saturated { .. }));
         // It was never sent: another one decides.
         bench.pool.end(probe, Cause::Released, at(now));
     }
     bench.accepted(now, 1);
-    assert_eq!(bench.standing(now), (State::Available, None));
+    assert_eq!(bench.standing(now), (AccountState::Available, None));
     bench.refused(now, Blame::SessionBroken);
     assert_eq!(
         bench.standing(now),
-        (State::Quarantined, Some(now + 10 * MINUTE))
+        (AccountState::Quarantined, Some(now + 10 * MINUTE))
     );
 }
 
@@ -113,14 +123,14 @@ fn a_quarantine_ends_with_a_changed_entry_or_by_hand() {
     bench.apply(&[("a@x", 9)], at(2));
     assert_eq!(
         bench.standing(2).0,
-        State::Quarantined,
+        AccountState::Quarantined,
         "the entry is the same"
     );
     bench.apply(&[("a@x", 8)], at(3));
-    assert_eq!(bench.standing(3).0, State::Available);
+    assert_eq!(bench.standing(3).0, AccountState::Available);
     bench.refused(4, Blame::SessionBroken);
     let resumed = bench.pool.set_draining("a@x", false, at(5)).unwrap();
-    assert_eq!(resumed.state, State::Available);
+    assert_eq!(resumed.state, AccountState::Available);
 }
 
 #[test]
@@ -132,22 +142,22 @@ fn an_account_without_credit_is_parked() {
         let until = 1 + 10 * MINUTE;
         assert_eq!(
             bench.standing(1),
-            (State::Parked, Some(until)),
+            (AccountState::Parked, Some(until)),
             "once, not twice"
         );
     }
     bench.apply(&[("a@x", 8)], at(2));
     assert_eq!(
         bench.standing(2).0,
-        State::Parked,
+        AccountState::Parked,
         "an entry tells no credit"
     );
     let now = 1 + 10 * MINUTE;
-    assert_eq!(bench.standing(now), (State::Available, None));
+    assert_eq!(bench.standing(now), (AccountState::Available, None));
     bench.refused(now, Blame::NoCredit);
     assert_eq!(
         bench.standing(now),
-        (State::Parked, Some(now + 20 * MINUTE))
+        (AccountState::Parked, Some(now + 20 * MINUTE))
     );
     bench.standing(now + 20 * MINUTE);
     bench.refused(now + 20 * MINUTE, Blame::Request);
@@ -155,7 +165,7 @@ fn an_account_without_credit_is_parked() {
     let until = now + 30 * MINUTE;
     assert_eq!(
         bench.standing(now + 20 * MINUTE),
-        (State::Parked, Some(until))
+        (AccountState::Parked, Some(until))
     );
 }
 
@@ -167,9 +177,9 @@ fn a_probe_that_a_round_finds_running_ends_the_quarantine() {
     bench.standing(now);
     // A client that picked and calls the upstream itself need not say what came of it.
     bench.take(now, Some(at(60)));
-    assert_eq!(bench.standing(now), (State::Full, None));
+    assert_eq!(bench.standing(now), (AccountState::Full, None));
     bench.round(now + 1, &[(7, "a@x")]);
-    assert_eq!(bench.standing(now + 1), (State::Available, None));
+    assert_eq!(bench.standing(now + 1), (AccountState::Available, None));
 }
 
 #[test]
@@ -178,13 +188,13 @@ fn a_burst_of_refusals_is_one_and_older_jobs_prove_nothing() {
     let ids = [(); 5].map(|()| bench.take(1, None));
     for id in &ids[..3] {
         bench.pool.refuse(*id, PUSHED_BACK, at(2));
-        assert_eq!(bench.standing(2), (State::Cooling, Some(4)));
+        assert_eq!(bench.standing(2), (AccountState::Cooling, Some(4)));
     }
     bench.pool.bind(ids[3], task(1), at(3)).unwrap();
     bench.pool.refuse(ids[4], Blame::Request, at(3));
     assert_eq!(
         bench.standing(3).0,
-        State::Cooling,
+        AccountState::Cooling,
         "they were leased before"
     );
     bench.standing(4);
@@ -192,12 +202,12 @@ fn a_burst_of_refusals_is_one_and_older_jobs_prove_nothing() {
     bench.refused(5, PUSHED_BACK);
     assert_eq!(
         bench.standing(5),
-        (State::Cooling, Some(7)),
+        (AccountState::Cooling, Some(7)),
         "it was well meanwhile"
     );
     bench.standing(7);
     bench.refused(7, Blame::Token);
-    assert_eq!(bench.standing(7).0, State::Available);
+    assert_eq!(bench.standing(7).0, AccountState::Available);
 }
 
 #[test]
