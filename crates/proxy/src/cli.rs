@@ -15,14 +15,14 @@ pub enum Task {
     /// Reading the settings, and no more.
     CheckConfig,
     /// Asking a running sidecar.
-    Ask(Ask),
+    Ask(CliAsk),
     /// Writing what a shell needs to complete our command lines.
     Completions(Shell),
 }
 
 /// What to ask a running sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum CliAsk {
     /// Whether it is ready.
     Health,
     /// Its accounts.
@@ -151,15 +151,15 @@ pub fn task(matches: &ArgMatches) -> (Task, &ArgMatches) {
     let word = |id: &str| flags.get_one::<String>(id).cloned().unwrap_or_default();
     let task = match name {
         "check-config" => Task::CheckConfig,
-        "healthcheck" => Task::Ask(Ask::Health),
-        "accounts" => Task::Ask(Ask::Accounts {
+        "healthcheck" => Task::Ask(CliAsk::Health),
+        "accounts" => Task::Ask(CliAsk::Accounts {
             is_json: flags.get_flag("json"),
         }),
-        "pick" => Task::Ask(Ask::Pick {
+        "pick" => Task::Ask(CliAsk::Pick {
             query: pick_query(flags),
             is_json: flags.get_flag("json"),
         }),
-        "release" => Task::Ask(Ask::Release {
+        "release" => Task::Ask(CliAsk::Release {
             lease_id: word("lease"),
         }),
         "completions" => match flags.get_one::<Shell>("shell") {
@@ -203,6 +203,6 @@ mod tests {
         ];
         let query = query.map(|(name, value)| (name, value.to_owned())).to_vec();
         let is_json = true;
-        assert_eq!(task(&matches).0, Task::Ask(Ask::Pick { query, is_json }));
+        assert_eq!(task(&matches).0, Task::Ask(CliAsk::Pick { query, is_json }));
     }
 }

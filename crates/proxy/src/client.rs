@@ -20,7 +20,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::{net::TcpStream, time};
 
-use crate::{cli::Ask, config::Reach};
+use crate::{cli::CliAsk, config::ClientConfig};
 
 /// How long the sidecar may take to answer: it looks at its own memory. A pick waits as it says.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -61,10 +61,10 @@ pub enum ClientError {
 ///
 /// # Errors
 /// [`ClientError`] if it refuses, or cannot be asked.
-pub async fn ask(reach: &Reach, ask: &Ask) -> Result<String, ClientError> {
+pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<String, ClientError> {
     match ask {
-        Ask::Health => {
-            let addr = reach.metrics_listen.unwrap_or(reach.listen);
+        CliAsk::Health => {
+            let addr = config.metrics_listen.unwrap_or(config.listen);
             let client = Client::new(addr, None);
             let (status, said) = client.within(Method::GET, "/readyz?verbose").await?;
             if status.is_success() {
@@ -74,19 +74,19 @@ pub async fn ask(reach: &Reach, ask: &Ask) -> Result<String, ClientError> {
             let said = format!("not ready\n{}", said.trim_end());
             Err(ClientError::Refused { said })
         }
-        Ask::Accounts { is_json } => {
-            let client = Client::new(reach.listen, reach.token.as_ref());
+        CliAsk::Accounts { is_json } => {
+            let client = Client::new(config.listen, config.token.as_ref());
             let json = client.json(Method::GET, "/accounts", true).await?;
             Ok(shown(json, *is_json, table::accounts))
         }
-        Ask::Pick { query, is_json } => {
-            let client = Client::new(reach.listen, reach.token.as_ref());
+        CliAsk::Pick { query, is_json } => {
+            let client = Client::new(config.listen, config.token.as_ref());
             let path = format!("/pick?{}", written(query));
             let json = client.json(Method::POST, &path, false).await?;
             Ok(shown(json, *is_json, table::picked))
         }
-        Ask::Release { lease_id } => {
-            let client = Client::new(reach.listen, reach.token.as_ref());
+        CliAsk::Release { lease_id } => {
+            let client = Client::new(config.listen, config.token.as_ref());
             let path = format!(
                 "/leases/{}",
                 utf8_percent_encode(lease_id, NON_ALPHANUMERIC)

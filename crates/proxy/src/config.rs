@@ -25,8 +25,8 @@ pub use settings::{ENV_PREFIX, SETTINGS, Setting};
 pub use source::environment;
 pub use value::{duration, in_words};
 
-use reader::Reader;
-use source::Given;
+use reader::ConfigReader;
+use source::Layers;
 
 /// The shortest ttl of a lease: below it a client could not renew in time.
 pub const TTL_MIN: Duration = Duration::from_secs(1);
@@ -184,7 +184,7 @@ pub struct Auth {
 
 /// Where a running sidecar is, and what it wants to see of its clients.
 #[derive(Debug)]
-pub struct Reach {
+pub struct ClientConfig {
     /// Address of the API.
     pub listen: SocketAddr,
     /// Address of the metrics listener.
@@ -195,9 +195,9 @@ pub struct Reach {
 
 /// Everything wrong with the settings, in one go.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<String>);
+pub struct ConfigErrors(Vec<String>);
 
-impl Mistakes {
+impl ConfigErrors {
     fn add(&mut self, place: impl fmt::Display, problem: impl fmt::Display) {
         self.0.push(format!("{place}: {problem}"));
     }
@@ -211,9 +211,9 @@ impl Mistakes {
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for ConfigErrors {}
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n"))
     }
@@ -223,28 +223,28 @@ impl Config {
     /// Builds the configuration from `flags`, `env` and `file`, in this precedence.
     ///
     /// # Errors
-    /// All [`Mistakes`] of all sources together.
+    /// All [`ConfigErrors`] of all sources together.
     pub fn load(
         flags: &ArgMatches,
         env: impl Iterator<Item = (String, String)>,
         file: Option<&Path>,
-    ) -> Result<Self, Mistakes> {
-        read(flags, env, file, Reader::config)
+    ) -> Result<Self, ConfigErrors> {
+        read(flags, env, file, ConfigReader::config)
     }
 }
 
-impl Reach {
+impl ClientConfig {
     /// Like [`Config::load`], for those who call a sidecar that runs with these settings: the
     /// settings that only it needs may be missing.
     ///
     /// # Errors
-    /// The [`Mistakes`] in what is read.
+    /// The [`ConfigErrors`] in what is read.
     pub fn load(
         flags: &ArgMatches,
         env: impl Iterator<Item = (String, String)>,
         file: Option<&Path>,
-    ) -> Result<Self, Mistakes> {
-        read(flags, env, file, Reader::reach)
+    ) -> Result<Self, ConfigErrors> {
+        read(flags, env, file, ConfigReader::client_config)
     }
 }
 
@@ -252,13 +252,13 @@ fn read<T>(
     flags: &ArgMatches,
     env: impl Iterator<Item = (String, String)>,
     file: Option<&Path>,
-    what: impl FnOnce(&mut Reader) -> Option<T>,
-) -> Result<T, Mistakes> {
-    let mut mistakes = Mistakes::default();
-    let given = Given::gather(flags, env, file, &mut mistakes);
-    let mut reader = Reader { given, mistakes };
+    what: impl FnOnce(&mut ConfigReader) -> Option<T>,
+) -> Result<T, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let layers = Layers::gather(flags, env, file, &mut errors);
+    let mut reader = ConfigReader { layers, errors };
     match what(&mut reader) {
-        Some(read) if reader.mistakes.0.is_empty() => Ok(read),
-        Some(_) | None => Err(reader.mistakes),
+        Some(read) if reader.errors.0.is_empty() => Ok(read),
+        Some(_) | None => Err(reader.errors),
     }
 }

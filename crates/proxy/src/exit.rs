@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use accounts_fetcher::Chain;
 
-use crate::config::Mistakes;
+use crate::config::ConfigErrors;
 
 /// Settings are wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
@@ -38,9 +38,9 @@ impl Failure {
     }
 }
 
-impl From<Mistakes> for Failure {
-    fn from(mistakes: Mistakes) -> Self {
-        let (code, text) = (EXIT_CONFIG, mistakes.to_string());
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        let (code, text) = (EXIT_CONFIG, errors.to_string());
         Self { code, text }
     }
 }

@@ -9,9 +9,9 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use clap::ArgMatches;
 use proxy::{
-    cli::{self, Ask, Task},
+    cli::{self, CliAsk, Task},
     client,
-    config::{self, Config, Reach},
+    config::{self, ClientConfig, Config},
     exit::{EXIT_CONFIG, Failure},
     shutdown::Signals,
     sidecar::Sidecar,
@@ -49,11 +49,11 @@ fn run(task: Task, flags: &ArgMatches) -> Result<(), Failure> {
             served.map_err(|error| Failure::unavailable(&*error))?;
         }
         Task::Ask(ask) => {
-            if ask == Ask::Health {
+            if ask == CliAsk::Health {
                 config()?; // A check of health is one of the sidecar's own settings too.
             }
-            let reach = Reach::load(flags, config::environment(), file)?;
-            let asking = async { Ok(client::ask(&reach, &ask).await?) };
+            let client_config = ClientConfig::load(flags, config::environment(), file)?;
+            let asking = async { Ok(client::ask(&client_config, &ask).await?) };
             let said = on_runtime(Some(1), asking).map_err(|error| Failure::refused(&*error))?;
             print!("{said}");
         }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method};
 use kling_sim::{Audit, JobDuration, Sim};
 use proxy::{
     cli,
-    config::{Config, ENV_PREFIX, Mistakes},
+    config::{Config, ConfigErrors, ENV_PREFIX},
     sidecar::{Sidecar, StartError, TaskEnded},
 };
 use tokio::{
@@ -159,7 +159,7 @@ async fn start_sidecar(
 /// The settings as a deployment would give them, but for a faster pace: nobody wants to watch a
 /// demo for half a minute until a list is fetched again. The user's own environment is left out: a real
 /// token in it must not get here. The address is a flag, so that complaints name `--listen`.
-fn config(sim: &Sim, listen: Option<String>) -> Result<Config, Mistakes> {
+fn config(sim: &Sim, listen: Option<String>) -> Result<Config, ConfigErrors> {
     let env = [
         ("UPSTREAM__BASE_URL", sim.base_url()),
         ("UPSTREAM__TOKEN", sim.token().to_owned()),

@@ -10,9 +10,9 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    AccountLabel, Accounts, Auth, Config, Forward, Leases, ListSource, LogFormat, Mistakes, Reach,
-    Reconcile, Selection, TTL_MIN, Upstream,
-    source::{Given, Origin, Text},
+    AccountLabel, Accounts, Auth, ClientConfig, Config, ConfigErrors, Forward, Leases, ListSource,
+    LogFormat, Reconcile, Selection, TTL_MIN, Upstream,
+    source::{Layers, Origin, Text},
     value::{self, duration},
 };
 
@@ -24,12 +24,12 @@ const WAITERS_CEILING: usize = 1_000_000;
 const WORKERS_CEILING: usize = 1024;
 
 /// Reads values and collects what is wrong with them.
-pub(super) struct Reader {
-    pub(super) given: Given,
-    pub(super) mistakes: Mistakes,
+pub(super) struct ConfigReader {
+    pub(super) layers: Layers,
+    pub(super) errors: ConfigErrors,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Every value is read before the first `?`, so that no mistake hides another one.
     pub(super) fn config(&mut self) -> Option<Config> {
         let listen = self.one("listen", value::socket_addr);
@@ -90,11 +90,11 @@ impl Reader {
     }
 
     /// What a caller of the sidecar needs to know.
-    pub(super) fn reach(&mut self) -> Option<Reach> {
+    pub(super) fn client_config(&mut self) -> Option<ClientConfig> {
         let listen = self.one("listen", value::socket_addr);
         let metrics_listen = self.one("metrics.listen", value::socket_addr);
         let tokens = self.client_tokens();
-        Some(Reach {
+        Some(ClientConfig {
             listen: listen?,
             metrics_listen,
             token: tokens?.into_iter().next(),
@@ -315,7 +315,7 @@ impl Reader {
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let (text, origin) = self.given.get(key)?;
+        let (text, origin) = self.layers.get(key)?;
         let parsed = match &text {
             Text::One(text) => parse(text),
             Text::Many(_) => Err("expected one value, not a list".to_owned()),
@@ -329,7 +329,7 @@ impl Reader {
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let Some((text, origin)) = self.given.get(key) else {
+        let Some((text, origin)) = self.layers.get(key) else {
             return Some(Vec::new());
         };
         let words = match text {
@@ -349,26 +349,26 @@ impl Reader {
         match parsed {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.mistakes.add(origin.naming(key), problem);
+                self.errors.add(origin.naming(key), problem);
                 None
             }
         }
     }
 
     fn checked_given<T>(&mut self, key: &'static str, parsed: Result<T, String>) -> Option<T> {
-        let (_, origin) = self.given.get(key)?;
+        let (_, origin) = self.layers.get(key)?;
         self.checked(key, &origin, parsed)
     }
 
     fn is_given(&self, key: &'static str) -> bool {
-        self.given.get(key).is_some()
+        self.layers.get(key).is_some()
     }
 
     fn reject(&mut self, key: &'static str, problem: &str) {
         let place = self
-            .given
+            .layers
             .get(key)
             .map_or(key.to_owned(), |(_, origin)| origin.naming(key));
-        self.mistakes.add(place, problem);
+        self.errors.add(place, problem);
     }
 }

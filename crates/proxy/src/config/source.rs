@@ -9,7 +9,7 @@ use toml::{
 };
 
 use super::{
-    Mistakes,
+    ConfigErrors,
     settings::{ENV_PREFIX, SETTINGS, Setting},
 };
 
@@ -53,23 +53,23 @@ pub(super) enum Text {
 
 /// The values given, each from the strongest source that gives one.
 #[derive(Debug, Default)]
-pub(super) struct Given(HashMap<&'static str, (Text, Origin)>);
+pub(super) struct Layers(HashMap<&'static str, (Text, Origin)>);
 
-impl Given {
+impl Layers {
     /// Precedence: flag, then environment, then file.
     pub(super) fn gather(
         flags: &ArgMatches,
         env: impl Iterator<Item = (String, String)>,
         file: Option<&Path>,
-        mistakes: &mut Mistakes,
+        errors: &mut ConfigErrors,
     ) -> Self {
-        let mut given = Self::default();
+        let mut layers = Self::default();
         if let Some(path) = file {
-            given.read_file(path, mistakes);
+            layers.read_file(path, errors);
         }
-        given.read_env(env, mistakes);
-        given.read_flags(flags, mistakes);
-        given
+        layers.read_env(env, errors);
+        layers.read_flags(flags, errors);
+        layers
     }
 
     /// What was given for `key`, else its default. `None` if there is neither.
@@ -82,25 +82,25 @@ impl Given {
         Some((text, Origin::Default))
     }
 
-    fn add(&mut self, key: &'static str, text: &str, origin: Origin, mistakes: &mut Mistakes) {
+    fn add(&mut self, key: &'static str, text: &str, origin: Origin, errors: &mut ConfigErrors) {
         match parse_text(text) {
             Ok(text) => {
                 self.0.insert(key, (text, origin));
             }
-            Err(problem) => mistakes.add(origin.naming(key), problem),
+            Err(problem) => errors.add(origin.naming(key), problem),
         }
     }
 
-    fn read_flags(&mut self, flags: &ArgMatches, mistakes: &mut Mistakes) {
+    fn read_flags(&mut self, flags: &ArgMatches, errors: &mut ConfigErrors) {
         for setting in SETTINGS.iter().filter(|setting| !setting.is_secret) {
             if let Some(value) = flags.get_one::<String>(setting.key) {
-                self.add(setting.key, value, Origin::Flag, mistakes);
+                self.add(setting.key, value, Origin::Flag, errors);
             }
         }
     }
 
     /// An empty variable counts as not given: that is what `${NAME:-}` leaves behind.
-    fn read_env(&mut self, env: impl Iterator<Item = (String, String)>, mistakes: &mut Mistakes) {
+    fn read_env(&mut self, env: impl Iterator<Item = (String, String)>, errors: &mut ConfigErrors) {
         let mut ours: Vec<_> = env
             .filter(|(name, value)| name.starts_with(ENV_PREFIX) && !value.is_empty())
             .collect();
@@ -109,17 +109,17 @@ impl Given {
             let key = name[ENV_PREFIX.len()..].replace("__", ".").to_lowercase();
             match find(&key) {
                 Some(setting) => {
-                    self.add(setting.key, &value, Origin::Env(name), mistakes);
+                    self.add(setting.key, &value, Origin::Env(name), errors);
                 }
                 None => {
                     let hint = nearest(&key).map(|setting| setting.env_name());
-                    mistakes.unknown(&name, "environment variable", hint);
+                    errors.unknown(&name, "environment variable", hint);
                 }
             }
         }
     }
 
-    fn read_file(&mut self, path: &Path, mistakes: &mut Mistakes) {
+    fn read_file(&mut self, path: &Path, errors: &mut ConfigErrors) {
         let shown = path.display().to_string();
         let text = match std::fs::metadata(path) {
             Ok(found) if found.len() > FILE_BYTES_MAX => {
@@ -130,17 +130,17 @@ impl Given {
         let text = match text {
             Ok(text) => text,
             Err(error) => {
-                mistakes.add(shown, format!("cannot be read ({error}); check --config"));
+                errors.add(shown, format!("cannot be read ({error}); check --config"));
                 return;
             }
         };
         let line_of = |offset: usize| text[..offset].matches('\n').count() + 1;
-        let (table, errors) = DeTable::parse_recoverable(&text);
-        for error in errors {
+        let (table, syntax_errors) = DeTable::parse_recoverable(&text);
+        for error in syntax_errors {
             let line = error.span().map_or(1, |span| line_of(span.start));
-            mistakes.add(format!("{shown}:{line}"), error.message());
+            errors.add(format!("{shown}:{line}"), error.message());
         }
-        self.read_table("", table.get_ref(), &shown, &line_of, mistakes);
+        self.read_table("", table.get_ref(), &shown, &line_of, errors);
     }
 
     fn read_table(
@@ -149,7 +149,7 @@ impl Given {
         table: &DeTable<'_>,
         path: &str,
         line_of: &dyn Fn(usize) -> usize,
-        mistakes: &mut Mistakes,
+        errors: &mut ConfigErrors,
     ) {
         for (name, value) in table.iter() {
             let key = format!("{prefix}{}", name.get_ref());
@@ -162,7 +162,7 @@ impl Given {
             });
             match (find(&key), value.get_ref()) {
                 (_, DeValue::Table(inner)) if is_section => {
-                    self.read_table(&format!("{key}."), inner, path, line_of, mistakes);
+                    self.read_table(&format!("{key}."), inner, path, line_of, errors);
                 }
                 (Some(setting), value) => {
                     let origin = Origin::File {
@@ -173,7 +173,7 @@ impl Given {
                         Some(text) => {
                             self.0.insert(setting.key, (text, origin));
                         }
-                        None => mistakes.add(
+                        None => errors.add(
                             origin.naming(setting.key),
                             "expected a value or a list of values, not a table",
                         ),
@@ -181,7 +181,7 @@ impl Given {
                 }
                 (None, _) => {
                     let hint = nearest(&key).map(|setting| setting.key.to_owned());
-                    mistakes.unknown(&format!("{path}:{line}"), &format!("key `{key}`"), hint);
+                    errors.unknown(&format!("{path}:{line}"), &format!("key `{key}`"), hint);
                 }
             }
         }
