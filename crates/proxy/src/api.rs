@@ -30,7 +30,7 @@ use crate::{
     idempotency::Caller,
     jobs::Rounds,
     ledger::{Ledger, Statistics},
-    metrics::{self, Metrics, Picture},
+    metrics::{self, Metrics, Scrape},
     picker::Picker,
 };
 use gate::Gate;
@@ -45,7 +45,7 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Which listener a call came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum ListenerKind {
     /// The API.
     Main,
     /// The metrics listener: monitoring only, no token asked.
@@ -59,7 +59,7 @@ pub struct Api {
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
     picker: Arc<Picker>,
-    upstream: Option<TowardsUpstream>,
+    upstream: Option<UpstreamDeps>,
     gate: Gate,
     selection: Selection,
     leases: Leases,
@@ -68,7 +68,7 @@ pub struct Api {
 
 /// The parts that need the upstream's token.
 #[derive(Debug)]
-pub struct TowardsUpstream {
+pub struct UpstreamDeps {
     /// Carries calls.
     pub forward: Arc<Forward>,
     /// Asks which jobs run, if it is switched on.
@@ -83,7 +83,7 @@ impl Api {
         listing: watch::Receiver<Listing>,
         metrics: Arc<Metrics>,
         picker: Arc<Picker>,
-        upstream: Option<TowardsUpstream>,
+        upstream: Option<UpstreamDeps>,
     ) -> Self {
         Self {
             ledger,
@@ -101,15 +101,15 @@ impl Api {
     /// Answers one call.
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
-    pub async fn answer(&self, request: Request<Incoming>, door: Door) -> Reply {
+    pub async fn answer(&self, request: Request<Incoming>, kind: ListenerKind) -> Reply {
         let request_id = format!("{:016x}", rand::rng().random::<u64>());
         let uri = request.uri().clone();
         let route = Route::find(uri.path());
-        let route = route.filter(|route| door == Door::Main || route.is_monitoring());
+        let route = route.filter(|route| kind == ListenerKind::Main || route.is_monitoring());
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let admitted = self.admitted(request, route, door, &request_id);
+        let admitted = self.admitted(request, route, kind, &request_id);
         let span = tracing::debug_span!("request", request_id);
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
@@ -138,17 +138,17 @@ impl Api {
         &self,
         request: Request<Incoming>,
         route: Option<Route<'_>>,
-        door: Door,
+        kind: ListenerKind,
         request_id: &str,
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = match door {
-            Door::Main => {
+        let caller = match kind {
+            ListenerKind::Main => {
                 let is_open = route.as_ref().is_some_and(Route::is_open);
                 self.gate.admit(&request, is_open)?
             }
-            Door::Monitoring => Caller::default(),
+            ListenerKind::Monitoring => Caller::default(),
         };
         let route = route.ok_or(Error::NoRoute)?;
         route.check_method(request.method())?;
@@ -181,13 +181,13 @@ impl Api {
         let stats = self.ledger.call(Statistics).await?;
         let listing = self.listing.borrow().clone();
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
-        let picture = Picture {
+        let scrape = Scrape {
             stats: &stats,
             listing: &listing,
             rounds: rounds.map(|rounds| rounds.counts()),
             label: self.account_label,
         };
-        Ok(match self.metrics.render(&picture) {
+        Ok(match self.metrics.render(&scrape) {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "metrics cannot be written");

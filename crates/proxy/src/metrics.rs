@@ -1,4 +1,4 @@
-//! What Prometheus sees: counters that live here, and a picture of the book drawn at each scrape.
+//! What Prometheus sees: counters that live here, and a scrape of the book drawn at each scrape.
 //!
 //! Every series is there from the start, so that a rate can be taken of the first event. Series
 //! of an account go when the account goes.
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{error::Error, forward::operations::Class};
 
-pub use scrape::{ACCOUNTS_MAX, Picture};
+pub use scrape::{ACCOUNTS_MAX, Scrape};
 
 /// The type of what [`Metrics::render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -149,9 +149,9 @@ impl Metrics {
     ///
     /// # Errors
     /// If two metrics share a name: a mistake in this module.
-    pub fn render(&self, picture: &Picture<'_>) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn render(&self, scrape: &Scrape<'_>) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
-        families.extend(picture.draw()?.gather());
+        families.extend(scrape.register()?.gather());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)

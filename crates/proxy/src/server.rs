@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::api::{Api, Door, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind};
 use socket::Peer;
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
@@ -40,13 +40,13 @@ struct HungUp;
 pub async fn serve(
     listener: TcpListener,
     api: Arc<Api>,
-    door: Door,
+    kind: ListenerKind,
     connections_max: usize,
     shutdown: CancellationToken,
 ) {
-    let mut places = Places {
+    let mut permits = ConnectionPermits {
         semaphore: Arc::new(Semaphore::new(connections_max)),
-        are_taken: false,
+        are_exhausted: false,
     };
     let mut is_failing = false;
     let connections = TaskTracker::new();
@@ -54,15 +54,15 @@ pub async fn serve(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &mut places) => accepted,
+            accepted = accept(&listener, &mut permits) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, permit)) => {
                 is_failing = false;
                 let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
                 connections.spawn(async move {
-                    converse(stream, api, door, shutdown).await;
-                    drop(place);
+                    serve_connection(stream, api, kind, shutdown).await;
+                    drop(permit);
                 });
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -81,7 +81,12 @@ pub async fn serve(
 }
 
 /// Answers the calls of one connection.
-async fn converse(stream: TcpStream, api: Arc<Api>, door: Door, shutdown: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    api: Arc<Api>,
+    kind: ListenerKind,
+    shutdown: CancellationToken,
+) {
     let peer = Peer::new(stream);
     let calls = TaskTracker::new();
     let answer = service_fn(|request: Request<Incoming>| {
@@ -89,7 +94,7 @@ async fn converse(stream: TcpStream, api: Arc<Api>, door: Door, shutdown: Cancel
         async move {
             tokio::select! {
                 biased;
-                mut reply = api.answer(request, door) => {
+                mut reply = api.answer(request, kind) => {
                     reply.body_mut().belong_to(call);
                     Ok(reply)
                 }
@@ -133,22 +138,22 @@ async fn converse(stream: TcpStream, api: Arc<Api>, door: Door, shutdown: Cancel
 }
 
 /// The room for connections.
-struct Places {
+struct ConnectionPermits {
     semaphore: Arc<Semaphore>,
-    are_taken: bool,
+    are_exhausted: bool,
 }
 
-impl Places {
-    /// Waits for a free place, and says once when there is none.
-    async fn take(&mut self) -> io::Result<OwnedSemaphorePermit> {
+impl ConnectionPermits {
+    /// Waits for a free permit, and says once when there is none.
+    async fn acquire(&mut self) -> io::Result<OwnedSemaphorePermit> {
         match Arc::clone(&self.semaphore).try_acquire_owned() {
-            Ok(place) => {
-                self.are_taken = false;
-                return Ok(place);
+            Ok(permit) => {
+                self.are_exhausted = false;
+                return Ok(permit);
             }
-            Err(TryAcquireError::NoPermits) if !self.are_taken => {
+            Err(TryAcquireError::NoPermits) if !self.are_exhausted => {
                 tracing::warn!("as many clients are connected as may be; further ones wait");
-                self.are_taken = true;
+                self.are_exhausted = true;
             }
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {}
         }
@@ -161,12 +166,12 @@ impl Places {
 
 async fn accept(
     listener: &TcpListener,
-    places: &mut Places,
+    permits: &mut ConnectionPermits,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.take().await?;
+    let permit = permits.acquire().await?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, permit))
 }
 
 /// The error says nothing about the listener: the peer was gone before it was accepted.

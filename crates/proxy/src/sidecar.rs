@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{Api, Door, TowardsUpstream},
+    api::{Api, ListenerKind, UpstreamDeps},
     config::{Config, ListSource},
     forward::{self, Forward},
     jobs::{Histories, Rounds},
@@ -70,13 +70,13 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many clients may be connected and wait, by what the settings and the system allow.
 #[derive(Clone, Copy, Debug)]
-struct Room {
+struct ConnectionLimits {
     connections_max: usize,
     waiters_max: usize,
     requests_max: usize,
 }
 
-impl Room {
+impl ConnectionLimits {
     /// A waiting pick holds a connection. Others stay free for those who do not wait: they release
     /// what the waiting ones want.
     fn of(waiters_max: usize) -> Self {
@@ -90,19 +90,19 @@ impl Room {
         let allowed = allowed - requests_max - POOL_IDLE_MAX.min(requests_max);
         let connections_max = waiters_max.saturating_add(CONNECTIONS_FREE).min(allowed);
         let free = CONNECTIONS_FREE.min(connections_max / 2);
-        let room = Self {
+        let limits = Self {
             connections_max,
             waiters_max: waiters_max.min(connections_max - free),
             requests_max,
         };
-        if room.waiters_max < waiters_max {
+        if limits.waiters_max < waiters_max {
             tracing::warn!(
                 descriptors,
-                waiters_max = room.waiters_max,
+                waiters_max = limits.waiters_max,
                 "selection.waiters_max is lowered to what the limit of open files allows"
             );
         }
-        room
+        limits
     }
 }
 
@@ -129,11 +129,11 @@ impl Sidecar {
     /// [`StartError`] says what is in the way.
     pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (fetcher, listing) = Fetcher::new(source(config)?, timing(config));
-        let room = Room::of(config.selection.waiters_max);
-        let client = upstream(config, room.requests_max)?;
+        let connection_limits = ConnectionLimits::of(config.selection.waiters_max);
+        let client = upstream(config, connection_limits.requests_max)?;
         // Nobody but the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
-        let ledger = Ledger::local(limits(config, &room, interval.is_some()));
+        let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
         let metrics = Arc::new(Metrics::new()?);
         let picker = Arc::new(Picker::new(
             Arc::clone(&ledger),
@@ -169,7 +169,7 @@ impl Sidecar {
             Some(addr) => Some(bind(addr).await?),
             None => None,
         };
-        let towards_upstream = forward.clone().map(|forward| TowardsUpstream {
+        let upstream_deps = forward.clone().map(|forward| UpstreamDeps {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
         });
@@ -179,7 +179,7 @@ impl Sidecar {
             listing.clone(),
             metrics,
             picker,
-            towards_upstream,
+            upstream_deps,
         );
         Ok(Self {
             api: Arc::new(api),
@@ -191,7 +191,7 @@ impl Sidecar {
             histories,
             listener,
             metrics_listener,
-            connections_max: room.connections_max,
+            connections_max: connection_limits.connections_max,
             shutdown,
         })
     }
@@ -233,21 +233,21 @@ impl Sidecar {
         }
         if let Some(listener) = self.metrics_listener {
             let (api, never) = (Arc::clone(&self.api), CancellationToken::new());
-            let door = Door::Monitoring;
+            let kind = ListenerKind::Monitoring;
             tasks.spawn(server::serve(
                 listener,
                 api,
-                door,
+                kind,
                 MONITORING_CONNECTIONS_MAX,
                 never,
             ));
         }
-        let door = Door::Main;
+        let kind = ListenerKind::Main;
         let serving = async {
             server::serve(
                 self.listener,
                 self.api,
-                door,
+                kind,
                 self.connections_max,
                 self.shutdown,
             )
@@ -266,9 +266,9 @@ impl Sidecar {
     }
 }
 
-fn limits(config: &Config, room: &Room, reconciles: bool) -> Limits {
+fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles: bool) -> Limits {
     Limits {
-        waiters_max: room.waiters_max,
+        waiters_max: connection_limits.waiters_max,
         job_ttl: config.leases.job_ttl,
         reconciles,
         settle: config.reconcile.settle,

@@ -135,7 +135,7 @@ pub struct Upstream {
     connect_timeout: Duration,
     request_timeout: Duration,
     idle_timeout: Duration,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Upstream {
@@ -166,7 +166,7 @@ impl Upstream {
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
             idle_timeout: settings.idle_timeout,
-            places: Arc::new(Semaphore::new(settings.requests_max)),
+            permits: Arc::new(Semaphore::new(settings.requests_max)),
         })
     }
 
@@ -201,7 +201,7 @@ impl Upstream {
                 "the last connections failed; it is tried again in the background".into(),
             ));
         }
-        let place = self.place().await?;
+        let permit = self.permit().await?;
         headers.remove(HOST);
         headers.insert(AUTHORIZATION, self.authorization.clone());
         let progress = Arc::new(Progress::begin());
@@ -216,15 +216,15 @@ impl Upstream {
         }
         Ok(answer.map(|body| {
             let body = Idle::new(body, self.idle_timeout);
-            Answer::new(body, answered.drop_guard(), place)
+            Answer::new(body, answered.drop_guard(), permit)
         }))
     }
 
     /// Waits for a place among the requests under way.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, SendError> {
-        let place = Arc::clone(&self.places).acquire_owned();
-        match timeout(self.connect_timeout, place).await {
-            Ok(Ok(place)) => Ok(place),
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, SendError> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        match timeout(self.connect_timeout, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(SendError::NotSent(closed.into())),
             Err(_elapsed) => Err(SendError::NotSent(
                 "as many requests are under way as may be".into(),

@@ -20,7 +20,7 @@ const OTHER: &str = "other";
 
 /// What one scrape shows.
 #[derive(Debug)]
-pub struct Picture<'a> {
+pub struct Scrape<'a> {
     /// The book.
     pub stats: &'a Stats,
     /// The account list.
@@ -42,12 +42,12 @@ struct Sums {
     states: [i64; AccountState::ALL.len()],
 }
 
-impl Picture<'_> {
-    pub(super) fn draw(&self) -> Result<Registry, prometheus::Error> {
+impl Scrape<'_> {
+    pub(super) fn register(&self) -> Result<Registry, prometheus::Error> {
         let registry = Registry::new_custom(Some("kling_balancer".to_owned()), None)?;
-        self.draw_accounts(&registry)?;
-        self.draw_fetches(&registry)?;
-        self.draw_rounds(&registry)?;
+        self.register_accounts(&registry)?;
+        self.register_fetches(&registry)?;
+        self.register_rounds(&registry)?;
         let waiters = IntGauge::new("waiters", "Picks and job starts that wait for a slot.")?;
         waiters.set(signed(self.stats.waiters_count));
         registry.register(Box::new(waiters))?;
@@ -63,7 +63,7 @@ impl Picture<'_> {
         Ok(registry)
     }
 
-    fn draw_accounts(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+    fn register_accounts(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         let slots = gauges("slots", "Slots of an account: its maxJobs.", &["account"])?;
         let in_use = gauges(
             "slots_in_use",
@@ -113,7 +113,7 @@ impl Picture<'_> {
         registry.register(Box::new(overcommitted))
     }
 
-    fn draw_fetches(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+    fn register_fetches(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         let fetches = IntCounterVec::new(
             Opts::new(
                 "fetches_total",
@@ -134,7 +134,7 @@ impl Picture<'_> {
         registry.register(Box::new(last_success))
     }
 
-    fn draw_rounds(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+    fn register_rounds(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         let rounds = IntCounterVec::new(
             Opts::new(
                 "rounds_total",

@@ -21,19 +21,19 @@ use super::{Idle, IdleError};
 pub struct Answer {
     body: Idle<Incoming>,
     _upload: DropGuard,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Answer {
     pub(super) fn new(
         body: Idle<Incoming>,
         upload: DropGuard,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             body,
             _upload: upload,
-            _place: place,
+            _permit: permit,
         }
     }
 }
