@@ -13,48 +13,49 @@ use tokio::time::Instant;
 
 use crate::{
     SIZES,
-    filled::Book,
+    filled::FilledPool,
     fixtures::{MAX_JOBS, fetched_again, limits, snapshot},
 };
 
-fn half_full(accounts_count: u32) -> Book {
-    let mut book = Book::new(limits(), accounts_count);
-    book.hold(accounts_count, MAX_JOBS / 2);
-    book
+fn half_full(accounts_count: u32) -> FilledPool {
+    let mut filled = FilledPool::new(limits(), accounts_count);
+    filled.hold(accounts_count, MAX_JOBS / 2);
+    filled
 }
 
 /// All accounts full, one of them only of a submission that nobody knows the outcome of.
-fn one_uncertain(accounts_count: u32) -> Book {
-    let mut book = Book::new(limits(), accounts_count);
-    let held = book.hold(accounts_count, MAX_JOBS);
-    book.pool.doubt(held[0], book.now, book.now);
-    book
+fn one_uncertain(accounts_count: u32) -> FilledPool {
+    let mut filled = FilledPool::new(limits(), accounts_count);
+    let held = filled.hold(accounts_count, MAX_JOBS);
+    filled.pool.mark_uncertain(held[0], filled.now, filled.now);
+    filled
 }
 
 /// All accounts full but one, which pushed back.
-fn one_cooling(accounts_count: u32) -> Book {
-    let mut book = Book::new(limits(), accounts_count);
-    let held = book.hold(accounts_count, MAX_JOBS);
+fn one_cooling(accounts_count: u32) -> FilledPool {
+    let mut filled = FilledPool::new(limits(), accounts_count);
+    let held = filled.hold(accounts_count, MAX_JOBS);
     let blame = Blame::PushedBack { retry_after: None };
-    book.pool.refuse(held[0], blame, book.now);
-    book
+    filled.pool.refuse(held[0], blame, filled.now);
+    filled
 }
 
 /// A pick of any account that is refused.
-fn refusal(book: &mut Book, max_jobs: Option<NonZeroU32>) -> Refusal {
+fn refusal(filled: &mut FilledPool, max_jobs: Option<NonZeroU32>) -> Refusal {
     let ask = Ask {
         max_jobs,
-        ..book.ask()
+        ..filled.ask()
     };
-    book.pool
-        .pick(&ask, book.now, &mut book.rng)
+    filled
+        .pool
+        .pick(&ask, filled.now, &mut filled.rng)
         .expect_err("no account will do")
 }
 
 /// A way to be refused.
 struct Case {
     name: &'static str,
-    book: fn(u32) -> Book,
+    filled: fn(u32) -> FilledPool,
     max_jobs: Option<NonZeroU32>,
     is_so: fn(Refusal) -> bool,
 }
@@ -67,31 +68,31 @@ pub(crate) fn refused(criterion: &mut Criterion) {
     let cases = [
         Case {
             name: "uncertain",
-            book: one_uncertain,
+            filled: one_uncertain,
             max_jobs: None,
             is_so: |refusal| matches!(refusal, Refusal::Unverified),
         },
         Case {
             name: "cooling",
-            book: one_cooling,
+            filled: one_cooling,
             max_jobs: None,
             is_so: |refusal| matches!(refusal, Refusal::CoolingDown { .. }),
         },
         Case {
             name: "own-cap",
-            book: half_full,
+            filled: half_full,
             max_jobs: NonZeroU32::new(MAX_JOBS / 2),
             is_so: |refusal| matches!(refusal, Refusal::Saturated { .. }),
         },
     ];
     for (size, accounts_count) in SIZES {
         for case in &cases {
-            let mut book = LazyCell::new(|| (case.book)(accounts_count));
+            let mut filled = LazyCell::new(|| (case.filled)(accounts_count));
             group.bench_function(BenchmarkId::new(size, case.name), |bencher| {
-                let book = &mut *book;
-                let found = refusal(book, case.max_jobs);
+                let filled = &mut *filled;
+                let found = refusal(filled, case.max_jobs);
                 assert!((case.is_so)(found), "{found:?}");
-                bencher.iter(|| refusal(book, case.max_jobs));
+                bencher.iter(|| refusal(filled, case.max_jobs));
             });
         }
     }
@@ -115,9 +116,9 @@ pub(crate) fn swap(criterion: &mut Criterion) {
             }),
         ];
         for (name, differ) in cases {
-            let mut book = LazyCell::new(|| half_full(accounts_count));
+            let mut filled = LazyCell::new(|| half_full(accounts_count));
             group.bench_function(BenchmarkId::new(size, name), |bencher| {
-                let book = &mut *book;
+                let filled = &mut *filled;
                 let mut other = fetched_again(&one);
                 let middle = other.accounts.len() / 2;
                 differ(&mut other, middle);
@@ -127,12 +128,12 @@ pub(crate) fn swap(criterion: &mut Criterion) {
                     for _ in 0..swaps_count {
                         let list = lists.next().expect("a cycle has no end");
                         // Whoever asks keeps the list before until the book has taken the new one.
-                        let before = book.pool.list();
+                        let before = filled.pool.list();
                         let change = ListChange::between(before.clone(), list);
                         let begun = Instant::now();
-                        book.pool.follow(change, book.now, &mut book.rng);
+                        filled.pool.follow(change, filled.now, &mut filled.rng);
                         taken += begun.elapsed();
-                        book.pool.take_state_changes();
+                        filled.pool.take_state_changes();
                         drop(before);
                     }
                     taken
@@ -143,17 +144,17 @@ pub(crate) fn swap(criterion: &mut Criterion) {
 }
 
 /// Each account holds one slot, and every second one has left the list. Those leases, in no order.
-fn half_left(accounts_count: u32) -> (Book, Vec<LeaseId>) {
-    let mut book = Book::new(limits(), accounts_count);
-    let held = book.hold(accounts_count, 1);
+fn half_left(accounts_count: u32) -> (FilledPool, Vec<LeaseId>) {
+    let mut filled = FilledPool::new(limits(), accounts_count);
+    let held = filled.hold(accounts_count, 1);
     let stays = snapshot(accounts_count).accounts.into_iter().step_by(2);
     let list = Snapshot {
         accounts: stays.collect(),
     };
-    book.pool.apply(&list, book.now, &mut book.rng);
+    filled.pool.apply(&list, filled.now, &mut filled.rng);
     let mut left: Vec<_> = held.into_iter().skip(1).step_by(2).collect();
-    left.shuffle(&mut book.rng);
-    (book, left)
+    left.shuffle(&mut filled.rng);
+    (filled, left)
 }
 
 /// `forget/<accounts>`: the end of the one lease on an account that has left the list, so that the
@@ -171,12 +172,12 @@ pub(crate) fn forget(criterion: &mut Criterion) {
                     if leaving.1.is_empty() {
                         *leaving = half_left(accounts_count);
                     }
-                    let (book, leases) = &mut *leaving;
+                    let (filled, leases) = &mut *leaving;
                     let rest = leases.len().saturating_sub(ends_left);
                     let ending = leases.split_off(rest);
                     let clock = WallTime.start();
                     for id in &ending {
-                        book.pool.end(*id, Cause::Released, book.now);
+                        filled.pool.end(*id, Cause::Released, filled.now);
                     }
                     took += WallTime.end(clock);
                     ends_left -= ending.len();

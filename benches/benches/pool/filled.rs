@@ -11,28 +11,28 @@ use crate::fixtures::{ask, email, snapshot};
 pub(crate) const STEP: Duration = Duration::from_micros(1);
 
 /// A pool, and the time there.
-pub(crate) struct Book {
+pub(crate) struct FilledPool {
     pub(crate) pool: Pool,
     pub(crate) now: Duration,
     pub(crate) rng: ThreadRng,
 }
 
-impl Book {
+impl FilledPool {
     /// A book with a list. Where rounds are held, an empty one comes first: nothing is granted
     /// before it.
     pub(crate) fn new(limits: Limits, accounts_count: u32) -> Self {
-        let mut book = Self {
+        let mut filled = Self {
             pool: Pool::new(limits),
             now: Duration::ZERO,
             rng: rand::rng(),
         };
         let list = snapshot(accounts_count);
-        book.pool.apply(&list, book.now, &mut book.rng);
+        filled.pool.apply(&list, filled.now, &mut filled.rng);
         if limits.reconciles {
-            let round = book.round(Vec::new());
-            book.reconcile(&round);
+            let round = filled.round(Vec::new());
+            filled.reconcile(&round);
         }
-        book
+        filled
     }
 
     /// Asks for any account.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     SIZES,
-    filled::{Book, STEP},
+    filled::{FilledPool, STEP},
     fixtures::{MAX_JOBS, email, limits},
 };
 
@@ -17,7 +17,7 @@ const FIRST_TASK_ID: u64 = 800_000_000_000_000_000;
 
 /// A book where submissions are carried.
 struct Carrier {
-    book: Book,
+    filled: FilledPool,
     /// As many as have begun.
     tasks_count: u64,
 }
@@ -31,7 +31,7 @@ impl Carrier {
         };
         let accounts_count = leases_count * 2 / MAX_JOBS;
         Self {
-            book: Book::new(limits, accounts_count),
+            filled: FilledPool::new(limits, accounts_count),
             tasks_count: 0,
         }
     }
@@ -40,7 +40,7 @@ impl Carrier {
     fn under_way(leases_count: u32) -> Self {
         let mut carrier = Self::new(leases_count);
         for _ in 0..leases_count {
-            carrier.book.now += STEP;
+            carrier.filled.now += STEP;
             carrier.submit();
         }
         carrier
@@ -51,7 +51,7 @@ impl Carrier {
         let mut carrier = Self::new(jobs_count);
         let mut jobs = Vec::new();
         for _ in 0..jobs_count {
-            carrier.book.now += STEP;
+            carrier.filled.now += STEP;
             let lease = carrier.submit();
             let job = carrier.job(lease.email.to_string());
             carrier.bind(&lease, job.task_id.clone());
@@ -63,15 +63,15 @@ impl Carrier {
     fn submit(&mut self) -> LeaseView {
         let ask = Ask {
             ttl: None,
-            ..self.book.ask()
+            ..self.filled.ask()
         };
-        self.book.pick(&ask)
+        self.filled.pick(&ask)
     }
 
     fn bind(&mut self, lease: &LeaseView, task_id: TaskId) {
-        self.book
+        self.filled
             .pool
-            .bind(lease.id, task_id, self.book.now)
+            .bind(lease.id, task_id, self.filled.now)
             .expect("the lease is held, and the job is nobody's");
     }
 
@@ -99,16 +99,16 @@ pub(crate) fn bind(criterion: &mut Criterion) {
                 let lease = carrier.submit();
                 let task_id = carrier.task_id();
                 carrier.bind(&lease, task_id);
-                let now = carrier.book.now;
-                carrier.book.pool.end(lease.id, Cause::Finished, now)
+                let now = carrier.filled.now;
+                carrier.filled.pool.end(lease.id, Cause::Finished, now)
             });
         });
         group.bench_function(BenchmarkId::new(size, "without"), |bencher| {
             bencher.iter(|| {
                 let lease = carrier.submit();
                 black_box(carrier.task_id());
-                let now = carrier.book.now;
-                carrier.book.pool.end(lease.id, Cause::Finished, now)
+                let now = carrier.filled.now;
+                carrier.filled.pool.end(lease.id, Cause::Finished, now)
             });
         });
     }
@@ -124,7 +124,7 @@ pub(crate) fn round(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new(size, "same"), |bencher| {
             let (carrier, jobs) = &mut *answered;
             let lists = [jobs.clone(), jobs.clone()];
-            take_turns(bencher, &mut carrier.book, lists);
+            take_turns(bencher, &mut carrier.filled, lists);
         });
         group.bench_function(BenchmarkId::new(size, "one-new"), |bencher| {
             let (carrier, jobs) = &mut *answered;
@@ -133,14 +133,14 @@ pub(crate) fn round(criterion: &mut Criterion) {
                 list.push(carrier.job(email(0)));
                 list
             });
-            take_turns(bencher, &mut carrier.book, lists);
+            take_turns(bencher, &mut carrier.filled, lists);
         });
         group.bench_function(BenchmarkId::new(size, "compare"), |bencher| {
             let (carrier, jobs) = &mut *answered;
-            let book = &carrier.book;
+            let filled = &carrier.filled;
             bencher.iter_batched(
-                || book.round(jobs.clone()),
-                |round| RoundChange::between(book.pool.listing(), round),
+                || filled.round(jobs.clone()),
+                |round| RoundChange::between(filled.pool.listing(), round),
                 BatchSize::LargeInput,
             );
         });
@@ -148,20 +148,22 @@ pub(crate) fn round(criterion: &mut Criterion) {
 }
 
 /// One iteration is one round. Its list is the one that the round before did not have.
-fn take_turns(bencher: &mut Bencher<'_>, book: &mut Book, lists: [Vec<RunningJob>; 2]) {
-    let mut rounds = lists.map(|list| book.round(list));
-    book.reconcile(&rounds[0]);
+fn take_turns(bencher: &mut Bencher<'_>, filled: &mut FilledPool, lists: [Vec<RunningJob>; 2]) {
+    let mut rounds = lists.map(|list| filled.round(list));
+    filled.reconcile(&rounds[0]);
     bencher.iter_custom(|rounds_count| {
         let mut taken = Duration::ZERO;
         for _ in 0..rounds_count {
             rounds.swap(0, 1);
-            book.now += STEP;
-            rounds[0].sent_at = book.now;
+            filled.now += STEP;
+            rounds[0].sent_at = filled.now;
             // Whoever asks keeps the listing before until the book has taken the new one.
-            let before = book.pool.listing();
+            let before = filled.pool.listing();
             let change = RoundChange::between(before.clone(), rounds[0].clone());
             let begun = Instant::now();
-            let findings = book.pool.follow_round(change, book.now, &mut book.rng);
+            let findings = filled
+                .pool
+                .follow_round(change, filled.now, &mut filled.rng);
             taken += begun.elapsed();
             black_box((findings, before));
         }

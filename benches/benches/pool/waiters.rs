@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion};
 use proxy::pool::{Admission, Ask, Cause, Limits, Pool, WaiterId};
 
 use crate::{
-    filled::{Book, STEP},
+    filled::{FilledPool, STEP},
     fixtures::{MAX_JOBS, email, limits},
 };
 
@@ -38,7 +38,7 @@ fn with_own_cap(_: &Pool, ask: Ask) -> Ask {
 
 /// A queue before full accounts.
 struct Queue {
-    book: Book,
+    filled: FilledPool,
     last: WaiterId,
 }
 
@@ -48,12 +48,12 @@ impl Queue {
             waiters_max: 10_000,
             ..limits()
         };
-        let mut book = Book::new(limits, ACCOUNTS);
-        book.hold(ACCOUNTS, MAX_JOBS);
-        let last = join(&mut book, narrow);
-        let mut queue = Self { book, last };
+        let mut filled = FilledPool::new(limits, ACCOUNTS);
+        filled.hold(ACCOUNTS, MAX_JOBS);
+        let last = join(&mut filled, narrow);
+        let mut queue = Self { filled, last };
         for _ in 1..waiters_count {
-            queue.last = join(&mut queue.book, narrow);
+            queue.last = join(&mut queue.filled, narrow);
         }
         queue
     }
@@ -61,24 +61,27 @@ impl Queue {
     /// A slot is free that none of the waiters may take.
     fn before_a_free_slot(waiters_count: u32, narrow: Narrow) -> Self {
         let mut queue = Self::new(waiters_count, narrow);
-        let book = &mut queue.book;
+        let filled = &mut queue.filled;
         let freed = email(FREED);
-        let lease = book
+        let lease = filled
             .pool
             .leases()
             .into_iter()
             .find(|lease| *lease.email == *freed);
         let lease = lease.expect("every slot is held");
-        book.pool.end(lease.id, Cause::Released, book.now);
-        assert!(book.pool.next_handover().is_none(), "no waiter may take it");
+        filled.pool.end(lease.id, Cause::Released, filled.now);
+        assert!(
+            filled.pool.next_handover().is_none(),
+            "no waiter may take it"
+        );
         queue
     }
 }
 
-fn join(book: &mut Book, narrow: Narrow) -> WaiterId {
-    let ask = book.ask();
-    let ask = narrow(&book.pool, ask);
-    match book.pool.pick_or_wait(ask, book.now, &mut book.rng) {
+fn join(filled: &mut FilledPool, narrow: Narrow) -> WaiterId {
+    let ask = filled.ask();
+    let ask = narrow(&filled.pool, ask);
+    match filled.pool.pick_or_wait(ask, filled.now, &mut filled.rng) {
         Ok(Admission::Queued(waiter)) => waiter,
         other => unreachable!("no slot is left, and there is room in the queue: {other:?}"),
     }
@@ -93,11 +96,11 @@ pub(crate) fn release(criterion: &mut Criterion) {
         for (name, narrow) in cases {
             let mut queue = LazyCell::new(|| Queue::before_a_free_slot(waiters_count, narrow));
             group.bench_function(BenchmarkId::new(size, name), |bencher| {
-                let book = &mut queue.book;
+                let filled = &mut queue.filled;
                 bencher.iter(|| {
-                    let ask = book.ask_for(FREED);
-                    let lease = book.pick(&ask);
-                    book.pool.end(lease.id, Cause::Released, book.now)
+                    let ask = filled.ask_for(FREED);
+                    let lease = filled.pick(&ask);
+                    filled.pool.end(lease.id, Cause::Released, filled.now)
                 });
             });
         }
@@ -110,11 +113,11 @@ pub(crate) fn give_up(criterion: &mut Criterion) {
     for (size, waiters_count) in SIZES {
         let mut queue = LazyCell::new(|| Queue::new(waiters_count, as_it_is));
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            let Queue { book, last } = &mut *queue;
+            let Queue { filled, last } = &mut *queue;
             bencher.iter(|| {
-                let estimate = book.pool.queue_estimate(*last, book.now);
-                book.pool.leave(*last);
-                *last = join(book, as_it_is);
+                let estimate = filled.pool.queue_estimate(*last, filled.now);
+                filled.pool.leave(*last);
+                *last = join(filled, as_it_is);
                 estimate
             });
         });
@@ -128,15 +131,15 @@ pub(crate) fn expire(criterion: &mut Criterion) {
     for (size, waiters_count) in SIZES {
         let mut queue = LazyCell::new(|| Queue::before_a_free_slot(waiters_count, excluding));
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            let book = &mut queue.book;
+            let filled = &mut queue.filled;
             bencher.iter(|| {
                 let ask = Ask {
                     ttl: Some(STEP),
-                    ..book.ask_for(FREED)
+                    ..filled.ask_for(FREED)
                 };
-                book.pick(&ask);
-                book.now += STEP;
-                book.pool.expire(book.now, &mut book.rng);
+                filled.pick(&ask);
+                filled.now += STEP;
+                filled.pool.expire(filled.now, &mut filled.rng);
             });
         });
     }

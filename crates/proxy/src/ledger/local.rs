@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Local {
     clock: Clock,
-    book: Mutex<Book>,
+    state: Mutex<LedgerState>,
     returns: Returns,
     alarm_moved: Notify,
     round_due: Notify,
@@ -35,7 +35,7 @@ pub struct Local {
 }
 
 #[derive(Debug)]
-struct Book {
+struct LedgerState {
     pool: Pool,
     /// What accounts are drawn with.
     rng: StdRng,
@@ -90,7 +90,7 @@ impl Waiting<'_> {
         let id = self.id;
         let estimate = self
             .local
-            .change(|book, now| book.pool.queue_estimate(id, now));
+            .change(|state, now| state.pool.queue_estimate(id, now));
         let none = Refusal::Saturated {
             free_in: None,
             position: 1,
@@ -100,18 +100,18 @@ impl Waiting<'_> {
 
     fn leave(&mut self) -> Option<LeaseView> {
         {
-            let mut book = self.local.lock();
-            let seat = book.waiting.get(&self.id).map(|seat| seat.number);
+            let mut state = self.local.lock();
+            let seat = state.waiting.get(&self.id).map(|seat| seat.number);
             if seat == Some(self.seat) {
-                book.waiting.remove(&self.id);
-                book.pool.leave(self.id);
+                state.waiting.remove(&self.id);
+                state.pool.leave(self.id);
                 return None;
             }
             // The call came again, and has the grant: it is not this one's to give back.
-            if book.told.get(&self.lease) != Some(&self.seat) {
+            if state.told.get(&self.lease) != Some(&self.seat) {
                 return None;
             }
-            book.told.remove(&self.lease);
+            state.told.remove(&self.lease);
         }
         self.granted.try_recv().ok()
     }
@@ -120,17 +120,18 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.leave() {
-            self.local.change(|book, now| book.give_back(lease.id, now));
+            self.local
+                .change(|state, now| state.give_back(lease.id, now));
         }
     }
 }
 
 impl Local {
-    /// An empty book.
+    /// An empty state.
     pub fn new(limits: Limits) -> Self {
         Self {
             clock: Clock::start(),
-            book: Mutex::new(Book {
+            state: Mutex::new(LedgerState {
                 pool: Pool::new(limits),
                 rng: StdRng::from_rng(&mut rand::rng()),
                 waiting: HashMap::default(),
@@ -147,12 +148,12 @@ impl Local {
 
     /// Does one operation.
     pub fn call<O: Operation>(&self, operation: O) -> O::Reply {
-        self.change(|book, now| {
-            operation.apply(operations::Book {
-                pool: &mut book.pool,
+        self.change(|state, now| {
+            operation.apply(operations::Context {
+                pool: &mut state.pool,
                 now,
                 clock: &self.clock,
-                rng: &mut book.rng,
+                rng: &mut state.rng,
             })
         })
     }
@@ -163,20 +164,20 @@ impl Local {
     /// [`PickError`] where waiting would not help, or nobody more may wait.
     #[doc(hidden)]
     pub fn enter(&self, lease: LeaseId, request: &PickRequest) -> Result<Entry<'_>, PickError> {
-        self.change(|book, now| {
-            let admission = request.admit(lease, &mut book.pool, now, &mut book.rng)?;
+        self.change(|state, now| {
+            let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
             match admission {
                 Admission::Granted(lease) => {
-                    if !book.told.is_empty() {
-                        book.told.remove(&lease.id);
+                    if !state.told.is_empty() {
+                        state.told.remove(&lease.id);
                     }
                     Ok(Entry::Granted(lease))
                 }
                 Admission::Queued(id) => {
                     let (tell, granted) = oneshot::channel();
-                    let seat = book.seated_count;
-                    book.seated_count += 1;
-                    book.waiting.insert(id, Seat { number: seat, tell });
+                    let seat = state.seated_count;
+                    state.seated_count += 1;
+                    state.waiting.insert(id, Seat { number: seat, tell });
                     Ok(Entry::Waiting(Waiting {
                         local: self,
                         id,
@@ -213,9 +214,9 @@ impl Local {
     /// is a call in time.
     pub(super) async fn keep_time(&self) {
         loop {
-            let alarm = self.change(|book, _| {
-                book.alarm = book.pool.next_deadline().unwrap_or(Duration::MAX);
-                book.alarm
+            let alarm = self.change(|state, _| {
+                state.alarm = state.pool.next_deadline().unwrap_or(Duration::MAX);
+                state.alarm
             });
             match self.clock.instant(alarm) {
                 Some(instant) => tokio::select! {
@@ -241,44 +242,44 @@ impl Local {
     }
 
     /// Every use of the book goes through here.
-    fn change<T>(&self, change: impl FnOnce(&mut Book, Duration) -> T) -> T {
-        let (mut book, now) = self.begin();
-        let answer = change(&mut book, now);
-        self.finish(book, now);
+    fn change<T>(&self, change: impl FnOnce(&mut LedgerState, Duration) -> T) -> T {
+        let (mut state, now) = self.begin();
+        let answer = change(&mut state, now);
+        self.finish(state, now);
         answer
     }
 
-    /// Locks the book. What is overdue ends, and then what was returned.
-    fn begin(&self) -> (MutexGuard<'_, Book>, Duration) {
+    /// Locks the state. What is overdue ends, and then what was returned.
+    fn begin(&self) -> (MutexGuard<'_, LedgerState>, Duration) {
         let returned = self.returns.take();
-        let mut book = self.lock();
+        let mut state = self.lock();
         let now = self.clock.now();
-        let Book { pool, rng, .. } = &mut *book;
+        let LedgerState { pool, rng, .. } = &mut *state;
         pool.expire(now, rng);
         for settle in returned {
-            book.take_back(settle, now);
+            state.take_back(settle, now);
         }
-        (book, now)
+        (state, now)
     }
 
-    /// Unlocks the book. Whoever was handed a slot is told before.
-    fn finish(&self, mut book: MutexGuard<'_, Book>, now: Duration) {
-        book.tell_waiters(now);
-        if book.pool.take_round_due() {
+    /// Unlocks the state. Whoever was handed a slot is told before.
+    fn finish(&self, mut state: MutexGuard<'_, LedgerState>, now: Duration) {
+        state.tell_waiters(now);
+        if state.pool.take_round_due() {
             self.round_due.notify_one();
         }
-        if book.pool.take_history_due() {
+        if state.pool.take_history_due() {
             self.history_due.notify_one();
         }
-        if let Some(next) = book.pool.next_deadline()
-            && next < book.alarm
+        if let Some(next) = state.pool.next_deadline()
+            && next < state.alarm
         {
-            book.alarm = next;
+            state.alarm = next;
             self.alarm_moved.notify_one();
         }
-        let state_changes = book.pool.take_state_changes();
+        let state_changes = state.pool.take_state_changes();
         // Log after unlocking: a slow subscriber must not extend the critical section.
-        drop(book);
+        drop(state);
         for change in &state_changes {
             log_state_change(change);
         }
@@ -286,8 +287,8 @@ impl Local {
 
     /// A panic under the lock may have left half a change. Going on could overrun an account, so
     /// the process ends instead.
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(|_| {
+    fn lock(&self) -> MutexGuard<'_, LedgerState> {
+        self.state.lock().unwrap_or_else(|_| {
             tracing::error!(
                 "the book of leases may be half changed, since a panic happened under its lock; the \
                  process ends"
@@ -325,7 +326,7 @@ fn log_state_change(change: &StateChange) {
     }
 }
 
-impl Book {
+impl LedgerState {
     fn take_back(&mut self, settle: Settle, now: Duration) {
         let Settle {
             lease,

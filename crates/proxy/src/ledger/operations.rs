@@ -21,12 +21,12 @@ pub trait Operation {
     type Reply;
 
     /// Decides, and changes the book.
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply;
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply;
 }
 
 /// The book at one moment.
 #[derive(Debug)]
-pub struct Book<'a, R> {
+pub struct Context<'a, R> {
     /// The book.
     pub pool: &'a mut Pool,
     /// Its time.
@@ -37,7 +37,7 @@ pub struct Book<'a, R> {
     pub rng: &'a mut R,
 }
 
-impl<R> Book<'_, R> {
+impl<R> Context<'_, R> {
     fn dated<T>(&self, view: T) -> Dated<T> {
         let calendar = self.clock.calendar();
         Dated { view, calendar }
@@ -80,13 +80,13 @@ pub struct Settle {
 impl Operation for Settle {
     type Reply = ();
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.settle(
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.settle(
             self.lease,
             self.email.as_ref(),
             self.body,
             self.settlement,
-            book.now,
+            context.now,
         );
     }
 }
@@ -103,8 +103,8 @@ pub struct ClaimKey {
 impl Operation for ClaimKey {
     type Reply = Result<(), Known>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.claim(&self.claim, self.lease, Kind::Forward)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.claim(&self.claim, self.lease, Kind::Forward)
     }
 }
 
@@ -118,8 +118,8 @@ pub struct Recall {
 impl Operation for Recall {
     type Reply = Option<Known>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.recall(&self.claim)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.recall(&self.claim)
     }
 }
 
@@ -133,8 +133,8 @@ pub struct KnowsKey {
 impl Operation for KnowsKey {
     type Reply = bool;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.knows(&self.key)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.knows(&self.key)
     }
 }
 
@@ -148,9 +148,9 @@ pub struct Lease {
 impl Operation for Lease {
     type Reply = Option<Dated<LeaseView>>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let view = book.pool.lease(self.id)?;
-        Some(book.dated(view))
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.lease(self.id)?;
+        Some(context.dated(view))
     }
 }
 
@@ -161,9 +161,9 @@ pub struct Leases;
 impl Operation for Leases {
     type Reply = Dated<Vec<LeaseView>>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let view = book.pool.leases();
-        book.dated(view)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.leases();
+        context.dated(view)
     }
 }
 
@@ -179,9 +179,9 @@ pub struct UpdateLease {
 impl Operation for UpdateLease {
     type Reply = Result<Dated<LeaseView>, LeaseError>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let view = book.pool.update(self.id, self.update, book.now)?;
-        Ok(book.dated(view))
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.update(self.id, self.update, context.now)?;
+        Ok(context.dated(view))
     }
 }
 
@@ -195,8 +195,8 @@ pub struct Release {
 impl Operation for Release {
     type Reply = bool;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.release(self.id, book.now)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.release(self.id, context.now)
     }
 }
 
@@ -207,9 +207,9 @@ pub struct Accounts;
 impl Operation for Accounts {
     type Reply = Dated<Vec<AccountView>>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let view = book.pool.accounts().collect();
-        book.dated(view)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.accounts().collect();
+        context.dated(view)
     }
 }
 
@@ -223,9 +223,9 @@ pub struct AccountNow {
 impl Operation for AccountNow {
     type Reply = Result<Dated<AccountView>, UnknownAccount>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let view = book.pool.account_named(&self.email)?;
-        Ok(book.dated(view))
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.account_named(&self.email)?;
+        Ok(context.dated(view))
     }
 }
 
@@ -241,11 +241,11 @@ pub struct SetDraining {
 impl Operation for SetDraining {
     type Reply = Result<Dated<AccountView>, UnknownAccount>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let view = book
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context
             .pool
-            .set_draining_named(&self.email, self.is_draining, book.now)?;
-        Ok(book.dated(view))
+            .set_draining_named(&self.email, self.is_draining, context.now)?;
+        Ok(context.dated(view))
     }
 }
 
@@ -259,9 +259,9 @@ pub struct DryRun {
 impl Operation for DryRun {
     type Reply = Result<Vec<(AccountView, bool)>, PickError>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let constraint = self.request.constraint(book.pool)?;
-        Ok(book.pool.eligibility(&constraint).collect())
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let constraint = self.request.constraint(context.pool)?;
+        Ok(context.pool.eligibility(&constraint).collect())
     }
 }
 
@@ -272,8 +272,8 @@ pub struct UnavailableReason;
 impl Operation for UnavailableReason {
     type Reply = Option<Refusal>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.unavailable_reason()
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.unavailable_reason()
     }
 }
 
@@ -284,8 +284,8 @@ pub struct RefusalNow;
 impl Operation for RefusalNow {
     type Reply = Option<Refusal>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.refusal_now(book.now)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.refusal_now(context.now)
     }
 }
 
@@ -296,11 +296,11 @@ pub struct Statistics;
 impl Operation for Statistics {
     type Reply = Stats;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         Stats {
-            accounts: book.pool.accounts().collect(),
-            waiters_count: book.pool.waiters_count(),
-            ended_counts: book.pool.ended_counts(),
+            accounts: context.pool.accounts().collect(),
+            waiters_count: context.pool.waiters_count(),
+            ended_counts: context.pool.ended_counts(),
         }
     }
 }
@@ -312,8 +312,8 @@ pub struct IsBusy;
 impl Operation for IsBusy {
     type Reply = bool;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.is_busy()
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.is_busy()
     }
 }
 
@@ -324,8 +324,8 @@ pub struct NewestList;
 impl Operation for NewestList {
     type Reply = Option<Arc<List>>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.list()
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.list()
     }
 }
 
@@ -340,8 +340,8 @@ pub struct FollowList {
 impl Operation for FollowList {
     type Reply = bool;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.follow(self.change, book.now, book.rng)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.follow(self.change, context.now, context.rng)
     }
 }
 
@@ -353,10 +353,10 @@ pub struct RoundBase;
 impl Operation for RoundBase {
     type Reply = RoundTicket;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         RoundTicket {
-            sent_at: book.now,
-            listing: book.pool.listing(),
+            sent_at: context.now,
+            listing: context.pool.listing(),
         }
     }
 }
@@ -372,9 +372,11 @@ pub struct FollowRound {
 impl Operation for FollowRound {
     type Reply = Option<(Findings, Duration)>;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        let lag = book.now.saturating_sub(self.change.sent_at());
-        let findings = book.pool.follow_round(self.change, book.now, book.rng)?;
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let lag = context.now.saturating_sub(self.change.sent_at());
+        let findings = context
+            .pool
+            .follow_round(self.change, context.now, context.rng)?;
         Some((findings, lag))
     }
 }
@@ -389,8 +391,8 @@ pub struct JobOver {
 impl Operation for JobOver {
     type Reply = bool;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.job_over(&self.task_id, book.now)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.job_over(&self.task_id, context.now)
     }
 }
 
@@ -404,8 +406,8 @@ pub struct JobUntracked {
 impl Operation for JobUntracked {
     type Reply = ();
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.job_untracked(&self.task_id, book.now);
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.job_untracked(&self.task_id, context.now);
     }
 }
 
@@ -416,8 +418,8 @@ pub struct UndecidedAccounts;
 impl Operation for UndecidedAccounts {
     type Reply = (Duration, Vec<Undecided>);
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        (book.now, book.pool.undecided())
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        (context.now, context.pool.undecided())
     }
 }
 
@@ -433,8 +435,8 @@ pub struct ReachesBack {
 impl Operation for ReachesBack {
     type Reply = bool;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool.reaches_back(&self.email, &self.task_ids)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.reaches_back(&self.email, &self.task_ids)
     }
 }
 
@@ -453,8 +455,9 @@ pub struct Decide {
 impl Operation for Decide {
     type Reply = usize;
 
-    fn apply<R: Rng>(self, book: Book<'_, R>) -> Self::Reply {
-        book.pool
-            .decide_by_history(&self.email, &self.history, self.asked_at, book.now)
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context
+            .pool
+            .decide_by_history(&self.email, &self.history, self.asked_at, context.now)
     }
 }

@@ -206,7 +206,7 @@ impl Account {
     }
 
     /// It would have a free slot if its uncertain slots were free.
-    pub(super) fn is_in_doubt(&self) -> bool {
+    pub(super) fn is_unverified(&self) -> bool {
         self.uncertain > 0
             && self.is_usable()
             && self.in_flight() - self.uncertain < self.max_jobs()

@@ -1,6 +1,6 @@
 //! The accounts of the book, and every index that is kept beside them.
 //!
-//! Invariant: an account changes only in here, so that `free`, `cooling`, `doubtful`, the counts and the
+//! Invariant: an account changes only in here, so that `free`, `cooling`, `unverified`, the counts and the
 //! health deadlines always agree with it. What a change opened, and what it made superfluous, is
 //! remembered until the rules have looked at it.
 
@@ -45,7 +45,7 @@ pub(super) struct Accounts {
     /// Accounts that only cool, by when they are ready.
     cooling: Deadlines<AccountKey>,
     /// Accounts that are full only of slots in doubt.
-    doubtful: BTreeSet<AccountKey>,
+    unverified: BTreeSet<AccountKey>,
     /// When the health of accounts changes by itself.
     health_deadlines: Deadlines<AccountKey>,
     /// Accounts that may have a slot for a waiter now.
@@ -67,7 +67,7 @@ struct Indexed {
     is_eligible: bool,
     in_flight: u32,
     cooling_until: Option<Duration>,
-    is_doubtful: bool,
+    is_unverified: bool,
     health_deadline: Option<Duration>,
 }
 
@@ -83,7 +83,7 @@ impl Indexed {
             is_eligible: account.is_eligible(),
             in_flight: account.in_flight(),
             cooling_until: account.only_cooling_until(),
-            is_doubtful: account.is_in_doubt(),
+            is_unverified: account.is_unverified(),
             health_deadline: account.health.next_deadline(),
         }
     }
@@ -151,10 +151,10 @@ impl Accounts {
             .change(&key, before.cooling_until, after.cooling_until);
         self.health_deadlines
             .change(&key, before.health_deadline, after.health_deadline);
-        if before.is_doubtful && !after.is_doubtful {
-            self.doubtful.remove(&key);
-        } else if after.is_doubtful && !before.is_doubtful {
-            self.doubtful.insert(key);
+        if before.is_unverified && !after.is_unverified {
+            self.unverified.remove(&key);
+        } else if after.is_unverified && !before.is_unverified {
+            self.unverified.insert(key);
         }
     }
 
@@ -293,12 +293,12 @@ impl Accounts {
     }
 
     /// Whether a caller with `constraint` could be served if no slot were in doubt.
-    pub(super) fn is_in_doubt(&self, constraint: &Constraint) -> bool {
+    pub(super) fn is_unverified(&self, constraint: &Constraint) -> bool {
         if let Constraint::Only(key) = constraint {
-            return self.get(*key).is_some_and(Account::is_in_doubt);
+            return self.get(*key).is_some_and(Account::is_unverified);
         }
-        let mut doubtful = self.doubtful.iter().counted();
-        doubtful.any(|key| constraint.allows(*key))
+        let mut unverified = self.unverified.iter().counted();
+        unverified.any(|key| constraint.allows(*key))
     }
 
     /// Draws an account uniformly among the eligible ones that will do.

@@ -197,7 +197,7 @@ impl Pool {
         } else if let Some(until) = self.accounts.first_cooled(constraint) {
             let ready_in = until.saturating_sub(now);
             Refusal::CoolingDown { ready_in }
-        } else if self.accounts.is_in_doubt(constraint) {
+        } else if self.accounts.is_unverified(constraint) {
             Refusal::Unverified
         } else {
             let ahead = self.waiters.len();

@@ -133,7 +133,7 @@ impl Pool {
         if known.is_listed && known.listed == *listed {
             return;
         }
-        let rejoins = !known.is_listed;
+        let was_removed = !known.is_listed;
         if known.listed.email != listed.email {
             self.accounts.rename(key, &folded);
         }
@@ -145,7 +145,7 @@ impl Pool {
             account.listed = (*listed).clone();
             account.is_listed = true;
         });
-        if rejoins {
+        if was_removed {
             self.join(key);
         }
     }

@@ -122,7 +122,7 @@ impl Pool {
     }
 
     /// Notes that nobody knows what came of a submission whose last byte was sent at `sent_at`.
-    pub fn doubt(&mut self, id: LeaseId, sent_at: Duration, now: Duration) {
+    pub fn mark_uncertain(&mut self, id: LeaseId, sent_at: Duration, now: Duration) {
         let Some(lease) = self.leases.get(id) else {
             return;
         };

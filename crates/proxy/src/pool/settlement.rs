@@ -94,7 +94,7 @@ impl Pool {
                 if state.is_none() {
                     self.resolutions.let_expire(id, now);
                 }
-                self.doubt(id, sent_at, now);
+                self.mark_uncertain(id, sent_at, now);
             }
         }
     }

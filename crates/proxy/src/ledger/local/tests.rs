@@ -119,7 +119,7 @@ fn ledger_that_lets_wait() -> Arc<Ledger> {
     let snapshot = accounts_fetcher::Snapshot {
         accounts: vec![accounts_fetcher::Account::new("a@x", 1)],
     };
-    local.change(|book, now| book.pool.apply(&snapshot, now, &mut rand::rng()));
+    local.change(|state, now| state.pool.apply(&snapshot, now, &mut rand::rng()));
     ledger
 }
 

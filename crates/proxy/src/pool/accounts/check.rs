@@ -13,7 +13,7 @@ impl Accounts {
         let (mut listed, mut usable, mut in_flight) = (0, 0, 0);
         let mut levels = Vec::new();
         let mut cooling = Deadlines::default();
-        let mut doubtful = BTreeSet::new();
+        let mut unverified = BTreeSet::new();
         let mut health_deadlines = Deadlines::default();
         for (key, account) in &self.slots {
             let now = Indexed::of(account);
@@ -24,8 +24,8 @@ impl Accounts {
             levels.extend(now.level());
             cooling.change(&key, None, now.cooling_until);
             health_deadlines.change(&key, None, now.health_deadline);
-            if now.is_doubtful {
-                doubtful.insert(key);
+            if now.is_unverified {
+                unverified.insert(key);
             }
             let is_listed = matches!(account.rank, Rank::Listed(_));
             assert_eq!(account.is_listed, is_listed, "{account:?}");
@@ -45,7 +45,7 @@ impl Accounts {
             (in_flight, levels.len())
         );
         assert_eq!(self.cooling, cooling);
-        assert_eq!(self.doubtful, doubtful);
+        assert_eq!(self.unverified, unverified);
         assert_eq!(self.health_deadlines, health_deadlines);
         for max_jobs in 0..10 {
             let below = levels.iter().filter(|in_flight| **in_flight < max_jobs);

@@ -67,7 +67,7 @@ fn trace(seed: u64) -> Vec<String> {
             8 if !leases.is_empty() => {
                 let id = leases.swap_remove(choices.random_range(0..leases.len()));
                 match choices.random_range(0..3) {
-                    0 => bench.pool.doubt(id, now, now),
+                    0 => bench.pool.mark_uncertain(id, now, now),
                     1 => drop(bench.pool.bind(id, task(second), now)),
                     _ => drop(bench.pool.release(id, now)),
                 }

@@ -90,7 +90,7 @@ impl World {
         let (pool, now) = (&mut self.bench.pool, at(self.now));
         match how {
             0 | 1 => drop(pool.bind(id, task(job), now)),
-            2 => pool.doubt(id, now, now),
+            2 => pool.mark_uncertain(id, now, now),
             3 => drop(pool.end(id, Cause::Refused, now)),
             // Another job than the one that it is.
             4 => drop(pool.bind(id, task(job / 2), now)),

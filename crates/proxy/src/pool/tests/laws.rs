@@ -161,7 +161,7 @@ fn losing_and_finding_a_submission_is_flat() {
             let lease = take_of(&mut bench, account, 1, None);
             bench.claim_for(lease);
             if account > 0 {
-                bench.pool.doubt(lease, at(1), at(1));
+                bench.pool.mark_uncertain(lease, at(1), at(1));
             }
         }
         round(&mut bench, 2, &[]);
@@ -170,7 +170,7 @@ fn losing_and_finding_a_submission_is_flat() {
         (bench, lease)
     };
     let lose_and_tie = |(bench, lease): &mut (Bench, LeaseId)| {
-        bench.pool.doubt(*lease, at(4), at(4));
+        bench.pool.mark_uncertain(*lease, at(4), at(4));
         round(bench, 5, &[(1, email(0))]);
     };
     assert_flat(costs(set_up, lose_and_tie), 24);
@@ -273,7 +273,11 @@ fn refuse(bench: &mut Bench, max_jobs: Option<u32>) -> Refusal {
 
 #[test]
 fn a_refusal_is_flat_whatever_is_odd() {
-    let uncertain = |size| full_book(size, |bench, lease| bench.pool.doubt(lease, at(1), at(1)));
+    let uncertain = |size| {
+        full_book(size, |bench, lease| {
+            bench.pool.mark_uncertain(lease, at(1), at(1))
+        })
+    };
     assert_flat(
         costs(uncertain, |bench| {
             assert_eq!(refuse(bench, None), Refusal::Unverified);

@@ -28,14 +28,14 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
     bench.round(10, &[(7, "a@x")]);
     bench.round(20, &[(7, "a@x")]);
     assert_eq!(bench.in_use(), (1, 0, 1));
-    bench.pool.doubt(lease, at(21), at(21));
+    bench.pool.mark_uncertain(lease, at(21), at(21));
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
     assert_eq!(bench.in_use(), (1, 0, 0));
     // Or a little later, when its own round of standing for another one is over.
     let late = bench.forward(22);
     bench.round(30, &[(7, "a@x"), (8, "a@x")]);
     let other = bench.forward(31);
-    bench.pool.doubt(late, at(31), at(31));
+    bench.pool.mark_uncertain(late, at(31), at(31));
     assert_eq!(bench.job_of(late), Some("8".to_owned()));
     bench.pool.bind(other, task(8), at(32)).unwrap();
     assert_eq!(bench.in_use(), (2, 1, 0), "the answer knows better");
@@ -111,8 +111,8 @@ fn an_explicit_bind_beats_a_tie() {
 fn a_lost_submission_finds_its_job_or_is_absent_in_two_settled_rounds() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     let (found, absent) = (bench.forward(1), bench.forward(2));
-    bench.pool.doubt(found, at(3), at(3));
-    bench.pool.doubt(absent, at(3), at(3));
+    bench.pool.mark_uncertain(found, at(3), at(3));
+    bench.pool.mark_uncertain(absent, at(3), at(3));
     assert_eq!(bench.in_use(), (0, 2, 0));
     bench.round(10, &[(7, "a@x")]);
     assert_eq!(bench.in_use(), (1, 1, 0));
@@ -130,7 +130,7 @@ fn a_lost_submission_that_stood_for_a_job_has_it() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     let lease = bench.forward(1);
     bench.round(10, &[(7, "a@x")]);
-    bench.pool.doubt(lease, at(5), at(11));
+    bench.pool.mark_uncertain(lease, at(5), at(11));
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
     assert_eq!(bench.in_use(), (1, 0, 0));
 }
@@ -142,7 +142,7 @@ fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
         let mut bench = learned(RECONCILING, &[("a@x", 3)]);
         let lost = bench.forward(1);
         bench.claim_for(lost);
-        bench.pool.doubt(lost, at(1), at(1));
+        bench.pool.mark_uncertain(lost, at(1), at(1));
         let other = bench.forward(2);
         bench.round(10, &[(11, "a@x")]);
         assert_eq!(bench.in_use(), (1, 1, 0), "{ending}");
@@ -171,7 +171,7 @@ fn of_two_lost_submissions_and_one_job_neither_is_known_to_have_come_to_nothing(
         let lost = [bench.forward(1), bench.forward(2)];
         for id in lost {
             bench.claim_for(id);
-            bench.pool.doubt(id, at(2), at(2));
+            bench.pool.mark_uncertain(id, at(2), at(2));
         }
         bench.round(10, &[(11, "a@x")]);
         if given_back.is_some() {
@@ -191,7 +191,7 @@ fn a_submission_that_could_not_be_looked_for_stays_open() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let lost = bench.forward(1);
     bench.claim_for(lost);
-    bench.pool.doubt(lost, at(1), at(1));
+    bench.pool.mark_uncertain(lost, at(1), at(1));
     let late = at(1) + RECONCILING.job_ttl;
     bench.pool.expire(late, &mut bench.rng);
     assert_eq!(bench.pool.ended_counts()[Cause::Unverified as usize], 1);
@@ -203,7 +203,7 @@ fn a_round_that_was_on_its_way_does_not_bring_back_a_job_that_is_no_longer_track
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let [untracked, lost] = [bench.forward(1), bench.forward(2)];
     bench.pool.bind(untracked, task(7), at(3)).unwrap();
-    bench.pool.doubt(lost, at(3), at(3));
+    bench.pool.mark_uncertain(lost, at(3), at(3));
     bench.pool.job_untracked(&task(7), at(11));
     bench.round(10, &[(7, "a@x")]);
     assert_eq!(bench.in_use(), (0, 1, 0), "it is not the lost one's");
@@ -218,7 +218,7 @@ fn a_job_that_ran_before_a_submission_is_not_taken_for_its_own() {
     bench.round(10, &[(11, "a@x")]);
     let lost = bench.forward(11);
     bench.claim_for(lost);
-    bench.pool.doubt(lost, at(11), at(11));
+    bench.pool.mark_uncertain(lost, at(11), at(11));
     bench.pool.bind(other, task(22), at(12)).unwrap();
     assert_eq!(bench.in_use(), (1, 1, 1));
     bench.round(131, &[(11, "a@x"), (22, "a@x")]);

@@ -256,7 +256,7 @@ fn a_slot_in_doubt_is_named_as_what_stands_in_the_way() {
         refused(&mut bench, None),
         Refusal::Saturated { .. }
     ));
-    bench.pool.doubt(ids[0], at(2), at(2));
+    bench.pool.mark_uncertain(ids[0], at(2), at(2));
     let doubted = bench.pool.lease(ids[0]).unwrap().email;
     let sure = bench.pool.lease(ids[1]).unwrap().email;
     assert_eq!(refused(&mut bench, None), Refusal::Unverified);
@@ -297,7 +297,7 @@ fn a_job_whose_lease_is_gone_counts_as_foreign_until_a_round_misses_it() {
 fn an_uncertain_slot_is_let_go_in_the_end_if_the_upstream_cannot_be_asked() {
     let mut bench = learned(RECONCILING, &[("a@x", 1)]);
     let lease = bench.forward(1);
-    bench.pool.doubt(lease, at(2), at(2));
+    bench.pool.mark_uncertain(lease, at(2), at(2));
     bench.pool.expire(at(3901), &mut bench.rng);
     assert_eq!(bench.in_use(), (0, 1, 0));
     bench.pool.expire(at(3902), &mut bench.rng);

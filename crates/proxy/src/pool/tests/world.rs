@@ -128,7 +128,7 @@ impl World {
                 match (job, is_lost) {
                     (Some(job), false) => self.bench.pool.bind(id, task(job), now).unwrap(),
                     (None, false) => assert!(self.bench.pool.end(id, Cause::Refused, now)),
-                    (_, true) => self.bench.pool.doubt(id, sent_at, now),
+                    (_, true) => self.bench.pool.mark_uncertain(id, sent_at, now),
                 }
             }
             Event::Pick { submits } => {
