@@ -40,7 +40,7 @@ pub enum ClientError {
     },
     /// Somebody is there, and does not speak as a sidecar does.
     #[error("{addr} does not answer as kling-balancer does")]
-    Odd {
+    Unexpected {
         /// Where.
         addr: SocketAddr,
         /// What is odd.
@@ -135,12 +135,12 @@ impl<'a> Client<'a> {
         if status == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
         }
-        let json: Value = serde_json::from_slice(&body).map_err(|error| self.odd(error))?;
+        let json: Value = serde_json::from_slice(&body).map_err(|error| self.unexpected(error))?;
         if status.is_success() {
             return Ok(json);
         }
         let (Some(error), Some(reason)) = (json["error"].as_str(), json["reason"].as_str()) else {
-            return Err(self.odd(format!("it answers {status}")));
+            return Err(self.unexpected(format!("it answers {status}")));
         };
         let said = format!("{error} ({status}, {reason})");
         Err(ClientError::Refused { said })
@@ -158,10 +158,13 @@ impl<'a> Client<'a> {
             source,
         })?;
         let answer = self.exchange(stream, method, path).await;
-        let answer = answer.map_err(|error| self.odd(error))?;
+        let answer = answer.map_err(|error| self.unexpected(error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-        let body = body.collect().await.map_err(|error| self.odd(error))?;
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| self.unexpected(error))?;
         Ok((status, body.to_bytes()))
     }
 
@@ -186,8 +189,8 @@ impl<'a> Client<'a> {
         Ok(sender.send_request(request).await?)
     }
 
-    fn odd(&self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> ClientError {
-        ClientError::Odd {
+    fn unexpected(&self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> ClientError {
+        ClientError::Unexpected {
             addr: self.addr,
             source: source.into(),
         }

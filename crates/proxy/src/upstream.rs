@@ -46,7 +46,7 @@ pub use idle::{Idle, IdleError};
 
 use breaker::Breaker;
 use connector::Connector;
-use outgoing::{Outgoing, Progress};
+use outgoing::{OutgoingBody, Progress};
 
 /// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
 /// so that no request meets a closing connection.
@@ -126,7 +126,7 @@ pub enum ReadError {
 
 /// A client of the upstream. Share it: its connections are pooled.
 pub struct Upstream {
-    client: Client<Connector, Outgoing>,
+    client: Client<Connector, OutgoingBody>,
     breaker: Arc<Breaker>,
     base_url: Uri,
     /// The path of the base URL, without a final slash.
@@ -206,7 +206,7 @@ impl Upstream {
         headers.insert(AUTHORIZATION, self.authorization.clone());
         let progress = Arc::new(Progress::begin());
         let answered = CancellationToken::new();
-        let body = Outgoing::new(body, Arc::clone(&progress), answered.clone());
+        let body = OutgoingBody::new(body, Arc::clone(&progress), answered.clone());
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
@@ -236,7 +236,7 @@ impl Upstream {
     /// anew with every piece of its body.
     async fn exchange(
         &self,
-        mut request: Request<Outgoing>,
+        mut request: Request<OutgoingBody>,
         progress: &Progress,
     ) -> Result<Response<Incoming>, SendError> {
         let mut connection = capture_connection(&mut request);

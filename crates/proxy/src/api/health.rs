@@ -11,18 +11,18 @@ use crate::error::Error;
 
 impl Api {
     pub(super) async fn readiness(&self, query: &str, request_id: &str) -> Reply {
-        let standing = self.picker.outage().await;
+        let refusal = self.picker.outage().await;
         let is_verbose = query
             .split('&')
             .any(|pair| pair == "verbose" || pair == "verbose=true");
-        match standing {
-            standing if is_verbose => self.verbose(standing),
+        match refusal {
+            refusal if is_verbose => self.verbose(refusal),
             None => reply::text(StatusCode::OK, "ready\n"),
             Some(error) => reply::error(&error, request_id),
         }
     }
 
-    fn verbose(&self, outage: Option<Error>) -> Reply {
+    fn verbose(&self, refusal: Option<Error>) -> Reply {
         let listing = self.listing.borrow().clone();
         let last_result = match listing.last_result {
             None => "none yet".to_owned(),
@@ -45,7 +45,7 @@ impl Api {
             0 => String::new(),
             count => format!(", {count} entries rejected"),
         };
-        let picks = match &outage {
+        let picks = match &refusal {
             None => "can be granted".to_owned(),
             Some(error) => format!("{}: {}", error.reason(), error.message()),
         };
@@ -69,9 +69,9 @@ impl Api {
             "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{rounds}\n{connections}\n{} picks: {picks}\n",
             mark(listing.snapshot.is_some()),
             mark(is_fetched),
-            mark(outage.is_none()),
+            mark(refusal.is_none()),
         );
-        let status = match &outage {
+        let status = match &refusal {
             None => StatusCode::OK,
             Some(error) => error.status(),
         };

@@ -13,7 +13,7 @@ fn load(flags: &[&str], env: &[(&str, &str)], file: Option<&Path>) -> Result<Con
     let env = env
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::load(&flags, env, file).map_err(|mistakes| mistakes.to_string())
+    Config::load(&flags, env, file).map_err(|errors| errors.to_string())
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -24,8 +24,8 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 fn mistakes_of(text: &str) -> String {
     let file = file(text);
-    let mistakes = load(&[], &[TOKEN], Some(file.path())).unwrap_err();
-    mistakes.replace(&file.path().display().to_string(), "klb.toml")
+    let errors = load(&[], &[TOKEN], Some(file.path())).unwrap_err();
+    errors.replace(&file.path().display().to_string(), "klb.toml")
 }
 
 #[test]
@@ -166,12 +166,12 @@ fn a_base_url_is_an_address_we_may_call() {
         ),
         ("api.useapi.net", "expected an http:// or https:// address"),
     ] {
-        let mistakes = load(&["--upstream.base_url", url], &[TOKEN], None).unwrap_err();
+        let errors = load(&["--upstream.base_url", url], &[TOKEN], None).unwrap_err();
         assert!(
-            mistakes.starts_with(&format!("--upstream.base_url: {said}")),
-            "{url}: {mistakes}"
+            errors.starts_with(&format!("--upstream.base_url: {said}")),
+            "{url}: {errors}"
         );
-        assert!(!mistakes.contains("secret"));
+        assert!(!errors.contains("secret"));
     }
     let config = load(
         &["--upstream.base_url", "http://x:1/v1/kling/"],
@@ -318,9 +318,9 @@ fn settings_that_contradict_each_other_are_told() {
             "--listen: beyond this machine anyone could spend",
         ),
     ] {
-        let mistakes = load(&flags, &[TOKEN], None).unwrap_err();
-        assert!(mistakes.starts_with(said), "{mistakes}");
-        assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+        let errors = load(&flags, &[TOKEN], None).unwrap_err();
+        assert!(errors.starts_with(said), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
     }
 }
 

@@ -24,7 +24,7 @@ const OPERATIONS_MAX: usize = 32;
 const AGE_MAX: Duration = Duration::from_millis(100);
 /// How long a forecast rests for each lease that it looked at, also if slots came back: a tenth of the
 /// time at the most goes into making them.
-const REST: Duration = Duration::from_micros(1);
+const PAUSE_PER_LEASE: Duration = Duration::from_micros(1);
 /// The most leases that a forecast looks at. Of more, those that are likely to end first.
 const SAMPLE_MAX: usize = 4096;
 
@@ -86,8 +86,8 @@ impl Forecast {
     }
 
     fn is_due(&self, now: Duration) -> bool {
-        let rest = REST * u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
-        let age_max = if self.is_outdated { rest } else { AGE_MAX };
+        let pause = PAUSE_PER_LEASE * u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        let age_max = if self.is_outdated { pause } else { AGE_MAX };
         self.made_at
             .is_none_or(|at| now.saturating_sub(at) >= age_max)
     }

@@ -236,7 +236,7 @@ pub(super) fn decide(
     }
     let may_be_under_way =
         |row: &HistoryRow| under_way.is_some_and(|since| !known.is_older(&row.task_id, since));
-    let claims = claims(&views, &groups, history, shown, known);
+    let matches = match_rows(&views, &groups, history, shown, known);
     let mut verdicts = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         // What rounds gave to equal submissions is shared out already.
@@ -251,7 +251,7 @@ pub(super) fn decide(
         let mut own: Vec<_> = (0..history.rows.len())
             .rev()
             .counted()
-            .filter(|row| claims[*row] == Claims::By(number) && !is_shared_out(*row))
+            .filter(|row| matches[*row] == RowMatch::Group(number) && !is_shared_out(*row))
             .collect();
         // Of more equal tasks than submissions nobody can tell which are theirs.
         let is_told = own.len() <= waiting.len()
@@ -267,8 +267,9 @@ pub(super) fn decide(
                 verdicts.push((lost[idx].id, Verdict::Job(task_id)));
                 continue;
             }
-            let is_others =
-                |row: &usize| is_told && claims[*row] == Claims::By(number) && !own.contains(row);
+            let is_others = |row: &usize| {
+                is_told && matches[*row] == RowMatch::Group(number) && !own.contains(row)
+            };
             let left = candidates
                 .iter()
                 .filter(|row| !is_others(row) && !is_shared_out(**row));
@@ -331,21 +332,21 @@ impl<'a> View<'a> {
 
 /// Whose a row may be, by the bodies that it agrees with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claims {
-    Nobody,
+enum RowMatch {
+    None,
     /// Only this group of equal submissions.
-    By(usize),
+    Group(usize),
     Several,
 }
 
-fn claims(
+fn match_rows(
     views: &[View<'_>],
     groups: &[Vec<usize>],
     history: &History,
     shown: &Shown,
     known: &KnownTasks,
-) -> Vec<Claims> {
-    let mut claims = vec![Claims::Nobody; history.rows.len()];
+) -> Vec<RowMatch> {
+    let mut matches = vec![RowMatch::None; history.rows.len()];
     for (number, group) in groups.iter().enumerate() {
         let body = views[group[0]].lost.body;
         let candidates = group.iter().flat_map(|idx| &views[*idx].candidates);
@@ -356,17 +357,17 @@ fn claims(
             }
             // It was given to a submission with another body.
             if known.is_taken(&shown_row.task_id) {
-                claims[*row] = Claims::Several;
+                matches[*row] = RowMatch::Several;
                 continue;
             }
-            claims[*row] = match claims[*row] {
-                Claims::Nobody => Claims::By(number),
-                Claims::By(other) if other == number => Claims::By(number),
-                Claims::By(_) | Claims::Several => Claims::Several,
+            matches[*row] = match matches[*row] {
+                RowMatch::None => RowMatch::Group(number),
+                RowMatch::Group(other) if other == number => RowMatch::Group(number),
+                RowMatch::Group(_) | RowMatch::Several => RowMatch::Several,
             };
         }
     }
-    claims
+    matches
 }
 
 #[cfg(test)]

@@ -19,12 +19,12 @@ const RANK_STEP: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct List {
     /// In the list's order, each account once.
-    entries: IndexMap<Identity, Entry, RandomState>,
+    entries: IndexMap<Identity, ListEntry, RandomState>,
 }
 
 /// One account of a list.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct ListEntry {
     pub(super) account: Arc<Account>,
     pub(super) folded: Arc<str>,
     /// Grows along the list.
@@ -38,7 +38,7 @@ pub struct ListChange {
     pub(super) base: Option<Arc<List>>,
     pub(super) list: Arc<List>,
     /// The accounts that joined, or whose entries or places changed.
-    pub(super) changed: Vec<Entry>,
+    pub(super) changed: Vec<ListEntry>,
     pub(super) left: Vec<Identity>,
 }
 
@@ -52,7 +52,7 @@ impl ListChange {
         for account in &snapshot.accounts {
             let known = old.entries.get(&account.identity);
             let entry = known.filter(|entry| *entry.account == *account);
-            let entry = entry.cloned().unwrap_or_else(|| Entry {
+            let entry = entry.cloned().unwrap_or_else(|| ListEntry {
                 account: Arc::new(account.clone()),
                 folded: Arc::clone(Name::new(&account.email).folded()),
                 rank: known.map_or(0, |known| known.rank),

@@ -87,7 +87,7 @@ pub(super) struct Resolutions {
     keys_max: usize,
     /// Whether histories are read: else tasks need not be known.
     is_tracking: bool,
-    submissions: HashMap<LeaseId, Submission, RandomState>,
+    submissions: HashMap<LeaseId, TrackedSubmission, RandomState>,
     by_key: HashMap<Key, LeaseId, RandomState>,
     /// Lost submissions, by account.
     lost: SecondaryMap<AccountKey, BTreeSet<LeaseId>>,
@@ -102,18 +102,18 @@ pub(super) struct Resolutions {
 }
 
 #[derive(Debug)]
-struct Submission {
+struct TrackedSubmission {
     claim: Option<Claim>,
     kind: Kind,
     email: Option<Arc<str>>,
-    outcome: Outcome,
+    resolution: Resolution,
     /// When it is forgotten.
     expires_at: Option<Duration>,
 }
 
 /// What is known of a submission whose lease does not tell.
 #[derive(Debug)]
-enum Outcome {
+enum Resolution {
     /// It is on its way, or its lease tells more.
     Open,
     /// Nobody knows.
@@ -175,11 +175,11 @@ impl Resolutions {
             return Err(Known::Full);
         }
         self.by_key.insert(claim.key.clone(), lease);
-        let submission = Submission {
+        let submission = TrackedSubmission {
             claim: Some(claim.clone()),
             kind,
             email: None,
-            outcome: Outcome::Open,
+            resolution: Resolution::Open,
             expires_at: None,
         };
         self.submissions.insert(lease, submission);
@@ -204,18 +204,22 @@ impl Resolutions {
             lease: id,
         };
         let in_use = Known::InUse(Vec::new());
-        Some(match (of_lease(id), submission.kind, &submission.outcome) {
-            (Some(lease), Kind::Pick, _) => Known::Held(Box::new(lease)),
-            (Some(lease), Kind::Forward, _) => {
-                let email = Some(lease.email);
-                lease.task_id.map_or(in_use, |task_id| job(task_id, email))
-            }
-            (None, Kind::Forward, Outcome::Job(task_id) | Outcome::Given(task_id, _)) => {
-                job(task_id.clone(), submission.email.clone())
-            }
-            (None, Kind::Forward, Outcome::Lost(lost)) => Known::InUse(lost.candidates.clone()),
-            (None, Kind::Pick | Kind::Forward, _) => in_use,
-        })
+        Some(
+            match (of_lease(id), submission.kind, &submission.resolution) {
+                (Some(lease), Kind::Pick, _) => Known::Held(Box::new(lease)),
+                (Some(lease), Kind::Forward, _) => {
+                    let email = Some(lease.email);
+                    lease.task_id.map_or(in_use, |task_id| job(task_id, email))
+                }
+                (None, Kind::Forward, Resolution::Job(task_id) | Resolution::Given(task_id, _)) => {
+                    job(task_id.clone(), submission.email.clone())
+                }
+                (None, Kind::Forward, Resolution::Lost(lost)) => {
+                    Known::InUse(lost.candidates.clone())
+                }
+                (None, Kind::Pick | Kind::Forward, _) => in_use,
+            },
+        )
     }
 
     /// Whether submissions with keys are undecided on an account.
@@ -230,7 +234,7 @@ impl Resolutions {
 
     /// Nothing came of a submission: its key is free. Returns the account on which it was undecided.
     pub(super) fn free(&mut self, id: LeaseId) -> Option<AccountKey> {
-        let undecided = self.set_outcome(id, Outcome::Open);
+        let undecided = self.set_resolution(id, Resolution::Open);
         let submission = self.submissions.remove(&id)?;
         if let Some(claim) = &submission.claim {
             self.by_key.remove(&claim.key);
@@ -240,10 +244,10 @@ impl Resolutions {
     }
 
     /// Replaces what is known of a submission. Returns the account on which it was undecided until now.
-    fn set_outcome(&mut self, id: LeaseId, outcome: Outcome) -> Option<AccountKey> {
+    fn set_resolution(&mut self, id: LeaseId, resolution: Resolution) -> Option<AccountKey> {
         let lost = self.take_lost(id);
         let submission = self.submissions.get_mut(&id)?;
-        submission.outcome = outcome;
+        submission.resolution = resolution;
         let is_keyed = submission.claim.is_some();
         let lost = lost.filter(|lost| is_keyed && lost.ended_at.is_some());
         let (account, _) = lost?.on?;
@@ -253,10 +257,10 @@ impl Resolutions {
     /// Takes what is known of a lost submission, and leaves it open.
     fn take_lost(&mut self, id: LeaseId) -> Option<LostSubmission> {
         let submission = self.submissions.get_mut(&id)?;
-        let lost = match mem::replace(&mut submission.outcome, Outcome::Open) {
-            Outcome::Lost(lost) => lost,
-            other @ (Outcome::Open | Outcome::Job(_) | Outcome::Given(..)) => {
-                submission.outcome = other;
+        let lost = match mem::replace(&mut submission.resolution, Resolution::Open) {
+            Resolution::Lost(lost) => lost,
+            other @ (Resolution::Open | Resolution::Job(_) | Resolution::Given(..)) => {
+                submission.resolution = other;
                 return None;
             }
         };
@@ -282,11 +286,11 @@ impl Resolutions {
         lost_at: Duration,
     ) {
         if let (Entry::Vacant(entry), Some(_)) = (self.submissions.entry(id), &body) {
-            entry.insert(Submission {
+            entry.insert(TrackedSubmission {
                 claim: None,
                 kind: Kind::Forward,
                 email: None,
-                outcome: Outcome::Open,
+                resolution: Resolution::Open,
                 expires_at: None,
             });
         }
@@ -294,11 +298,11 @@ impl Resolutions {
             return;
         };
         // Told again.
-        if !matches!(submission.outcome, Outcome::Open) {
+        if !matches!(submission.resolution, Resolution::Open) {
             return;
         }
         submission.email = email;
-        submission.outcome = Outcome::Lost(LostSubmission {
+        submission.resolution = Resolution::Lost(LostSubmission {
             body,
             on,
             lost_at,
@@ -332,12 +336,12 @@ impl Resolutions {
         task_id: &TaskId,
         email: Option<Arc<str>>,
     ) -> bool {
-        let known = self.submissions.get(&id).map(|known| &known.outcome);
+        let known = self.submissions.get(&id).map(|known| &known.resolution);
         let is_known = match known {
-            Some(Outcome::Job(job) | Outcome::Given(job, _)) => job == task_id,
-            Some(Outcome::Open | Outcome::Lost(_)) | None => false,
+            Some(Resolution::Job(job) | Resolution::Given(job, _)) => job == task_id,
+            Some(Resolution::Open | Resolution::Lost(_)) | None => false,
         };
-        self.set_outcome(id, Outcome::Job(task_id.clone()));
+        self.set_resolution(id, Resolution::Job(task_id.clone()));
         match self.submissions.get_mut(&id) {
             Some(submission) if submission.claim.is_some() => submission.email = email,
             // Nobody can ask.
@@ -358,7 +362,7 @@ impl Resolutions {
         let body = lost.body.clone();
         match self.submissions.get_mut(&id) {
             Some(submission) if submission.claim.is_some() => {
-                submission.outcome = Outcome::Given(task_id.clone(), lost);
+                submission.resolution = Resolution::Given(task_id.clone(), lost);
             }
             Some(_) => {
                 self.free(id);
@@ -376,16 +380,16 @@ impl Resolutions {
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;
         };
-        match mem::replace(&mut submission.outcome, Outcome::Open) {
-            Outcome::Given(_, lost) => {
+        match mem::replace(&mut submission.resolution, Resolution::Open) {
+            Resolution::Given(_, lost) => {
                 let on = lost.on;
-                submission.outcome = Outcome::Lost(lost);
+                submission.resolution = Resolution::Lost(lost);
                 self.index_lost(id, on);
                 self.undecided.extend(on.map(|(account, _)| account));
                 true
             }
-            other @ (Outcome::Open | Outcome::Job(_) | Outcome::Lost(_)) => {
-                submission.outcome = other;
+            other @ (Resolution::Open | Resolution::Job(_) | Resolution::Lost(_)) => {
+                submission.resolution = other;
                 false
             }
         }
@@ -414,15 +418,15 @@ impl Resolutions {
             return false;
         };
         let is_keyed = submission.claim.is_some();
-        match (&lease.phase, submission.kind, &mut submission.outcome) {
+        match (&lease.phase, submission.kind, &mut submission.resolution) {
             // Whoever waits for the answer knows more.
             (Phase::Reserved { .. }, Kind::Forward, _) => false,
             // Its answer named its job, whatever its lease stood for later.
-            (_, Kind::Forward, Outcome::Job(_) | Outcome::Given(..)) => {
+            (_, Kind::Forward, Resolution::Job(_) | Resolution::Given(..)) => {
                 self.let_expire(id, now);
                 false
             }
-            (Phase::Bound(binding), Kind::Forward, Outcome::Lost(lost))
+            (Phase::Bound(binding), Kind::Forward, Resolution::Lost(lost))
                 if binding.tied_from.is_some() =>
             {
                 lost.ended_at = Some(now);
@@ -430,7 +434,7 @@ impl Resolutions {
                 self.give(id, lease.account, &binding.task_id, now);
                 false
             }
-            (Phase::Bound(binding), Kind::Forward, Outcome::Open | Outcome::Lost(_)) => {
+            (Phase::Bound(binding), Kind::Forward, Resolution::Open | Resolution::Lost(_)) => {
                 self.accept(id, &binding.task_id, Some(Arc::clone(email)));
                 self.let_expire(id, now);
                 false
@@ -440,14 +444,14 @@ impl Resolutions {
                 self.free(id);
                 false
             }
-            (Phase::Uncertain { .. }, Kind::Forward, outcome) => {
-                let is_undecided = match outcome {
-                    Outcome::Lost(lost) => {
+            (Phase::Uncertain { .. }, Kind::Forward, resolution) => {
+                let is_undecided = match resolution {
+                    Resolution::Lost(lost) => {
                         lost.ended_at = Some(now);
                         is_keyed
                     }
                     // Nobody knows what was sent: no history can tell.
-                    Outcome::Open | Outcome::Job(_) | Outcome::Given(..) => false,
+                    Resolution::Open | Resolution::Job(_) | Resolution::Given(..) => false,
                 };
                 self.let_expire(id, now);
                 if is_undecided {

@@ -10,7 +10,7 @@ use super::{
     UnknownAccount,
     account::{Account, Rank},
     lease::Listed,
-    list::Entry,
+    list::ListEntry,
     steps,
 };
 
@@ -115,8 +115,8 @@ impl Pool {
     }
 
     /// Adds an account, or updates the one of the same identity, however it was spelled before.
-    fn upsert(&mut self, entry: Entry) {
-        let Entry {
+    fn upsert(&mut self, entry: ListEntry) {
+        let ListEntry {
             account: listed,
             folded,
             rank,

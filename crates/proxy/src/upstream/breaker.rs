@@ -61,7 +61,7 @@ impl Breaker {
             let (dialer, uri) = (dialer.clone(), uri.clone());
             let breaker = Arc::downgrade(self);
             let probe = tokio::spawn(async move {
-                reach(dialer, uri).await;
+                probe(dialer, uri).await;
                 if let Some(breaker) = breaker.upgrade() {
                     breaker.closes();
                 }
@@ -76,7 +76,7 @@ impl Breaker {
 }
 
 /// Connects again and again until it succeeds.
-async fn reach(mut dialer: Dialer, uri: Uri) {
+async fn probe(mut dialer: Dialer, uri: Uri) {
     let mut pause = PROBE_PAUSE_MIN;
     loop {
         let cut = rand::rng().random_range(pause / 2..=pause);

@@ -50,7 +50,7 @@ impl Progress {
 ///
 /// It fails once the answer is done with: hyper would wait for its rest, and neither close nor
 /// reuse the connection, <https://github.com/hyperium/hyper/issues/4176>.
-pub(super) struct Outgoing {
+pub(super) struct OutgoingBody {
     body: UnsyncBoxBody<Bytes, BoxError>,
     progress: Arc<Progress>,
     answered: CancellationToken,
@@ -63,7 +63,7 @@ pub(super) struct Outgoing {
 #[error("the request was answered before its end")]
 struct Answered;
 
-impl Outgoing {
+impl OutgoingBody {
     pub(super) fn new<B>(body: B, progress: Arc<Progress>, answered: CancellationToken) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -78,7 +78,7 @@ impl Outgoing {
     }
 }
 
-impl Body for Outgoing {
+impl Body for OutgoingBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -18,7 +18,7 @@ impl Resolutions {
                 assert_eq!(self.by_key.get(&claim.key), Some(id));
             }
             expiry.change(id, None, submission.expires_at);
-            if let Outcome::Lost(about) = &submission.outcome {
+            if let Resolution::Lost(about) = &submission.resolution {
                 if let Some((key, _)) = about.on {
                     lost.entry(key).or_default().insert(*id);
                     let is_open = submission.claim.is_some() && about.ended_at.is_some();

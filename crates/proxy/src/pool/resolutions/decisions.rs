@@ -9,7 +9,7 @@ use super::{
         known_tasks::{AcceptedJob, KnownTask, KnownTasks, Taken},
         steps::Counted,
     },
-    CANDIDATES_MAX, LostSubmission, Outcome, Resolutions,
+    CANDIDATES_MAX, LostSubmission, Resolution, Resolutions,
 };
 
 /// How a history was asked for.
@@ -49,11 +49,14 @@ impl Resolutions {
         let lost = self.lost.get(account).into_iter().flatten().counted();
         lost.filter_map(|id| {
             let submission = &self.submissions[id];
-            match &submission.outcome {
-                Outcome::Lost(lost) if submission.claim.is_some() && lost.ended_at.is_some() => {
+            match &submission.resolution {
+                Resolution::Lost(lost) if submission.claim.is_some() && lost.ended_at.is_some() => {
                     Some(lost)
                 }
-                Outcome::Lost(_) | Outcome::Open | Outcome::Job(_) | Outcome::Given(..) => None,
+                Resolution::Lost(_)
+                | Resolution::Open
+                | Resolution::Job(_)
+                | Resolution::Given(..) => None,
             }
         })
     }
@@ -133,7 +136,7 @@ impl Resolutions {
         self.shown.learn(&history.rows, known);
         let ids = self.lost.get(account).into_iter().flatten().counted();
         let lost = ids.filter_map(|id| {
-            let Outcome::Lost(lost) = &self.submissions[id].outcome else {
+            let Resolution::Lost(lost) = &self.submissions[id].resolution else {
                 return None;
             };
             let is_over = lost.ended_at.is_some_and(|at| at <= asked.at);
@@ -170,7 +173,7 @@ impl Resolutions {
             return false;
         };
         let is_keyed = submission.claim.is_some();
-        let Outcome::Lost(lost) = &mut submission.outcome else {
+        let Resolution::Lost(lost) = &mut submission.resolution else {
             return false;
         };
         // Its lease decides as long as there is one.
