@@ -55,7 +55,7 @@ pub(crate) fn multipart(data: &[u8]) {
 fn compare(source: &[u8], body: &Body, written: &Bytes, again: &Body) {
     assert_eq!(again.email(), Some(EMAIL));
     assert_eq!(again.max_jobs(), body.max_jobs());
-    assert_eq!(again.mentions(), body.mentions());
+    assert_eq!(again.references(), body.references());
     assert_eq!(again.with_email(EMAIL).as_ref(), Ok(written));
     if body.email().is_none() {
         let lost = source.len() - common(source.iter(), written.iter());

@@ -1,51 +1,44 @@
-//! The transparent proxy: what a call to the upstream means, and what is changed in passing.
+//! The transparent proxy: what a call to the upstream needs, and what is changed in passing.
 //!
 //! A call passes as it came, both ways, byte for byte and with back-pressure. Three things differ:
-//! the token is ours, an `email` is put in where the table of [`operations`] says so and the client
-//! gave none, and a call that starts a job takes a slot first.
+//! the token is ours, an `email` is put in where [`endpoints`](crate::kling::endpoints) says so and the
+//! client gave none, and a call that starts a job takes a slot first.
 //!
 //! Invariants: a job start is sent once, in a task of its own, under a slot that goes back only
-//! where the upstream provably refused it; an account that answers nothing is never guessed to own
-//! a task; nothing of the client's own credentials goes upstream.
+//! where the upstream provably refused it; an owner is never guessed; no credentials of the client go
+//! upstream.
 //!
-//! Rooms: `call` reads the head of a call, `whole` the bodies that are read whole, `answer` the
-//! answers; `submit` carries job starts, `answers` keeps what came of them and `replay` answers them again,
-//! `task` carries what is about one task, `work` downloads. `owners` says where a call goes by what
-//! it names, `holdings` remembers whose that is, and `overheard` learns it from answers. What is pure
-//! stands apart: [`operations`], [`mentions`], [`lessons`], [`headers`], [`email`], [`outcome`].
+//! [`Forward`] has a short method for each class of calls, over four collaborators: `router` finds the
+//! account, `sender` sends one request, `retry` says whether it is sent again, `submissions` sends job starts
+//! and settles them by the table in `outcome`. `call` reads the head of a call, `buffered` the bodies that are
+//! read whole, `email` puts the e-mail in, `response` passes answers on, `kept_answers` keeps those under an
+//! idempotency key, and `replay` sends them again.
 
-mod answer;
-mod answers;
-mod budget;
+mod buffered;
 mod call;
+mod download;
 pub mod email;
-pub mod headers;
-mod holdings;
-pub mod lessons;
-pub mod mentions;
-pub mod operations;
-pub mod outcome;
-mod overheard;
-mod owners;
+mod job_start;
+mod kept_answers;
+mod outcome;
 mod replay;
-mod submit;
+mod response;
+mod retry;
+mod router;
+mod sender;
+mod submissions;
 mod task;
-mod whole;
-mod work;
 
 use std::{future, sync::Arc, time::Duration};
 
-use accounts_fetcher::{Account, Listing, Snapshot, Waker};
+use accounts_fetcher::{Listing, Waker};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -53,65 +46,60 @@ use crate::{
     error::Error,
     idempotency::Caller,
     jobs::Rounds,
-    ledger::{AccountNow, Ledger},
+    kling::endpoints::Class,
+    ledger::Ledger,
     metrics::Metrics,
+    owners::{Observation, ObservedBody, OwnerSearch, Owners},
     picker::Picker,
-    pool::Name,
-    upstream::{Answer, BoxError, Idle, SendError, Upstream},
+    upstream::{Answer, SendError, Upstream},
 };
-use answer::Beginning;
-use answers::Answers;
-use budget::{ATTEMPTS_MAX, Budget, pause_after};
+use buffered::{BodyBuffer, OutgoingRequest};
 use call::Call;
-use holdings::Holdings;
-use operations::Class;
-use whole::{Buffer, Outgoing};
+use kept_answers::KeptAnswers;
+use response::PeekedBody;
+use retry::{READ_PAUSE, Retry, UNSENT_PAUSE};
+use router::Router;
+use sender::Sender;
+use submissions::Submissions;
 
-pub use answer::{Carried, CarriedBody};
 pub use call::is_upstream;
+pub use response::{Carried, CarriedBody};
 
-/// How long a call waits for the first account list. A client that polls for a paid job gives up on
-/// any error, also in the first moments after a restart.
-const LIST_WAIT: Duration = Duration::from_secs(5);
-
-/// How often a read is asked at the most, and the pause after the first time: a gateway that
-/// restarts is back within a second or two.
-const READ_ATTEMPTS_MAX: u32 = 3;
-const READ_PAUSE: Duration = Duration::from_millis(250);
-
-/// What carries calls.
+/// Carries calls.
 #[derive(Debug)]
 pub struct Forward {
     upstream: Arc<Upstream>,
     ledger: Arc<Ledger>,
     picker: Arc<Picker>,
+    owners: Arc<Owners>,
     rounds: Arc<Rounds>,
-    holdings: Arc<Holdings>,
-    listing: watch::Receiver<Listing>,
     fetcher: Waker,
-    metrics: Arc<Metrics>,
+    router: Router,
+    sender: Arc<Sender>,
+    /// Of everything but job starts.
+    retry: Retry,
+    submissions: Arc<Submissions>,
+    buffer: BodyBuffer,
     settings: config::Forward,
     selection: Selection,
     request_timeout: Duration,
     idle_timeout: Duration,
-    buffer: Buffer,
-    retries: Budget,
-    answers: Answers,
     /// What fingerprints of requests are made with.
     hasher: RandomState,
-    submissions: TaskTracker,
 }
 
-/// The parts of the house that carrying takes.
+/// What carrying needs of the sidecar.
 #[derive(Debug)]
-pub struct Parts {
-    /// Towards the upstream.
+pub struct ForwardDeps {
+    /// The client of the upstream.
     pub upstream: Arc<Upstream>,
-    /// The book.
+    /// The ledger.
     pub ledger: Arc<Ledger>,
     /// Picks from it.
     pub picker: Arc<Picker>,
-    /// Who owns which task; woken by surprises.
+    /// The owners that are known.
+    pub owners: Arc<Owners>,
+    /// Woken when a round has to look.
     pub rounds: Arc<Rounds>,
     /// The account list.
     pub listing: watch::Receiver<Listing>,
@@ -122,26 +110,51 @@ pub struct Parts {
 }
 
 impl Forward {
-    /// Carries calls with these parts and settings.
-    pub fn new(config: &Config, parts: Parts) -> Self {
+    /// Carries calls with these settings.
+    pub fn new(config: &Config, deps: ForwardDeps) -> Self {
+        let ForwardDeps {
+            upstream,
+            ledger,
+            picker,
+            owners,
+            rounds,
+            listing,
+            fetcher,
+            metrics,
+        } = deps;
+        let request_timeout = config.upstream.request_timeout;
+        let idle_timeout = config.upstream.idle_timeout;
+        let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners));
+        let sender = Arc::new(Sender::new(Arc::clone(&upstream), metrics, idle_timeout));
+        let submissions = Submissions {
+            sender: Arc::clone(&sender),
+            retry: Retry::new(Arc::clone(&upstream), request_timeout),
+            ledger: Arc::clone(&ledger),
+            picker: Arc::clone(&picker),
+            owners: Arc::clone(&owners),
+            rounds: Arc::clone(&rounds),
+            fetcher: fetcher.clone(),
+            settings: config.forward.clone(),
+            answers: KeptAnswers::new(),
+            tasks: TaskTracker::new(),
+        };
         Self {
-            upstream: parts.upstream,
-            ledger: parts.ledger,
-            picker: parts.picker,
-            holdings: Arc::new(Holdings::new(Arc::clone(parts.rounds.owners()))),
-            rounds: parts.rounds,
-            listing: parts.listing,
-            fetcher: parts.fetcher,
-            metrics: parts.metrics,
+            router: Router::new(Arc::clone(&ledger), Arc::clone(&owners), search, listing),
+            retry: Retry::new(Arc::clone(&upstream), request_timeout),
+            submissions: Arc::new(submissions),
+            buffer: BodyBuffer::new(&config.forward),
             settings: config.forward.clone(),
             selection: config.selection,
-            request_timeout: config.upstream.request_timeout,
-            idle_timeout: config.upstream.idle_timeout,
-            retries: Budget::full(),
-            answers: Answers::new(),
             hasher: RandomState::default(),
-            buffer: Buffer::new(&config.forward),
-            submissions: TaskTracker::new(),
+            upstream,
+            ledger,
+            picker,
+            owners,
+            rounds,
+            fetcher,
+            sender,
+            request_timeout,
+            idle_timeout,
         }
     }
 
@@ -152,7 +165,7 @@ impl Forward {
     /// # Errors
     /// Why the upstream was not asked, or what became of the answer.
     pub async fn carry(
-        self: &Arc<Self>,
+        &self,
         request: Request<Incoming>,
         caller: Caller,
         request_id: &str,
@@ -166,14 +179,14 @@ impl Forward {
             Class::Untrack => self.untrack(call, body).await,
             Class::Download => self.download(call, body).await,
             Class::Read => {
-                let email = self.any_account(&call).await?;
+                let email = self.router.any_account(&call).await?;
                 let answer = self.read(&call, body, email.clone()).await?;
-                Ok(self.overhear(&call, answer, email))
+                Ok(self.observe(&call, answer, email))
             }
             Class::Upload => {
-                let email = self.any_account(&call).await?;
-                let answer = self.pass(&call, body, email.clone()).await?;
-                Ok(self.overhear(&call, answer, email))
+                let email = self.router.any_account(&call).await?;
+                let answer = self.sender.pass(&call, body, email.clone()).await?;
+                Ok(self.observe(&call, answer, email))
             }
             Class::Other => self.other(&call, body).await,
         }
@@ -186,62 +199,59 @@ impl Forward {
 
     /// Waits until no submission is under way whose client has left. No call may come in any more.
     pub async fn drained(&self) {
-        self.submissions.close();
-        self.submissions.wait().await;
+        self.submissions.drained().await;
     }
 
-    /// Makes something that takes no slot: on the account that owns what it is made of, or on any.
+    /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
-        let mut whole = self.buffer.read(&call, body, self.idle_timeout).await?;
-        let preferred = self.place(&mut whole).await?;
-        let email = match whole.email() {
-            Some(given) => self.respelled(given).await,
-            None => self.healthy(preferred).await,
+        let mut request = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let preferred = self.router.bind_to_owner(&mut request).await?;
+        let email = match request.email() {
+            Some(given) => self.router.respelled(given).await,
+            None => self.router.healthy(preferred).await,
         };
-        let outgoing = whole.outgoing(&call, email.as_deref())?;
-        let mut answer = self.send_whole(&call, &outgoing).await?;
-        answer::name_account(&mut answer, outgoing.email.as_deref());
+        let outgoing = request.outgoing(&call, email.as_deref())?;
+        let mut answer = self.send_unsent_again(&call, &outgoing).await?;
+        response::name_account(&mut answer, outgoing.email.as_deref());
         let asked = outgoing.email.map(Arc::from);
-        Ok(self.overhear(&call, answer, asked))
+        Ok(self.observe(&call, answer, asked))
     }
 
-    /// Sends what was read whole, and again if nothing was sent.
-    async fn send_whole(
+    /// Sends a request, and again if nothing was sent.
+    async fn send_unsent_again(
         &self,
         call: &Call,
-        outgoing: &Outgoing,
+        outgoing: &OutgoingRequest,
     ) -> Result<Response<Answer>, SendError> {
-        self.retries.earn();
-        let mut attempts = 1;
+        let mut attempts = self.retry.begin(UNSENT_PAUSE);
         loop {
             let body = Full::new(outgoing.body.clone());
             let headers = outgoing.headers.clone();
-            let sent = self.send(call, &outgoing.target, headers, body).await;
+            let sent = self.sender.send(call, &outgoing.target, headers, body);
+            let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));
-            let may_go_on = attempts < ATTEMPTS_MAX && self.upstream.is_reachable();
-            if !is_unsent || !may_go_on || !self.retries.spend() {
+            if !is_unsent || !attempts.repeat() {
                 return sent;
             }
-            sleep(pause_after(attempts)).await;
-            attempts += 1;
+            attempts.pause().await;
         }
     }
 
-    /// Passes a call on as it came, unless the owner of what it names is known. One that changes the
+    /// Passes a call on as it came, unless the owner of what it refers to is known. A call that changes the
     /// accounts is a reason to fetch them.
     async fn other(&self, call: &Call, body: Incoming) -> Result<Carried, Error> {
         let owner = match call.query.email() {
             Some(_) => None,
-            None => self.holdings.strict_owner(&call.mentions)?,
+            None => self.owners.strict_owner(&call.references)?,
         };
-        let answer = self.pass(call, body, owner).await?;
+        let answer = self.sender.pass(call, body, owner).await?;
         if call.changes_accounts() && answer.status().is_success() {
             self.fetcher.wake();
         }
-        Ok(self.overhear(call, answer, None))
+        Ok(self.observe(call, answer, None))
     }
 
-    /// Passes a read on, and again where it failed for a reason that passes: it changes nothing, and
+    /// Passes a read on, and again where it failed for a reason that passes: a read changes nothing, and
     /// vendor clients give up a paid job on the first bad answer to a poll.
     async fn read(
         &self,
@@ -253,14 +263,14 @@ impl Forward {
             .await
     }
 
-    /// The same, with the answer whole: one that breaks off is asked for again, too.
+    /// The same, with the answer read whole: one that breaks off is asked for again, too.
     async fn read_whole(
         &self,
         call: &Call,
         body: Incoming,
         email: Option<Arc<str>>,
-    ) -> Result<Response<Beginning>, Error> {
-        self.read_and(call, body, email, answer::begin, Beginning::is_broken)
+    ) -> Result<Response<PeekedBody>, Error> {
+        self.read_and(call, body, email, response::peek, PeekedBody::is_broken)
             .await
     }
 
@@ -275,18 +285,16 @@ impl Forward {
     where
         F: Future<Output = B>,
     {
-        // What a body says can be passed on only once.
+        // A body can be passed on only once.
         let is_repeatable = call.is_read() && body.is_end_stream();
         if !is_repeatable {
-            let answer = self.pass(call, body, email).await?;
+            let answer = self.sender.pass(call, body, email).await?;
             return Ok(taken(answer, take).await);
         }
-        self.retries.earn();
-        let begun = Instant::now();
-        let mut attempts = 1;
+        let mut attempts = self.retry.begin(READ_PAUSE);
         loop {
             let body = Empty::<Bytes>::new();
-            let mut answer = match self.pass(call, body, email.clone()).await {
+            let mut answer = match self.sender.pass(call, body, email.clone()).await {
                 Ok(answer) => Ok(taken(answer, &take).await),
                 Err(error) => Err(error),
             };
@@ -294,118 +302,33 @@ impl Forward {
                 Ok(answer) => is_transient(answer.status()) || is_broken(answer.body()),
                 Err(error) => matches!(error, Error::Unreachable | Error::OutcomeUnknown),
             };
-            let is_last = attempts == READ_ATTEMPTS_MAX
-                || begun.elapsed() >= self.request_timeout
-                || !self.upstream.is_reachable();
-            if !may_pass || is_last || !self.retries.spend() {
+            if !may_pass || !attempts.repeat() {
                 if let Ok(answer) = &mut answer {
-                    answer::count_attempts(answer, attempts);
+                    response::count_attempts(answer, attempts.count());
                 }
                 return answer;
             }
-            // It holds a place among the upstream's requests.
+            // It holds a permit for a request to the upstream.
             drop(answer);
-            sleep(READ_PAUSE * attempts).await;
-            attempts += 1;
+            attempts.pause().await;
         }
     }
 
-    /// Passes a call on as it came, but for `email`, if there is one, in its query.
-    async fn pass<B>(
-        &self,
-        call: &Call,
-        body: B,
-        email: Option<Arc<str>>,
-    ) -> Result<Response<Answer>, Error>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let target = match &email {
-            Some(email) => call.target_with(email),
-            None => call.target().to_owned(),
+    /// Passes an answer on, and learns from it what belongs to the account that gave it: `asked`, or the
+    /// one that the client named in the query.
+    fn observe(&self, call: &Call, answer: Response<Answer>, asked: Option<Arc<str>>) -> Carried {
+        let Some(shape) = call.shape.filter(|_| answer.status().is_success()) else {
+            return response::carried(answer);
         };
-        let mut headers = call.headers.clone();
-        if call.is_chunked {
-            headers.insert(header::TRANSFER_ENCODING, call::CHUNKED);
-        }
-        let body = Idle::new(body, self.idle_timeout);
-        let mut answer = self.send(call, &target, headers, body).await?;
-        answer::name_account(&mut answer, email.as_deref().or(call.query.email()));
-        Ok(answer)
-    }
-
-    /// Sends a request and strips what of its answer belongs to the connection it came by.
-    async fn send<B>(
-        &self,
-        call: &Call,
-        target: &str,
-        headers: http::HeaderMap,
-        body: B,
-    ) -> Result<Response<Answer>, SendError>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let begun = Instant::now();
-        let sent = self
-            .upstream
-            .send(call.method.clone(), target, headers, body);
-        let sent = sent.await;
-        let elapsed = begun.elapsed();
-        self.metrics.count_carried(call.class, elapsed);
-        let status = sent.as_ref().map(|answer| answer.status().as_u16());
-        tracing::debug!(
-            class = call.class.as_str(),
-            http.response.status_code = status.as_ref().ok(),
-            error = status.err().map(tracing::field::display),
-            elapsed_ms = elapsed.as_millis(),
-            "call carried"
-        );
-        let mut answer = sent?;
-        if !headers::has_only_chunks(answer.headers()) {
-            let error = "its answer came in a transfer coding that nobody asked for";
-            return Err(SendError::Lost(error.into()));
-        }
-        // Each hop speaks its own version, RFC 9112 §2.3: an old upstream makes no old sidecar.
-        *answer.version_mut() = Version::HTTP_11;
-        headers::strip_answer(answer.headers_mut());
-        Ok(answer)
-    }
-
-    /// The account for a call that any healthy one can answer, unless the client named one, or the
-    /// call something that belongs to one.
-    async fn any_account(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
-        match self.owner_in_head(call).await? {
-            None if call.query.email().is_none() => Ok(self.first_healthy().await),
-            owner => Ok(owner),
-        }
-    }
-
-    /// The list's spelling of an e-mail that a client gave in another one: it would be told that
-    /// there is no such account, on which we started its job. One that is not in the list goes as
-    /// it came.
-    async fn respelled(&self, given: &str) -> Option<Arc<str>> {
-        let email = Name::new(given);
-        let account = self.ledger.call(AccountNow { email }).await.ok()?.ok()?;
-        Some(account.view.email).filter(|email| **email != *given)
-    }
-
-    /// The first account of the list that is not in error, or else the first: what it answers says
-    /// more than that an e-mail is wanted.
-    async fn first_healthy(&self) -> Option<Arc<str>> {
-        let list = self.list().await?;
-        let healthy = list.accounts.iter().find(|account| is_healthy(account));
-        let account = healthy.or(list.accounts.first())?;
-        Some(Arc::clone(&account.email))
-    }
-
-    /// The newest account list. Waits a little for the first one.
-    async fn list(&self) -> Option<Arc<Snapshot>> {
-        let mut listing = self.listing.clone();
-        let first = listing.wait_for(|listing| listing.snapshot.is_some());
-        let listing = timeout(LIST_WAIT, first).await.ok()?.ok()?;
-        listing.snapshot.clone()
+        let (head, body) = answer.into_parts();
+        let observation = Observation {
+            owners: Arc::clone(&self.owners),
+            shape,
+            owner: asked.or_else(|| call.query.email().map(Arc::from)),
+            headers: head.headers.clone(),
+        };
+        let body = ObservedBody::new(body, observation);
+        response::carried(Response::from_parts(head, body))
     }
 }
 
@@ -417,26 +340,8 @@ where
     Response::from_parts(head, take(body).await)
 }
 
-/// The upstream, or what stands in front of it, is in trouble for a moment. 520 to 527 are the
+/// Whether the upstream, or a gateway in front of it, is in trouble for a moment. 520 to 527 are the
 /// troubles of a gateway with its origin.
 fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502..=504 | 520..=527)
-}
-
-fn is_healthy(account: &Account) -> bool {
-    account.error.is_none()
-}
-
-impl From<SendError> for Error {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::NotSent(_) => Self::Unreachable,
-            SendError::Lost(_) => Self::OutcomeUnknown,
-            SendError::TimedOut(_) => Self::TimedOut,
-            SendError::Unfinished(_) => Self::bad_request(
-                "body",
-                "it broke off, or stood still for longer than upstream.idle_timeout",
-            ),
-        }
-    }
 }

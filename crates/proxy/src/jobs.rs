@@ -1,16 +1,13 @@
-//! The life of jobs upstream: rounds, and who owns what.
+//! Rounds: asking the upstream which jobs run, and reading the histories of accounts with undecided
+//! submissions.
 //!
 //! Invariants: one round at a time, and its `sent_at` is taken before anything is sent, so that the
-//! ledger never believes an answer to be newer than it is; a round that fails changes nothing. A
-//! task's owner is learnt, never guessed.
+//! ledger never believes an answer to be newer than it is; a round that fails changes nothing.
 //!
-//! What a round means for a slot is the ledger's to decide.
+//! The ledger decides what a round means for a slot.
 
-mod asking;
 mod counts;
 mod histories;
-mod history;
-mod owners;
 mod scheduler;
 
 use std::{sync::Arc, time::Duration};
@@ -18,24 +15,22 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::Chain;
 use rand::{RngExt, seq::SliceRandom};
 use tokio::{
-    sync::{Mutex, Notify, Semaphore, SemaphorePermit},
+    sync::{Mutex, Notify},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tracing::Instrument;
 
 use crate::{
+    kling::{scheduler::Executing, task::TaskStatus},
     ledger::{FollowRound, IsBusy, JobOver, Ledger, RoundBase},
-    pool::{Round, RoundChange, RunningJob, TaskId},
+    owners::{Owners, TaskQueries},
+    pool::{Round, RoundChange, RunningJob},
     upstream::Upstream,
 };
-use asking::Asking;
-use scheduler::{Executing, RoundError};
+use scheduler::RoundError;
 
-pub use asking::ASKED_AT_ONCE;
 pub use counts::RoundCounts;
 pub use histories::Histories;
-pub use owners::{OWNERS_MAX, Owners};
-pub use scheduler::{TaskWord, running_in, speaks_of_account, task_word};
 
 /// How much rarer rounds are while nothing runs and nobody waits, and at most while they fail.
 pub const IDLE_FACTOR: u32 = 6;
@@ -44,13 +39,6 @@ pub const IDLE_FACTOR: u32 = 6;
 pub const RELEASE_FACTOR: u32 = 5;
 /// The most jobs asked for after one round; the others have their turn after later ones.
 pub const CHECKS_MAX: usize = 64;
-/// The most accounts asked whether a task is theirs.
-pub const OWNER_ACCOUNTS_MAX: usize = 64;
-
-/// The most searches for owners at once: with [`ASKED_AT_ONCE`] they bound what one burst of polls
-/// after a restart asks of the upstream.
-pub const SEARCHES_MAX: usize = 16;
-
 /// All checks after a round: a task that cannot be asked for must not hold up the next round.
 const CHECKS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause after a round failed, unless the interval is shorter. It doubles each time.
@@ -58,24 +46,12 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// Surprises that follow one another share a round: ten rounds a second at most, whatever happens.
 const SURPRISE_GAP: Duration = Duration::from_millis(100);
 
-/// Who owns a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// This account.
-    Found(Arc<str>),
-    /// None of the accounts: every one of them, and there is one, said so.
-    Nobody,
-    /// Not every account could be asked.
-    Unknown,
-}
-
 /// Asks the upstream which jobs run, and tells the ledger.
 #[derive(Debug)]
 pub struct Rounds {
     upstream: Arc<Upstream>,
     ledger: Arc<Ledger>,
-    owners: Arc<Owners<TaskId>>,
-    searches: Semaphore,
+    owners: Arc<Owners>,
     surprise: Notify,
     counts: RoundCounts,
     /// Held while rounds run.
@@ -94,12 +70,11 @@ enum Outcome {
 
 impl Rounds {
     /// Rounds to be [run](Self::run).
-    pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>) -> Self {
+    pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>, owners: Arc<Owners>) -> Self {
         Self {
             upstream,
             ledger,
-            owners: Arc::new(Owners::with_max(OWNERS_MAX)),
-            searches: Semaphore::new(SEARCHES_MAX),
+            owners,
             surprise: Notify::new(),
             counts: RoundCounts::default(),
             single: Mutex::new(()),
@@ -113,10 +88,10 @@ impl Rounds {
     pub async fn run(&self, interval: Duration) {
         let _single = self.single.lock().await;
         let mut failed_count = 0;
-        let mut is_odd = false;
+        let mut is_degraded = false;
         loop {
             let begun = Instant::now();
-            let round = self.round(&mut is_odd);
+            let round = self.round(&mut is_degraded);
             match round.instrument(tracing::info_span!("round")).await {
                 Ok(outcome) => {
                     if failed_count > 0 {
@@ -149,74 +124,22 @@ impl Rounds {
         &self.counts
     }
 
-    /// The owners of tasks learnt so far.
-    pub fn owners(&self) -> &Arc<Owners<TaskId>> {
-        &self.owners
-    }
-
-    /// Finds whose task it is: as remembered, or by asking `accounts`.
-    ///
-    /// At most [`OWNER_ACCOUNTS_MAX`] are asked, [`ASKED_AT_ONCE`] at a time, in at most
-    /// [`SEARCHES_MAX`] searches at once; further ones wait. Cancel-safe.
-    pub async fn find_owner(&self, task_id: &TaskId, accounts: &[Arc<str>]) -> Owner {
-        if let Some(owner) = self.owners.owner(task_id) {
-            return Owner::Found(owner);
-        }
-        // Many clients may poll for tasks of before a restart, and for the same ones.
-        let _search = self.search().await;
-        if let Some(owner) = self.owners.owner(task_id) {
-            return Owner::Found(owner);
-        }
-        let questions = accounts.iter().take(OWNER_ACCOUNTS_MAX);
-        let questions = questions.map(|email| RunningJob {
-            task_id: task_id.clone(),
-            email: email.to_string(),
-        });
-        let mut asking = Asking::new(&self.upstream, questions.collect());
-        let mut missing_count = 0;
-        while let Some((job, word)) = asking.next().await {
-            match word {
-                TaskWord::Final | TaskWord::Unfinished => {
-                    let owner = Arc::<str>::from(job.email);
-                    self.owners.learn(task_id, Arc::clone(&owner));
-                    return Owner::Found(owner);
-                }
-                TaskWord::Missing => missing_count += 1,
-                TaskWord::Unknown => {}
-            }
-        }
-        if missing_count > 0 && missing_count == accounts.len() {
-            Owner::Nobody
-        } else {
-            Owner::Unknown
-        }
-    }
-
-    /// A place among the searches for owners: at most [`SEARCHES_MAX`] are under way at once. It is
-    /// free again when dropped.
-    pub async fn search(&self) -> SemaphorePermit<'_> {
-        let place = self.searches.acquire().await;
-        place.expect("nobody closes the searches")
-    }
-
-    async fn round(&self, is_odd: &mut bool) -> Result<Outcome, RoundError> {
+    async fn round(&self, is_degraded: &mut bool) -> Result<Outcome, RoundError> {
         let ticket = self.ledger.call(RoundBase).await?;
         let Executing {
             jobs,
             caps,
             skipped_count,
         } = scheduler::executing(&self.upstream).await?;
-        if (skipped_count > 0) != *is_odd {
-            *is_odd = skipped_count > 0;
-            if *is_odd {
+        if (skipped_count > 0) != *is_degraded {
+            *is_degraded = skipped_count > 0;
+            if *is_degraded {
                 tracing::warn!(skipped_count, "rounds list jobs that cannot be read");
             } else {
                 tracing::info!("rounds list no odd jobs any more");
             }
         }
-        for job in &jobs {
-            self.owners.learn(&job.task_id, job.email.as_str().into());
-        }
+        self.owners.learn_running(&jobs);
         let round = Round {
             sent_at: ticket.sent_at,
             executing: jobs,
@@ -253,11 +176,11 @@ impl Rounds {
         // No job waits behind the same others for ever.
         unlisted.shuffle(&mut rand::rng());
         unlisted.truncate(CHECKS_MAX);
-        let mut asking = Asking::new(&self.upstream, unlisted);
+        let mut queries = TaskQueries::new(&self.upstream, unlisted);
         let mut has_ended = false;
         let deadline = Instant::now() + CHECKS_TIMEOUT;
-        while let Ok(Some((job, word))) = timeout_at(deadline, asking.next()).await {
-            let is_over = matches!(word, TaskWord::Final | TaskWord::Missing);
+        while let Ok(Some((job, status))) = timeout_at(deadline, queries.next()).await {
+            let is_over = matches!(status, TaskStatus::Final | TaskStatus::Missing);
             let task_id = job.task_id;
             if is_over && self.ledger.call(JobOver { task_id }).await == Ok(true) {
                 has_ended = true;

@@ -21,10 +21,10 @@ use local::Local;
 
 pub use clock::{Calendar, Clock};
 pub use operations::{
-    AccountNow, Accounts, ClaimKey, Decide, DryRun, FollowList, FollowRound, IsBusy, JobOver,
-    JobUntracked, KnowsKey, Lease, Leases, NewestList, Operation, ReachesBack, Recall, RefusalNow,
-    Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats, UnavailableReason,
-    UndecidedAccounts, UpdateLease,
+    AccountNow, Accounts, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
+    IsBusy, JobOver, JobUntracked, KnowsKey, Lease, Leases, NewestList, Operation, ReachesBack,
+    Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats,
+    UnavailableReason, UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};

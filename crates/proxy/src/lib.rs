@@ -24,10 +24,13 @@ pub mod config;
 pub mod error;
 pub mod exit;
 pub mod forward;
+mod headers;
 pub mod idempotency;
 pub mod jobs;
+pub mod kling;
 pub mod ledger;
 pub mod metrics;
+pub mod owners;
 pub mod picker;
 pub mod pool;
 #[cfg(test)]

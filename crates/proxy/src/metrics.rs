@@ -13,7 +13,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use crate::{error::Error, forward::operations::Class};
+use crate::{error::Error, kling::endpoints::Class};
 
 pub use scrape::{ACCOUNTS_MAX, Scrape};
 

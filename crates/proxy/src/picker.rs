@@ -121,7 +121,7 @@ impl Picker {
     /// Why there is none.
     pub async fn pick(&self, request: &PickRequest) -> Result<Picked, Error> {
         let mut count = self.metrics.count_pick();
-        let picked = self.picked(request).await;
+        let picked = self.pick_again(request).await;
         match &picked {
             Ok(Picked::Known(_)) => count.cancel(),
             Ok(Picked::Slot(_)) => count.end(None),
@@ -130,7 +130,13 @@ impl Picker {
         picked
     }
 
-    async fn picked(&self, request: &PickRequest) -> Result<Picked, Error> {
+    /// Leases another slot for a call that was counted already.
+    ///
+    /// Cancel-safe: a dropped call leaves the queue and takes no slot.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn pick_again(&self, request: &PickRequest) -> Result<Picked, Error> {
         if let Some(stop) = self.stop() {
             // What was granted before stands.
             if let Some(claim) = request.claim.clone()
@@ -156,7 +162,7 @@ impl Picker {
     }
 
     /// Why a pick that takes any account and does not wait would be refused now, or `None`.
-    pub async fn obstacle(&self) -> Option<Error> {
+    pub async fn refusal_now(&self) -> Option<Error> {
         match self.stop() {
             None => self.explained(self.ledger.call(RefusalNow).await),
             stop => stop,
@@ -164,7 +170,7 @@ impl Picker {
     }
 
     /// Why no pick can be granted whatever is released, or `None`.
-    pub async fn outage(&self) -> Option<Error> {
+    pub async fn unavailable_reason(&self) -> Option<Error> {
         match self.stop() {
             None => self.explained(self.ledger.call(UnavailableReason).await),
             stop => stop,
@@ -222,7 +228,10 @@ mod tests {
         picker.reject_token();
         tokio::time::advance(REJECTED_REST.checked_sub(Duration::from_millis(1)).unwrap()).await;
         assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
-        assert_eq!(picker.outage().await, Some(Error::TokenRejected));
+        assert_eq!(
+            picker.unavailable_reason().await,
+            Some(Error::TokenRejected)
+        );
         tokio::time::advance(Duration::from_millis(1)).await;
         picks(&picker).await.unwrap();
     }

@@ -55,18 +55,21 @@ pub use ask::{
 };
 pub use forecast::OperationName;
 pub use health::Blame;
-pub use history::{Body, Digest, History, HistoryRow, TASKS_MAX};
-pub use lease::{
-    Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView, TASK_ID_DIGITS_MAX, TaskId,
-    TaskIdError,
-};
+pub use history::{Body, History, TASKS_MAX};
+pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
 pub use list::{List, ListChange};
 pub use listing::{Listing, RoundChange};
 pub use name::Name;
 pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
-pub use rounds::{AccountCap, Findings, Round, RunningJob};
+pub use rounds::{Findings, Round};
 pub use settlement::Settlement;
 pub use waiters::WaiterId;
+
+pub use crate::kling::{
+    history::{Digest, HistoryRow},
+    scheduler::{AccountCap, RunningJob},
+    task::{TASK_ID_DIGITS_MAX, TaskId, TaskIdError},
+};
 
 use accounts::Accounts;
 use deadlines::NEVER;
@@ -266,6 +269,16 @@ impl Pool {
     pub fn account_named(&self, name: &Name) -> Result<AccountView, UnknownAccount> {
         let key = self.accounts.find(name).ok_or(UnknownAccount)?;
         Ok(self.accounts[key].view())
+    }
+
+    /// The account for a call that takes no slot: `preferred`, if it is healthy, or else the first healthy
+    /// account of the list. Healthy are those that could be picked if a slot were free.
+    pub fn healthy_account(&self, preferred: Option<&Name>) -> Option<&Arc<str>> {
+        let preferred = preferred.and_then(|name| self.accounts.find(name));
+        let key = preferred
+            .filter(|key| self.accounts[*key].is_healthy())
+            .or_else(|| self.accounts.first_healthy())?;
+        Some(&self.accounts[key].listed.email)
     }
 
     /// How many callers wait.

@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{Api, ListenerKind, UpstreamDeps},
     config::{Config, ListSource},
-    forward::{self, Forward},
+    forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
     ledger::{FollowList, Ledger, NewestList, Unavailable},
     metrics::Metrics,
+    owners::Owners,
     picker::Picker,
     pool::{Limits, ListChange},
     server,
@@ -142,23 +143,26 @@ impl Sidecar {
             shutdown.clone(),
             matches!(config.accounts.source, ListSource::File(_)),
         ));
-        let rounds = client
-            .as_ref()
-            .map(|client| Arc::new(Rounds::new(Arc::clone(client), Arc::clone(&ledger))));
+        let owners = Arc::new(Owners::default());
+        let rounds = client.as_ref().map(|client| {
+            let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
+            Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
+        });
         let forward = client
             .clone()
             .zip(rounds.clone())
             .map(|(upstream, rounds)| {
-                let parts = forward::Parts {
+                let deps = ForwardDeps {
                     upstream,
                     ledger: Arc::clone(&ledger),
                     picker: Arc::clone(&picker),
+                    owners,
                     rounds,
                     listing: listing.clone(),
                     fetcher: fetcher.waker(),
                     metrics: Arc::clone(&metrics),
                 };
-                Arc::new(Forward::new(config, parts))
+                Arc::new(Forward::new(config, deps))
             });
         let histories = client
             .zip(interval)

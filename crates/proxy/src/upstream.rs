@@ -9,6 +9,7 @@
 //! What an answer means is the caller's.
 
 mod answer;
+mod ask;
 mod breaker;
 mod connector;
 mod idle;
@@ -17,13 +18,12 @@ mod stream;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri,
     header::{AUTHORIZATION, HOST},
 };
 use http_body::Body;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::capture_connection},
@@ -41,6 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use answer::Answer;
+pub use ask::AskError;
 pub use breaker::FAILURES_MAX;
 pub use idle::{Idle, IdleError};
 
@@ -111,17 +112,6 @@ pub enum SendError {
     /// The upstream did not answer in time. It may have acted all the same.
     #[error("the upstream did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
-}
-
-/// Why a body could not be read whole.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// It is longer than the caller wants.
-    #[error("the upstream's answer exceeds {0} bytes")]
-    TooLarge(usize),
-    /// Its rest did not come.
-    #[error("the upstream's answer did not come whole")]
-    Incomplete(#[from] IdleError),
 }
 
 /// A client of the upstream. Share it: its connections are pooled.
@@ -278,27 +268,6 @@ impl fmt::Debug for Upstream {
             .field("authorization", &"<redacted>")
             .finish_non_exhaustive()
     }
-}
-
-/// Reads a body whole.
-///
-/// # Errors
-/// [`ReadError`] once it announces or turns out to exceed `max` bytes, stands still for the
-/// idle timeout, or breaks off.
-pub async fn read(mut body: Answer, max: usize) -> Result<Bytes, ReadError> {
-    if body.size_hint().lower() > max as u64 {
-        return Err(ReadError::TooLarge(max));
-    }
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        // Trailers are no part of the content.
-        let data = frame?.into_data().unwrap_or_default();
-        if bytes.len() + data.len() > max {
-            return Err(ReadError::TooLarge(max));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
 }
 
 /// What is not provably unsent counts as sent.

@@ -11,7 +11,7 @@ use crate::error::Error;
 
 impl Api {
     pub(super) async fn readiness(&self, query: &str, request_id: &str) -> Reply {
-        let refusal = self.picker.outage().await;
+        let refusal = self.picker.unavailable_reason().await;
         let is_verbose = query
             .split('&')
             .any(|pair| pair == "verbose" || pair == "verbose=true");

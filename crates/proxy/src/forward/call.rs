@@ -2,21 +2,21 @@
 
 use http::{
     HeaderMap, HeaderValue, Method,
-    header::{self, ACCEPT_ENCODING, CONTENT_ENCODING},
+    header::{self, ACCEPT_ENCODING},
     request,
 };
 use percent_encoding::percent_decode_str;
 
-use super::{
-    email::query::{self, Query},
-    headers::{has_only_chunks, strip_client},
-    lessons::Shape,
-    mentions::{MENTIONS_MAX, Mention},
-    operations::{self, Class, Names, classify},
-};
+use super::email::query::{self, Query};
 use crate::{
     config::duration,
     error::Error,
+    headers::{has_only_chunks, strip_client},
+    kling::{
+        endpoints::{self, Class, HeadReferences},
+        references::{REFERENCES_MAX, Reference},
+        shapes::Shape,
+    },
     pool::{OperationName, TaskId},
 };
 
@@ -47,10 +47,10 @@ pub(super) struct Call {
     /// What goes on, without what is between the client and us.
     pub(super) headers: HeaderMap,
     pub(super) query: Query,
-    /// What the head names that belongs to one account.
-    pub(super) mentions: Vec<Mention>,
-    /// The shape of the answer, if the answer teaches whose something is.
-    pub(super) lesson: Option<&'static Shape>,
+    /// The references in the head.
+    pub(super) references: Vec<Reference>,
+    /// The shape of the answer, if the answer holds references.
+    pub(super) shape: Option<&'static Shape>,
     pub(super) is_chunked: bool,
     /// The client sends its body once it is told to.
     pub(super) asks_first: bool,
@@ -91,19 +91,17 @@ impl Call {
             .map_err(|error| Error::bad_request(error.field(), error.to_string()))?;
         // A path in other letters is the same path upstream.
         let plain = percent_decode_str(path).decode_utf8_lossy();
-        let class = classify(&head.method, &plain, extra_jobs);
-        let operation = operations::find(&head.method, &plain);
-        let lesson = operation.and_then(|row| row.lesson(|name, value| query.has(name, value)));
-        if lesson.is_some() || is_read_here(class, &plain) {
+        let endpoint = endpoints::lookup(&head.method, &plain, extra_jobs);
+        let shape = endpoint.answer_shape(|name, value| query.has(name, value));
+        if shape.is_some() || is_read_here(endpoint.class, &plain) {
             // A gateway would compress `task.id` away.
             headers.insert(ACCEPT_ENCODING, IDENTITY);
         }
-        let names = operation.map_or(Names::Nothing, |row| row.names);
         Ok(Self {
-            class,
+            class: endpoint.class,
             headers,
-            mentions: mentions(names, &plain, &query),
-            lesson,
+            references: references(endpoint.references, &plain, &query),
+            shape,
             query,
             is_chunked,
             asks_first,
@@ -164,32 +162,26 @@ impl Call {
         let path = self.path();
         !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))
     }
-
-    /// Whether the body is encoded, so that nothing can be put into it.
-    pub(super) fn is_encoded(&self) -> bool {
-        let mut encodings = self.headers.get_all(CONTENT_ENCODING).iter();
-        encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    }
 }
 
-/// What a head names.
-fn mentions(names: Names, path: &str, query: &Query) -> Vec<Mention> {
-    match names {
-        Names::Nothing => Vec::new(),
-        Names::Path(kind) => {
+/// The references in a head.
+fn references(source: HeadReferences, path: &str, query: &Query) -> Vec<Reference> {
+    match source {
+        HeadReferences::None => Vec::new(),
+        HeadReferences::LastSegment(kind) => {
             let path = path.strip_suffix('/').unwrap_or(path);
             let id = path.rsplit('/').next().unwrap_or_default();
-            Vec::from_iter(Mention::new("path", kind, id))
+            Vec::from_iter(Reference::new("path", kind, id))
         }
-        Names::List(field, kind) => {
-            let ids = query.list(field).take(MENTIONS_MAX);
-            ids.filter_map(|id| Mention::new(field, kind, &id))
+        HeadReferences::QueryList(field, kind) => {
+            let ids = query.list(field).take(REFERENCES_MAX);
+            ids.filter_map(|id| Reference::new(field, kind, &id))
                 .collect()
         }
     }
 }
 
-/// Whether we read the answer, whatever it teaches.
+/// Whether we read the answer, even if it holds no references.
 fn is_read_here(class: Class, path: &str) -> bool {
     match class {
         Class::JobStart | Class::Task | Class::Untrack => true,

@@ -1,5 +1,5 @@
-//! The `email` of a passing request: found in its body or query, and put there. What the request names
-//! besides is found in the same pass.
+//! The `email` of a passing request: found in its body or query, and put there. The references in the body
+//! are found in the same pass.
 //!
 //! Invariant: nothing but the e-mail changes. A source is read only to learn the place of the
 //! e-mail in it; writing copies the bytes before and after that place. So big numbers, the order
@@ -21,8 +21,10 @@ use std::{fmt, hash::Hasher, num::NonZeroU32, ops::Range};
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::mentions::{Mention, Mentions};
-use crate::pool::Digest;
+use crate::{
+    kling::references::{Reference, References},
+    pool::Digest,
+};
 
 /// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -98,7 +100,7 @@ pub struct Body {
     email: Option<String>,
     max_jobs: Option<NonZeroU32>,
     prompt: Option<Digest>,
-    mentions: Mentions,
+    references: References,
     place: Place,
 }
 
@@ -144,8 +146,8 @@ impl Body {
 
     /// What the body names that belongs to one account, in its order.
     #[must_use]
-    pub fn mentions(&self) -> &[Mention] {
-        self.mentions.as_slice()
+    pub fn references(&self) -> &[Reference] {
+        self.references.as_slice()
     }
 
     /// The body with `email` as its e-mail; all other bytes are as they came.

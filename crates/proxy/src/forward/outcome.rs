@@ -1,24 +1,27 @@
-//! What an answer to a submission means for its slot: one total table.
+//! What an answer to a submission means: one total table, and one verdict for each of its rows.
 //!
-//! The safe side of every doubt: a slot returns only where the upstream provably did not accept,
-//! since a job that nobody counts overruns its account, and a second one costs money.
+//! Doubt counts as "there may be a job": a slot returns only where the upstream provably did not accept,
+//! since a job that is not counted overruns its account, and a second one costs money.
 
-use std::{borrow::Cow, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::{
-    jobs::speaks_of_account,
-    pool::{Blame, TaskId},
+    config,
+    kling::task,
+    pool::{Blame, Settlement, TaskId},
+    upstream::SendError,
 };
 
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// There is a job. Its slot is bound.
-    Accepted(TaskId),
+    Accepted {
+        task_id: TaskId,
+        task_type: Option<Arc<str>>,
+    },
     /// The account is full or pushed back. No job.
     PushedBack,
     /// The account's session is broken, or the upstream does not know the account. No job.
@@ -27,40 +30,109 @@ pub enum Outcome {
     NoCredit,
     /// The upstream does not take our token. No job, on any account.
     TokenRejected,
-    /// The input is at fault: it would be refused everywhere. No job.
-    InputRefused,
-    /// Nobody knows: there may be a job.
-    Unknown,
+    /// The request is at fault: every account would refuse it. No job.
+    RequestRefused,
+    /// It is not known whether there is a job.
+    Unknown {
+        /// How long ago the last byte left, at least.
+        sent_ago: Duration,
+    },
+    /// No byte was sent. No job.
+    NotSent,
+}
+
+/// What follows from an outcome.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    /// What the ledger is told about the slot.
+    pub(super) settlement: Settlement,
+    /// Whether the submission may be sent again.
+    pub(super) next: Next,
+    /// Who else has to act.
+    pub(super) follow_up: FollowUp,
+}
+
+/// What may come after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: there may be a job, or no account would take it.
+    Nothing,
+    /// An attempt on another account: this one refused for a reason of its own.
+    Elsewhere,
+    /// Another attempt: nothing was sent.
+    Again,
+}
+
+/// Who has to act on an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FollowUp {
+    /// No one.
+    None,
+    /// A round: the account runs jobs that we do not know, or ours may turn up.
+    Round,
+    /// The fetcher: the account's entry in the list may say more.
+    Fetch,
+    /// The picker: it stops until the upstream takes the token. No fetch is woken, since it could succeed
+    /// at once, and the next job be refused again.
+    RejectToken,
 }
 
 impl Outcome {
-    /// Whether the upstream provably did not accept: the slot returns, with what that says about the
-    /// account. `None`: there is a job, or may be one.
-    pub fn blame(&self, retry_after: Option<Duration>) -> Option<Blame> {
-        match self {
-            Self::PushedBack => Some(Blame::PushedBack { retry_after }),
-            Self::SessionBroken => Some(Blame::SessionBroken),
-            Self::NoCredit => Some(Blame::NoCredit),
-            Self::TokenRejected => Some(Blame::Token),
-            Self::InputRefused => Some(Blame::Request),
-            Self::Accepted(_) | Self::Unknown => None,
+    /// What follows. `may_move`: another account may take what this one refused.
+    pub(super) fn verdict(self, may_move: bool, retry_after: Option<Duration>) -> Verdict {
+        let elsewhere = if may_move {
+            Next::Elsewhere
+        } else {
+            Next::Nothing
+        };
+        let refused = Settlement::Refused;
+        let (settlement, next, follow_up) = match self {
+            Self::Accepted { task_id, task_type } => {
+                let accepted = Settlement::Accepted { task_id, task_type };
+                (accepted, Next::Nothing, FollowUp::None)
+            }
+            Self::PushedBack => {
+                let blame = Blame::PushedBack { retry_after };
+                (refused(blame), elsewhere, FollowUp::Round)
+            }
+            Self::SessionBroken => (refused(Blame::SessionBroken), elsewhere, FollowUp::Fetch),
+            Self::NoCredit => (refused(Blame::NoCredit), elsewhere, FollowUp::None),
+            Self::TokenRejected => (refused(Blame::Token), Next::Nothing, FollowUp::RejectToken),
+            Self::RequestRefused => (refused(Blame::Request), Next::Nothing, FollowUp::None),
+            Self::Unknown { sent_ago } => {
+                let uncertain = Settlement::Uncertain { sent_ago };
+                (uncertain, Next::Nothing, FollowUp::Round)
+            }
+            Self::NotSent => (Settlement::NotSent, Next::Again, FollowUp::None),
+        };
+        Verdict {
+            settlement,
+            next,
+            follow_up,
         }
     }
 
-    /// Whether another account may take what this one did not.
-    pub fn is_of_account(&self) -> bool {
-        match self {
-            Self::PushedBack | Self::SessionBroken | Self::NoCredit => true,
-            Self::Accepted(_) | Self::TokenRejected | Self::InputRefused | Self::Unknown => false,
+    /// The outcome of a submission that was not answered.
+    pub(super) fn of_error(error: &SendError) -> Self {
+        match error {
+            SendError::NotSent(_) => Self::NotSent,
+            SendError::Lost(_) | SendError::Unfinished(_) => UNKNOWN,
+            SendError::TimedOut(timeout) => Self::Unknown { sent_ago: *timeout },
         }
     }
 }
+
+/// It is not known whether there is a job, and the last byte may have left just now.
+const UNKNOWN: Outcome = Outcome::Unknown {
+    sent_ago: Duration::ZERO,
+};
 
 /// One row: answers with these statuses that say this have this outcome.
 struct Row {
     statuses: RangeInclusive<u16>,
     says: Says,
     outcome: Outcome,
+    moves: Moves,
 }
 
 /// What an answer must say for a row to fit.
@@ -73,47 +145,70 @@ enum Says {
     Refusal,
 }
 
-const fn row(statuses: RangeInclusive<u16>, says: Says, outcome: Outcome) -> Row {
+/// Whether another account may take the job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moves {
+    Never,
+    /// If `forward.retry_statuses` has the status.
+    IfSet,
+    Always,
+}
+
+const fn row(statuses: RangeInclusive<u16>, says: Says, outcome: Outcome, moves: Moves) -> Row {
     Row {
         statuses,
         says,
         outcome,
+        moves,
     }
 }
 
 /// The table of answers that name no job. The first row that fits counts; the last one always does.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    row(429..=429, Says::Anything, Outcome::PushedBack),
-    row(596..=596, Says::Anything, Outcome::SessionBroken),
-    row(404..=404, Says::NoAccount, Outcome::SessionBroken),
-    row(412..=412, Says::Anything, Outcome::NoCredit),
-    row(401..=402, Says::Anything, Outcome::TokenRejected),
-    // The request may have been passed on before somebody lost patience.
-    row(408..=408, Says::Anything, Outcome::Unknown),
-    row(300..=499, Says::Anything, Outcome::InputRefused),
-    row(500..=500, Says::Refusal, Outcome::InputRefused),
-    row(0..=u16::MAX, Says::Anything, Outcome::Unknown),
+    row(429..=429, Says::Anything, Outcome::PushedBack, Moves::IfSet),
+    row(596..=596, Says::Anything, Outcome::SessionBroken, Moves::IfSet),
+    // The account is gone, like after a 596.
+    row(404..=404, Says::NoAccount, Outcome::SessionBroken, Moves::Always),
+    row(412..=412, Says::Anything, Outcome::NoCredit, Moves::IfSet),
+    row(401..=402, Says::Anything, Outcome::TokenRejected, Moves::Never),
+    // The request may have been passed on before a gateway lost patience.
+    row(408..=408, Says::Anything, UNKNOWN, Moves::Never),
+    row(300..=499, Says::Anything, Outcome::RequestRefused, Moves::Never),
+    row(500..=500, Says::Refusal, Outcome::RequestRefused, Moves::Never),
+    row(0..=u16::MAX, Says::Anything, UNKNOWN, Moves::Never),
 ];
 
-/// Judges the answer to a job start. `refusal_patterns` are texts by which a 500 says that the
-/// input was refused.
-pub fn judge(status: StatusCode, body: &[u8], refusal_patterns: &[String]) -> Outcome {
+/// Judges the answer to a job start: its outcome, and whether another account may take the job. `body` may
+/// be cut short: a status can prove a refusal by itself.
+pub(super) fn judge(
+    status: StatusCode,
+    body: &[u8],
+    settings: &config::Forward,
+) -> (Outcome, bool) {
     if status == StatusCode::OK
-        && let Some(task_id) = task_id(body)
+        && let Some(task_id) = task::accepted_id(body)
     {
-        return Outcome::Accepted(task_id);
+        let task_type = task::accepted_type(body);
+        return (Outcome::Accepted { task_id, task_type }, false);
     }
     let fits = |row: &&Row| {
         row.statuses.contains(&status.as_u16())
             && match row.says {
                 Says::Anything => true,
-                Says::NoAccount => speaks_of_account(body),
-                Says::Refusal => says_one_of(body, refusal_patterns),
+                Says::NoAccount => task::is_about_account(body),
+                Says::Refusal => says_one_of(body, &settings.refusal_patterns),
             }
     };
-    let row = TABLE.iter().find(fits);
-    row.map_or(Outcome::Unknown, |row| row.outcome.clone())
+    let Some(row) = TABLE.iter().find(fits) else {
+        return (UNKNOWN, false);
+    };
+    let may_move = match row.moves {
+        Moves::Never => false,
+        Moves::IfSet => settings.retry_statuses.contains(&status.as_u16()),
+        Moves::Always => true,
+    };
+    (row.outcome.clone(), may_move)
 }
 
 fn says_one_of(body: &[u8], patterns: &[String]) -> bool {
@@ -122,49 +217,29 @@ fn says_one_of(body: &[u8], patterns: &[String]) -> bool {
     patterns.any(|pattern| body.contains(&pattern.to_lowercase()))
 }
 
-/// What an answer calls its task, if it does.
-pub fn task_type(body: &[u8]) -> Option<Arc<str>> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        task: Task<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Task<'a> {
-        #[serde(borrow, rename = "type")]
-        task_type: Cow<'a, str>,
-    }
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
-    Some(answer.task.task_type.as_ref().into())
-}
-
-/// The job's id in an answer of 200: `task.id`, its digits as they are.
-fn task_id(body: &[u8]) -> Option<TaskId> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        task: Task<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Task<'a> {
-        #[serde(borrow)]
-        id: &'a RawValue,
-    }
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
-    TaskId::from_json(answer.task.id).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn judged(status: u16, body: &str) -> (Outcome, bool) {
+        let settings = config::Forward {
+            body_max: 0,
+            buffer_total: 0,
+            extra_jobs: Vec::new(),
+            retry_statuses: vec![429, 500],
+            refusal_patterns: vec!["CM_EXT".to_owned(), "community guidelines".to_owned()],
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(status, body.as_bytes(), &settings)
+    }
+
     fn outcome(status: u16, body: &str) -> Outcome {
-        let patterns = ["CM_EXT".to_owned(), "community guidelines".to_owned()];
-        judge(
-            StatusCode::from_u16(status).unwrap(),
-            body.as_bytes(),
-            &patterns,
-        )
+        judged(status, body).0
+    }
+
+    fn is_refusal(outcome: Outcome) -> bool {
+        let settlement = outcome.verdict(false, None).settlement;
+        matches!(settlement, Settlement::Refused(_))
     }
 
     #[test]
@@ -181,11 +256,11 @@ mod tests {
             ),
             (r#"{"task":{"id":"77"}}"#, "77"),
         ] {
-            assert_eq!(
-                outcome(200, body),
-                Outcome::Accepted(id.parse().unwrap()),
-                "{body}"
-            );
+            let accepted = Outcome::Accepted {
+                task_id: id.parse().unwrap(),
+                task_type: None,
+            };
+            assert_eq!(outcome(200, body), accepted, "{body}");
         }
     }
 
@@ -199,18 +274,15 @@ mod tests {
             r#"{"task":{}}"#,
             r#"{"task":{"id":1.5}}"#,
         ] {
-            assert_eq!(outcome(200, body), Outcome::Unknown, "{body}");
+            assert_eq!(outcome(200, body), UNKNOWN, "{body}");
         }
         for status in [
             201, 202, 204, 408, 500, 501, 502, 503, 504, 520, 522, 524, 529, 595, 599, 999,
         ] {
             let accepted = r#"{"task":{"id":1}}"#;
-            assert_eq!(outcome(status, accepted), Outcome::Unknown, "{status}");
+            assert_eq!(outcome(status, accepted), UNKNOWN, "{status}");
         }
-        assert_eq!(
-            outcome(500, r#"{"error":"Service busy"}"#),
-            Outcome::Unknown
-        );
+        assert_eq!(outcome(500, r#"{"error":"Service busy"}"#), UNKNOWN);
     }
 
     #[test]
@@ -230,29 +302,29 @@ mod tests {
             (
                 404,
                 r#"{"error":"No works found for task 1"}"#,
-                Outcome::InputRefused,
+                Outcome::RequestRefused,
             ),
             (412, "", Outcome::NoCredit),
             (401, "", Outcome::TokenRejected),
             (402, "", Outcome::TokenRejected),
-            (400, "", Outcome::InputRefused),
-            (403, "", Outcome::InputRefused),
-            (422, "", Outcome::InputRefused),
-            (302, "", Outcome::InputRefused),
+            (400, "", Outcome::RequestRefused),
+            (403, "", Outcome::RequestRefused),
+            (422, "", Outcome::RequestRefused),
+            (302, "", Outcome::RequestRefused),
             (
                 500,
                 r#"{"error":"… violates the Community Guidelines …"}"#,
-                Outcome::InputRefused,
+                Outcome::RequestRefused,
             ),
             (
                 500,
                 r#"{"message":"Service busy (CM_EXT.POther)"}"#,
-                Outcome::InputRefused,
+                Outcome::RequestRefused,
             ),
         ] {
             let outcome = outcome(status, body);
             assert_eq!(outcome, wanted, "{status} {body}");
-            assert!(outcome.blame(None).is_some());
+            assert!(is_refusal(outcome));
         }
     }
 
@@ -261,7 +333,27 @@ mod tests {
         for status in 100..=999 {
             let outcome = outcome(status, "");
             let is_provable = matches!(status, 300..=407 | 409..=499 | 596);
-            assert_eq!(outcome.blame(None).is_some(), is_provable, "{status}");
+            assert_eq!(is_refusal(outcome), is_provable, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_by_the_account_moves_a_job() {
+        let no_account = "Account configuration not found.";
+        for (status, body, wanted) in [
+            (429, "", true),
+            (404, no_account, true),
+            // Not in the settings.
+            (412, "", false),
+            (596, "", false),
+            // In the settings, and proves nothing.
+            (500, "", false),
+            (500, "CM_EXT", false),
+            (404, "", false),
+            (400, "", false),
+            (401, "", false),
+        ] {
+            assert_eq!(judged(status, body).1, wanted, "{status} {body}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Calls about one task: they go to the account that owns it, and their answers tell about its job.
+//! Calls about one task: they go to its owner, and their answers tell about its job.
 
 use std::sync::Arc;
 
@@ -7,13 +7,14 @@ use hyper::body::Incoming;
 
 use super::{
     Forward,
-    answer::{self, ANSWER_READ_MAX, Beginning, Carried},
     call::Call,
+    response::{self, Carried, PeekedBody},
 };
 use crate::{
     error::Error,
-    jobs::{Owner, TaskWord, task_word},
+    kling::{ANSWER_BYTES_MAX, task::TaskStatus},
     ledger::{JobOver, JobUntracked},
+    owners::FoundOwner,
     pool::TaskId,
 };
 
@@ -21,95 +22,78 @@ impl Forward {
     /// Reads or deletes a task, on the account that owns it.
     pub(super) async fn about_task(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let Some(task_id) = call.task_id() else {
-            return self.pass(&call, body, None).await.map(answer::carried);
+            let answer = self.sender.pass(&call, body, None).await?;
+            return Ok(response::carried(answer));
         };
         let is_read = call.is_read();
         let owner = match call.query.email() {
-            Some(given) => self.respelled(given).await,
-            None => match self.owner(&task_id).await {
-                Owner::Found(owner) => Some(owner),
-                // All of them have said that they do not have it: so will this one.
-                Owner::Nobody if is_read => self.first_healthy().await,
-                Owner::Unknown if is_read => return Err(Error::OwnerUnknown),
-                // Deleting is never guessed.
-                Owner::Nobody | Owner::Unknown => None,
+            Some(given) => self.router.respelled(given).await,
+            None => match self.router.task_owner(&task_id).await {
+                FoundOwner::Account(owner) => Some(owner),
+                // Every account said that it does not have it: so will this one.
+                FoundOwner::Nobody if is_read => self.router.healthy(None).await,
+                FoundOwner::Unknown if is_read => return Err(Error::OwnerUnknown),
+                // A deletion is never sent on a guess.
+                FoundOwner::Nobody | FoundOwner::Unknown => None,
             },
         };
-        let asked = owner.as_deref().or(call.query.email()).map(str::to_owned);
+        let asked = owner.as_deref().or(call.query.email()).map(Arc::from);
         let is_told = call.method == Method::GET;
         let answer = self.read_whole(&call, body, owner).await?;
         match asked {
-            Some(asked) if is_told => self.hear(&call, answer, &task_id, &asked).await,
-            Some(_) | None => answer::resumed(answer),
+            Some(asked) if is_told => self.observe_task(&call, answer, &task_id, &asked).await,
+            Some(_) | None => response::into_response(answer),
         }
     }
 
-    /// Makes the upstream stop to track a job, which frees its slot.
+    /// Makes the upstream stop tracking a job, which frees its slot.
     pub(super) async fn untrack(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let task_id = call.task_id();
-        let answer = self.pass(&call, body, None).await?;
+        let answer = self.sender.pass(&call, body, None).await?;
         if let Some(task_id) = task_id
             && answer.status().is_success()
         {
             self.ledger.call(JobUntracked { task_id }).await?;
-            // A round that is on its way may list it still.
+            // A round that is on its way may still list it.
             self.rounds.wake();
         }
-        Ok(answer::carried(answer))
+        Ok(response::carried(answer))
     }
 
-    /// Whose a task is: as remembered, or as the accounts say.
-    pub(super) async fn owner(&self, task_id: &TaskId) -> Owner {
-        if let Some(owner) = self.rounds.owners().owner(task_id) {
-            return Owner::Found(owner);
-        }
-        let Some(list) = self.list().await else {
-            return Owner::Unknown;
-        };
-        match &*list.accounts {
-            [only] => Owner::Found(Arc::clone(&only.email)),
-            accounts => {
-                let emails: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.email)).collect();
-                self.rounds.find_owner(task_id, &emails).await
-            }
-        }
-    }
-
-    /// Listens to what the account `asked` says about a task, and passes it on.
-    async fn hear(
+    /// Learns from what the account `asked` says about a task, and passes the answer on.
+    async fn observe_task(
         &self,
         call: &Call,
-        answer: Response<Beginning>,
+        answer: Response<PeekedBody>,
         task_id: &TaskId,
-        asked: &str,
+        asked: &Arc<str>,
     ) -> Result<Carried, Error> {
         let (head, read) = answer.into_parts();
-        let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_READ_MAX);
+        let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_BYTES_MAX);
         if let Some(text) = text.filter(|_| read.is_whole()) {
-            let word = task_word(head.status, &text, task_id);
-            self.note_word(word, task_id, asked).await;
-            if matches!(word, TaskWord::Final | TaskWord::Unfinished)
-                && let Some(shape) = call.lesson
+            let status = TaskStatus::read(head.status, &text, task_id);
+            self.note_status(status, task_id, asked).await;
+            if matches!(status, TaskStatus::Final | TaskStatus::Unfinished)
+                && let Some(shape) = call.shape
             {
-                self.holdings.learn(shape, &text, Some(&asked.into()));
+                self.owners.learn_from(shape, &text, Some(asked));
             }
         }
-        answer::resumed(Response::from_parts(head, read))
+        response::into_response(Response::from_parts(head, read))
     }
 
-    /// Only its owner's word counts: any other account has no such task either.
-    async fn note_word(&self, word: TaskWord, task_id: &TaskId, asked: &str) {
-        let owners = self.rounds.owners();
-        let owner = owners.owner(task_id);
-        let is_owner = owner.map(|owner| *owner == *asked);
-        match (word, is_owner) {
-            (TaskWord::Unknown, _) | (_, Some(false)) | (TaskWord::Missing, None) => return,
-            (TaskWord::Final | TaskWord::Unfinished, None) => {
-                owners.learn(task_id, asked.into());
+    /// Only what the owner says counts: any other account has no such task.
+    async fn note_status(&self, status: TaskStatus, task_id: &TaskId, asked: &Arc<str>) {
+        let owner = self.owners.of_task(task_id);
+        let is_owner = owner.map(|owner| owner == *asked);
+        match (status, is_owner) {
+            (TaskStatus::Unknown, _) | (_, Some(false)) | (TaskStatus::Missing, None) => return,
+            (TaskStatus::Final | TaskStatus::Unfinished, None) => {
+                self.owners.learn_task(task_id, asked);
             }
-            (TaskWord::Final | TaskWord::Unfinished | TaskWord::Missing, Some(true)) => {}
+            (TaskStatus::Final | TaskStatus::Unfinished | TaskStatus::Missing, Some(true)) => {}
         }
-        let is_over = word != TaskWord::Unfinished;
+        let is_over = status != TaskStatus::Unfinished;
         let over = JobOver {
             task_id: task_id.clone(),
         };

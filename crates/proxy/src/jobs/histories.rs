@@ -13,18 +13,15 @@ use accounts_fetcher::Chain;
 use http::StatusCode;
 use percent_encoding::utf8_percent_encode;
 use thiserror::Error;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::JoinMap;
 use tracing::Instrument;
 
-use super::{
-    history::{PAGE_ROWS, Page},
-    scheduler::{ANSWER_TIMEOUT, get, is_encoded},
-};
 use crate::{
+    kling::history::{PAGE_ROWS, Page},
     ledger::{Decide, Ledger, ReachesBack, Unavailable, UndecidedAccounts},
     pool::{History, Name, TASKS_MAX, Undecided},
-    upstream::{RESERVED, ReadError, SendError, Upstream, read},
+    upstream::{AskError, RESERVED, Upstream},
 };
 
 /// Each work of a task takes about 1 KiB, and a task has a dozen at most.
@@ -47,15 +44,9 @@ pub struct Histories {
 #[derive(Debug, Error)]
 enum HistoryError {
     #[error(transparent)]
-    Send(#[from] SendError),
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error("the history did not come within {} s", ANSWER_TIMEOUT.as_secs())]
-    TimedOut,
-    #[error("the history was answered with status {0}")]
-    Refused(StatusCode),
-    #[error("the history is encoded, though that was not asked for")]
-    Encoded,
+    Ask(#[from] AskError),
+    #[error("the account has no history: it answered with status 404")]
+    NotFound,
     #[error("the answer is not a history")]
     Malformed(#[from] serde_json::Error),
     #[error(transparent)]
@@ -248,20 +239,11 @@ impl Reader {
         let email = utf8_percent_encode(&self.account.email, RESERVED);
         let before = before_ms.map_or(String::new(), |ms| format!("&createdBefore={ms}"));
         let path = format!("/tasks?email={email}&pageSize={PAGE_ROWS}{before}");
-        let asked = async {
-            let response = get(&self.upstream, &path).await?;
-            let status = response.status();
-            if status != StatusCode::OK {
-                return Err(HistoryError::Refused(status));
-            }
-            if is_encoded(response.headers()) {
-                return Err(HistoryError::Encoded);
-            }
-            let body = read(response.into_body(), PAGE_BYTES_MAX).await?;
+        let (status, body) = self.upstream.ask(&path, PAGE_BYTES_MAX).await?;
+        if status == StatusCode::OK {
             Ok(Page::read(&body)?)
-        };
-        timeout(ANSWER_TIMEOUT, asked)
-            .await
-            .unwrap_or(Err(HistoryError::TimedOut))
+        } else {
+            Err(HistoryError::NotFound)
+        }
     }
 }

@@ -229,6 +229,23 @@ impl Operation for AccountNow {
     }
 }
 
+/// The account for a call that takes no slot: the preferred one, if it is healthy, or else the first healthy
+/// account of the list.
+#[derive(Debug)]
+pub struct HealthyAccount {
+    /// The account to prefer.
+    pub preferred: Option<Name>,
+}
+
+impl Operation for HealthyAccount {
+    type Reply = Option<Arc<str>>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let email = context.pool.healthy_account(self.preferred.as_ref());
+        email.cloned()
+    }
+}
+
 /// Switches an account off for new picks, or on again.
 #[derive(Debug)]
 pub struct SetDraining {

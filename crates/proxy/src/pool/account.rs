@@ -181,6 +181,11 @@ impl Account {
             && self.health.ejected().is_none()
     }
 
+    /// Nothing but full slots stands in the way of a call.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.is_usable() && self.health.cooling_until().is_none()
+    }
+
     /// It can be removed: off the list, no slot in use, no order of the operator to remember.
     pub(super) fn is_forgettable(&self) -> bool {
         !self.is_listed && self.in_flight() == 0 && !self.is_draining

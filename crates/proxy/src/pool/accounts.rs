@@ -30,6 +30,9 @@ use super::{
     steps::Counted,
 };
 
+/// How many accounts are looked at to find a healthy one: as many as an operator may have in trouble.
+const HEALTHY_LOOKS_MAX: usize = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     slots: SlotMap<AccountKey, Account>,
@@ -332,6 +335,14 @@ impl Accounts {
     /// Whether an account has few enough slots in use for the caller's own cap.
     pub(super) fn fits(&self, wish: Wish<'_>, key: AccountKey) -> bool {
         wish.fits(self.slots[key].in_flight())
+    }
+
+    /// The first healthy account of the list. Where those in front are many and in trouble, any with a free
+    /// slot.
+    pub(super) fn first_healthy(&self) -> Option<AccountKey> {
+        let mut first = self.iter_keys().take(HEALTHY_LOOKS_MAX);
+        let healthy = first.find(|key| self.slots[*key].is_healthy());
+        healthy.or_else(|| self.free.list().first())
     }
 
     /// When the health of an account changes by itself next.

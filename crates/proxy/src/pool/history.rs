@@ -16,14 +16,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    hash::{DefaultHasher, Hasher},
     mem,
     sync::Arc,
     time::Duration,
 };
 
 use super::{
-    LeaseId, OperationName, TaskId,
+    Digest, HistoryRow, LeaseId, OperationName, TaskId,
     known_tasks::{KnownTasks, Taken},
     steps::Counted,
 };
@@ -34,19 +33,6 @@ pub const TASKS_MAX: usize = 1000;
 const OPERATIONS_MAX: usize = 32;
 /// The most types of tasks that are remembered of one operation.
 const TYPES_MAX: usize = 16;
-
-/// Stands for a text that is not kept: only whether two are equal is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(u64);
-
-impl Digest {
-    /// The digest of `text`, without the blanks around it.
-    pub fn of(text: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(text.trim().as_bytes());
-        Self(hasher.finish())
-    }
-}
 
 /// What is known of the body of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,19 +50,6 @@ impl Body {
     fn is_equal(&self, other: &Self) -> bool {
         self.operation == other.operation && self.fingerprint == other.fingerprint
     }
-}
-
-/// One task, as a history shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryRow {
-    /// Which task.
-    pub task_id: TaskId,
-    /// What the vendor calls it, if that is shown.
-    pub task_type: Option<Arc<str>>,
-    /// Its prompt, if that is shown.
-    pub prompt: Option<Digest>,
-    /// When the vendor created it, on the vendor's clock, in milliseconds.
-    pub created_ms: Option<i64>,
 }
 
 /// The history of an account, as far as it was read.

@@ -3,18 +3,13 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use rand::{Rng, RngExt};
-use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{AccountKey, Limits, OperationName, account::Account};
+use super::{AccountKey, Limits, OperationName, TaskId, account::Account};
 
 /// How much earlier than the truth an expiry is told, at most, so that a submission sent in the
 /// last moment is still covered by the slot.
 const EXPIRY_MARGIN_MAX: Duration = Duration::from_secs(5);
-
-/// The most digits a task id may have. Ids of 18 digits are known (`2^63` has 19); the rest is
-/// room, the limit keeps hostile ids out of the book.
-pub const TASK_ID_DIGITS_MAX: usize = 32;
 
 /// Names a lease: 128 random bits, written as 32 hex digits. Who knows it may release the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,54 +49,6 @@ impl FromStr for LeaseId {
         match u128::from_str_radix(text, 16) {
             Ok(bits) => Ok(Self(bits)),
             Err(_) => Err(LeaseIdError),
-        }
-    }
-}
-
-/// Names an upstream job. Kept as its digits: ids can exceed `2^53`, and can be negative. Cheap to
-/// clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId(Arc<str>);
-
-impl TaskId {
-    /// The digits, with a leading `-` if the id is negative.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Reads an id that stands in JSON, as a number or as a string of digits: as it is written,
-    /// since a double would round it.
-    ///
-    /// # Errors
-    /// [`TaskIdError`] if it is anything else.
-    pub fn from_json(value: &RawValue) -> Result<Self, TaskIdError> {
-        let text = value.get();
-        let quoted = text
-            .strip_prefix('"')
-            .and_then(|text| text.strip_suffix('"'));
-        quoted.unwrap_or(text).parse()
-    }
-}
-
-/// The text is not a task id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a task id is 1 to {TASK_ID_DIGITS_MAX} digits without leading zeros")]
-pub struct TaskIdError;
-
-impl FromStr for TaskId {
-    type Err = TaskIdError;
-
-    fn from_str(text: &str) -> Result<Self, TaskIdError> {
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        // One job has one id: 007 would be another name of 7.
-        let is_padded = digits.starts_with('0') && text != "0";
-        let is_valid = (1..=TASK_ID_DIGITS_MAX).contains(&digits.len())
-            && digits.bytes().all(|byte| byte.is_ascii_digit())
-            && !is_padded;
-        if is_valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(TaskIdError)
         }
     }
 }

@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
-    AccountKey, Cause, History, LeaseId, LeaseState, Listing, Name, Pool, RoundChange, TaskId,
-    Undecided,
+    AccountCap, AccountKey, Cause, History, LeaseId, LeaseState, Listing, Name, Pool, RoundChange,
+    RunningJob, TaskId, Undecided,
     lease::{Listed, Phase},
     leases::MatchRank,
     resolutions::Asked,
@@ -30,24 +30,6 @@ pub struct Round {
     pub executing: Vec<RunningJob>,
     /// The caps of the accounts that it names.
     pub caps: Vec<AccountCap>,
-}
-
-/// What an account may run at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountCap {
-    /// Which account.
-    pub email: String,
-    /// How many jobs.
-    pub max_jobs: u32,
-}
-
-/// A job that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunningJob {
-    /// Which job.
-    pub task_id: TaskId,
-    /// On which account.
-    pub email: String,
 }
 
 /// What a round leaves to do.

@@ -15,7 +15,7 @@ use serde_json::{Value, error::Category, value::RawValue};
 
 use super::{Body, EmailError, Format, Place, smaller_cap};
 use crate::{
-    forward::mentions::{Mentions, text_in},
+    kling::references::{References, text_in},
     pool::Digest,
 };
 
@@ -38,7 +38,7 @@ pub fn read(bytes: Bytes) -> Result<Body, EmailError> {
         email,
         max_jobs: members.max_jobs,
         prompt: members.prompt,
-        mentions: members.mentions,
+        references: members.references,
         place,
         bytes,
     })
@@ -57,7 +57,7 @@ struct Members<'a> {
     has_two_emails: bool,
     max_jobs: Option<NonZeroU32>,
     prompt: Option<Digest>,
-    mentions: Mentions,
+    references: References,
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -82,7 +82,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
             has_two_emails: false,
             max_jobs: None,
             prompt: None,
-            mentions: Mentions::default(),
+            references: References::default(),
         };
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.is_empty = false;
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                     let text: Option<Cow<'_, str>> = serde_json::from_str(value.get()).ok();
                     members.prompt = text.map(|text| Digest::of(&text));
                 }
-                Some(name) => members.mentions.note(name, || text_in(value)),
+                Some(name) => members.references.note(name, || text_in(value)),
                 None => {}
             }
         }

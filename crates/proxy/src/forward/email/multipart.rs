@@ -18,7 +18,7 @@ use self::{
 };
 use super::{Body, EmailError, Format, Place, Unwritable, smaller_cap};
 use crate::{
-    forward::mentions::{Mentions, URL_BYTES_MAX},
+    kling::references::{References, URL_BYTES_MAX},
     pool::Digest,
 };
 
@@ -76,7 +76,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
     let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
     let (start, parts) = scan(&bytes, &boundary)?;
     let (mut found, mut max_jobs, mut prompt) = (None, None, None);
-    let mut mentions = Mentions::default();
+    let mut references = References::default();
     for Part { name, value } in parts {
         let text = || str::from_utf8(&bytes[value.clone()]);
         match name.as_deref() {
@@ -86,7 +86,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
             Some("prompt") => prompt = text().ok().map(Digest::of),
             // A longer one is a file.
             Some(name) if value.len() <= URL_BYTES_MAX => {
-                mentions.note(name, || text().ok().map(Cow::Borrowed));
+                references.note(name, || text().ok().map(Cow::Borrowed));
             }
             Some(_) | None => {}
         }
@@ -103,7 +103,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
         email,
         max_jobs,
         prompt,
-        mentions,
+        references,
         place,
         bytes,
     })

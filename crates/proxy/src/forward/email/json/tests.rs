@@ -83,7 +83,7 @@ fn what_is_named_is_found_in_its_order_and_as_it_is_written() {
         "element_2":{"id":"u_1"},"element_3":"o_1","element_4":"u_1","\ud800":"u_2","workId":-7}"#;
     let body = read_text(text).unwrap();
     let named: Vec<_> = body
-        .mentions()
+        .references()
         .iter()
         .map(|it| (it.field, &*it.text))
         .collect();
@@ -96,7 +96,7 @@ fn what_is_named_is_found_in_its_order_and_as_it_is_written() {
     ];
     assert_eq!(named, expected);
     let written = body.with_email(EMAIL).unwrap();
-    assert_eq!(read(written).unwrap().mentions(), body.mentions());
+    assert_eq!(read(written).unwrap().references(), body.references());
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn what_is_named_is_found_in_its_order_and_as_it_is_written() {
     let form = form.concat() + "--b--\r\n";
     let body = read_text(&form).unwrap();
     let named: Vec<_> = body
-        .mentions()
+        .references()
         .iter()
         .map(|it| (it.field, &*it.text))
         .collect();
@@ -118,7 +118,7 @@ fn what_is_named_is_found_in_its_order_and_as_it_is_written() {
     ];
     assert_eq!(named, expected);
     let written = body.with_email(EMAIL).unwrap();
-    assert_eq!(read(written, TYPE).unwrap().mentions(), body.mentions());
+    assert_eq!(read(written, TYPE).unwrap().references(), body.references());
 }
 
 #[test]

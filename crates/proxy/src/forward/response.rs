@@ -1,4 +1,4 @@
-//! Answers on their way back.
+//! The upstream's answers on their way back to the client.
 
 use std::{
     pin::Pin,
@@ -13,12 +13,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{
     error::Error,
+    kling::ANSWER_BYTES_MAX,
     upstream::{Answer, BoxError, IdleError},
 };
-
-/// The most of an answer that is read before it goes on: every work of a task takes about 1 KiB, and
-/// a task has a dozen at most.
-pub(super) const ANSWER_READ_MAX: usize = 1024 * 1024;
 
 /// Which account answered, and after how many attempts.
 const ACCOUNT: &str = "x-kling-account";
@@ -33,7 +30,7 @@ pub type Carried = Response<CarriedBody>;
 /// The body of an answer of the upstream.
 pub type CarriedBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// `answer` as it comes.
+/// `answer`, streamed as it comes.
 pub(super) fn carried<B>(answer: Response<B>) -> Carried
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -41,7 +38,7 @@ where
     answer.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
-/// Says on the answer which account it is of, if that is known.
+/// Names the account that answered, if it is known, and one attempt.
 pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     let headers = answer.headers_mut();
     headers.insert(ATTEMPTS, HeaderValue::from(1));
@@ -51,83 +48,83 @@ pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     }
 }
 
-/// Says on the answer how many attempts it took.
+/// Tells how many attempts the answer took.
 pub(super) fn count_attempts<B>(answer: &mut Response<B>, attempts: u32) {
     answer
         .headers_mut()
         .insert(ATTEMPTS, HeaderValue::from(attempts));
 }
 
-/// An answer that was read to its end, or as far as [`ANSWER_READ_MAX`].
-pub(super) struct Beginning {
+/// A body that was read to its end, or up to [`ANSWER_BYTES_MAX`].
+pub(super) struct PeekedBody {
     pub(super) bytes: Bytes,
     trailers: Option<HeaderMap>,
-    end: End,
+    end: PeekEnd,
     /// Whether the upstream told its length.
     is_sized: bool,
-    /// What is left to come. Nothing, and the place is given back, once the answer came whole.
+    /// The rest. `None` once the answer came whole: then its permit is given back.
     rest: Option<Answer>,
 }
 
-/// How the reading of an answer ended.
-enum End {
+/// How the reading of a body ended.
+enum PeekEnd {
     Whole,
-    /// It goes on beyond [`ANSWER_READ_MAX`].
+    /// It goes on beyond [`ANSWER_BYTES_MAX`].
     Longer,
-    /// Its rest does not come.
+    /// It broke off.
     Broken(IdleError),
 }
 
-/// Reads an answer to its end, or as far as [`ANSWER_READ_MAX`].
-pub(super) async fn begin(mut body: Answer) -> Beginning {
+/// Reads a body to its end, or up to [`ANSWER_BYTES_MAX`].
+pub(super) async fn peek(mut body: Answer) -> PeekedBody {
     let is_sized = body.size_hint().exact().is_some();
     let mut bytes = BytesMut::new();
     let mut trailers = None;
     let end = loop {
         match body.frame().await {
-            None => break End::Whole,
-            Some(Err(error)) => break End::Broken(error),
+            None => break PeekEnd::Whole,
+            Some(Err(error)) => break PeekEnd::Broken(error),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => bytes.extend_from_slice(&data),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
-        if bytes.len() > ANSWER_READ_MAX {
-            break End::Longer;
+        if bytes.len() > ANSWER_BYTES_MAX {
+            break PeekEnd::Longer;
         }
     };
-    Beginning {
+    PeekedBody {
         bytes: bytes.freeze(),
         trailers,
         is_sized,
-        rest: Some(body).filter(|_| !matches!(end, End::Whole)),
+        rest: Some(body).filter(|_| !matches!(end, PeekEnd::Whole)),
         end,
     }
 }
 
-impl Beginning {
-    /// Whether it is the whole answer.
+impl PeekedBody {
+    /// Whether it came to its end.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.end, End::Whole)
+        matches!(self.end, PeekEnd::Whole)
     }
 
-    /// Whether its rest does not come.
+    /// Whether it broke off.
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self.end, End::Broken(_))
+        matches!(self.end, PeekEnd::Broken(_))
     }
 }
 
-/// An answer as it came, and as its rest comes.
+/// The answer for the client: what was read, and then the rest as it comes.
 ///
 /// # Errors
-/// [`Error::OutcomeUnknown`] if its rest does not come.
-pub(super) fn resumed(answer: Response<Beginning>) -> Result<Carried, Error> {
+/// [`Error::OutcomeUnknown`] if it broke off.
+pub(super) fn into_response(answer: Response<PeekedBody>) -> Result<Carried, Error> {
     let (head, read) = answer.into_parts();
-    if let End::Broken(error) = read.end {
+    if let PeekEnd::Broken(error) = read.end {
         tracing::debug!(%error, "an answer did not come whole");
         return Err(Error::OutcomeUnknown);
     }
-    let body = Resumed {
+    let body = PeekedThenRest {
         read: Some(read.bytes).filter(|read| !read.is_empty()),
         trailers: read.trailers,
         is_sized: read.is_sized,
@@ -136,8 +133,8 @@ pub(super) fn resumed(answer: Response<Beginning>) -> Result<Carried, Error> {
     Ok(carried(Response::from_parts(head, body)))
 }
 
-/// An answer of which the beginning was read.
-struct Resumed {
+/// A body of which the beginning was read.
+struct PeekedThenRest {
     read: Option<Bytes>,
     /// There only if there is no `rest`.
     trailers: Option<HeaderMap>,
@@ -146,7 +143,7 @@ struct Resumed {
     rest: Option<Answer>,
 }
 
-impl Body for Resumed {
+impl Body for PeekedThenRest {
     type Data = Bytes;
     type Error = IdleError;
 
@@ -224,7 +221,7 @@ mod tests {
                 stream.write_all(answer).await.unwrap();
             };
             let (answer, ()) = tokio::join!(asked, answered);
-            begin(answer.unwrap().into_body()).await
+            peek(answer.unwrap().into_body()).await
         };
         let first = ask().await;
         let second = ask().await;

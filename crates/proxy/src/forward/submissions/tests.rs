@@ -5,8 +5,7 @@ use crate::telemetry::tests::{child, lines, what_to_do};
 
 #[test]
 fn a_submission_that_panics_is_told_and_leaves_its_outcome_unknown() {
-    let name =
-        "forward::submit::tests::a_submission_that_panics_is_told_and_leaves_its_outcome_unknown";
+    let name = "forward::submissions::tests::a_submission_that_panics_is_told_and_leaves_its_outcome_unknown";
     if what_to_do().is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()

@@ -1,4 +1,4 @@
-//! Which headers pass, by RFC 9110 §7.6.1 and by our own rules.
+//! Headers: which ones pass, by RFC 9110 §7.6.1 and by our own rules, and what they say about a body.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -20,7 +20,7 @@ const OURS: &str = "x-kling-";
 
 /// Takes out what belongs to the connection it came by, with everything that any of its
 /// `Connection` lines names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -35,7 +35,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Takes out what a client says to us and not to the upstream: its credentials, its `Host`, its
 /// wishes (`x-kling-…`), and `Expect`, which is answered here.
-pub fn strip_client(headers: &mut HeaderMap) {
+pub(crate) fn strip_client(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_all(headers, |name| {
         name.starts_with("proxy-") || name.starts_with(OURS)
@@ -52,20 +52,26 @@ pub fn strip_client(headers: &mut HeaderMap) {
 }
 
 /// Takes out of an answer what belongs to the connection it came by, and what only we say.
-pub fn strip_answer(headers: &mut HeaderMap) {
+pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_all(headers, |name| name.starts_with(OURS));
 }
 
 /// Whether the body comes in no transfer coding but chunks, which are undone and made anew. The
 /// name of any other one would stay behind, RFC 9112 §7.
-pub fn has_only_chunks(headers: &HeaderMap) -> bool {
+pub(crate) fn has_only_chunks(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
     lines.all(|line| {
         line.as_bytes()
             .trim_ascii()
             .eq_ignore_ascii_case(b"chunked")
     })
+}
+
+/// Whether the body is encoded, RFC 9110 §8.4: then its text cannot be read as it is.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {

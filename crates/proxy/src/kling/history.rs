@@ -1,25 +1,57 @@
 //! One page of `GET /tasks?email=`: the tasks of an account, newest first.
 //!
-//! Invariant: what cannot be read says nothing, and is told: a history with such a row shows no absence.
+//! Invariant: a row that cannot be read says nothing, and the page tells that it has one: such a history
+//! proves no absence.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hasher},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::pool::{Digest, HistoryRow, TaskId};
+use super::task::TaskId;
 
 /// How many entries a page may have.
-pub(super) const PAGE_ROWS: usize = 100;
+pub const PAGE_ROWS: usize = 100;
+
+/// Stands for a text that is not kept: only whether two are equal is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// The digest of `text`, without the blanks around it.
+    pub fn of(text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(text.trim().as_bytes());
+        Self(hasher.finish())
+    }
+}
+
+/// One task, as a history shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Which task.
+    pub task_id: TaskId,
+    /// What the vendor calls it, if that is shown.
+    pub task_type: Option<Arc<str>>,
+    /// Its prompt, if that is shown.
+    pub prompt: Option<Digest>,
+    /// When the vendor created it, on the vendor's clock, in milliseconds.
+    pub created_ms: Option<i64>,
+}
 
 /// The rows of one page.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) rows: Vec<HistoryRow>,
+pub struct Page {
+    /// Its tasks, newest first.
+    pub rows: Vec<HistoryRow>,
     /// It has rows without a task id that can be read.
-    pub(super) has_unreadable: bool,
+    pub has_unreadable: bool,
     /// It has as many entries, or works, as a page may have: more may follow.
-    pub(super) is_full: bool,
+    pub is_full: bool,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +96,10 @@ struct Argument<'a> {
 
 impl Page {
     /// Reads a page.
-    pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+    ///
+    /// # Errors
+    /// If it is no page of a history.
+    pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         let History { history } = serde_json::from_slice(body)?;
         let mut page = Self::default();
         let entries_count = history.len();

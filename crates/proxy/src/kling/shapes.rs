@@ -1,6 +1,6 @@
-//! What answers teach about owners: where ids and URLs stand in them, as data.
+//! The shapes of answers, as data: where ids and URLs stand in them.
 //!
-//! An answer is read in one pass, and only one that was understood to its end teaches anything.
+//! An answer is read in one pass. One that cannot be read to its end yields nothing.
 
 use std::fmt;
 
@@ -10,46 +10,51 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::mentions::{Kind, text_in};
-use crate::{jobs::running_in, pool::RunningJob};
+use super::{
+    references::{ReferenceKind, text_in},
+    scheduler::{RunningJob, running_in},
+};
 
 use Shape::{Each, Id, Job, Members, Urls};
 
-/// The shape of an answer, as far as it teaches something. What has another shape teaches nothing.
+/// The shape of an answer, as far as it holds references. Anything of another shape is skipped.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
-    /// An object, some of whose members teach.
+    /// An object, some of whose members hold references.
     Members(&'static [(&'static str, Shape)]),
-    /// An array, each of whose items teaches.
+    /// An array whose items have this shape.
     Each(&'static Shape),
-    /// The id of something that belongs to the account which answered.
-    Id(Kind),
-    /// URLs of files of the account which answered, at whatever depth.
+    /// The id of a resource of the account that answered.
+    Id(ReferenceKind),
+    /// URLs of files of the account that answered, at any depth.
     Urls,
-    /// A job that runs, with the e-mail of its account beside its id.
+    /// A running job: its id beside the e-mail of its account.
     Job,
 }
 
 const WORK: Shape = Members(&[
-    ("taskId", Id(Kind::Task)),
-    ("workId", Id(Kind::Work)),
+    ("taskId", Id(ReferenceKind::Task)),
+    ("workId", Id(ReferenceKind::Work)),
     ("resource", Urls),
     ("cover", Urls),
 ]);
 const WORKS: Shape = Each(&WORK);
-const ELEMENT: Shape = Members(&[("id", Id(Kind::Element))]);
+const ELEMENT: Shape = Members(&[("id", Id(ReferenceKind::Element))]);
 const UPLOAD: Shape = Members(&[
-    ("id", Id(Kind::Upload)),
+    ("id", Id(ReferenceKind::Upload)),
     ("resource", Urls),
     ("cover", Urls),
 ]);
 const MOTION: Shape = Members(&[
-    ("assetId", Id(Kind::Motion)),
-    ("taskId", Id(Kind::Task)),
-    ("workId", Id(Kind::Work)),
+    ("assetId", Id(ReferenceKind::Motion)),
+    ("taskId", Id(ReferenceKind::Task)),
+    ("workId", Id(ReferenceKind::Work)),
     ("url", Urls),
 ]);
-const VOICE: Shape = Members(&[("id", Id(Kind::Voice)), ("speakerId", Id(Kind::Voice))]);
+const VOICE: Shape = Members(&[
+    ("id", Id(ReferenceKind::Voice)),
+    ("speakerId", Id(ReferenceKind::Voice)),
+]);
 
 /// A task.
 pub const TASK: Shape = Members(&[("works", WORKS)]);
@@ -60,11 +65,11 @@ pub const JOBS: Shape = Each(&Job);
 /// The same, and what is available.
 pub const EXECUTING: Shape = Members(&[("executing", JOBS)]);
 /// An avatar that was made.
-pub const NEW_AVATAR: Shape = Members(&[("id", Id(Kind::Avatar))]);
+pub const NEW_AVATAR: Shape = Members(&[("id", Id(ReferenceKind::Avatar))]);
 /// Avatars.
 pub const AVATARS: Shape = Each(&NEW_AVATAR);
 /// An element, or one that was made: that answer's shape is not documented.
-pub const ONE_ELEMENT: Shape = Members(&[("element", ELEMENT), ("id", Id(Kind::Element))]);
+pub const ONE_ELEMENT: Shape = Members(&[("element", ELEMENT), ("id", Id(ReferenceKind::Element))]);
 /// Elements.
 pub const ELEMENTS: Shape = Members(&[("elementsList", Each(&ELEMENT))]);
 /// A file that was uploaded.
@@ -83,37 +88,39 @@ pub const OWN_MOTIONS: Shape = Each(&MOTION);
 /// Voices.
 pub const VOICES: Shape = Each(&VOICE);
 
-/// What an answer names.
+/// What an answer holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taught {
-    /// What belongs to the account that answered.
-    pub names: Vec<(Kind, Box<str>)>,
-    /// Jobs of whatever account.
+pub struct Extracted {
+    /// Resources of the account that answered.
+    pub references: Vec<(ReferenceKind, Box<str>)>,
+    /// Running jobs, of any account.
     pub jobs: Vec<RunningJob>,
 }
 
 impl Shape {
-    /// What `answer`, which has this shape, names. Nothing if it is no JSON.
-    pub fn read(&'static self, answer: &[u8]) -> Taught {
-        let mut taught = Taught::default();
+    /// What `answer`, which has this shape, holds. Nothing if it is no JSON.
+    pub fn extract(&'static self, answer: &[u8]) -> Extracted {
+        let mut extracted = Extracted::default();
         let mut source = serde_json::Deserializer::from_slice(answer);
-        let reader = Reader(self, &mut taught);
-        let read = reader.deserialize(&mut source).and_then(|()| source.end());
-        read.map_or_else(|_| Taught::default(), |()| taught)
+        let extractor = Extractor(self, &mut extracted);
+        let read = extractor
+            .deserialize(&mut source)
+            .and_then(|()| source.end());
+        read.map_or_else(|_| Extracted::default(), |()| extracted)
     }
 }
 
-struct Reader<'t>(&'static Shape, &'t mut Taught);
+struct Extractor<'t>(&'static Shape, &'t mut Extracted);
 
-impl Reader<'_> {
-    fn note(&mut self, kind: Kind, text: &str) {
+impl Extractor<'_> {
+    fn note(&mut self, kind: ReferenceKind, text: &str) {
         if kind.fits(text) {
-            self.1.names.push((kind, text.into()));
+            self.1.references.push((kind, text.into()));
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for Extractor<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(mut self, source: D) -> Result<(), D::Error> {
@@ -136,7 +143,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for Extractor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +163,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
                 Each(_) | Id(_) | Job => None,
             };
             match shape {
-                Some(shape) => map.next_value_seed(Reader(shape, self.1))?,
+                Some(shape) => map.next_value_seed(Extractor(shape, self.1))?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -172,13 +179,13 @@ impl<'de> Visitor<'de> for Reader<'_> {
                 return Ok(());
             }
         };
-        while items.next_element_seed(Reader(shape, self.1))?.is_some() {}
+        while items.next_element_seed(Extractor(shape, self.1))?.is_some() {}
         Ok(())
     }
 
     fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
         if matches!(self.0, Urls) {
-            self.note(Kind::Url, text);
+            self.note(ReferenceKind::Url, text);
         }
         Ok(())
     }
@@ -208,12 +215,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
 mod tests {
     use super::*;
 
-    fn names(shape: &'static Shape, answer: &str) -> Vec<(Kind, String)> {
-        let names = shape.read(answer.as_bytes()).names.into_iter();
+    fn names(shape: &'static Shape, answer: &str) -> Vec<(ReferenceKind, String)> {
+        let names = shape.extract(answer.as_bytes()).references.into_iter();
         names.map(|(kind, text)| (kind, text.into())).collect()
     }
 
-    fn owned<const N: usize>(names: [(Kind, &str); N]) -> Vec<(Kind, String)> {
+    fn owned<const N: usize>(names: [(ReferenceKind, &str); N]) -> Vec<(ReferenceKind, String)> {
         names.map(|(kind, text)| (kind, text.to_owned())).to_vec()
     }
 
@@ -225,11 +232,11 @@ mod tests {
                 "cover":{"resource":"https://cdn.example/c.png"},"taskInfo":{"taskId":7}}]},
             {"works":null}, {"works":[null,7,{"workId":-4,"resource":null}]}, 5]}"#;
         let expected = owned([
-            (Kind::Work, "987654321987654321"),
-            (Kind::Task, "123"),
-            (Kind::Url, "https://cdn.example/v.mp4"),
-            (Kind::Url, "https://cdn.example/w"),
-            (Kind::Url, "https://cdn.example/c.png"),
+            (ReferenceKind::Work, "987654321987654321"),
+            (ReferenceKind::Task, "123"),
+            (ReferenceKind::Url, "https://cdn.example/v.mp4"),
+            (ReferenceKind::Url, "https://cdn.example/w"),
+            (ReferenceKind::Url, "https://cdn.example/c.png"),
         ]);
         assert_eq!(names(&HISTORY, answer), expected);
     }
@@ -240,39 +247,39 @@ mod tests {
             (
                 &NEW_AVATAR,
                 r#"{"id":"300137233318846","status":"SUCCESS"}"#,
-                owned([(Kind::Avatar, "300137233318846")]),
+                owned([(ReferenceKind::Avatar, "300137233318846")]),
             ),
             (
                 &AVATARS,
                 r#"[{"id":"300137233318846"},{"id":"12345678"}]"#,
-                owned([(Kind::Avatar, "300137233318846")]),
+                owned([(ReferenceKind::Avatar, "300137233318846")]),
             ),
             (
                 &ELEMENTS,
                 r#"{"elementsList":[{"id":"u_1"},{"id":"o_1"}],"total":2}"#,
-                owned([(Kind::Element, "u_1")]),
+                owned([(ReferenceKind::Element, "u_1")]),
             ),
             (
                 &UPLOADS,
                 r#"{"uploadAssetsList":[{"id":"300000000000000001",
                     "resource":{"resource":"https://cdn.example/a?x=1"}}]}"#,
                 owned([
-                    (Kind::Upload, "300000000000000001"),
-                    (Kind::Url, "https://cdn.example/a?x=1"),
+                    (ReferenceKind::Upload, "300000000000000001"),
+                    (ReferenceKind::Url, "https://cdn.example/a?x=1"),
                 ]),
             ),
             (
                 &SPEECH,
                 r#"{"status":99,"resource":"https://cdn.example/s.mp3"}"#,
-                owned([(Kind::Url, "https://cdn.example/s.mp3")]),
+                owned([(ReferenceKind::Url, "https://cdn.example/s.mp3")]),
             ),
             (
                 &OWN_MOTIONS,
                 r#"[{"assetId":"motion_1","workId":5,"url":"https://cdn.example/m.mp4"}]"#,
                 owned([
-                    (Kind::Motion, "motion_1"),
-                    (Kind::Work, "5"),
-                    (Kind::Url, "https://cdn.example/m.mp4"),
+                    (ReferenceKind::Motion, "motion_1"),
+                    (ReferenceKind::Work, "5"),
+                    (ReferenceKind::Url, "https://cdn.example/m.mp4"),
                 ]),
             ),
         ];
@@ -288,11 +295,11 @@ mod tests {
             task_id: "7".parse().unwrap(),
             email: "b@x".to_owned(),
         };
-        assert_eq!(EXECUTING.read(answer.as_bytes()).jobs, [job]);
+        assert_eq!(EXECUTING.extract(answer.as_bytes()).jobs, [job]);
     }
 
     #[test]
-    fn what_is_not_understood_to_its_end_teaches_nothing() {
+    fn an_answer_that_cannot_be_read_to_its_end_yields_nothing() {
         let deep = format!(r#"{{"resource":{}"#, "[".repeat(1000));
         for answer in [
             r#"[{"id":"300137233318846"}"#,

@@ -1,6 +1,6 @@
 //! The upstream's answers to job starts under an idempotency key, for calls that come again.
 //!
-//! In memory only, and bounded: what is not kept is read anew from the upstream when somebody asks.
+//! In memory only, and bounded: an answer that is not kept is made anew from what the upstream says.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,16 +19,16 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What an answer takes beside its bytes, about.
 const OVERHEAD_BYTES: usize = 256;
 
-/// Answers by the leases of their submissions.
+/// Kept answers by the leases of their submissions.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct KeptAnswers {
     kept: Mutex<Kept>,
     bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    answers: HashMap<LeaseId, Answer, RandomState>,
+    answers: HashMap<LeaseId, KeptAnswer, RandomState>,
     /// In the order in which they came, with when.
     order: VecDeque<(Instant, LeaseId)>,
     bytes: usize,
@@ -36,12 +36,12 @@ struct Kept {
 
 /// An answer as it was.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct KeptAnswer {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-impl Answer {
+impl KeptAnswer {
     fn bytes(&self) -> usize {
         let lines = self.headers.iter();
         let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
@@ -49,7 +49,7 @@ impl Answer {
     }
 }
 
-impl Answers {
+impl KeptAnswers {
     pub(super) fn new() -> Self {
         Self::with_max(BYTES_MAX)
     }
@@ -63,7 +63,7 @@ impl Answers {
 
     /// Keeps an answer for as long as its key is remembered, if there is memory for it.
     pub(super) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
-        let answer = Answer {
+        let answer = KeptAnswer {
             headers: headers.clone(),
             body: Bytes::copy_from_slice(body),
         };
@@ -79,7 +79,7 @@ impl Answers {
     }
 
     /// The answer to a submission, if it was kept.
-    pub(super) fn get(&self, lease: LeaseId) -> Option<Answer> {
+    pub(super) fn get(&self, lease: LeaseId) -> Option<KeptAnswer> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.answers.get(&lease).cloned()
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_kept_as_long_as_keys_within_their_memory() {
-        let answers = Answers::with_max(2 * (OVERHEAD_BYTES + 100));
+        let answers = KeptAnswers::with_max(2 * (OVERHEAD_BYTES + 100));
         let ids = [id(), id(), id()];
         for lease in ids {
             answers.keep(lease, &HeaderMap::new(), &[b'x'; 100]);

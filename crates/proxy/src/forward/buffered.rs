@@ -1,4 +1,4 @@
-//! Bodies that are read whole, since an e-mail is put into them.
+//! Request buffering: bodies that are read whole, since an e-mail is put into them.
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
@@ -17,35 +17,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     call::Call,
     email::{self, EmailError, json, multipart},
-    mentions::Mention,
 };
-use crate::{config, error::Error, pool, upstream::Idle};
+use crate::{
+    config, error::Error, headers::is_encoded, kling::references::Reference, pool, upstream::Idle,
+};
 
 /// Memory is given out in pieces of this size.
 const PIECE_BYTES: usize = 1024;
 
-/// The memory for bodies that are read whole.
+/// The memory for buffered bodies.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(super) struct BodyBuffer {
     pieces: Arc<Semaphore>,
     body_max: usize,
 }
 
-/// A call with its body. It holds its memory until it is dropped.
+/// A call's body, read whole. It holds its memory until it is dropped.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct BufferedRequest {
     bytes: Bytes,
     /// The body as one that has a place for an e-mail. `None`: an e-mail goes into the query.
     body: Option<email::Body>,
     in_query: Option<String>,
-    /// The account that owns what the body names, if the client gave no e-mail.
+    /// The account that owns what the body refers to, if the client gave no e-mail.
     owner: Option<Arc<str>>,
     memory: Arc<OwnedSemaphorePermit>,
 }
 
 /// A request as it goes upstream.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingRequest {
     /// The account it names, if it names one.
     pub(super) email: Option<String>,
     pub(super) target: String,
@@ -67,7 +68,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-impl Buffer {
+impl BodyBuffer {
     pub(super) fn new(settings: &config::Forward) -> Self {
         let pieces = settings.buffer_total.div_ceil(PIECE_BYTES);
         Self {
@@ -85,8 +86,8 @@ impl Buffer {
         call: &Call,
         body: Incoming,
         idle_timeout: Duration,
-    ) -> Result<Whole, Error> {
-        if call.is_encoded() {
+    ) -> Result<BufferedRequest, Error> {
+        if is_encoded(&call.headers) {
             return Err(Error::UnsupportedMedia);
         }
         let (bytes, memory) = self.collect(body, idle_timeout).await?;
@@ -104,7 +105,7 @@ impl Buffer {
                 "given in the query and in the body",
             ));
         }
-        Ok(Whole {
+        Ok(BufferedRequest {
             bytes,
             body,
             in_query,
@@ -151,8 +152,8 @@ impl Buffer {
     }
 }
 
-impl Whole {
-    /// The one account that will do: that of the client, or the owner of what the body names.
+impl BufferedRequest {
+    /// The one account that will do: the client's, or the owner of what the body refers to.
     pub(super) fn email(&self) -> Option<&str> {
         self.given().or(self.owner.as_deref())
     }
@@ -163,8 +164,8 @@ impl Whole {
         self.in_query.as_deref().or(in_body)
     }
 
-    /// Tells this request from another one to the same path, whatever of it is drawn anew for every
-    /// attempt.
+    /// A hash that tells this request from others to the same path, and is the same for each attempt: what
+    /// clients draw anew, such as boundaries, is left out.
     fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
         let mut hasher = state.build_hasher();
         call.target().hash(&mut hasher);
@@ -175,7 +176,7 @@ impl Whole {
         hasher.finish()
     }
 
-    /// What is submitted, as far as it tells this submission from others.
+    /// What identifies this submission among others.
     pub(super) fn submitted(&self, call: &Call, state: &impl BuildHasher) -> pool::Body {
         pool::Body {
             operation: call.operation(),
@@ -184,14 +185,14 @@ impl Whole {
         }
     }
 
-    /// Makes `owner`, to whom belongs what the body names, the one account that will do.
+    /// Makes `owner` the one account that will do: it owns what the body refers to.
     pub(super) fn bind(&mut self, owner: Arc<str>) {
         self.owner = Some(owner);
     }
 
-    /// What the body names that belongs to one account.
-    pub(super) fn mentions(&self) -> &[Mention] {
-        self.body.as_ref().map_or(&[], email::Body::mentions)
+    /// The references in the body.
+    pub(super) fn references(&self) -> &[Reference] {
+        self.body.as_ref().map_or(&[], email::Body::references)
     }
 
     /// The client's own cap on the jobs of the account.
@@ -201,7 +202,11 @@ impl Whole {
 
     /// The request that goes upstream: for the account `email`, for the one that will do, or as it
     /// came.
-    pub(super) fn outgoing(&self, call: &Call, email: Option<&str>) -> Result<Outgoing, Error> {
+    pub(super) fn outgoing(
+        &self,
+        call: &Call,
+        email: Option<&str>,
+    ) -> Result<OutgoingRequest, Error> {
         let email = email.or(self.email());
         let mut target = call.target().to_owned();
         let mut bytes = self.bytes.clone();
@@ -223,7 +228,7 @@ impl Whole {
             bytes,
             _memory: Arc::clone(&self.memory),
         };
-        Ok(Outgoing {
+        Ok(OutgoingRequest {
             email,
             target,
             headers,

@@ -1,35 +1,35 @@
-//! The operations of the upstream that we know, as data: what a call does to slots, where its `email`
-//! goes, what its head names, and what its answer teaches about owners. Source: the vendor's pages as
-//! gathered in July 2026. What is not in the table is forwarded as it came.
+//! The endpoints of the upstream, as data: what a call does to slots, where its `email` goes, which
+//! references its head holds, and the shape of an answer that holds some. Source: the vendor's pages as
+//! gathered in July 2026. A call to any other path is forwarded as it came.
 
 use http::Method;
 
 use super::{
-    lessons::{self, Shape},
-    mentions::Kind,
+    references::ReferenceKind,
+    shapes::{self, Shape},
 };
 
-/// What a call means to us.
+/// What a call needs of the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Starts a job: takes a slot until the job is over. `email` goes into the body.
     JobStart,
     /// Reads or deletes the job that its path names. `email` of the job's owner into the query.
     Task,
-    /// Makes the upstream stop tracking the job that its path names, which frees its slot.
+    /// Makes the upstream stop tracking the job that its path names, which frees the slot.
     Untrack,
-    /// Reads what any account can tell. `email` into the query: of the owner of what its head names,
-    /// if that is known, or else of the first healthy account.
+    /// Reads what any account can answer. `email` into the query: of the owner of what its head refers
+    /// to, if the owner is known, or else of the first healthy account.
     Read,
     /// Reads works that its query names. `email` of their owner into the query.
     Download,
     /// Uploads a raw body. `email` of the first healthy account into the query.
     Upload,
-    /// Creates something that takes no slot. `email` into the body: of the owner of what it names, if
-    /// that is known, or else of the first healthy account.
+    /// Creates a resource that takes no slot. `email` into the body: of the owner of what the body
+    /// refers to, if the owner is known, or else of the first healthy account.
     Create,
-    /// Forwarded as it came, but for the `email` of the owner of what its head names, if that is
-    /// known: deleting is never guessed.
+    /// Forwarded as it came. It gets the `email` of the owner of what its head refers to only if the
+    /// owner is known: a deletion is never sent on a guess.
     Other,
 }
 
@@ -61,110 +61,119 @@ impl Class {
     }
 }
 
-/// One row: a method, a path below the base URL in which `*` stands for one segment, a class.
+/// One endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Operation {
+pub struct Endpoint {
     method: &'static str,
+    /// Below the base URL; `*` stands for one segment.
     path: &'static str,
-    class: Class,
-    /// What its head names.
-    pub names: Names,
-    teaches: Option<Lesson>,
+    /// What a call to it needs.
+    pub class: Class,
+    /// Where the head of a call holds references.
+    pub references: HeadReferences,
+    answer: Option<AnswerShape>,
 }
 
-/// Where the head of a call names what belongs to one account.
+/// Where the head of a call holds references.
 #[derive(Clone, Copy, Debug)]
-pub enum Names {
+pub enum HeadReferences {
     /// Nowhere.
-    Nothing,
-    /// With the last segment of its path.
-    Path(Kind),
-    /// With the comma list of a field of its query.
-    List(&'static str, Kind),
+    None,
+    /// In the last segment of the path.
+    LastSegment(ReferenceKind),
+    /// In a query field, as a comma list.
+    QueryList(&'static str, ReferenceKind),
 }
 
-/// What an answer teaches.
+/// The shape of an answer that holds references.
 #[derive(Clone, Copy, Debug)]
-struct Lesson {
+struct AnswerShape {
     shape: &'static Shape,
-    /// It does only if the query has this field with this value.
+    /// It holds references of the asked account only if the query has this field with this value.
     asked_with: Option<(&'static str, &'static str)>,
 }
 
-impl Operation {
-    const fn naming(self, names: Names) -> Self {
-        Self { names, ..self }
+impl Endpoint {
+    const fn referring(self, references: HeadReferences) -> Self {
+        Self { references, ..self }
     }
 
-    const fn teaching(self, shape: &'static Shape) -> Self {
-        let teaches = Some(Lesson {
+    const fn answering(self, shape: &'static Shape) -> Self {
+        let answer = Some(AnswerShape {
             shape,
             asked_with: None,
         });
-        Self { teaches, ..self }
+        Self { answer, ..self }
     }
 
-    const fn teaching_with(
+    const fn answering_if(
         self,
         field: &'static str,
         value: &'static str,
         shape: &'static Shape,
     ) -> Self {
-        let teaches = Some(Lesson {
+        let answer = Some(AnswerShape {
             shape,
             asked_with: Some((field, value)),
         });
-        Self { teaches, ..self }
+        Self { answer, ..self }
     }
 
-    /// The shape of the answer, if the answer teaches something. `has` says whether the query has a
-    /// field with a value.
-    pub fn lesson(&self, has: impl FnOnce(&str, &str) -> bool) -> Option<&'static Shape> {
-        let lesson = self.teaches?;
-        let is_taught = lesson
+    /// The shape of the answer, if it holds references. `has` says whether the query has a field with
+    /// a value.
+    pub fn answer_shape(&self, has: impl FnOnce(&str, &str) -> bool) -> Option<&'static Shape> {
+        let answer = self.answer?;
+        let fits = answer
             .asked_with
             .is_none_or(|(field, value)| has(field, value));
-        is_taught.then_some(lesson.shape)
+        fits.then_some(answer.shape)
     }
 }
 
-const fn row(method: &'static str, path: &'static str, class: Class) -> Operation {
-    Operation {
+const fn row(method: &'static str, path: &'static str, class: Class) -> Endpoint {
+    Endpoint {
         method,
         path,
         class,
-        names: Names::Nothing,
-        teaches: None,
+        references: HeadReferences::None,
+        answer: None,
     }
 }
 
+/// Every call that is in no row of the table.
+const UNKNOWN: Endpoint = row("", "", Class::Other);
+
 /// The table. The first row that fits counts, so literal segments stand before `*`.
-const OPERATIONS: &[Operation] = &[
-    row("GET", "/tasks", Class::Read).teaching(&lessons::HISTORY),
-    row("GET", "/tasks/*", Class::Task).teaching(&lessons::TASK),
+const ENDPOINTS: &[Endpoint] = &[
+    row("GET", "/tasks", Class::Read).answering(&shapes::HISTORY),
+    row("GET", "/tasks/*", Class::Task).answering(&shapes::TASK),
     row("DELETE", "/tasks/*", Class::Task),
-    row("GET", "/scheduler", Class::Other).teaching(&lessons::JOBS),
-    row("GET", "/scheduler/available", Class::Other).teaching(&lessons::EXECUTING),
+    row("GET", "/scheduler", Class::Other).answering(&shapes::JOBS),
+    row("GET", "/scheduler/available", Class::Other).answering(&shapes::EXECUTING),
     row("DELETE", "/scheduler/*", Class::Untrack),
-    row("GET", "/tts/voices", Class::Read).teaching(&lessons::VOICES),
-    row("POST", "/tts/create", Class::Create).teaching(&lessons::SPEECH),
-    row("GET", "/avatars", Class::Read).teaching(&lessons::AVATARS),
-    row("POST", "/avatars", Class::Create).teaching(&lessons::NEW_AVATAR),
+    row("GET", "/tts/voices", Class::Read).answering(&shapes::VOICES),
+    row("POST", "/tts/create", Class::Create).answering(&shapes::SPEECH),
+    row("GET", "/avatars", Class::Read).answering(&shapes::AVATARS),
+    row("POST", "/avatars", Class::Create).answering(&shapes::NEW_AVATAR),
     row("POST", "/avatars/video", Class::JobStart),
-    row("DELETE", "/avatars/*", Class::Other).naming(Names::Path(Kind::Avatar)),
-    row("GET", "/elements", Class::Read).teaching(&lessons::ELEMENTS),
-    row("POST", "/elements", Class::Create).teaching(&lessons::ONE_ELEMENT),
+    row("DELETE", "/avatars/*", Class::Other)
+        .referring(HeadReferences::LastSegment(ReferenceKind::Avatar)),
+    row("GET", "/elements", Class::Read).answering(&shapes::ELEMENTS),
+    row("POST", "/elements", Class::Create).answering(&shapes::ONE_ELEMENT),
     row("GET", "/elements/tags", Class::Read),
-    row("GET", "/elements/voices", Class::Read).teaching(&lessons::VOICES),
+    row("GET", "/elements/voices", Class::Read).answering(&shapes::VOICES),
     row("GET", "/elements/*", Class::Read)
-        .naming(Names::Path(Kind::Element))
-        .teaching(&lessons::ONE_ELEMENT),
-    row("DELETE", "/elements/*", Class::Other).naming(Names::Path(Kind::Element)),
-    row("GET", "/assets", Class::Read).teaching(&lessons::HISTORY),
-    row("GET", "/assets/download", Class::Download).naming(Names::List("workIds", Kind::Work)),
-    row("POST", "/assets", Class::Upload).teaching(&lessons::NEW_UPLOAD),
-    row("GET", "/assets/uploaded", Class::Read).teaching(&lessons::UPLOADS),
-    row("DELETE", "/assets/uploaded", Class::Other).naming(Names::List("id", Kind::Upload)),
+        .referring(HeadReferences::LastSegment(ReferenceKind::Element))
+        .answering(&shapes::ONE_ELEMENT),
+    row("DELETE", "/elements/*", Class::Other)
+        .referring(HeadReferences::LastSegment(ReferenceKind::Element)),
+    row("GET", "/assets", Class::Read).answering(&shapes::HISTORY),
+    row("GET", "/assets/download", Class::Download)
+        .referring(HeadReferences::QueryList("workIds", ReferenceKind::Work)),
+    row("POST", "/assets", Class::Upload).answering(&shapes::NEW_UPLOAD),
+    row("GET", "/assets/uploaded", Class::Read).answering(&shapes::UPLOADS),
+    row("DELETE", "/assets/uploaded", Class::Other)
+        .referring(HeadReferences::QueryList("id", ReferenceKind::Upload)),
     row("GET", "/videos/effects", Class::Read),
     row("POST", "/videos/text2video", Class::JobStart),
     row("POST", "/videos/image2video-frames", Class::JobStart),
@@ -172,8 +181,8 @@ const OPERATIONS: &[Operation] = &[
     row("POST", "/videos/image2video-effects", Class::JobStart),
     row("POST", "/videos/extend", Class::JobStart),
     row("POST", "/videos/lipsync", Class::JobStart),
-    // Without `mine` it lists those of everybody.
-    row("GET", "/videos/motions", Class::Read).teaching_with("mine", "true", &lessons::OWN_MOTIONS),
+    // Without `mine` it lists the motions of all users.
+    row("GET", "/videos/motions", Class::Read).answering_if("mine", "true", &shapes::OWN_MOTIONS),
     row("POST", "/videos/motion-create", Class::JobStart),
     row("POST", "/videos/motion-upload", Class::JobStart),
     row("POST", "/videos/add-sound", Class::JobStart),
@@ -186,31 +195,28 @@ const OPERATIONS: &[Operation] = &[
     row("POST", "/images/omni", Class::JobStart),
 ];
 
-/// What a call to `path`, below the base URL, means. `extra_jobs` are paths of further job starts.
-pub fn classify(method: &Method, path: &str, extra_jobs: &[String]) -> Class {
-    let path = without_slash(path);
-    let mut extra_jobs = extra_jobs.iter();
-    if method == Method::POST && extra_jobs.any(|job| job.trim_end_matches('/') == path) {
-        return Class::JobStart;
-    }
-    find(method, path).map_or(Class::Other, |row| row.class)
-}
-
-/// The row of a call to `path`, below the base URL. `HEAD` is a `GET` whose answer has no body.
-pub fn find(method: &Method, path: &str) -> Option<&'static Operation> {
+/// The endpoint of a call to `path`, below the base URL. `extra_jobs` are paths of further job starts.
+/// `HEAD` is a `GET` whose answer has no body, RFC 9110 §9.3.2.
+pub fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endpoint {
     let method = if method == Method::HEAD {
         &Method::GET
     } else {
         method
     };
     let path = without_slash(path);
-    OPERATIONS
-        .iter()
-        .find(|row| row.method == method.as_str() && fits(row.path, path))
+    let mut rows = ENDPOINTS.iter();
+    let row = rows.find(|row| row.method == method.as_str() && fits(row.path, path));
+    let endpoint = row.copied().unwrap_or(UNKNOWN);
+    let mut extra_jobs = extra_jobs.iter();
+    if method == Method::POST && extra_jobs.any(|job| job.trim_end_matches('/') == path) {
+        let class = Class::JobStart;
+        return Endpoint { class, ..endpoint };
+    }
+    endpoint
 }
 
-/// One trailing slash makes no difference: the upstream documents some paths with and some without,
-/// and clients use both.
+/// The path without one trailing slash: the upstream documents some paths with it and some without, and
+/// clients use both.
 fn without_slash(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
@@ -232,12 +238,12 @@ mod tests {
     use super::*;
 
     fn class(method: Method, path: &str) -> Class {
-        classify(&method, path, &["/videos/new-thing".to_owned()])
+        lookup(&method, path, &["/videos/new-thing".to_owned()]).class
     }
 
     #[test]
     fn knows_what_starts_a_job() {
-        let jobs = OPERATIONS
+        let jobs = ENDPOINTS
             .iter()
             .filter(|row| row.class == Class::JobStart)
             .count();
@@ -280,11 +286,11 @@ mod tests {
 
     #[test]
     fn only_a_list_of_ones_own_motions_says_whose_they_are() {
-        let motions = find(&Method::GET, "/videos/motions/").unwrap();
-        assert!(motions.lesson(|_, _| false).is_none());
-        let mine = motions.lesson(|field, value| (field, value) == ("mine", "true"));
+        let motions = lookup(&Method::GET, "/videos/motions/", &[]);
+        assert!(motions.answer_shape(|_, _| false).is_none());
+        let mine = motions.answer_shape(|field, value| (field, value) == ("mine", "true"));
         assert!(mine.is_some());
-        let avatars = find(&Method::HEAD, "/avatars").unwrap();
-        assert!(avatars.lesson(|_, _| false).is_some());
+        let avatars = lookup(&Method::HEAD, "/avatars", &[]);
+        assert!(avatars.answer_shape(|_, _| false).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Answers that are heard as they pass.
+//! Learning owners from answers as they pass.
 
 use std::{
     pin::Pin,
@@ -10,70 +10,77 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{answer::ANSWER_READ_MAX, holdings::Holdings, lessons::Shape};
+use super::Owners;
+use crate::kling::{ANSWER_BYTES_MAX, shapes::Shape};
 
-/// What an answer teaches once it came whole.
-pub(super) struct Lesson {
-    pub(super) holdings: Arc<Holdings>,
-    pub(super) shape: &'static Shape,
+/// What is learnt from an answer once it came whole.
+#[derive(Debug)]
+pub struct Observation {
+    /// Who learns.
+    pub owners: Arc<Owners>,
+    /// The shape of the answer.
+    pub shape: &'static Shape,
     /// The account that answers, if that is known.
-    pub(super) owner: Option<Arc<str>>,
-    /// How the answer is encoded, if it is.
-    pub(super) headers: HeaderMap,
+    pub owner: Option<Arc<str>>,
+    /// The headers of the answer: they say how it is encoded.
+    pub headers: HeaderMap,
 }
 
-/// An answer that passes untouched, piece by piece, and teaches whose the things are that it names.
+/// A body that passes unchanged, piece by piece, while its references are learnt.
 ///
-/// It teaches before its last piece goes on: whoever has it whole can use what it names. One that is
-/// longer than [`ANSWER_READ_MAX`] or breaks off teaches nothing.
-pub(super) struct Overheard<B> {
+/// They are learnt before the last piece goes on, so that a client which has the whole answer can use
+/// them. Nothing is learnt from a body that is longer than [`ANSWER_BYTES_MAX`] or breaks off.
+#[derive(Debug)]
+pub struct ObservedBody<B> {
     body: B,
-    heard: BytesMut,
-    lesson: Option<Lesson>,
+    copy: BytesMut,
+    observation: Option<Observation>,
 }
 
-impl<B> Overheard<B> {
-    pub(super) fn new(body: B, lesson: Lesson) -> Self {
+impl<B> ObservedBody<B> {
+    /// Observes `body`.
+    pub fn new(body: B, observation: Observation) -> Self {
         Self {
             body,
-            heard: BytesMut::new(),
-            lesson: Some(lesson),
+            copy: BytesMut::new(),
+            observation: Some(observation),
         }
     }
 
-    fn hear(&mut self, data: &Bytes) {
-        if self.lesson.is_none() {
+    fn copy(&mut self, data: &Bytes) {
+        if self.observation.is_none() {
             return;
         }
-        if self.heard.len() + data.len() > ANSWER_READ_MAX {
+        if self.copy.len() + data.len() > ANSWER_BYTES_MAX {
             self.forget();
         } else {
-            self.heard.extend_from_slice(data);
+            self.copy.extend_from_slice(data);
         }
     }
 
     fn forget(&mut self) {
-        self.lesson = None;
-        self.heard = BytesMut::new();
+        self.observation = None;
+        self.copy = BytesMut::new();
     }
 
     fn learn(&mut self) {
-        if let Some(lesson) = self.lesson.take() {
-            lesson.learn(self.heard.split().freeze());
+        if let Some(observation) = self.observation.take() {
+            observation.learn(self.copy.split().freeze());
         }
     }
 }
 
-impl Lesson {
-    fn learn(&self, heard: Bytes) {
-        // What cannot be decoded names nothing.
-        if let Some(text) = accounts_fetcher::decoded(&self.headers, heard, ANSWER_READ_MAX) {
-            self.holdings.learn(self.shape, &text, self.owner.as_ref());
+impl Observation {
+    fn learn(&self, answer: Bytes) {
+        // Nothing can be learnt from an answer that cannot be decoded.
+        if let Some(text) = accounts_fetcher::decoded(&self.headers, answer, ANSWER_BYTES_MAX) {
+            self.owners
+                .learn_from(self.shape, &text, self.owner.as_ref());
         }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Overheard<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -85,7 +92,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Overheard<B> {
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.hear(data);
+                    self.copy(data);
                 }
             }
             Some(Err(_)) => self.forget(),
@@ -113,12 +120,9 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{
-        forward::{
-            lessons,
-            mentions::{Kind, Mention},
-        },
-        jobs::Owners,
+    use crate::kling::{
+        references::{Reference, ReferenceKind},
+        shapes,
     };
 
     /// Pieces of a body, where `None` is a failure. The end is known with the last piece if the length
@@ -148,10 +152,10 @@ mod tests {
 
     /// After how many pieces the owner of an avatar was known, if it became known.
     async fn known_after(pieces: &[Option<&'static str>], has_length: bool) -> Option<usize> {
-        let holdings = Arc::new(Holdings::new(Arc::new(Owners::with_max(2))));
-        let lesson = Lesson {
-            holdings: Arc::clone(&holdings),
-            shape: &lessons::NEW_AVATAR,
+        let owners = Arc::new(Owners::default());
+        let observation = Observation {
+            owners: Arc::clone(&owners),
+            shape: &shapes::NEW_AVATAR,
             owner: Some("a@x".into()),
             headers: HeaderMap::new(),
         };
@@ -159,11 +163,11 @@ mod tests {
             pieces: pieces.iter().copied().collect(),
             has_length,
         };
-        let mut body = Overheard::new(pieces, lesson);
-        let avatar = Mention::new("avatarId", Kind::Avatar, "300137233318846").unwrap();
+        let mut body = ObservedBody::new(pieces, observation);
+        let avatar = Reference::new("avatarId", ReferenceKind::Avatar, "300137233318846").unwrap();
         for count in 1.. {
             let frame = body.frame().await;
-            if holdings
+            if owners
                 .strict_owner(slice::from_ref(&avatar))
                 .unwrap()
                 .is_some()

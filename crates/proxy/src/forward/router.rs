@@ -1,0 +1,163 @@
+//! Which account a call goes to.
+//!
+//! An `email` of the client wins over everything. A call that refers to a resource by its id, strictly, goes
+//! to the owner or nowhere, and two owners are refused; of the files that it refers to by URL, the owner of
+//! the first known one is preferred. An id wins over a URL. Any other call goes to a healthy account.
+
+use std::{sync::Arc, time::Duration};
+
+use accounts_fetcher::{Listing, Snapshot};
+use tokio::{
+    sync::{SemaphorePermit, watch},
+    time::timeout,
+};
+
+use super::{buffered::BufferedRequest, call::Call};
+use crate::{
+    error::Error,
+    kling::references::{Reference, ReferenceKind},
+    ledger::{AccountNow, HealthyAccount, Ledger},
+    owners::{FoundOwner, OwnerSearch, Owners},
+    pool::{Name, TaskId},
+};
+
+/// How long a call waits for the first account list. A client that polls for a paid job gives up on
+/// any error, also in the first moments after a restart.
+const LIST_WAIT: Duration = Duration::from_secs(5);
+
+/// Finds the account of a call. E-mails are returned in the list's spelling.
+#[derive(Debug)]
+pub(super) struct Router {
+    ledger: Arc<Ledger>,
+    owners: Arc<Owners>,
+    search: OwnerSearch,
+    listing: watch::Receiver<Listing>,
+}
+
+impl Router {
+    pub(super) fn new(
+        ledger: Arc<Ledger>,
+        owners: Arc<Owners>,
+        search: OwnerSearch,
+        listing: watch::Receiver<Listing>,
+    ) -> Self {
+        Self {
+            ledger,
+            owners,
+            search,
+            listing,
+        }
+    }
+
+    /// The account for a call that any account can answer: the one that its head names, the owner of what
+    /// its head refers to, or a healthy one. `None`: the call goes as it came.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if its references belong to two accounts.
+    pub(super) async fn any_account(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
+        match self.owner_in_head(call).await? {
+            None if call.query.email().is_none() => Ok(self.healthy(None).await),
+            owner => Ok(owner),
+        }
+    }
+
+    /// The account that the head of a call names, or the owner of what it refers to, if it is known.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if its references belong to two accounts.
+    pub(super) async fn owner_in_head(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
+        match call.query.email() {
+            Some(given) => Ok(self.respelled(given).await),
+            None => self.owners.strict_owner(&call.references),
+        }
+    }
+
+    /// Binds a request without an e-mail to the account that alone can serve what its body refers to. If
+    /// there is none, returns the account to prefer, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if its references belong to two accounts, [`Error::OwnerUnknown`] if it refers
+    /// to a task and not every account could be asked for it.
+    pub(super) async fn bind_to_owner(
+        &self,
+        request: &mut BufferedRequest,
+    ) -> Result<Option<Arc<str>>, Error> {
+        if request.email().is_some() {
+            return Ok(None);
+        }
+        let references = request.references();
+        let owner = match self.owners.strict_owner(references)? {
+            None => self.search_first_task(references).await?,
+            owner => owner,
+        };
+        let Some(owner) = owner else {
+            return Ok(self.owners.preferred_owner(references));
+        };
+        request.bind(owner);
+        Ok(None)
+    }
+
+    /// Asks all accounts for the first task among the references. If no account has it, the upstream may
+    /// refuse the call.
+    async fn search_first_task(&self, references: &[Reference]) -> Result<Option<Arc<str>>, Error> {
+        let mut tasks = references
+            .iter()
+            .filter(|it| it.kind == ReferenceKind::Task);
+        let Some(task_id) = tasks.next().and_then(|it| it.text.parse().ok()) else {
+            return Ok(None);
+        };
+        match self.task_owner(&task_id).await {
+            FoundOwner::Account(owner) => Ok(Some(owner)),
+            FoundOwner::Nobody => Ok(None),
+            FoundOwner::Unknown => Err(Error::OwnerUnknown),
+        }
+    }
+
+    /// The owner of a task, as remembered or as the accounts say.
+    pub(super) async fn task_owner(&self, task_id: &TaskId) -> FoundOwner {
+        if let Some(owner) = self.owners.of_task(task_id) {
+            return FoundOwner::Account(owner);
+        }
+        let Some(list) = self.list().await else {
+            return FoundOwner::Unknown;
+        };
+        match &*list.accounts {
+            [only] => FoundOwner::Account(Arc::clone(&only.email)),
+            accounts => {
+                let emails: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.email)).collect();
+                self.search.find_task(task_id, &emails).await
+            }
+        }
+    }
+
+    /// A place among the searches for owners.
+    pub(super) async fn search_permit(&self) -> SemaphorePermit<'_> {
+        self.search.permit().await
+    }
+
+    /// The list's spelling of an e-mail, if the client spelled it otherwise: the upstream would not find
+    /// the account on which it started the job. `None` for an account that is not in the list.
+    pub(super) async fn respelled(&self, given: &str) -> Option<Arc<str>> {
+        let email = Name::new(given);
+        let account = self.ledger.call(AccountNow { email }).await.ok()?.ok()?;
+        Some(account.view.email).filter(|email| **email != *given)
+    }
+
+    /// The account `preferred`, if it is healthy, or else the first healthy account of the list. If there
+    /// is none, the first account: its answer says more than that an e-mail is missing.
+    pub(super) async fn healthy(&self, preferred: Option<Arc<str>>) -> Option<Arc<str>> {
+        let list = self.list().await?;
+        let preferred = preferred.as_deref().map(Name::new);
+        let healthy = self.ledger.call(HealthyAccount { preferred }).await;
+        let healthy = healthy.ok().flatten();
+        healthy.or_else(|| Some(Arc::clone(&list.accounts.first()?.email)))
+    }
+
+    /// The newest account list. Waits a little for the first one.
+    pub(super) async fn list(&self) -> Option<Arc<Snapshot>> {
+        let mut listing = self.listing.clone();
+        let first = listing.wait_for(|listing| listing.snapshot.is_some());
+        let listing = timeout(LIST_WAIT, first).await.ok()?.ok()?;
+        listing.snapshot.clone()
+    }
+}

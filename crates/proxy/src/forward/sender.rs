@@ -1,0 +1,118 @@
+//! Sending one request to the upstream, and taking its answer.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, Version, header};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::{
+    call::{CHUNKED, Call},
+    response,
+};
+use crate::{
+    error::Error,
+    headers::{has_only_chunks, strip_answer},
+    metrics::Metrics,
+    upstream::{Answer, BoxError, Idle, SendError, Upstream},
+};
+
+/// Sends requests, measures them, and removes what belongs to one connection.
+#[derive(Debug)]
+pub(super) struct Sender {
+    upstream: Arc<Upstream>,
+    metrics: Arc<Metrics>,
+    idle_timeout: Duration,
+}
+
+impl Sender {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        metrics: Arc<Metrics>,
+        idle_timeout: Duration,
+    ) -> Self {
+        Self {
+            upstream,
+            metrics,
+            idle_timeout,
+        }
+    }
+
+    /// Sends a call as it came, except for `email`, if there is one, in its query.
+    pub(super) async fn pass<B>(
+        &self,
+        call: &Call,
+        body: B,
+        email: Option<Arc<str>>,
+    ) -> Result<Response<Answer>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let target = match &email {
+            Some(email) => call.target_with(email),
+            None => call.target().to_owned(),
+        };
+        let mut headers = call.headers.clone();
+        if call.is_chunked {
+            headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
+        let body = Idle::new(body, self.idle_timeout);
+        let mut answer = self.send(call, &target, headers, body).await?;
+        response::name_account(&mut answer, email.as_deref().or(call.query.email()));
+        Ok(answer)
+    }
+
+    /// Sends a request, and removes from its answer what belongs to the connection.
+    pub(super) async fn send<B>(
+        &self,
+        call: &Call,
+        target: &str,
+        headers: HeaderMap,
+        body: B,
+    ) -> Result<Response<Answer>, SendError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let begun = Instant::now();
+        let sent = self
+            .upstream
+            .send(call.method.clone(), target, headers, body);
+        let sent = sent.await;
+        let elapsed = begun.elapsed();
+        self.metrics.count_carried(call.class, elapsed);
+        let status = sent.as_ref().map(|answer| answer.status().as_u16());
+        tracing::debug!(
+            class = call.class.as_str(),
+            http.response.status_code = status.as_ref().ok(),
+            error = status.err().map(tracing::field::display),
+            elapsed_ms = elapsed.as_millis(),
+            "call carried"
+        );
+        let mut answer = sent?;
+        if !has_only_chunks(answer.headers()) {
+            let error = "its answer came in a transfer coding that was not asked for";
+            return Err(SendError::Lost(error.into()));
+        }
+        // Each hop speaks its own version, RFC 9112 §2.3: an old upstream makes no old sidecar.
+        *answer.version_mut() = Version::HTTP_11;
+        strip_answer(answer.headers_mut());
+        Ok(answer)
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::NotSent(_) => Self::Unreachable,
+            SendError::Lost(_) => Self::OutcomeUnknown,
+            SendError::TimedOut(_) => Self::TimedOut,
+            SendError::Unfinished(_) => Self::bad_request(
+                "body",
+                "it broke off, or stood still for longer than upstream.idle_timeout",
+            ),
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Submissions: a job start is sent under a slot, in a task of its own, and settled by its answer.
+
+use std::{sync::Arc, time::Duration};
+
+use accounts_fetcher::Waker;
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body_util::Full;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, field::Empty};
+
+use super::{
+    buffered::{BufferedRequest, OutgoingRequest},
+    call::Call,
+    kept_answers::KeptAnswers,
+    outcome::{self, FollowUp, Next, Outcome},
+    response::{self, Carried, PeekedBody},
+    retry::{Retry, UNSENT_PAUSE},
+    sender::Sender,
+};
+use crate::{
+    config,
+    error::Error,
+    jobs::Rounds,
+    kling::ANSWER_BYTES_MAX,
+    ledger::{Ledger, PickRequest, Slot, Submission},
+    owners::Owners,
+    picker::{Picked, Picker},
+    pool::{self, Claim, LeaseId, Name, Settlement},
+    upstream::{Answer, SendError},
+};
+
+/// Sends job starts.
+#[derive(Debug)]
+pub(super) struct Submissions {
+    pub(super) sender: Arc<Sender>,
+    pub(super) retry: Retry,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) picker: Arc<Picker>,
+    pub(super) owners: Arc<Owners>,
+    pub(super) rounds: Arc<Rounds>,
+    pub(super) fetcher: Waker,
+    pub(super) settings: config::Forward,
+    pub(super) answers: KeptAnswers,
+    pub(super) tasks: TaskTracker,
+}
+
+/// A job start that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct JobStart {
+    pub(super) call: Call,
+    pub(super) request: BufferedRequest,
+    pub(super) body: pool::Body,
+    pub(super) claim: Option<Claim>,
+}
+
+/// What a submission is sent under.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A slot of an account.
+    Slot(Slot),
+    /// No slot, since its account is not in the list: the upstream judges it. The id by which it is
+    /// settled.
+    Unlisted(LeaseId),
+}
+
+/// How one attempt ended.
+struct Attempt {
+    answer: Result<Carried, Error>,
+    next: Next,
+}
+
+impl JobStart {
+    /// What it asks of the ledger.
+    pub(super) fn pick(&self, wait: Duration, exclude: Arc<[Name]>) -> PickRequest {
+        PickRequest {
+            email: self.request.email().map(Name::new),
+            exclude,
+            wait,
+            operation: Some(Arc::clone(&self.body.operation)),
+            max_jobs: self.request.max_jobs(),
+            claim: self.claim.clone(),
+            ..PickRequest::default()
+        }
+    }
+}
+
+impl Place {
+    fn email(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Slot(slot) => Some(&slot.lease().email),
+            Self::Unlisted(_) => None,
+        }
+    }
+}
+
+impl Submissions {
+    /// Submits in a task that outlives the client: a client that hangs up neither aborts a job start nor
+    /// loses its slot.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) async fn submit(
+        self: &Arc<Self>,
+        start: JobStart,
+        place: Place,
+        request_id: &str,
+    ) -> Result<Carried, Error> {
+        let submissions = Arc::clone(self);
+        let submitted = async move { submissions.attempt_all(&start, place).await };
+        detached(&self.tasks, request_id, submitted).await
+    }
+
+    /// Waits until no submission is under way. No call may come in any more.
+    pub(super) async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Submits, and again where the upstream provably did not take it: on another account, or once
+    /// more if nothing was sent.
+    async fn attempt_all(&self, start: &JobStart, mut place: Place) -> Result<Carried, Error> {
+        let mut attempts = self.retry.begin(UNSENT_PAUSE);
+        let mut refused_by = Vec::new();
+        loop {
+            let account = place.email().map(|email| Name::new(email));
+            let Attempt { answer, next } = self.attempt(start, place).await?;
+            let may_move = start.request.email().is_none();
+            let is_repeated = match (next, account) {
+                (Next::Elsewhere, Some(account)) if may_move => {
+                    refused_by.push(account);
+                    attempts.spend()
+                }
+                (Next::Again, Some(_)) if attempts.repeat() => {
+                    attempts.pause().await;
+                    true
+                }
+                (Next::Nothing | Next::Elsewhere | Next::Again, _) => false,
+            };
+            let slot = if is_repeated {
+                self.pick_again(start, &refused_by).await
+            } else {
+                None
+            };
+            let Some(slot) = slot else {
+                if is_repeated {
+                    attempts.give_back();
+                }
+                let mut answer = answer?;
+                response::count_attempts(&mut answer, attempts.count());
+                return Ok(answer);
+            };
+            place = Place::Slot(slot);
+            tracing::debug!(attempts = attempts.count(), "submission is tried again");
+        }
+    }
+
+    /// A slot of an account that has not refused, if one is free and no other call has started the job
+    /// under its key meanwhile.
+    async fn pick_again(&self, start: &JobStart, refused_by: &[Name]) -> Option<Slot> {
+        let mut exclude = refused_by.to_vec();
+        exclude.sort_unstable();
+        let pick = start.pick(Duration::ZERO, exclude.into());
+        match self.picker.pick_again(&pick).await.ok()? {
+            Picked::Slot(slot) => Some(slot),
+            Picked::Known(_) => None,
+        }
+    }
+
+    /// Sends a submission once and settles it.
+    ///
+    /// # Errors
+    /// If there is nothing that could be sent.
+    async fn attempt(&self, start: &JobStart, place: Place) -> Result<Attempt, Error> {
+        let outgoing = match start
+            .request
+            .outgoing(&start.call, place.email().map(|it| &**it))
+        {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                // A dropped slot goes back by itself; a key that was claimed without one must be freed.
+                if let Place::Unlisted(lease) = place {
+                    let body = start.body.clone();
+                    let submission = self.ledger.submit_without_slot(lease, None, body);
+                    submission.settle(Settlement::NotSent).await;
+                }
+                return Err(error);
+            }
+        };
+        let has_slot = matches!(place, Place::Slot(_));
+        let submission = self.begin(start, place);
+        let OutgoingRequest {
+            email,
+            target,
+            headers,
+            body,
+        } = outgoing;
+        let sent = self
+            .sender
+            .send(&start.call, &target, headers, Full::new(body));
+        match sent.await {
+            Ok(mut answer) => {
+                response::name_account(&mut answer, email.as_deref());
+                let attempt = self.settle_answered(start, submission, answer, email).await;
+                if !has_slot {
+                    // Whatever it started runs on an account that rounds may know better.
+                    self.rounds.wake();
+                }
+                Ok(attempt)
+            }
+            Err(error) => Ok(self.settle_unanswered(submission, error).await),
+        }
+    }
+
+    /// Takes the place for the submission.
+    fn begin(&self, start: &JobStart, place: Place) -> Submission {
+        let body = start.body.clone();
+        match place {
+            Place::Slot(slot) => {
+                let account = tracing::field::display(&slot.lease().alias);
+                Span::current().record("account", account);
+                slot.submit(body)
+            }
+            Place::Unlisted(lease) => {
+                let given = start.request.email().map(Name::new);
+                self.ledger.submit_without_slot(lease, given, body)
+            }
+        }
+    }
+
+    async fn settle_answered(
+        &self,
+        start: &JobStart,
+        submission: Submission,
+        answer: Response<Answer>,
+        email: Option<String>,
+    ) -> Attempt {
+        let (head, body) = answer.into_parts();
+        let read = response::peek(body).await;
+        let text = decoded(&head.headers, &read);
+        let (outcome, may_move) = outcome::judge(head.status, &text, &self.settings);
+        if let Outcome::Accepted { task_id, .. } = &outcome {
+            tracing::debug!(task_id = task_id.as_str(), "job started");
+            if let Some(email) = email {
+                self.owners.learn_task(task_id, &email.into());
+            }
+            if start.claim.is_some() && read.is_whole() {
+                self.answers
+                    .keep(submission.lease(), &head.headers, &read.bytes);
+            }
+        }
+        let retry_after = accounts_fetcher::retry_after(&head.headers);
+        let error = "the answer does not say whether there is a job";
+        let next = self
+            .settle(submission, outcome, may_move, retry_after, &error)
+            .await;
+        let answer = response::into_response(Response::from_parts(head, read));
+        Attempt { answer, next }
+    }
+
+    async fn settle_unanswered(&self, submission: Submission, error: SendError) -> Attempt {
+        let outcome = Outcome::of_error(&error);
+        let next = self.settle(submission, outcome, false, None, &error).await;
+        let answer = Err(error.into());
+        Attempt { answer, next }
+    }
+
+    /// Tells the ledger what became of a submission, and those who have to act. `error` says why its
+    /// outcome is unknown, if it is.
+    async fn settle(
+        &self,
+        submission: Submission,
+        outcome: Outcome,
+        may_move: bool,
+        retry_after: Option<Duration>,
+        error: &(dyn std::fmt::Display + Send + Sync),
+    ) -> Next {
+        let verdict = outcome.verdict(may_move, retry_after);
+        if let Settlement::Uncertain { .. } = verdict.settlement {
+            tracing::warn!(
+                lease_id = %submission.lease(),
+                %error,
+                "submission outcome unknown; its slot stays held as uncertain"
+            );
+        }
+        if verdict.follow_up == FollowUp::RejectToken {
+            self.picker.reject_token();
+        }
+        submission.settle(verdict.settlement).await;
+        match verdict.follow_up {
+            FollowUp::Round => self.rounds.wake(),
+            FollowUp::Fetch => self.fetcher.wake(),
+            FollowUp::None | FollowUp::RejectToken => {}
+        }
+        verdict.next
+    }
+}
+
+/// The text of an answer, as far as it came. An answer that cannot be decoded names no job.
+fn decoded(headers: &HeaderMap, read: &PeekedBody) -> Bytes {
+    let text = accounts_fetcher::decoded(headers, read.bytes.clone(), ANSWER_BYTES_MAX);
+    text.unwrap_or_default()
+}
+
+/// Runs a submission as a task, in a span that tells which call and which account it is of.
+async fn detached<T: Send + 'static>(
+    tasks: &TaskTracker,
+    request_id: &str,
+    submission: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    // What is told of a submission can be traced to its call at every level of the log.
+    let span = tracing::error_span!("submission", request_id, account = Empty);
+    let task = tasks.spawn(submission.instrument(span.clone()));
+    task.await.unwrap_or_else(|error| {
+        let _entered = span.entered();
+        // A panic was logged with its place where it happened.
+        tracing::error!(%error, "submission ended by a bug; its slot stays held as uncertain");
+        Err(Error::OutcomeUnknown)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! One task: its id, what an account says about it, and the answer that accepts it.
+//!
+//! Invariant: an answer that cannot be understood says nothing. An account that cannot answer is not one
+//! without the task.
+
+use std::{borrow::Cow, str::FromStr, sync::Arc};
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+/// The most digits a task id may have. Ids of 18 digits are known (`2^63` has 19); the rest is
+/// room, the limit keeps hostile ids out of the book.
+pub const TASK_ID_DIGITS_MAX: usize = 32;
+
+/// What a 404 contains, in any case, when it is about the account and not about the task.
+const NOT_CONFIGURED: &[u8] = b"configuration not found";
+
+/// Names an upstream job. Kept as its digits: ids can exceed `2^53`, and can be negative. Cheap to
+/// clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(Arc<str>);
+
+impl TaskId {
+    /// The digits, with a leading `-` if the id is negative.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads an id that stands in JSON, as a number or as a string of digits: as it is written,
+    /// since a double would round it.
+    ///
+    /// # Errors
+    /// [`TaskIdError`] if it is anything else.
+    pub fn from_json(value: &RawValue) -> Result<Self, TaskIdError> {
+        let text = value.get();
+        let quoted = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        quoted.unwrap_or(text).parse()
+    }
+}
+
+/// The text is not a task id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a task id is 1 to {TASK_ID_DIGITS_MAX} digits without leading zeros")]
+pub struct TaskIdError;
+
+impl FromStr for TaskId {
+    type Err = TaskIdError;
+
+    fn from_str(text: &str) -> Result<Self, TaskIdError> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        // One job has one id: 007 would be another name of 7.
+        let is_padded = digits.starts_with('0') && text != "0";
+        let is_valid = (1..=TASK_ID_DIGITS_MAX).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+            && !is_padded;
+        if is_valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(TaskIdError)
+        }
+    }
+}
+
+/// What an account says about a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskStatus {
+    /// It has the task, and the task is final.
+    Final,
+    /// It has the task, and the task is not final yet.
+    Unfinished,
+    /// It has no such task, or no longer.
+    Missing,
+    /// Nothing that can be relied on.
+    Unknown,
+}
+
+impl TaskStatus {
+    /// What the answer of one account to `GET /tasks/{task_id}` says about the task.
+    pub fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
+        match status {
+            StatusCode::OK => Self::of_task(body, task_id),
+            StatusCode::NOT_FOUND if !is_about_account(body) => Self::Missing,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// An answer about another task, or an empty one, says nothing.
+    fn of_task(body: &[u8], task_id: &TaskId) -> Self {
+        #[derive(Deserialize)]
+        struct Answer<'a> {
+            #[serde(borrow)]
+            task: Option<Identified<'a>>,
+            status_final: Option<bool>,
+        }
+        let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
+            return Self::Unknown;
+        };
+        let id = answer.task.and_then(|task| task.id);
+        let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
+        match (is_same, answer.status_final) {
+            (Some(false), _) | (None, None) => Self::Unknown,
+            (Some(true) | None, Some(true)) => Self::Final,
+            (Some(true), Some(false) | None) | (None, Some(false)) => Self::Unfinished,
+        }
+    }
+}
+
+/// Whether a 404 says that the account is not configured, and nothing about what was asked of it.
+pub fn is_about_account(body: &[u8]) -> bool {
+    memchr::memmem::find(&body.to_ascii_lowercase(), NOT_CONFIGURED).is_some()
+}
+
+/// The id of the task in an answer, `task.id`, its digits as they are.
+pub fn accepted_id(body: &[u8]) -> Option<TaskId> {
+    id_of(task_in(body)?)
+}
+
+/// The type of the task in an answer, `task.type`. Read apart from the id: an odd type must not cost the
+/// id of a paid job.
+pub fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, rename = "type")]
+        task_type: Cow<'a, str>,
+    }
+    let typed: Typed<'_> = serde_json::from_str(task_in(body)?.get()).ok()?;
+    Some(typed.task_type.as_ref().into())
+}
+
+/// The member `task` of an answer, if it is the task `task_id`.
+pub fn task_json<'a>(body: &'a [u8], task_id: &TaskId) -> Option<&'a str> {
+    let task = task_in(body)?;
+    let is_same = id_of(task).as_ref() == Some(task_id);
+    is_same.then(|| task.get())
+}
+
+#[derive(Deserialize)]
+struct Identified<'a> {
+    /// As it stands there: a number beyond 2^53 must not pass through a float.
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
+fn task_in(body: &[u8]) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        task: &'a RawValue,
+    }
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+    Some(answer.task)
+}
+
+fn id_of(task: &RawValue) -> Option<TaskId> {
+    let task: Identified<'_> = serde_json::from_str(task.get()).ok()?;
+    TaskId::from_json(task.id?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_true_status_final_of_that_task_is_final() {
+        let id = "987654321987654321".parse().unwrap();
+        let status = |body: &str| TaskStatus::read(StatusCode::OK, body.as_bytes(), &id);
+        let of = |rest: &str| status(&format!(r#"{{"task":{{"id":987654321987654321}}{rest}}}"#));
+        assert_eq!(of(r#","status_final":true"#), TaskStatus::Final);
+        assert_eq!(of(r#","status_final":false"#), TaskStatus::Unfinished);
+        assert_eq!(of(""), TaskStatus::Unfinished);
+        assert_eq!(of(r#","status_final":"true""#), TaskStatus::Unknown);
+        assert_eq!(status(r#"{"status_final":true}"#), TaskStatus::Final);
+        let neighbour = r#"{"task":{"id":987654321987654320},"status_final":true}"#;
+        assert_eq!(status(neighbour), TaskStatus::Unknown);
+        for nothing in ["", "{}", "[]", "null", r#"{"task":{}}"#] {
+            assert_eq!(status(nothing), TaskStatus::Unknown, "{nothing}");
+        }
+    }
+}
