@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use harness::{Answer, Running, send, try_send};
 use http::Method;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
@@ -11,10 +12,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    harness::{Answer, Running, send, try_send},
-    surroundings::NAMED,
-};
+use crate::surroundings::NAMED;
 
 const JOB: &str = "/v1/kling/videos/text2video";
 /// How long a client that calls the upstream itself waits for its answer.

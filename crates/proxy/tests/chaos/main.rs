@@ -9,20 +9,17 @@
 )]
 
 mod clients;
-#[expect(dead_code, reason = "the sidecar's own tests need more of it")]
-#[path = "../sidecar/harness.rs"]
-mod harness;
 mod surroundings;
 
 use std::{collections::HashMap, env, sync::Arc, time::Duration};
 
-use kling_sim::{Audit, JobDuration, Origin, Outcome, Sim};
+use harness::{PATIENCE, Running, with_accounts};
+use kling_sim::{Audit, JobDuration, Origin, Outcome};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use clients::Client;
-use harness::{PATIENCE, Running};
 use surroundings::{ACCOUNTS, plan};
 
 const CLIENTS: usize = 32;
@@ -55,11 +52,8 @@ async fn run(seed: u64) {
     let has_second_tool = seed.is_multiple_of(2);
     let ties_picks = if has_second_tool { "false" } else { "true" };
     let submissions = from_env("CHAOS_SUBMISSIONS").unwrap_or(SUBMISSIONS);
-    let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
     let ms = Duration::from_millis;
-    let sim = sim
+    let sim = with_accounts(&ACCOUNTS)
         .seed(seed)
         .job_duration(JobDuration::Manual)
         .release_lag(ms(0)..=ms(150));

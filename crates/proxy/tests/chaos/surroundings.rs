@@ -3,14 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use harness::{Running, eventually, send};
 use http::Method;
 use kling_sim::{Answer, ChaosPlan, Effect};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-use crate::harness::{Running, eventually, send};
 
 pub(crate) const ACCOUNTS: [(&str, u32); 8] = [
     ("a@x", 8),

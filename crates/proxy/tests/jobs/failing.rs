@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use harness::{
+    NEVER, manual,
+    rounds::{Bench, ours},
+};
 use kling_sim::{Answer, Effect, Fault};
 use proxy::{ledger::PickError, pool::Refusal};
-
-use crate::harness::{Bench, NEVER, manual, ours};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 const SCHEDULER: &str = "/scheduler/available";

@@ -2,6 +2,10 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use harness::{
+    NEVER, eventually, manual,
+    rounds::{Bench, client, ours, settings},
+};
 use kling_sim::TaskIds;
 use proxy::{
     jobs::{CHECKS_MAX, Rounds},
@@ -13,8 +17,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
-
-use crate::harness::{Bench, NEVER, client, eventually, manual, ours, settings};
 
 /// Short, for tests in which nobody wakes a round.
 const INTERVAL: Duration = Duration::from_millis(20);

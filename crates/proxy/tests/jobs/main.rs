@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod failing;
-mod harness;
 mod life;
 mod owners;
 mod upstream;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use harness::{
+    NEVER, manual,
+    rounds::{Bench, ours},
+};
 use kling_sim::Fault;
 use proxy::jobs::{OWNER_ACCOUNTS_MAX, Owner};
-
-use crate::harness::{Bench, NEVER, manual, ours};
 
 const ACCOUNTS: [(&str, u32); 6] = [
     ("a@x", 1),

@@ -11,6 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use harness::{
+    PATIENCE, manual,
+    rounds::{client, settings},
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{Empty, Full};
@@ -25,8 +29,6 @@ use tokio::{
     time::{Interval, interval, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-
-use crate::harness::{PATIENCE, client, manual, settings};
 
 const START: &str = "/videos/text2video";
 /// Short: a test waits for it to pass.

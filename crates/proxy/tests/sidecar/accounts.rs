@@ -1,9 +1,10 @@
 //! `/accounts`, and lists that change while slots are in use.
 
+use harness::Running;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::{harness::Running, pick::state_of};
+use crate::pick::state_of;
 
 #[tokio::test]
 async fn shows_every_account_in_list_order_and_no_password() {

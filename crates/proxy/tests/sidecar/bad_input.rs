@@ -1,12 +1,11 @@
 //! Bad requests: a clear answer that names the part, and nothing taken.
 
+use harness::{Answer, Running};
 use http::Method;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-
-use crate::harness::{Answer, Running};
 
 #[track_caller]
 fn assert_names(answer: &Answer, field: &str) {

@@ -1,9 +1,10 @@
 //! `kling-balancer accounts`, `pick`, `release`, `completions`: a running sidecar from
 //! the command line.
 
+use harness::Running;
 use serde_json::Value;
 
-use crate::{harness::Running, process::output};
+use crate::process::output;
 
 const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
 

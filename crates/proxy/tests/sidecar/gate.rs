@@ -1,8 +1,7 @@
 //! Who may call: web pages, rebound host names, client tokens; and paths that are too odd.
 
+use harness::{Running, send};
 use http::{Method, StatusCode};
-
-use crate::harness::{Running, send};
 
 #[tokio::test]
 async fn a_web_page_of_another_site_is_refused() {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
+use harness::{Answer, Running};
 use http::Method;
-
-use crate::harness::{Answer, Running};
 
 async fn pick(running: &Running, method: Method, path: &str, key: &str) -> Answer {
     running

@@ -1,9 +1,8 @@
 //! `/leases`: listing, renewing, binding, giving back.
 
+use harness::Running;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-
-use crate::harness::Running;
 
 fn path_of(lease: &Value) -> String {
     format!("/leases/{}", lease["leaseId"].as_str().unwrap())

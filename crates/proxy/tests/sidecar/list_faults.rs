@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use harness::{Running, eventually};
 use http::StatusCode;
 use kling_sim::{ListAnswer, ListFault};
-
-use crate::harness::Running;
 
 const SETTINGS: [(&str, &str); 3] = [
     ("ACCOUNTS__TIMEOUT", "300ms"),
@@ -57,7 +56,7 @@ async fn picks_keep_working_from_the_last_good_list() {
         };
         let also_before = running.metric(&fetches(also)).await;
         running.sim.script_list([ListAnswer::from(fault.clone())]);
-        crate::harness::eventually(async || {
+        eventually(async || {
             let seen = running.metric(&fetches(result)).await > before
                 || running.metric(&fetches(also)).await > also_before;
             seen.then_some(())
@@ -244,7 +243,7 @@ async fn a_sudden_shrink_is_confirmed_first() {
     running
         .sim
         .list_fault(ListFault::Body(r#"{"a@x":{"maxJobs":1}}"#.into()));
-    crate::harness::eventually(async || {
+    eventually(async || {
         let accounts = running.get("/accounts").await.json();
         (accounts["accounts"].as_array().unwrap().len() == 1).then_some(())
     })

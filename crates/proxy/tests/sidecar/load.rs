@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use harness::{PATIENCE, Running, eventually};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -16,8 +17,6 @@ use hyper_util::rt::TokioIo;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::Instant};
-
-use crate::harness::{PATIENCE, Running, eventually};
 
 const CLIENTS: u64 = 64;
 const LENGTH: Duration = Duration::from_secs(30);

@@ -13,7 +13,6 @@ mod bad_input;
 mod carry;
 mod command_line;
 mod gate;
-mod harness;
 mod idempotency;
 mod leases;
 mod list_faults;

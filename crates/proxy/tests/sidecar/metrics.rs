@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::Running;
+use harness::Running;
 
 fn families(text: &str) -> BTreeSet<&str> {
     text.lines()

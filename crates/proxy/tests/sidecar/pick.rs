@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use harness::Running;
 use http::Method;
 use serde_json::json;
-
-use crate::harness::Running;
 
 #[tokio::test]
 async fn leases_exactly_the_slots_there_are_and_a_released_one_is_pickable() {

@@ -7,6 +7,7 @@ use std::{
     process::{Output, Stdio},
 };
 
+use harness::{eventually, send};
 use http::{Method, StatusCode};
 use kling_sim::{ListFault, Sim};
 use tokio::{
@@ -14,8 +15,6 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
 };
-
-use crate::harness::{eventually, send};
 
 const TOKEN: &str = "user:1-very-secret-token";
 const CLIENT_TOKEN: &str = "very-secret-client-token";

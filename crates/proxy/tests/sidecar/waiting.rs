@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use harness::{Answer, Running, eventually, send};
 use http::Method;
 use kling_sim::{JobDuration, Sim};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-
-use crate::harness::{Running, eventually, send};
 
 const WAITERS: &str = "kling_balancer_waiters";
 
@@ -226,6 +225,6 @@ async fn a_shutdown_ends_waits_at_once() {
     running.task.await.unwrap().unwrap();
 }
 
-async fn send_waiting(addr: std::net::SocketAddr) -> crate::harness::Answer {
+async fn send_waiting(addr: std::net::SocketAddr) -> Answer {
     send(addr, Method::GET, "/pick?wait=60s", &[], "").await
 }

@@ -1,11 +1,11 @@
 //! What belongs to one account is used there, though the client names no account.
 
+use harness::{Running, eventually, manual};
 use http::Method;
-use kling_sim::{AccountAudit, Fault, JobDuration, Outcome, RequestSeen, Sim, Submission};
+use kling_sim::{AccountAudit, Fault, Outcome, RequestSeen, Sim, Submission};
 use serde_json::{Value, json};
 
 use super::wire::{JSON, Raw, exchange, ready, until_slots};
-use crate::harness::{Running, eventually};
 
 const THREE: [(&str, u32); 3] = [("a@x", 4), ("b@x", 4), ("c@x", 4)];
 pub(super) const ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "100ms");
@@ -19,10 +19,7 @@ pub(super) async fn three(settings: (&str, &str)) -> Running {
 }
 
 async fn with(accounts: &[(&str, u32)], settings: (&str, &str)) -> Running {
-    let sim = accounts.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
+    let sim = manual(accounts).start().await.unwrap();
     ready(sim, &[settings]).await
 }
 
@@ -373,10 +370,7 @@ async fn an_id_of_an_account_that_left_the_list_is_the_upstreams_to_judge() {
 
 #[tokio::test]
 async fn an_unknown_task_of_a_job_start_is_asked_for() {
-    let sim = THREE.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
+    let sim = manual(&THREE).start().await.unwrap();
     let id = sim.submit_directly("c@x", 1)[0];
     assert!(sim.finish(id));
     let running = ready(sim, &[NO_ROUNDS]).await;

@@ -1,6 +1,7 @@
 //! What a job start must be like, and whose account it names.
 
 use bytes::Bytes;
+use harness::{Running, eventually};
 use http::Method;
 use kling_sim::{Answer, Effect, Fault, Outcome};
 use serde_json::json;
@@ -12,7 +13,6 @@ use tokio::{
 use super::wire::{
     JOB, JSON, PROMPT, Raw, exchange, leases, slots, start_job, task_id, until_slots,
 };
-use crate::harness::{Running, eventually};
 
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=x");
 

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use harness::{PATIENCE, Running, eventually, send, with_accounts};
 use http::{Method, StatusCode};
-use kling_sim::{Answer, ChaosPlan, Effect, JobDuration, Outcome, Sim};
+use kling_sim::{Answer, ChaosPlan, Effect, JobDuration, Outcome};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::wire::{JOB, JSON, drawn_seed, ended, ready, task_path};
-use crate::harness::{PATIENCE, Running, eventually, send};
 
 const ACCOUNTS: [(&str, u32); 3] = [("a@x", 5), ("b@x", 3), ("c@x", 2)];
 const CLIENTS: usize = 16;
@@ -62,10 +62,7 @@ async fn work(running: Arc<Running>, client: usize, seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_wrong_no_account_is_overrun_and_every_slot_returns() {
     let seed = drawn_seed();
-    let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    let sim = sim
+    let sim = with_accounts(&ACCOUNTS)
         .seed(seed)
         .job_duration(JobDuration::between(ms(20), ms(80)))
         .release_lag(ms(0)..=ms(200));

@@ -1,9 +1,9 @@
 //! Works are downloaded from the account that made them.
 
+use harness::Running;
 use kling_sim::{Effect, Fault, JobDuration, Sim};
 
 use super::wire::{leases, ready, start_job, task_id};
-use crate::harness::Running;
 
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 

@@ -3,6 +3,7 @@
 use std::str;
 
 use bytes::Bytes;
+use harness::Running;
 use http::{HeaderMap, Method};
 use kling_sim::{Head, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -12,7 +13,6 @@ use tokio::{
 };
 
 use super::wire::{JOB, JSON, drawn_seed, exchange, leases, ready, start_job, task_id};
-use crate::harness::Running;
 
 /// An e-mail with everything that some place would have to escape.
 const ODD: &str = "o'dd+tag%20&=#?\"\\/é@exämple.com";

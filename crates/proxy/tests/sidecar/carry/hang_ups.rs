@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kling_sim::{Effect, Fault, JobDuration, Sim};
+use harness::{PATIENCE, Running, eventually, manual};
+use kling_sim::{Effect, Fault};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::{
@@ -16,7 +17,6 @@ use tokio::{
 use super::wire::{
     JOB, accepted, drawn_seed, ended, leases, ready, slots, start_job, task_id, until_slots,
 };
-use crate::harness::{PATIENCE, Running, eventually};
 
 const CLIENTS: usize = 1000;
 /// Clients at once.
@@ -70,10 +70,7 @@ async fn killed_client(running: Arc<Running>, n: usize, seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_killed_clients_lose_no_slot_and_start_no_job_twice() {
     let seed = drawn_seed();
-    let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
+    let sim = manual(&ACCOUNTS).start().await.unwrap();
     let slow = Effect::Delay(Duration::from_millis(20));
     sim.fault(Fault::new(slow).on_job_starts());
     let running = ready(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;

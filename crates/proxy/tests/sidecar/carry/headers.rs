@@ -1,12 +1,12 @@
 //! Which headers pass, which stay, and what never becomes of a request or of an answer.
 
+use harness::Running;
 use kling_sim::Sim;
 
 use super::{
     message::{Message, answer, chunked, fine, request},
     raw::{ACCOUNT, ANY, START, Stage, TASK, Wire},
 };
-use crate::harness::Running;
 
 /// Sorted, and each as often as it comes.
 fn names<'a>(lists: &[&[&'a str]]) -> Vec<&'a str> {

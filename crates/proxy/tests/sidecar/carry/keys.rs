@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use harness::{Answer, PATIENCE, Running, eventually, send};
 use http::{Method, StatusCode};
 use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, HistoryStyle, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -16,7 +17,6 @@ use super::wire::{
     JOB, JSON, PROMPT, Raw, accepted, drawn_seed, exchange, leases, ready, slots, task_id,
     until_ended, until_slots,
 };
-use crate::harness::{Answer, PATIENCE, Running, eventually, send};
 
 const ROUNDS: [(&str, &str); 2] = [
     ("RECONCILE__INTERVAL", "100ms"),

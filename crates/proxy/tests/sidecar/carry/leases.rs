@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use harness::{Running, eventually};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use kling_sim::{Effect, Fault, JobDuration, Sim, TaskIds};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use super::wire::{
     JOB, JSON, PROMPT, exchange, leases, ready, slots, start_job, task_id, until_slots,
 };
-use crate::harness::{Running, eventually};
 
 /// A sidecar over one account whose next job start takes a second, so that there is a middle to
 /// look at.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use harness::{Answer, Running, eventually, send};
 use http::Method;
 use kling_sim::{Effect, Fault, Sim};
 
 use super::wire::{
     JOB, JSON, PROMPT, accepted, ended, leases, slots, start_job, task_id, until_ended, until_slots,
 };
-use crate::harness::{Answer, Running, eventually, send};
 
 const SCHEDULER: &str = "/scheduler/available";
 

@@ -7,15 +7,16 @@ use std::{
     sync::Arc,
 };
 
+use harness::{eventually, within};
 use kling_sim::Sim;
 use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::{
     message::{answer, chunked, fine, request},
-    raw::{ANY, START, Stage, Wire, within},
+    raw::{ANY, START, Stage, Wire},
 };
-use crate::{harness::eventually, process::Process};
+use crate::process::Process;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -1,11 +1,11 @@
 //! Job starts that an account refuses move to another one, where that is safe; and accounts that
 //! refused are left alone.
 
-use kling_sim::{Answer, Effect, Fault, JobDuration, ListFault, Outcome, Sim};
+use harness::{Running, eventually, manual, send};
+use kling_sim::{Answer, Effect, Fault, ListFault, Outcome, Sim};
 use serde_json::Value;
 
 use super::wire::{JOB, PROMPT, drawn_seed, ready, slots, start_job, task_id};
-use crate::harness::{Running, eventually};
 
 const ACCOUNTS: [(&str, u32); 4] = [("a@x", 9), ("b@x", 9), ("c@x", 9), ("d@x", 9)];
 
@@ -261,15 +261,7 @@ async fn a_calls_own_cap_holds_and_blames_no_account() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_never_starts_a_job_twice() {
     let seed = drawn_seed();
-    let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    let sim = sim
-        .job_duration(JobDuration::Manual)
-        .seed(seed)
-        .start()
-        .await
-        .unwrap();
+    let sim = manual(&ACCOUNTS).seed(seed).start().await.unwrap();
     let plan = kling_sim::ChaosPlan::new(seed)
         .with(
             0.1,
@@ -288,7 +280,7 @@ async fn moving_never_starts_a_job_twice() {
             for job in 0..25 {
                 let body = format!(r#"{{"prompt":"p","replyRef":"{client}-{job}"}}"#);
                 let headers = [("content-type", "application/json")];
-                let answer = crate::harness::send(addr, http::Method::POST, JOB, &headers, &body);
+                let answer = send(addr, http::Method::POST, JOB, &headers, &body);
                 let answer = answer.await;
                 if answer.status.as_u16() == 200 {
                     started.push(task_id(&answer));

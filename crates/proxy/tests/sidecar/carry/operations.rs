@@ -1,10 +1,10 @@
 //! Every operation gets an e-mail in the place that the vendor's pages say, and no other.
 
+use harness::Running;
 use http::Method;
 use kling_sim::{JobDuration, Sim};
 
 use super::wire::{JSON, exchange, ready};
-use crate::harness::Running;
 
 const EMAIL: &str = "a+1@x";
 const IN_QUERY: &str = "email=a%2B1%40x";

@@ -1,13 +1,13 @@
 //! What each answer to a job start means for its slot and for the client.
 
 use bytes::Bytes;
+use harness::Running;
 use http::Method;
 use kling_sim::{Answer, Effect, Fault, Outcome};
 
 use super::wire::{
     self, JOB, JSON, PROMPT, Raw, ended, exchange, leases, slots, start_job, task_id,
 };
-use crate::harness::Running;
 
 /// An answer with marks by which it can be told from any other.
 fn marked(status: u16, body: &str) -> Answer {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::{Running, eventually, manual, send};
 use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, JobDuration, ListFault, RequestSeen, Sim};
 use serde_json::Value;
@@ -9,7 +10,6 @@ use serde_json::Value;
 use super::wire::{
     JOB, JSON, exchange, leases, ready, slots, start_job, task_id, task_path, until_slots,
 };
-use crate::harness::{Running, eventually, send};
 
 const THREE: [(&str, u32); 3] = [("a@x", 2), ("b@x", 2), ("c@x", 2)];
 /// No round comes by itself in the time a test takes.
@@ -40,10 +40,7 @@ fn unknown_job(sim: &Sim, email: &str) -> i64 {
 }
 
 async fn three_accounts() -> Sim {
-    let sim = THREE.iter().fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    });
-    sim.job_duration(JobDuration::Manual).start().await.unwrap()
+    manual(&THREE).start().await.unwrap()
 }
 
 #[tokio::test]

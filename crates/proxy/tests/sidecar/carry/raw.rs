@@ -2,7 +2,6 @@
 //! does exactly what its test says.
 
 use std::{
-    future::Future,
     io::{self, ErrorKind},
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -11,6 +10,7 @@ use std::{
     },
 };
 
+use harness::{Running, eventually, within};
 use http::StatusCode;
 use kling_sim::Sim;
 use tempfile::NamedTempFile;
@@ -21,11 +21,9 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::JoinHandle,
-    time,
 };
 
 use super::message::{Message, field};
-use crate::harness::{PATIENCE, Running, eventually};
 
 /// What the base URL of the upstream adds in front of every path.
 pub(super) const BASE: &str = "/base";
@@ -136,13 +134,6 @@ impl Stage {
     pub(super) fn close_upstream(self) -> Running {
         self.running
     }
-}
-
-/// Ends a test that waits for what does not happen.
-pub(super) async fn within<F: Future>(future: F) -> F::Output {
-    time::timeout(PATIENCE, future)
-        .await
-        .expect("it never happened")
 }
 
 /// One end of a connection. Dropped, it closes.

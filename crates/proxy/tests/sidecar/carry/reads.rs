@@ -1,10 +1,10 @@
 //! Which account a call goes to that any could answer.
 
+use harness::{Running, eventually};
 use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, Sim};
 
 use super::wire::{JOB, Raw, exchange, ready, start_job, task_id, task_path};
-use crate::harness::{Running, eventually};
 
 #[tokio::test]
 async fn reads_go_to_the_first_healthy_account_of_the_list() {

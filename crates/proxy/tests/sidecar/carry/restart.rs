@@ -1,12 +1,13 @@
 //! A client written for one account, against three, with the program killed between its calls.
 
+use harness::{PATIENCE, manual};
 use http::Method;
-use kling_sim::{JobDuration, Sim};
+use kling_sim::Sim;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::wire::{JSON, Raw, exchange};
-use crate::{harness::PATIENCE, process::Process};
+use crate::process::Process;
 
 const ACCOUNTS: [(&str, u32); 3] = [("a@x", 1), ("b@x", 1), ("c@x", 1)];
 const PNG: (&str, &str) = ("content-type", "image/png");
@@ -22,10 +23,7 @@ struct Client {
 
 impl Client {
     async fn new(is_plagued: bool) -> Self {
-        let sim = ACCOUNTS.iter().fold(Sim::builder(), |sim, (email, max)| {
-            sim.account(*email, *max)
-        });
-        let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
+        let sim = manual(&ACCOUNTS).start().await.unwrap();
         let process = Process::start(&sim, &[ROUNDS]).await;
         process.until_ready().await;
         Self {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use harness::{Answer, PATIENCE, Running, eventually, send, with_accounts};
 use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, JobDuration, Sim, SimBuilder, TOOL_HEADER};
 use serde_json::Value;
@@ -10,7 +11,6 @@ use tokio::{task::JoinSet, time::timeout};
 use super::wire::{
     JOB, JSON, PROMPT, accepted, ended, leases, ready, slots, start_job, task_id, until_slots,
 };
-use crate::harness::{Answer, PATIENCE, Running, eventually, send};
 
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=x");
 const ACCOUNTS: [(&str, u32); 3] = [("a@x", 5), ("b@x", 3), ("c@x", 2)];
@@ -22,10 +22,7 @@ fn ms(ms: u64) -> Duration {
 
 /// Three accounts of ten slots together.
 fn ten_slots() -> SimBuilder {
-    let accounts = ACCOUNTS.iter();
-    accounts.fold(Sim::builder(), |sim, (email, max)| {
-        sim.account(*email, *max)
-    })
+    with_accounts(&ACCOUNTS)
 }
 
 async fn beside(sim: SimBuilder, settings: &[(&str, &str)]) -> Arc<Running> {

@@ -1,12 +1,12 @@
 //! Every row of the table of outcomes: what an answer to a job start means for its account, its
 //! slot, further attempts, its idempotency key and its client.
 
+use harness::{Answer, Running, send};
 use http::Method;
 use kling_sim::{Answer as Scripted, Effect, Fault, Outcome};
 use serde_json::Value;
 
 use super::wire::{JOB, JSON, PROMPT, leases};
-use crate::harness::{Answer, Running, send};
 
 const ACCOUNTS: [(&str, u32); 2] = [("a@x", 2), ("b@x", 2)];
 

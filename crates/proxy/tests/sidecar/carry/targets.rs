@@ -1,5 +1,6 @@
 //! Where a request may lead: to the configured upstream, or nowhere.
 
+use harness::Running;
 use http::Method;
 
 use super::{
@@ -7,7 +8,6 @@ use super::{
     message::{fine, request},
     raw::{ANY, START, Stage, TASK},
 };
-use crate::harness::Running;
 
 /// Whatever came to the upstream before, the next connection would show it.
 async fn assert_nothing_came(stage: &Stage) {

@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use harness::{Running, eventually};
 use http::{Method, StatusCode};
 use tempfile::NamedTempFile;
 use tokio::{
@@ -10,7 +11,6 @@ use tokio::{
 };
 
 use super::wire::{JOB, JSON, PROMPT, slots, start_job};
-use crate::harness::{Running, eventually};
 
 const TRIED: &str = r#"kling_balancer_upstream_request_duration_seconds_count{class="job-start"}"#;
 

@@ -4,6 +4,7 @@
 use std::{env, net::SocketAddr};
 
 use bytes::Bytes;
+use harness::{Answer, PATIENCE, Running, eventually};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -11,8 +12,6 @@ use hyper_util::rt::TokioIo;
 use kling_sim::{Outcome, Sim};
 use serde_json::Value;
 use tokio::{net::TcpStream, time};
-
-use crate::harness::{Answer, PATIENCE, Running, eventually};
 
 /// A job start that every account takes.
 pub(super) const JOB: &str = "/v1/kling/videos/text2video";

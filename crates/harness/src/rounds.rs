@@ -6,7 +6,7 @@ use accounts_fetcher::{Account, Snapshot, tls_client_config};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
-use kling_sim::{JobDuration, Sim, SimBuilder};
+use kling_sim::{Sim, SimBuilder};
 use proxy::{
     jobs::Rounds,
     ledger::{AccountNow, FollowList, Ledger, NewestList, PickError, PickRequest, UpdateLease},
@@ -14,31 +14,27 @@ use proxy::{
     upstream::{Upstream, UpstreamSettings, read},
 };
 use serde_json::Value;
-use tokio::{task::JoinHandle, time};
+use tokio::task::JoinHandle;
 
-/// How long a test waits for what must happen: generous, since it only ends tests that fail.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// Longer than any test: whatever has to wait for it happens for another reason.
-pub(crate) const NEVER: Duration = Duration::from_secs(3600);
+use crate::{NEVER, PATIENCE, eventually};
 
-pub(crate) struct Bench {
-    pub(crate) sim: Sim,
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) rounds: Arc<Rounds>,
+/// Rounds, and what they run beside.
+#[derive(Debug)]
+pub struct Bench {
+    /// The upstream.
+    pub sim: Sim,
+    /// The client that asks it.
+    pub upstream: Arc<Upstream>,
+    /// What the rounds teach.
+    pub ledger: Arc<Ledger>,
+    /// The rounds themselves.
+    pub rounds: Arc<Rounds>,
     interval: Duration,
     running: Option<JoinHandle<()>>,
 }
 
-/// Jobs end when they are told to.
-pub(crate) fn manual(accounts: &[(&str, u32)]) -> SimBuilder {
-    let sim = Sim::builder().job_duration(JobDuration::Manual);
-    accounts
-        .iter()
-        .fold(sim, |sim, (email, max)| sim.account(*email, *max))
-}
-
-pub(crate) fn settings(base_url: &str, token: &str) -> UpstreamSettings {
+/// Settings of a client of the upstream, with deadlines that only tests that fail meet.
+pub fn settings(base_url: &str, token: &str) -> UpstreamSettings {
     UpstreamSettings {
         base_url: base_url.parse().unwrap(),
         token: token.into(),
@@ -49,17 +45,14 @@ pub(crate) fn settings(base_url: &str, token: &str) -> UpstreamSettings {
     }
 }
 
-pub(crate) fn client(settings: UpstreamSettings) -> Upstream {
+/// A client of the upstream.
+pub fn client(settings: UpstreamSettings) -> Upstream {
     Upstream::new(settings, tls_client_config().unwrap()).unwrap()
 }
 
 impl Bench {
     /// Everything but the rounds runs. `accounts` as the simulator has them.
-    pub(crate) async fn quiet(
-        sim: SimBuilder,
-        accounts: &[(&str, u32)],
-        interval: Duration,
-    ) -> Self {
+    pub async fn quiet(sim: SimBuilder, accounts: &[(&str, u32)], interval: Duration) -> Self {
         let sim = sim.start().await.unwrap();
         let upstream = Arc::new(client(settings(&sim.base_url(), sim.token())));
         let ledger = Ledger::local(Limits {
@@ -87,17 +80,14 @@ impl Bench {
         }
     }
 
-    pub(crate) fn run(&mut self) {
+    /// Lets the rounds run.
+    pub fn run(&mut self) {
         let (rounds, interval) = (Arc::clone(&self.rounds), self.interval);
         self.running = Some(tokio::spawn(async move { rounds.run(interval).await }));
     }
 
     /// With rounds of which the first was answered.
-    pub(crate) async fn learned(
-        sim: SimBuilder,
-        accounts: &[(&str, u32)],
-        interval: Duration,
-    ) -> Self {
+    pub async fn learned(sim: SimBuilder, accounts: &[(&str, u32)], interval: Duration) -> Self {
         let mut bench = Self::quiet(sim, accounts, interval).await;
         bench.run();
         bench.until_ok(1).await;
@@ -105,33 +95,41 @@ impl Bench {
     }
 
     /// Wakes the rounds and waits for one more that succeeds.
-    pub(crate) async fn round(&self) {
+    pub async fn round(&self) {
         let count = self.rounds.counts().ok();
         self.rounds.wake();
         self.until_ok(count + 1).await;
     }
 
-    pub(crate) async fn until_ok(&self, count: u64) {
+    /// Waits until so many rounds succeeded.
+    pub async fn until_ok(&self, count: u64) {
         eventually(async || (self.rounds.counts().ok() >= count).then_some(())).await;
     }
 
-    pub(crate) async fn until_failed(&self, count: u64) {
+    /// Waits until so many rounds failed.
+    pub async fn until_failed(&self, count: u64) {
         eventually(async || (self.rounds.counts().failed() >= count).then_some(())).await;
     }
 
     /// Held, uncertain and foreign slots.
-    pub(crate) async fn in_use(&self, email: &str) -> (u32, u32, u32) {
+    pub async fn in_use(&self, email: &str) -> (u32, u32, u32) {
         let email = Name::new(email);
         let account = self.ledger.call(AccountNow { email }).await.unwrap();
         let account = account.unwrap();
         (account.held, account.uncertain, account.foreign)
     }
 
-    pub(crate) async fn until_in_use(&self, email: &str, expected: (u32, u32, u32)) {
+    /// Waits until the slots in use are these.
+    pub async fn until_in_use(&self, email: &str, expected: (u32, u32, u32)) {
         eventually(async || (self.in_use(email).await == expected).then_some(())).await;
     }
 
-    pub(crate) async fn pick(&self, email: &str) -> Result<LeaseId, PickError> {
+    /// Picks a slot of this account, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub async fn pick(&self, email: &str) -> Result<LeaseId, PickError> {
         let request = PickRequest {
             email: Some(Name::new(email)),
             ..PickRequest::default()
@@ -142,7 +140,8 @@ impl Bench {
         Ok(id)
     }
 
-    pub(crate) async fn bind(&self, lease: LeaseId, task_id: TaskId) {
+    /// Says which job a lease is for.
+    pub async fn bind(&self, lease: LeaseId, task_id: TaskId) {
         let update = Update {
             ttl: None,
             task_id: Some(task_id),
@@ -152,7 +151,7 @@ impl Bench {
     }
 
     /// Starts a job as a client does.
-    pub(crate) async fn submit(&self, email: &str) -> kling_sim::TaskId {
+    pub async fn submit(&self, email: &str) -> kling_sim::TaskId {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = serde_json::json!({ "email": email, "prompt": "a cat" }).to_string();
@@ -173,7 +172,7 @@ impl Bench {
     }
 
     /// The paths of the requests so far.
-    pub(crate) fn paths(&self) -> Vec<String> {
+    pub fn paths(&self) -> Vec<String> {
         let requests = self.sim.requests().into_iter();
         requests.map(|request| request.head.path).collect()
     }
@@ -196,21 +195,6 @@ impl Deref for Bench {
 }
 
 /// The simulator's id as ours.
-pub(crate) fn ours(id: kling_sim::TaskId) -> TaskId {
+pub fn ours(id: kling_sim::TaskId) -> TaskId {
     id.to_string().parse().unwrap()
-}
-
-/// Repeats `probe` until it finds what it looks for; nothing is assumed about how long it takes.
-pub(crate) async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {
-    let search = async {
-        loop {
-            if let Some(found) = probe().await {
-                return found;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    time::timeout(PATIENCE, search)
-        .await
-        .expect("it never happened")
 }

@@ -1,0 +1,32 @@
+//! What the integration tests of `proxy` share: simulators with their accounts, a running sidecar
+//! or only its rounds beside one, a small client, and the patience to wait.
+//!
+//! A crate, so that it is compiled once for all test binaries and each of them may use a part of it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod client;
+pub mod rounds;
+mod sidecar;
+mod waiting;
+
+use kling_sim::{JobDuration, Sim, SimBuilder};
+
+pub use client::{Answer, send, try_send};
+pub use sidecar::Running;
+pub use waiting::{NEVER, PATIENCE, eventually, within};
+
+/// A simulator with these accounts: e-mails, and how many jobs each may run.
+pub fn with_accounts(accounts: &[(&str, u32)]) -> SimBuilder {
+    accounts.iter().fold(Sim::builder(), |sim, (email, max)| {
+        sim.account(*email, *max)
+    })
+}
+
+/// The same, and jobs end when they are told to.
+pub fn manual(accounts: &[(&str, u32)]) -> SimBuilder {
+    with_accounts(accounts).job_duration(JobDuration::Manual)
+}
