@@ -11,12 +11,14 @@
 mod client;
 pub mod rounds;
 mod sidecar;
+mod slots;
 mod waiting;
 
 use kling_sim::{JobDuration, Sim, SimBuilder};
 
 pub use client::{Answer, send, try_send};
 pub use sidecar::Running;
+pub use slots::Slots;
 pub use waiting::{NEVER, PATIENCE, eventually, within};
 
 /// A simulator with these accounts: e-mails, and how many jobs each may run.

@@ -16,7 +16,7 @@ use proxy::{
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::{NEVER, PATIENCE, eventually};
+use crate::{NEVER, PATIENCE, Slots, eventually};
 
 /// Rounds, and what they run beside.
 #[derive(Debug)]
@@ -111,16 +111,20 @@ impl Bench {
         eventually(async || (self.rounds.counts().failed() >= count).then_some(())).await;
     }
 
-    /// Held, uncertain and foreign slots.
-    pub async fn in_use(&self, email: &str) -> (u32, u32, u32) {
+    /// The slots of an account in use.
+    pub async fn in_use(&self, email: &str) -> Slots {
         let email = Name::new(email);
         let account = self.ledger.call(AccountNow { email }).await.unwrap();
         let account = account.unwrap();
-        (account.held, account.uncertain, account.foreign)
+        Slots {
+            held: account.held,
+            uncertain: account.uncertain,
+            foreign: account.foreign,
+        }
     }
 
     /// Waits until the slots in use are these.
-    pub async fn until_in_use(&self, email: &str, expected: (u32, u32, u32)) {
+    pub async fn until_in_use(&self, email: &str, expected: Slots) {
         eventually(async || (self.in_use(email).await == expected).then_some(())).await;
     }
 

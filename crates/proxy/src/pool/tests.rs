@@ -9,6 +9,7 @@ mod model;
 mod names;
 mod resolutions;
 mod rounds;
+mod slots;
 mod standing;
 mod uniformity;
 mod world;
@@ -19,6 +20,7 @@ use accounts_fetcher::{Account, Snapshot};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::*;
+use slots::Slots;
 
 const LIMITS: Limits = Limits {
     waiters_max: 3,

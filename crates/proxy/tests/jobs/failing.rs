@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::{
-    NEVER, manual,
+    NEVER, Slots, manual,
     rounds::{Bench, ours},
 };
 use kling_sim::{Answer, Effect, Fault};
@@ -47,7 +47,9 @@ async fn a_failed_round_frees_nothing_and_the_next_good_one_does() {
         let lease = bench.pick("a@x").await.unwrap();
         let job = bench.submit("a@x").await;
         bench.bind(lease, ours(job)).await;
-        bench.until_in_use("a@x", (1, 0, 1)).await;
+        bench
+            .until_in_use("a@x", Slots::held(1) + Slots::foreign(1))
+            .await;
 
         bench
             .sim
@@ -58,10 +60,14 @@ async fn a_failed_round_frees_nothing_and_the_next_good_one_does() {
         assert_eq!(bench.sim.finish_all(), 2);
         bench.until_failed(failed + 3).await;
         assert_eq!(bench.counts().ok(), ok, "{effect:?}");
-        assert_eq!(bench.in_use("a@x").await, (1, 0, 1), "{effect:?}");
+        assert_eq!(
+            bench.in_use("a@x").await,
+            Slots::held(1) + Slots::foreign(1),
+            "{effect:?}"
+        );
 
         bench.sim.clear_faults();
-        bench.until_in_use("a@x", (0, 0, 0)).await;
+        bench.until_in_use("a@x", Slots::NONE).await;
     }
 }
 
@@ -113,9 +119,9 @@ async fn a_task_that_cannot_be_asked_for_keeps_its_slot() {
         assert!(bench.sim.finish(job));
         let ok = bench.counts().ok();
         bench.until_ok(ok + 3).await;
-        assert_eq!(bench.in_use("a@x").await, (1, 0, 0), "{effect:?}");
+        assert_eq!(bench.in_use("a@x").await, Slots::held(1), "{effect:?}");
         bench.sim.clear_faults();
-        bench.until_in_use("a@x", (0, 0, 0)).await;
+        bench.until_in_use("a@x", Slots::NONE).await;
     }
 }
 
@@ -127,6 +133,6 @@ async fn jobs_that_cannot_be_read_are_counted_as_skipped_and_the_others_as_forei
     let fault = Fault::new(answer(200, list)).on("GET", SCHEDULER);
     bench.sim.fault(fault);
     bench.round().await;
-    assert_eq!(bench.in_use("a@x").await, (0, 0, 1));
+    assert_eq!(bench.in_use("a@x").await, Slots::foreign(1));
     assert_eq!(bench.counts().skipped_entries(), 2);
 }

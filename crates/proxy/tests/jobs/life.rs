@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use harness::{
-    NEVER, eventually, manual,
+    NEVER, Slots, eventually, manual,
     rounds::{Bench, client, ours, settings},
 };
 use kling_sim::TaskIds;
@@ -27,11 +27,11 @@ async fn a_foreign_job_is_counted_within_one_round_and_leaves_when_it_is_finishe
     let bench = Bench::learned(manual(&accounts), &accounts, NEVER).await;
     let jobs = bench.sim.submit_directly("a@x", 2);
     bench.round().await;
-    assert_eq!(bench.in_use("a@x").await, (0, 0, 2));
-    assert_eq!(bench.in_use("b@x").await, (0, 0, 0));
+    assert_eq!(bench.in_use("a@x").await, Slots::foreign(2));
+    assert_eq!(bench.in_use("b@x").await, Slots::NONE);
     assert!(bench.sim.finish(jobs[0]));
     bench.round().await;
-    assert_eq!(bench.in_use("a@x").await, (0, 0, 1));
+    assert_eq!(bench.in_use("a@x").await, Slots::foreign(1));
     for job in jobs {
         let owner = bench.owners().owner(&ours(job));
         assert_eq!(owner.as_deref(), Some("a@x"), "a round teaches owners");
@@ -48,7 +48,7 @@ async fn the_first_round_comes_at_once_and_knows_what_runs_already() {
     assert_eq!(bench.counts().last_success(), None);
     bench.run();
     bench.until_ok(1).await;
-    assert_eq!(bench.in_use("a@x").await, (0, 0, 2));
+    assert_eq!(bench.in_use("a@x").await, Slots::foreign(2));
     assert!(bench.counts().last_success().is_some());
     assert_eq!(bench.counts().skipped_entries(), 0);
 }
@@ -64,13 +64,13 @@ async fn a_bound_slot_returns_without_a_poll(task_ids: TaskIds) {
     bench.bind(lease, ours(job)).await;
     let before = bench.counts().ok();
     bench.until_ok(before + 2).await;
-    assert_eq!(bench.in_use("a+1@x").await, (1, 0, 0), "it runs");
+    assert_eq!(bench.in_use("a+1@x").await, Slots::held(1), "it runs");
 
     assert!(bench.sim.finish(job));
     assert_eq!(bench.sim.executing("a+1@x"), 1, "it still counts upstream");
     loop {
         // First ours, then theirs: the upstream never counts more than it did.
-        let held = bench.in_use("a+1@x").await.0;
+        let held = bench.in_use("a+1@x").await.held;
         let counted = bench.sim.executing("a+1@x");
         if held == 0 {
             assert_eq!(
@@ -113,12 +113,12 @@ async fn an_unlisted_job_that_is_not_final_keeps_its_slot() {
     for _ in 0..3 {
         bench.round().await;
     }
-    assert_eq!(bench.in_use("a@x").await, (1, 0, 0));
+    assert_eq!(bench.in_use("a@x").await, Slots::held(1));
     let path = format!("/v1/kling/tasks/{job}");
     assert!(bench.paths().contains(&path), "it was asked for");
     assert!(bench.sim.finish(job));
     bench.round().await;
-    bench.until_in_use("a@x", (0, 0, 0)).await;
+    bench.until_in_use("a@x", Slots::NONE).await;
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_round_is_followed_by_a_bounded_number_of_checks_and_by_the_next_round
     }
     let before = bench.paths().len();
     bench.round().await;
-    bench.until_in_use("a@x", (0, 0, 0)).await;
+    bench.until_in_use("a@x", Slots::NONE).await;
     let paths = bench.paths().split_off(before);
     let is_round = |path: &String| path.ends_with("/scheduler/available");
     let checks: Vec<_> = paths.split(is_round).map(<[String]>::len).collect();

@@ -197,11 +197,19 @@ fn a_job_that_another_submission_stood_for_counts_when_it_is_answered_late() {
     bench.round(10, &[(11, "a@x")]);
     bench.accept(second, 11, 11, "tree");
     bench.accept(first, 12, 12, "boat");
-    assert_eq!(bench.in_use(), (1, 0, 1));
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
     bench.round(20, &[(11, "a@x"), (12, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "two jobs are listed");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(1),
+        "two jobs are listed"
+    );
     bench.round(21, &[(11, "a@x"), (12, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "two jobs are listed");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(1),
+        "two jobs are listed"
+    );
 }
 
 #[test]
@@ -225,7 +233,11 @@ fn a_pick_that_was_not_delivered_leaves_the_job_that_a_round_tied_to_it_counted(
     bench
         .pool
         .settle(pick, None, None, Settlement::Undelivered, at(3));
-    assert_eq!(bench.in_use(), (0, 0, 1), "the newest round lists 11");
+    assert_eq!(
+        bench.in_use(),
+        Slots::foreign(1),
+        "the newest round lists 11"
+    );
 }
 
 #[test]
@@ -249,9 +261,9 @@ fn an_acceptance_that_is_told_again_brings_no_finished_job_back() {
     bench.accept(lease, 3, 11, "boat");
     bench.pool.job_over(&task(11), at(4));
     bench.round(5, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     bench.accept(lease, 6, 11, "boat");
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
 }
 
 #[test]
@@ -264,7 +276,7 @@ fn a_key_whose_job_another_submission_was_told_too_is_forgotten_in_time() {
     bench.pool.job_over(&task(11), at(20));
     bench.round(130, &[]);
     bench.round(131, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     bench.pool.expire(at(200) + REMEMBERED_FOR, &mut bench.rng);
     bench
         .pool

@@ -11,14 +11,30 @@ fn a_submission_under_way_stands_for_a_new_job_for_one_round() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     let lease = bench.forward(1);
     bench.round(10, &[(7, "a@x"), (8, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "one of the two is ours");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(1),
+        "one of the two is ours"
+    );
     bench.round(20, &[(7, "a@x"), (8, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 2), "both may be another tool's");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(2),
+        "both may be another tool's"
+    );
     assert_eq!(bench.job_of(lease), None, "only its answer binds it");
     bench.pool.bind(lease, task(8), at(21)).unwrap();
-    assert_eq!(bench.in_use(), (1, 0, 1), "it was the other one");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(1),
+        "it was the other one"
+    );
     bench.round(30, &[(7, "a@x"), (8, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "and so it stays");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(1),
+        "and so it stays"
+    );
 }
 
 #[test]
@@ -27,10 +43,10 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
     let lease = bench.forward(1);
     bench.round(10, &[(7, "a@x")]);
     bench.round(20, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1));
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
     bench.pool.mark_uncertain(lease, at(21), at(21));
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
     // Or a little later, when its own round of standing for another one is over.
     let late = bench.forward(22);
     bench.round(30, &[(7, "a@x"), (8, "a@x")]);
@@ -38,7 +54,11 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
     bench.pool.mark_uncertain(late, at(31), at(31));
     assert_eq!(bench.job_of(late), Some("8".to_owned()));
     bench.pool.bind(other, task(8), at(32)).unwrap();
-    assert_eq!(bench.in_use(), (2, 1, 0), "the answer knows better");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(2) + Slots::uncertain(1),
+        "the answer knows better"
+    );
     bench.round(40, &[(7, "a@x"), (8, "a@x"), (9, "a@x")]);
     assert_eq!(bench.job_of(late), Some("9".to_owned()));
 }
@@ -49,7 +69,7 @@ fn a_lease_made_after_a_round_was_sent_stands_for_nothing_in_it() {
     bench.forward(10);
     bench.take(11, Some(TTL));
     bench.round(10, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (2, 0, 1));
+    assert_eq!(bench.in_use(), Slots::held(2) + Slots::foreign(1));
 }
 
 #[test]
@@ -57,7 +77,7 @@ fn a_pick_is_tied_to_the_job_that_its_client_started() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     let lease = bench.take(1, Some(TTL));
     bench.round(10, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 0), "counted once");
+    assert_eq!(bench.in_use(), Slots::held(1), "counted once");
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
 
     let untied = Limits {
@@ -67,7 +87,11 @@ fn a_pick_is_tied_to_the_job_that_its_client_started() {
     let mut bench = learned(untied, &[("a@x", 2)]);
     bench.take(1, Some(TTL));
     bench.round(10, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 1), "counted twice, to be safe");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::foreign(1),
+        "counted twice, to be safe"
+    );
 }
 
 #[test]
@@ -102,7 +126,7 @@ fn an_explicit_bind_beats_a_tie() {
     bench.pool.bind(first, task(9), at(21)).unwrap();
     assert_eq!(
         bench.in_use(),
-        (2, 0, 1),
+        Slots::held(2) + Slots::foreign(1),
         "the job it was tied to is foreign at once"
     );
 }
@@ -113,15 +137,19 @@ fn a_lost_submission_finds_its_job_or_is_absent_in_two_settled_rounds() {
     let (found, absent) = (bench.forward(1), bench.forward(2));
     bench.pool.mark_uncertain(found, at(3), at(3));
     bench.pool.mark_uncertain(absent, at(3), at(3));
-    assert_eq!(bench.in_use(), (0, 2, 0));
+    assert_eq!(bench.in_use(), Slots::uncertain(2));
     bench.round(10, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 1, 0));
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::uncertain(1));
     assert_eq!(bench.job_of(found), Some("7".to_owned()));
     bench.round(122, &[(7, "a@x")]);
     bench.round(123, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 1, 0), "one settled round is not enough");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::uncertain(1),
+        "one settled round is not enough"
+    );
     bench.round(124, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
     assert_eq!(bench.pool.ended_counts()[Cause::Absent as usize], 1);
 }
 
@@ -132,7 +160,7 @@ fn a_lost_submission_that_stood_for_a_job_has_it() {
     bench.round(10, &[(7, "a@x")]);
     bench.pool.mark_uncertain(lease, at(5), at(11));
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
 }
 
 #[test]
@@ -145,7 +173,11 @@ fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
         bench.pool.mark_uncertain(lost, at(1), at(1));
         let other = bench.forward(2);
         bench.round(10, &[(11, "a@x")]);
-        assert_eq!(bench.in_use(), (1, 1, 0), "{ending}");
+        assert_eq!(
+            bench.in_use(),
+            Slots::held(1) + Slots::uncertain(1),
+            "{ending}"
+        );
         assert_eq!(bench.fate(lost), Fate::Open);
         match ending {
             "refused" => assert!(bench.pool.end(other, Cause::Refused, at(11))),
@@ -158,7 +190,7 @@ fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
         }
         assert_eq!(bench.job_of(lost), Some("11".to_owned()), "{ending}");
         let held = if ending == "refused" { 1 } else { 2 };
-        assert_eq!(bench.in_use(), (held, 0, 0), "{ending}");
+        assert_eq!(bench.in_use(), Slots::held(held), "{ending}");
         assert!(bench.pool.end(lost, Cause::Finished, at(13)));
         assert_eq!(bench.fate(lost), Fate::Job(task(11)), "also later");
     }
@@ -179,7 +211,7 @@ fn of_two_lost_submissions_and_one_job_neither_is_known_to_have_come_to_nothing(
         }
         bench.round(122, &[(11, "a@x")]);
         bench.round(123, &[(11, "a@x")]);
-        assert_eq!(bench.in_use(), (1, 0, 0));
+        assert_eq!(bench.in_use(), Slots::held(1));
         let fates = lost.map(|id| bench.fate(id));
         let second = given_back.map_or(Fate::Open, |_| Fate::NoJob);
         assert_eq!(fates, [Fate::Job(task(11)), second]);
@@ -206,9 +238,13 @@ fn a_round_that_was_on_its_way_does_not_bring_back_a_job_that_is_no_longer_track
     bench.pool.mark_uncertain(lost, at(3), at(3));
     bench.pool.job_untracked(&task(7), at(11));
     bench.round(10, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (0, 1, 0), "it is not the lost one's");
+    assert_eq!(
+        bench.in_use(),
+        Slots::uncertain(1),
+        "it is not the lost one's"
+    );
     bench.round(12, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 0), "this one was asked later");
+    assert_eq!(bench.in_use(), Slots::held(1), "this one was asked later");
 }
 
 #[test]
@@ -220,7 +256,10 @@ fn a_job_that_ran_before_a_submission_is_not_taken_for_its_own() {
     bench.claim_for(lost);
     bench.pool.mark_uncertain(lost, at(11), at(11));
     bench.pool.bind(other, task(22), at(12)).unwrap();
-    assert_eq!(bench.in_use(), (1, 1, 1));
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::uncertain(1) + Slots::foreign(1)
+    );
     bench.round(131, &[(11, "a@x"), (22, "a@x")]);
     bench.round(132, &[(11, "a@x"), (22, "a@x")]);
     assert!(bench.pool.lease(lost).is_none(), "its slot is free");
@@ -235,11 +274,11 @@ fn an_expired_pick_is_decided_by_the_first_round_sent_afterwards() {
     bench.round(60, &[]);
     assert_eq!(
         bench.in_use(),
-        (1, 0, 0),
+        Slots::held(1),
         "it may have submitted in the last moment"
     );
     bench.round(61, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     let late = bench.take(100, Some(TTL));
     bench.round(200, &[(7, "a@x")]);
     assert_eq!(bench.job_of(late), Some("7".to_owned()), "it had");
@@ -252,10 +291,10 @@ fn a_job_bound_to_the_wrong_account_is_counted_where_it_runs() {
     let lease = bench.pool.pick(&ask, at(1), &mut bench.rng).unwrap();
     bench.pool.bind(lease.id, task(7), at(2)).unwrap();
     bench.round(10, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (0, 0, 1));
+    assert_eq!(bench.in_use(), Slots::foreign(1));
     assert!(bench.pool.release(lease.id, at(11)));
     bench.round(12, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     assert_eq!(bench.held("b@x"), 0);
 }
 
@@ -265,10 +304,14 @@ fn a_job_that_two_answers_name_leaves_no_lease_without_an_end() {
     let [first, second] = [bench.forward(1), bench.forward(2)];
     bench.pool.bind(first, task(7), at(3)).unwrap();
     bench.pool.bind(second, task(7), at(4)).unwrap();
-    assert_eq!(bench.in_use(), (1, 1, 0), "nobody knows of the first");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1) + Slots::uncertain(1),
+        "nobody knows of the first"
+    );
     bench.round(124, &[(7, "a@x")]);
     bench.round(125, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
 }
 
 #[test]
@@ -290,7 +333,7 @@ fn a_job_that_a_submission_stood_for_is_counted_when_it_was_not_its_own() {
     let lease = bench.forward(1);
     bench.round(10, &[(11, "a@x")]);
     bench.pool.bind(lease, task(22), at(11)).unwrap();
-    assert_eq!(bench.in_use(), (1, 0, 1));
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
     // The upstream refused, or the submission was given up.
     for is_refused in [true, false] {
         let mut bench = learned(RECONCILING, &[("a@x", 1)]);
@@ -301,7 +344,7 @@ fn a_job_that_a_submission_stood_for_is_counted_when_it_was_not_its_own() {
         } else {
             bench.pool.release(lease, at(11));
         }
-        assert_eq!(bench.in_use(), (0, 0, 1));
+        assert_eq!(bench.in_use(), Slots::foreign(1));
     }
 }
 
@@ -319,7 +362,7 @@ fn a_tied_pick_ends_with_its_job() {
             bench.pool.job_over(&task(job), at(22));
             bench.round(23, &[]);
         }
-        assert_eq!(bench.in_use(), (0, 0, 0), "with no word of its client");
+        assert_eq!(bench.in_use(), Slots::NONE, "with no word of its client");
         assert_eq!(bench.pool.lease(lease), None);
     }
 }

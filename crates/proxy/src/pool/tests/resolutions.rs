@@ -136,7 +136,7 @@ fn a_job_that_came_and_went_unseen_is_found_in_the_history() {
     let lost = bench.lost(2, "boat");
     let now = bench.absent_rounds(2);
     assert!(bench.pool.take_history_due());
-    assert_eq!(bench.in_use(), (0, 0, 0), "the slot is free");
+    assert_eq!(bench.in_use(), Slots::NONE, "the slot is free");
     assert_eq!(bench.fate(lost), Fate::Open, "the key is not");
     let undecided = bench.pool.undecided();
     assert_eq!(undecided.len(), 1);
@@ -357,7 +357,7 @@ fn a_refusal_frees_the_key_and_a_job_keeps_it_for_a_day() {
         bench.claim_for(lease);
         bench.settle(lease, "boat", settlement, 2);
         assert_eq!(bench.fate(lease), Fate::NoJob);
-        assert_eq!(bench.in_use(), (0, 0, 0));
+        assert_eq!(bench.in_use(), Slots::NONE);
     }
     let mut bench = bench();
     let lease = bench.forward(1);
@@ -387,7 +387,11 @@ fn a_lease_that_was_given_back_in_mid_submission_leaves_its_key_to_the_answer() 
         } else {
             bench.accept(lease, 3, 11, "boat");
             assert_eq!(bench.fate(lease), Fate::Job(task(11)));
-            assert_eq!(bench.in_use(), (0, 0, 1), "the job runs all the same");
+            assert_eq!(
+                bench.in_use(),
+                Slots::foreign(1),
+                "the job runs all the same"
+            );
         }
     }
 }
@@ -398,14 +402,14 @@ fn settlements_take_effect_once() {
     let lease = bench.forward(1);
     for _ in 0..2 {
         bench.accept(lease, 2, 11, "boat");
-        assert_eq!(bench.in_use(), (1, 0, 0));
+        assert_eq!(bench.in_use(), Slots::held(1));
     }
     bench.lose(lease, 3, "boat");
-    assert_eq!(bench.in_use(), (1, 0, 0), "its answer came");
+    assert_eq!(bench.in_use(), Slots::held(1), "its answer came");
     let refused = bench.forward(4);
     for _ in 0..2 {
         bench.settle(refused, "boat", Settlement::Refused(Blame::Request), 5);
-        assert_eq!(bench.in_use(), (1, 0, 0));
+        assert_eq!(bench.in_use(), Slots::held(1));
     }
 }
 

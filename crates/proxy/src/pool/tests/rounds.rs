@@ -63,10 +63,14 @@ impl Bench {
         self.take(seconds, None)
     }
 
-    /// Held, uncertain and foreign slots of `a@x`.
-    pub(super) fn in_use(&self) -> (u32, u32, u32) {
+    /// The slots of `a@x` in use.
+    pub(super) fn in_use(&self) -> Slots {
         let account = self.pool.account("a@x").unwrap();
-        (account.held, account.uncertain, account.foreign)
+        Slots {
+            held: account.held,
+            uncertain: account.uncertain,
+            foreign: account.foreign,
+        }
     }
 
     pub(super) fn job_of(&self, id: LeaseId) -> Option<String> {
@@ -84,7 +88,11 @@ fn nothing_is_granted_before_the_first_round() {
     bench.apply(&[("a@x", 1)], START);
     assert_eq!(bench.pick(), Err(Refusal::Learning));
     bench.round(0, &[(1, "a@x")]);
-    assert_eq!(bench.in_use(), (0, 0, 1), "what runs already is counted");
+    assert_eq!(
+        bench.in_use(),
+        Slots::foreign(1),
+        "what runs already is counted"
+    );
     assert_eq!(
         bench.pick(),
         Err(Refusal::Saturated {
@@ -98,7 +106,7 @@ fn nothing_is_granted_before_the_first_round() {
 fn foreign_jobs_fill_an_account_and_leave_it() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     bench.round(10, &[(1, "a@x"), (2, "a@x"), (3, "stranger@x")]);
-    assert_eq!(bench.in_use(), (0, 0, 2));
+    assert_eq!(bench.in_use(), Slots::foreign(2));
     assert!(bench.pick().is_err());
     let waiter = bench.wait_for(None, &[]);
     bench.round(20, &[(2, "a@x")]);
@@ -113,15 +121,19 @@ fn a_bound_slot_returns_when_its_job_is_over_and_a_later_round_does_not_list_it(
     assert!(bench.round(10, &[(7, "a@x")]).is_empty());
     assert!(bench.pool.job_over(&task(7), at(11)));
     bench.round(12, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 0), "the upstream still counts it");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1),
+        "the upstream still counts it"
+    );
     bench.round(11, &[]);
     assert_eq!(
         bench.in_use(),
-        (1, 0, 0),
+        Slots::held(1),
         "a round that was not sent later says nothing"
     );
     bench.round(13, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     assert_eq!(bench.pool.ended_counts()[Cause::Finished as usize], 1);
 }
 
@@ -142,10 +154,10 @@ fn an_unlisted_job_is_asked_for_and_held_until_it_is_known_to_be_over() {
             email: "a@x".to_owned()
         }]
     );
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
     bench.pool.job_over(&task(7), at(11));
     bench.round(12, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
 }
 
 #[test]
@@ -154,9 +166,13 @@ fn a_job_nobody_reports_on_is_let_go_after_its_ttl() {
     let lease = bench.forward(0);
     bench.pool.bind(lease, task(7), at(0)).unwrap();
     bench.round(3900, &[(7, "a@x")]);
-    assert_eq!(bench.in_use(), (1, 0, 0), "the upstream still lists it");
+    assert_eq!(
+        bench.in_use(),
+        Slots::held(1),
+        "the upstream still lists it"
+    );
     bench.round(3901, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     assert_eq!(bench.pool.ended_counts()[Cause::Unverified as usize], 1);
 }
 
@@ -227,7 +243,7 @@ fn the_end_of_a_ttl_makes_a_round_due_once() {
     bench.round(81, &[]);
     assert_eq!(
         (bench.in_use(), bench.pool.next_deadline()),
-        ((0, 0, 0), None)
+        (Slots::NONE, None)
     );
 }
 
@@ -241,7 +257,7 @@ fn a_release_is_due_while_a_job_is_over_that_is_still_listed() {
     assert!(bench.pool.job_over(&task(7), at(4)));
     assert!(bench.findings(5, &listed).is_release_due);
     assert_eq!(bench.findings(6, &[]), Findings::default());
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
 }
 
 #[test]
@@ -281,16 +297,16 @@ fn a_job_whose_lease_is_gone_counts_as_foreign_until_a_round_misses_it() {
         Err(LeaseError::Unknown)
     );
     bench.pool.job_started(task(7), &Name::new("a@x"), at(3));
-    assert_eq!(bench.in_use(), (0, 0, 1));
+    assert_eq!(bench.in_use(), Slots::foreign(1));
     bench.round(3, &[]);
     assert_eq!(
         bench.in_use(),
-        (0, 0, 1),
+        Slots::foreign(1),
         "the round was sent before the job was known"
     );
     bench.round(4, &[(7, "a@x")]);
     bench.round(5, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
 }
 
 #[test]
@@ -299,9 +315,9 @@ fn an_uncertain_slot_is_let_go_in_the_end_if_the_upstream_cannot_be_asked() {
     let lease = bench.forward(1);
     bench.pool.mark_uncertain(lease, at(2), at(2));
     bench.pool.expire(at(3901), &mut bench.rng);
-    assert_eq!(bench.in_use(), (0, 1, 0));
+    assert_eq!(bench.in_use(), Slots::uncertain(1));
     bench.pool.expire(at(3902), &mut bench.rng);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
 }
 
 #[test]
@@ -313,14 +329,22 @@ fn releasing_never_forgets_a_job_that_the_upstream_counts() {
     assert!(bench.pool.release(lease, at(3)));
     assert!(bench.pool.take_round_due());
     assert!(!bench.pool.release(lease, at(3)));
-    assert_eq!(bench.in_use(), (0, 0, 1));
+    assert_eq!(bench.in_use(), Slots::foreign(1));
     bench.round(3, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 1), "this round was sent before");
+    assert_eq!(
+        bench.in_use(),
+        Slots::foreign(1),
+        "this round was sent before"
+    );
     bench.round(4, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
     let unbound = bench.take(5, Some(TTL));
     assert!(bench.pool.release(unbound, at(6)));
-    assert_eq!(bench.in_use(), (0, 0, 0), "an unbound one returns at once");
+    assert_eq!(
+        bench.in_use(),
+        Slots::NONE,
+        "an unbound one returns at once"
+    );
 }
 
 #[test]
@@ -332,7 +356,7 @@ fn a_job_that_is_no_longer_tracked_is_free_at_once() {
     bench.pool.job_untracked(&task(7), at(11));
     bench.pool.job_untracked(&task(8), at(11));
     bench.pool.job_untracked(&task(9), at(11));
-    assert_eq!(bench.in_use(), (0, 0, 0));
+    assert_eq!(bench.in_use(), Slots::NONE);
 }
 
 #[test]
@@ -341,7 +365,11 @@ fn a_job_started_without_a_slot_counts_when_its_account_joins() {
     bench.pool.job_started(task(7), &Name::new("b@x"), at(11));
     bench.pool.job_started(task(8), &Name::new("a@x"), at(11));
     bench.round(10, &[]);
-    assert_eq!(bench.in_use(), (0, 0, 1), "this round was sent before");
+    assert_eq!(
+        bench.in_use(),
+        Slots::foreign(1),
+        "this round was sent before"
+    );
     bench.apply(&[("a@x", 2), ("b@x", 1)], at(12));
     assert!(!bench.pool.account("b@x").unwrap().is_eligible);
     bench.round(13, &[]);
@@ -356,7 +384,11 @@ fn jobs_of_accounts_that_join_the_list_later_are_counted_from_their_first_moment
     };
     bench.round(0, &[(11, "a@x")]);
     bench.apply(&[("a@x", 1)], at(1));
-    assert_eq!(bench.in_use(), (0, 0, 1), "whichever is answered first");
+    assert_eq!(
+        bench.in_use(),
+        Slots::foreign(1),
+        "whichever is answered first"
+    );
     bench.round(10, &[(11, "a@x"), (12, "b@x")]);
     bench.apply(&[("a@x", 1), ("b@x", 1)], at(11));
     assert!(bench.pick().is_err());
@@ -371,13 +403,13 @@ fn a_job_that_is_listed_for_longer_than_any_may_run_keeps_its_slot() {
         bench.round(hours * 3600, &[(11, "a@x")]);
         bench.pool.expire(at(hours * 3600), &mut bench.rng);
     }
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
     bench.pool.expire(at(5 * 3600), &mut bench.rng);
-    assert_eq!(bench.in_use(), (1, 0, 0));
+    assert_eq!(bench.in_use(), Slots::held(1));
     bench.pool.expire(at(4 * 3600 + 3900), &mut bench.rng);
     assert_eq!(
         bench.in_use(),
-        (0, 0, 0),
+        Slots::NONE,
         "nothing was heard of it for too long"
     );
 }
@@ -391,7 +423,7 @@ fn a_foreign_job_is_forgotten_in_the_end_if_the_upstream_cannot_be_asked() {
     assert_eq!(bench.pool.next_deadline(), Some(at(3903)));
     let waiter = bench.wait_for(None, &[]);
     bench.pool.expire(at(3902), &mut bench.rng);
-    assert_eq!(bench.in_use(), (0, 0, 1));
+    assert_eq!(bench.in_use(), Slots::foreign(1));
     bench.pool.expire(at(3903), &mut bench.rng);
     assert_eq!(bench.handed_over(), [(waiter, "a@x".to_owned())]);
 }

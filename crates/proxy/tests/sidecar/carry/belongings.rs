@@ -1,6 +1,6 @@
 //! What belongs to one account is used there, though the client names no account.
 
-use harness::{Running, eventually, manual};
+use harness::{Running, Slots, eventually, manual};
 use http::Method;
 use kling_sim::{AccountAudit, Fault, Outcome, RequestSeen, Sim, Submission};
 use serde_json::{Value, json};
@@ -463,8 +463,8 @@ async fn an_id_wins_over_a_file_and_the_first_file_over_the_others() {
         let answer = post(&running, Style::Form, "/videos/omni", &fields).await;
         assert_eq!(account(&answer), "b@x");
         running.sim.finish_all();
-        until_slots(&running, "b@x", (0, 0, 0)).await;
-        until_slots(&running, "c@x", (0, 0, 0)).await;
+        until_slots(&running, "b@x", Slots::NONE).await;
+        until_slots(&running, "c@x", Slots::NONE).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a job start must be like, and whose account it names.
 
 use bytes::Bytes;
-use harness::{Running, eventually};
+use harness::{Running, Slots, eventually};
 use http::Method;
 use kling_sim::{Answer, Effect, Fault, Outcome};
 use serde_json::json;
@@ -108,7 +108,7 @@ async fn an_empty_email_counts_as_absent() {
         assert_eq!(submission.body, sent, "{query} {body}");
         assert_eq!(submission.email.as_deref(), Some("a@x"));
     }
-    assert_eq!(slots(&running, "a@x").await, (4, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(4));
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn an_unknown_account_is_the_upstreams_to_judge_and_the_list_is_fetched_ag
     })
     .await;
     assert_eq!(account["maxJobs"], 1);
-    until_slots(&running, "new@x", (0, 0, 1)).await;
+    until_slots(&running, "new@x", Slots::foreign(1)).await;
     let second = post(&running, "", JSON, body).await.text();
     second.assert_refused(429, "saturated");
     assert_eq!(running.sim.audit().over_limit(), 0);
@@ -285,7 +285,7 @@ async fn a_client_that_names_an_account_gets_that_one_in_the_lists_spelling() {
         assert!(matches!(submission.outcome, Outcome::Accepted(_)));
         assert_eq!(submission.email.as_deref(), Some("Bob@Example.com"));
     }
-    assert_eq!(slots(&running, "Bob@Example.com").await, (3, 0, 0));
+    assert_eq!(slots(&running, "Bob@Example.com").await, Slots::held(3));
     let fourth = post(
         &running,
         "",

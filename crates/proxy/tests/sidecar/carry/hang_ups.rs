@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{PATIENCE, Running, eventually, manual};
+use harness::{PATIENCE, Running, Slots, eventually, manual};
 use kling_sim::{Effect, Fault};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
@@ -110,7 +110,7 @@ async fn a_thousand_killed_clients_lose_no_slot_and_start_no_job_twice() {
     // A last full house: every slot is there for those who come next.
     running.sim.finish_all();
     for (email, _) in ACCOUNTS {
-        until_slots(&running, email, (0, 0, 0)).await;
+        until_slots(&running, email, Slots::NONE).await;
     }
     running.sim.clear_faults();
     for _ in 0..ACCOUNTS.iter().map(|(_, max_jobs)| max_jobs).sum() {
@@ -160,7 +160,11 @@ async fn a_submission_goes_on_when_its_client_has_left() {
     until_reserved(&running).await;
     drop(client);
     running.until_metric(GONE, |count| count == 1.0).await;
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0), "its slot stays");
+    assert_eq!(
+        slots(&running, "a@x").await,
+        Slots::held(1),
+        "its slot stays"
+    );
     let lease = eventually(async || {
         let held = leases(&running).await;
         held.into_iter().find(|lease| lease["state"] == "bound")
@@ -195,7 +199,7 @@ async fn a_job_start_that_waits_leaves_the_queue_with_its_client() {
         .until_metric("kling_balancer_waiters", |count| count == 0.0)
         .await;
     running.sim.finish(id);
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
     assert_eq!(
         running.sim.audit().submission_count,
         1,

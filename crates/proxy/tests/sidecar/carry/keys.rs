@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Answer, PATIENCE, Running, eventually, send};
+use harness::{Answer, PATIENCE, Running, Slots, eventually, send};
 use http::{Method, StatusCode};
 use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, HistoryStyle, JobDuration, Sim};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -143,7 +143,7 @@ async fn a_submission_that_became_no_job_frees_its_key() {
 async fn proven(running: &Running) -> i64 {
     let id = task_id(&keyed(running, "proven").await);
     running.sim.finish(id);
-    until_slots(running, "a@x", (0, 0, 0)).await;
+    until_slots(running, "a@x", Slots::NONE).await;
     id
 }
 
@@ -338,7 +338,7 @@ async fn a_key_belongs_to_one_request() {
 async fn a_replay_needs_no_slot_also_for_a_client_that_asks_first() {
     let running = Running::with(&[("a@x", 1)]).await;
     let id = task_id(&keyed(&running, "k").await);
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1));
     for (key, status) in [("k", 200), ("other", 429)] {
         let headers = [JSON, ("idempotency-key", key), ("expect", "100-continue")];
         let answer = raw(&running, JOB, &headers, PROMPT).await;
@@ -357,7 +357,7 @@ async fn a_job_that_cannot_be_read_now_keeps_its_key_and_a_dead_one_its_id() {
         .await
         .assert_refused(502, "outcome-unknown");
     let id = accepted(&running.sim)[0];
-    until_slots(&running, "a@x", (1, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::held(1)).await;
     let read = |status| Fault::status(status).on("GET", "/tasks/{task_id}");
     running.sim.fault(read(503));
     keyed(&running, "k").await.assert_refused(409, "key-in-use");

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Running, eventually};
+use harness::{Running, Slots, eventually};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use kling_sim::{Effect, Fault, JobDuration, Sim, TaskIds};
@@ -68,7 +68,7 @@ async fn a_submission_is_reserved_and_then_bound_under_its_digits() {
         assert_eq!(running.get(&path).await.status, 200);
         let untracked = running.delete(&format!("/v1/kling/scheduler/{id}")).await;
         assert_eq!(untracked.status, 204);
-        assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+        assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     }
 }
 
@@ -79,11 +79,11 @@ async fn a_job_whose_lease_was_given_back_meanwhile_counts_as_soon_as_it_is_know
     let client = tokio::spawn(async move { client.post(JOB, PROMPT).await });
     let lease = reserved(&running).await;
     running.release(&lease).await;
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     let id = task_id(&client.await.unwrap());
     assert_eq!(
         slots(&running, "a@x").await,
-        (0, 0, 1),
+        Slots::foreign(1),
         "no round is waited for"
     );
     start_job(&running).await.assert_refused(429, "saturated");
@@ -91,7 +91,7 @@ async fn a_job_whose_lease_was_given_back_meanwhile_counts_as_soon_as_it_is_know
     running.sim.finish(id);
     let path = format!("/v1/kling/tasks/{id}");
     assert_eq!(running.get(&path).await.json()["status_final"], true);
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
 }
 
 #[tokio::test]
@@ -100,10 +100,10 @@ async fn a_bound_lease_given_back_leaves_its_job_counted() {
     let id = task_id(&start_job(&running).await);
     let lease = leases(&running).await.remove(0);
     running.release(&lease).await;
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 1));
+    assert_eq!(slots(&running, "a@x").await, Slots::foreign(1));
     start_job(&running).await.assert_refused(429, "saturated");
     running.sim.finish(id);
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
     assert_eq!(running.sim.audit().over_limit(), 0);
 }
 
@@ -133,11 +133,11 @@ async fn a_job_started_beside_us_on_a_picked_slot_counts_once_and_needs_no_bind(
     .await;
     assert_eq!(bound["leaseId"], lease["leaseId"]);
     assert_eq!(bound["taskId"], id.to_string());
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0), "once");
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1), "once");
     start_job(&running).await.assert_refused(429, "saturated");
     assert_eq!(running.sim.executing("a@x"), 1);
     assert!(running.sim.finish(id));
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
     task_id(&start_job(&running).await);
     assert_eq!(running.sim.audit().over_limit(), 0);
 }
@@ -150,9 +150,9 @@ async fn a_job_outlives_the_ttl_of_its_pick_and_frees_the_slot_with_no_further_c
     let ends_at: Timestamp = lease["expiresAt"].as_str().unwrap().parse().unwrap();
     let margin = SignedDuration::from_millis(200);
     eventually(async || (Timestamp::now() > ends_at + margin).then_some(())).await;
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0), "the job runs");
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1), "the job runs");
     assert!(running.sim.finish(id));
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
     assert_eq!(running.sim.audit().over_limit(), 0);
 }
 
@@ -165,13 +165,13 @@ async fn without_ties_a_pick_and_its_job_count_twice_until_it_is_bound() {
     let running = Running::configured(&[("a@x", 3)], &settings).await;
     let lease = running.pick("").await;
     let id = call_directly(&running, &lease).await;
-    until_slots(&running, "a@x", (1, 0, 1)).await;
+    until_slots(&running, "a@x", Slots::held(1) + Slots::foreign(1)).await;
     let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
     let bound = running.put(&path, &format!(r#"{{"taskId":{id}}}"#)).await;
     assert_eq!(bound.status, 200);
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1));
     assert!(running.sim.finish(id));
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_bound_lease_given_back_is_looked_for_at_once() {
     let bound = running.put(&path, r#"{"taskId":7}"#).await;
     assert_eq!(bound.status, 200, "{bound:?}");
     running.release(&lease).await;
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
 }
 
 #[tokio::test]
@@ -203,5 +203,5 @@ async fn the_books_of_two_submissions_under_way_are_not_mixed_up_by_a_round() {
     let held = leases(&running).await;
     let bound: Vec<_> = held.iter().map(|lease| lease["taskId"].clone()).collect();
     assert_eq!(bound, [json!(slow.to_string()), json!(quick.to_string())]);
-    assert_eq!(slots(&running, "a@x").await, (2, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(2));
 }

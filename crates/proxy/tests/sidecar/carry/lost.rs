@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Answer, Running, eventually, send};
+use harness::{Answer, Running, Slots, eventually, send};
 use http::Method;
 use kling_sim::{Effect, Fault, Sim};
 
@@ -62,10 +62,10 @@ async fn a_job_of_a_lost_answer_is_found_by_a_round() {
         .await;
         assert_eq!(lease["taskId"], id.to_string(), "{effect:?}");
         assert_eq!(lease["kind"], "forward");
-        assert_eq!(slots(&running, "a@x").await, (1, 0, 0), "{effect:?}");
+        assert_eq!(slots(&running, "a@x").await, Slots::held(1), "{effect:?}");
         start_job(&running).await.assert_refused(429, "saturated");
         assert!(running.sim.finish(id));
-        until_slots(&running, "a@x", (0, 0, 0)).await;
+        until_slots(&running, "a@x", Slots::NONE).await;
         assert_eq!(ended(&running, "finished").await, 1.0);
         assert_eq!(running.sim.audit().submission_count, 1, "sent once");
     }
@@ -86,7 +86,7 @@ async fn a_slot_without_a_job_returns_after_two_rounds_beyond_the_settle_time() 
         .into_iter()
         .filter(|at| *at >= lost_at + settle);
     assert!(late.count() >= 2, "{lost_at:?} {:?}", rounds(&running.sim));
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     task_id(&start_job(&running).await);
 }
 
@@ -99,7 +99,7 @@ async fn a_submission_that_timed_out_before_it_became_a_job_is_freed_too() {
     ];
     let running = lost(Effect::StallBefore, 504, &settings).await;
     until_ended(&running, "absent", 1.0).await;
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     assert_eq!(accepted(&running.sim), [0_i64; 0]);
 }
 
@@ -119,7 +119,7 @@ async fn a_doubtful_answer_whose_job_exists_is_bound_by_a_round() {
     })
     .await;
     assert_eq!(lease["taskId"], id.to_string());
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_late_job_of_a_lost_submission_is_still_its_own() {
     ];
     let effect = Effect::Delay(Duration::from_millis(600));
     let running = lost(effect, 504, &settings).await;
-    until_slots(&running, "a@x", (1, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::held(1)).await;
     let id = accepted(&running.sim)[0];
     assert_eq!(leases(&running).await[0]["taskId"], id.to_string());
 }
@@ -151,9 +151,9 @@ async fn an_uncertain_slot_is_given_up_unverified_where_no_round_is_answered() {
     let before = running.sim.audit().submission_count;
     assert_unknown(&start_job(&running).await, 502);
     assert_eq!(running.sim.audit().submission_count, before + 1);
-    assert_eq!(slots(&running, "a@x").await, (0, 1, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::uncertain(1));
     until_ended(&running, "unverified", 1.0).await;
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     assert_eq!(ended(&running, "absent").await, 0.0);
 }
 
@@ -162,7 +162,7 @@ async fn an_uncertain_slot_can_be_given_back_by_hand() {
     let running = lost(Effect::ResetBefore, 502, &[]).await;
     let lease = leases(&running).await.remove(0);
     running.release(&lease).await;
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     task_id(&start_job(&running).await);
 }
 

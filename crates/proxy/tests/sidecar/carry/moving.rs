@@ -1,7 +1,7 @@
 //! Job starts that an account refuses move to another one, where that is safe; and accounts that
 //! refused are left alone.
 
-use harness::{Running, eventually, manual, send};
+use harness::{Running, Slots, eventually, manual, send};
 use kling_sim::{Answer, Effect, Fault, ListFault, Outcome, Sim};
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ async fn a_refused_job_start_moves_and_its_account_is_left_alone() {
                 "{account}"
             );
             assert_eq!(account["available"], 0);
-            assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+            assert_eq!(slots(&running, "a@x").await, Slots::NONE);
             running.post("/accounts/a@x/resume", "").await;
             assert_eq!(state(&running, "a@x").await, "available");
         }
@@ -249,7 +249,7 @@ async fn a_calls_own_cap_holds_and_blames_no_account() {
         .await
         .assert_refused(429, "saturated");
     for email in ["a@x", "b@x"] {
-        assert_eq!(slots(&running, email).await, (1, 0, 0));
+        assert_eq!(slots(&running, email).await, Slots::held(1));
         assert_eq!(state(&running, email).await, "available");
     }
     task_id(&running.post(JOB, PROMPT).await);
@@ -312,7 +312,7 @@ async fn moving_never_starts_a_job_twice() {
     running.sim.clear_faults();
     running.sim.finish_all();
     for (email, _) in ACCOUNTS {
-        eventually(async || (slots(&running, email).await == (0, 0, 0)).then_some(())).await;
+        eventually(async || (slots(&running, email).await == Slots::NONE).then_some(())).await;
         assert_eq!(running.sim.executing(email), 0);
     }
 }

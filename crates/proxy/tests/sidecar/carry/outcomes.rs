@@ -1,7 +1,7 @@
 //! What each answer to a job start means for its slot and for the client.
 
 use bytes::Bytes;
-use harness::Running;
+use harness::{Running, Slots};
 use http::Method;
 use kling_sim::{Answer, Effect, Fault, Outcome};
 
@@ -58,7 +58,7 @@ async fn a_provable_refusal_returns_the_slot() {
     ] {
         let running = Running::with(&[("a@x", 1)]).await;
         answered(&running, status, body).await;
-        assert_eq!(slots(&running, "a@x").await, (0, 0, 0), "{status} {body}");
+        assert_eq!(slots(&running, "a@x").await, Slots::NONE, "{status} {body}");
         assert_eq!(leases(&running).await.len(), 0, "{status} {body}");
         assert_eq!(ended(&running, "refused").await, 1.0, "{status} {body}");
     }
@@ -88,7 +88,11 @@ async fn a_doubtful_answer_holds_the_slot_as_uncertain() {
     ] {
         let running = Running::with(&[("a@x", 1)]).await;
         answered(&running, status, body).await;
-        assert_eq!(slots(&running, "a@x").await, (0, 1, 0), "{status} {body}");
+        assert_eq!(
+            slots(&running, "a@x").await,
+            Slots::uncertain(1),
+            "{status} {body}"
+        );
         let held = leases(&running).await;
         assert_eq!(held.len(), 1);
         assert_eq!(
@@ -124,7 +128,7 @@ async fn the_simulators_own_refusals_return_the_slot() {
     running.sim.set_account_credit("a@x", false);
     assert_eq!(start_job(&running).await.status, 412);
     running.sim.set_account_credit("a@x", true);
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     assert_eq!(ended(&running, "refused").await, 3.0);
 }
 
@@ -142,7 +146,7 @@ async fn an_answer_before_the_body_was_read_counts_like_any_other() {
         let answer = exchange(running.addr, Method::POST, JOB, &[JSON], body).await;
         assert_eq!(answer.status, 413, "{length} bytes: {answer:?}");
         assert_eq!(answer.body, "too much");
-        assert_eq!(slots(&running, "a@x").await, (0, 0, 0), "{length} bytes");
+        assert_eq!(slots(&running, "a@x").await, Slots::NONE, "{length} bytes");
     }
 }
 
@@ -219,7 +223,11 @@ async fn an_encoding_that_cannot_be_read_is_doubtful() {
             (answer.status.as_u16(), &*answer.body),
             (200, body.as_bytes())
         );
-        assert_eq!(slots(&running, "a@x").await, (0, 1, 0), "{encoding}");
+        assert_eq!(
+            slots(&running, "a@x").await,
+            Slots::uncertain(1),
+            "{encoding}"
+        );
     }
 }
 

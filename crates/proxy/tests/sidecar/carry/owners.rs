@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Running, eventually, manual, send};
+use harness::{Running, Slots, eventually, manual, send};
 use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, JobDuration, ListFault, RequestSeen, Sim};
 use serde_json::Value;
@@ -225,14 +225,14 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
     let rounds = running
         .metric("kling_balancer_rounds_total{result=\"ok\"}")
         .await;
-    assert_eq!(slots(&running, &owner).await, (1, 0, 0));
+    assert_eq!(slots(&running, &owner).await, Slots::held(1));
     // Its owner's word is heard.
     running.sim.finish(id);
     let answer = running
         .get(&format!("{}?email={owner}", task_path(id)))
         .await;
     assert_eq!(answer.json()["status_final"], true);
-    until_slots(&running, &owner, (0, 0, 0)).await;
+    until_slots(&running, &owner, Slots::NONE).await;
     let now = running
         .metric("kling_balancer_rounds_total{result=\"ok\"}")
         .await;
@@ -260,7 +260,7 @@ async fn accounts_that_differ_in_case_are_two() {
         .await;
     assert_eq!(
         slots(&running, "Bob@x").await,
-        (1, 0, 0),
+        Slots::held(1),
         "its owner did not say so"
     );
 }
@@ -286,7 +286,7 @@ async fn a_final_answer_frees_the_slot_only_when_the_upstream_no_longer_lists_th
         .await;
     assert_eq!(
         slots(&running, "a@x").await,
-        (1, 0, 0),
+        Slots::held(1),
         "it is listed still"
     );
     start_job(&running).await.assert_refused(429, "saturated");
@@ -333,7 +333,7 @@ async fn rounds_teach_owners() {
     let sim = three_accounts().await;
     let id = sim.submit_directly("b@x", 1)[0].get();
     let running = ready(sim, &[NO_ROUNDS]).await;
-    until_slots(&running, "b@x", (0, 0, 1)).await;
+    until_slots(&running, "b@x", Slots::foreign(1)).await;
     let answer = running.get(&task_path(id)).await;
     assert_eq!(answer.header("x-kling-account"), "b@x");
     assert_eq!(

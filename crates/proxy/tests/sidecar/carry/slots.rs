@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Answer, PATIENCE, Running, eventually, send, with_accounts};
+use harness::{Answer, PATIENCE, Running, Slots, eventually, send, with_accounts};
 use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, JobDuration, Sim, SimBuilder, TOOL_HEADER};
 use serde_json::Value;
@@ -203,7 +203,7 @@ async fn a_final_poll_leads_to_a_round_that_frees_the_slot() {
     start_job(&running).await.assert_refused(429, "saturated");
     assert!(running.sim.finish(id));
     assert_eq!(running.get(&path).await.json()["status_final"], true);
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
     assert_eq!(ended(&running, "finished").await, 1.0);
 }
 
@@ -216,7 +216,7 @@ async fn a_second_tool_that_fills_an_account_is_seen_by_the_next_round() {
     let bearer = format!("Bearer {}", running.sim.token());
     let tool = [JSON, (TOOL_HEADER, "1"), ("authorization", &*bearer)];
     let taken = task_id(&send(running.sim.addr(), Method::POST, JOB, &tool, body).await);
-    until_slots(&running, "a@x", (0, 0, 2)).await;
+    until_slots(&running, "a@x", Slots::foreign(2)).await;
     assert_eq!(running.account("a@x").await["state"], "full");
     for _ in 0..20 {
         task_id(&start_job(&running).await);
@@ -229,7 +229,7 @@ async fn a_second_tool_that_fills_an_account_is_seen_by_the_next_round() {
 
     running.sim.finish(foreign);
     running.sim.finish(taken);
-    until_slots(&running, "a@x", (0, 0, 0)).await;
+    until_slots(&running, "a@x", Slots::NONE).await;
     task_id(&running.post(JOB, body).await);
 }
 
@@ -238,7 +238,7 @@ async fn a_waiting_job_start_is_served_when_a_second_tools_job_ends() {
     let running = Running::configured(&[("a@x", 1)], &[FAST_ROUNDS]).await;
     let running = Arc::new(running);
     let foreign = running.sim.submit_directly("a@x", 1)[0];
-    until_slots(&running, "a@x", (0, 0, 1)).await;
+    until_slots(&running, "a@x", Slots::foreign(1)).await;
     let client = Arc::clone(&running);
     let waiting = tokio::spawn(async move { submit(&client, 1, "60s").await });
     running
@@ -256,19 +256,19 @@ async fn to_stop_tracking_a_job_frees_its_slot_at_once() {
     let id = task_id(&start_job(&running).await);
     let other = running.delete("/v1/kling/scheduler/7").await;
     assert_eq!(other.status, 404, "{other:?}");
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1));
     let path = format!("/v1/kling/scheduler/{id}");
     assert_eq!(running.delete(&path).await.status, StatusCode::NO_CONTENT);
     assert_eq!(
         slots(&running, "a@x").await,
-        (0, 0, 0),
+        Slots::NONE,
         "no round is waited for"
     );
     task_id(&start_job(&running).await);
     assert_eq!(running.sim.audit().over_limit(), 0);
     // It happened once; a slot comes back once.
     assert_eq!(running.delete(&path).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1));
     assert_eq!(leases(&running).await.len(), 1);
 }
 

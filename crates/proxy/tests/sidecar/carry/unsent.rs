@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use harness::{Running, eventually};
+use harness::{Running, Slots, eventually};
 use http::{Method, StatusCode};
 use tempfile::NamedTempFile;
 use tokio::{
@@ -42,7 +42,7 @@ async fn a_submission_that_was_not_sent_is_tried_again_and_takes_no_slot() {
     let readiness = running.get("/readyz?verbose").await;
     assert_eq!(readiness.status, 200, "picks are granted");
     assert!(readiness.text.contains("[-] connections"), "{readiness:?}");
-    assert_eq!(slots(&running, "a@x").await, (0, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::NONE);
     let account = running.account("a@x").await;
     assert_eq!(account["state"], "available", "it is not to blame");
     let released = r#"kling_balancer_leases_ended_total{cause="released"}"#;
@@ -77,5 +77,5 @@ async fn a_submission_reaches_an_upstream_that_comes_back_in_time_and_is_sent_on
     let answer = client.await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     assert_ne!(answer.header("x-kling-attempts"), "1");
-    assert_eq!(slots(&running, "a@x").await, (1, 0, 0));
+    assert_eq!(slots(&running, "a@x").await, Slots::held(1));
 }

@@ -4,7 +4,7 @@
 use std::{env, net::SocketAddr};
 
 use bytes::Bytes;
-use harness::{Answer, PATIENCE, Running, eventually};
+use harness::{Answer, PATIENCE, Running, Slots, eventually};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -138,15 +138,19 @@ pub(super) async fn leases(running: &Running) -> Vec<Value> {
     listed["leases"].as_array().unwrap().clone()
 }
 
-/// Slots in use of an account: held, uncertain and foreign.
-pub(super) async fn slots(running: &Running, email: &str) -> (u64, u64, u64) {
+/// The slots of an account in use.
+pub(super) async fn slots(running: &Running, email: &str) -> Slots {
     let account = running.account(email).await;
-    let count = |field: &str| account[field].as_u64().unwrap();
-    (count("held"), count("uncertain"), count("foreignJobs"))
+    let count = |field: &str| u32::try_from(account[field].as_u64().unwrap()).unwrap();
+    Slots {
+        held: count("held"),
+        uncertain: count("uncertain"),
+        foreign: count("foreignJobs"),
+    }
 }
 
 /// Waits until an account's slots in use are these.
-pub(super) async fn until_slots(running: &Running, email: &str, wanted: (u64, u64, u64)) {
+pub(super) async fn until_slots(running: &Running, email: &str, wanted: Slots) {
     eventually(async || (slots(running, email).await == wanted).then_some(())).await;
 }
 

@@ -5,23 +5,26 @@ use super::*;
 /// The accounts count the slots that leases and foreign jobs take, and no others.
 pub(super) fn check_slots(pool: &Pool) {
     let counted = pool.accounts.all().map(|(key, account)| {
-        let counts = (account.held, account.uncertain, account.foreign);
-        (key, counts)
+        let slots = Slots {
+            held: account.held,
+            uncertain: account.uncertain,
+            foreign: account.foreign,
+        };
+        (key, slots)
     });
     let counted: BTreeMap<_, _> = counted.collect();
-    let none = pool.accounts.all().map(|(key, _)| (key, (0, 0, 0)));
-    let mut taken: BTreeMap<AccountKey, (u32, u32, u32)> = none.collect();
+    let none = pool.accounts.all().map(|(key, _)| (key, Slots::NONE));
+    let mut taken: BTreeMap<AccountKey, Slots> = none.collect();
     for (_, lease) in pool.leases.iter() {
-        let (held, uncertain, _) = taken.entry(lease.account).or_default();
+        let slots = taken.entry(lease.account).or_default();
         if lease.state() == LeaseState::Uncertain {
-            *uncertain += 1;
+            slots.uncertain += 1;
         } else {
-            *held += 1;
+            slots.held += 1;
         }
     }
     for (key, count) in pool.foreign_jobs.check() {
-        let (_, _, foreign) = taken.entry(key).or_default();
-        *foreign = count;
+        taken.entry(key).or_default().foreign = count;
     }
     assert_eq!(counted, taken, "accounts count other slots than are taken");
 }
