@@ -4,7 +4,7 @@
 use harness::Running;
 use serde_json::Value;
 
-use crate::process::output;
+use crate::program::output;
 
 const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
 

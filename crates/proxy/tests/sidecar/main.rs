@@ -20,4 +20,6 @@ mod load;
 mod metrics;
 mod pick;
 mod process;
+mod program;
+mod settings;
 mod waiting;

@@ -1,148 +1,20 @@
 //! The program itself: exit codes, messages, signals, memory, and what its logs never say.
 
-use std::{
-    ffi::OsStr,
-    net::SocketAddr,
-    os::unix::ffi::OsStrExt,
-    process::{Output, Stdio},
-};
+use std::net::SocketAddr;
 
 use harness::{eventually, send};
 use http::{Method, StatusCode};
 use kling_sim::{ListFault, Sim};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::{Child, Command},
+    process::Command,
 };
+
+use crate::program::{Process, output};
 
 const TOKEN: &str = "user:1-very-secret-token";
 const CLIENT_TOKEN: &str = "very-secret-client-token";
-
-fn program(args: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
-    command.args(args);
-    prepared(command, env)
-}
-
-fn prepared(mut command: Command, env: &[(&str, &str)]) -> Command {
-    command
-        .env_clear()
-        .envs(env.iter().copied())
-        .kill_on_drop(true);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-pub(crate) async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = program(args, env).output().await.unwrap();
-    let text = [stdout, stderr].concat();
-    (status.code(), String::from_utf8(text).unwrap())
-}
-
-/// A running program, the address it says it listens on, and its log.
-pub(crate) struct Process {
-    child: Child,
-    pub(crate) addr: SocketAddr,
-    metrics_addr: Option<SocketAddr>,
-    log: tokio::task::JoinHandle<String>,
-}
-
-impl Process {
-    pub(crate) async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
-        command.arg("serve");
-        Self::launch(command, sim, env).await
-    }
-
-    async fn launch(command: Command, sim: &Sim, env: &[(&str, &str)]) -> Self {
-        let base_url = sim.base_url();
-        let mut all = vec![
-            ("KLB_LISTEN", "127.0.0.1:0"),
-            ("KLB_UPSTREAM__BASE_URL", base_url.as_str()),
-            ("KLB_UPSTREAM__TOKEN", sim.token()),
-            ("KLB_ACCOUNTS__REFRESH_INTERVAL", "100ms"),
-            ("KLB_LOG__FORMAT", "json"),
-        ];
-        all.extend(env);
-        let mut child = prepared(command, &all).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut text = String::new();
-        let mut metrics_addr = None;
-        let addr = loop {
-            let start = text.len();
-            assert_ne!(
-                log.read_line(&mut text).await.unwrap(),
-                0,
-                "it ended: {text}"
-            );
-            let line: serde_json::Value = serde_json::from_str(&text[start..]).unwrap();
-            let addr = || line["addr"].as_str().unwrap().parse().unwrap();
-            match line["message"].as_str() {
-                Some("serving metrics") => metrics_addr = Some(addr()),
-                Some("serving") => break addr(),
-                _ => {}
-            }
-        };
-        let log = tokio::spawn(async move {
-            log.read_to_string(&mut text).await.unwrap();
-            text
-        });
-        Self {
-            child,
-            addr,
-            metrics_addr,
-            log,
-        }
-    }
-
-    pub(crate) async fn until_ready(&self) {
-        eventually(async || {
-            let answer = send(self.addr, Method::GET, "/readyz", &[], "").await;
-            (answer.status == StatusCode::OK).then_some(())
-        })
-        .await;
-    }
-
-    /// Waits until it takes no connection any more: the drain has begun.
-    async fn until_closed(&self) {
-        eventually(async || TcpStream::connect(self.addr).await.is_err().then_some(())).await;
-    }
-
-    pub(crate) async fn signal(&self, signal: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// One of its figures in `/proc/{pid}/status`, in bytes.
-    pub(crate) fn memory(&self, figure: &str) -> usize {
-        let path = format!("/proc/{}/status", self.child.id().unwrap());
-        let status = std::fs::read_to_string(path).unwrap();
-        let mut lines = status.lines();
-        let kib = lines.find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
-        let kib: usize = kib.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
-        kib * 1024
-    }
-
-    /// Its exit code and everything it logged.
-    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
-        (
-            self.child.wait().await.unwrap().code(),
-            self.log.await.unwrap(),
-        )
-    }
-}
 
 async fn sim() -> Sim {
     Sim::builder()
@@ -419,103 +291,12 @@ async fn what_stands_between_it_and_the_upstream_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn every_mistake_is_reported_in_one_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("klb.toml");
-    let text =
-        "listen = \"nowhere\"\n\n[upstream]\nbase_ulr = \"http://x\"\n\n[leases]\nttl = \"2h\"\n";
-    std::fs::write(&path, text).unwrap();
-    let file = path.to_str().unwrap();
-    let env = [
-        ("KLB_ACCOUNTS__TIMEOUT", "soon"),
-        ("KLB_ACOUNTS__FILE", "x"),
-    ];
-    for task in ["serve", "check-config", "healthcheck"] {
-        let (code, said) = output(
-            &[task, "--config", file, "--selection.strategy", "best"],
-            &env,
-        )
-        .await;
-        assert_eq!(code, Some(78), "{said}");
-        for wanted in [
-            format!("{file}:1: listen: expected an IP address and a port, such as 127.0.0.1:8080"),
-            format!("{file}:4: unknown key `upstream.base_ulr`; did you mean `upstream.base_url`?"),
-            format!("{file}:7: leases.ttl: expected at most leases.ttl_max"),
-            "KLB_ACCOUNTS__TIMEOUT: expected a duration with a unit, such as 500ms, 30s or 5m"
-                .to_owned(),
-            "KLB_ACOUNTS__FILE: unknown environment variable; did you mean `KLB_ACCOUNTS__FILE`?"
-                .to_owned(),
-            "--selection.strategy: expected random, the only strategy there is".to_owned(),
-            "upstream.token: missing; set KLB_UPSTREAM__TOKEN".to_owned(),
-        ] {
-            assert!(said.contains(&wanted), "{wanted}\nis not in\n{said}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_variable_that_is_no_text_is_told() {
-    let mut command = program(&["check-config"], &[("KLB_UPSTREAM__TOKEN", TOKEN)]);
-    command.env("KLB_AUTH__TOKENS", OsStr::from_bytes(b"\xff\xfe"));
-    let said = command.output().await.unwrap();
-    assert_eq!(said.status.code(), Some(78));
-    let text = String::from_utf8(said.stderr).unwrap();
-    assert!(
-        text.starts_with("KLB_AUTH__TOKENS: expected visible ASCII"),
-        "{text}"
-    );
-}
-
-#[tokio::test]
-async fn an_unknown_flag_is_a_wrong_setting() {
-    let (code, said) = output(&["--leases.tt", "5s"], &[]).await;
-    assert_eq!(code, Some(78));
-    assert!(said.contains("--leases.ttl"), "{said}");
-    assert_eq!(output(&["--version"], &[]).await.0, Some(0));
-}
-
-#[tokio::test]
-async fn valid_settings_are_said_to_be_so() {
-    let (code, said) = output(&["check-config"], &[("KLB_UPSTREAM__TOKEN", TOKEN)]).await;
-    assert_eq!((code, said.as_str()), (Some(0), "the settings are valid\n"));
-}
-
-#[tokio::test]
 async fn a_used_port_is_named() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let (code, said) = output(&["--listen", &addr], &[("KLB_UPSTREAM__TOKEN", TOKEN)]).await;
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains(&format!("cannot listen on {addr}")), "{said}");
-}
-
-#[tokio::test]
-async fn listening_beyond_this_machine_needs_tokens() {
-    let env = [
-        ("KLB_UPSTREAM__TOKEN", TOKEN),
-        ("KLB_LISTEN", "0.0.0.0:8080"),
-    ];
-    let (code, said) = output(&["check-config"], &env).await;
-    assert_eq!(code, Some(78));
-    assert!(said.contains("KLB_LISTEN: beyond this machine"), "{said}");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("klb.toml");
-    std::fs::write(&path, "[auth]\ntokens = []\n").unwrap();
-    let args = ["check-config", "--config", path.to_str().unwrap()];
-    assert_eq!(
-        output(&args, &env).await.0,
-        Some(78),
-        "no token is among none"
-    );
-    let none = [env[0], env[1], ("KLB_AUTH__TOKENS", "[]")];
-    assert_eq!(output(&["check-config"], &none).await.0, Some(78));
-    for (name, value) in [
-        ("KLB_AUTH__TOKENS", CLIENT_TOKEN),
-        ("KLB_AUTH__ALLOW_UNAUTHENTICATED", "true"),
-    ] {
-        let env = [env[0], env[1], (name, value)];
-        assert_eq!(output(&["check-config"], &env).await.0, Some(0), "{name}");
-    }
 }
 
 #[tokio::test]

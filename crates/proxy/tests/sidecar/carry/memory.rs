@@ -16,7 +16,7 @@ use super::{
     message::{answer, chunked, fine, request},
     raw::{ANY, START, Stage, Wire},
 };
-use crate::process::Process;
+use crate::program::Process;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

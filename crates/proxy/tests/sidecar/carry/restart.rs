@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::wire::{JSON, Raw, exchange};
-use crate::process::Process;
+use crate::program::Process;
 
 const ACCOUNTS: [(&str, u32); 3] = [("a@x", 1), ("b@x", 1), ("c@x", 1)];
 const PNG: (&str, &str) = ("content-type", "image/png");

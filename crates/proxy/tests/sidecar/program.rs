@@ -1,0 +1,141 @@
+//! The program as a process of its own.
+
+use std::{
+    net::SocketAddr,
+    process::{Output, Stdio},
+};
+
+use harness::{eventually, send};
+use http::{Method, StatusCode};
+use kling_sim::Sim;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+/// The program with `args`, and nothing in its environment but `env`.
+pub(crate) fn program(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
+    command.args(args);
+    prepared(command, env)
+}
+
+fn prepared(mut command: Command, env: &[(&str, &str)]) -> Command {
+    command
+        .env_clear()
+        .envs(env.iter().copied())
+        .kill_on_drop(true);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub(crate) async fn output(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program(args, env).output().await.unwrap();
+    let text = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(text).unwrap())
+}
+
+/// A running program, the address it says it listens on, and its log.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+    pub(crate) metrics_addr: Option<SocketAddr>,
+    log: tokio::task::JoinHandle<String>,
+}
+
+impl Process {
+    pub(crate) async fn start(sim: &Sim, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
+        command.arg("serve");
+        Self::launch(command, sim, env).await
+    }
+
+    pub(crate) async fn launch(command: Command, sim: &Sim, env: &[(&str, &str)]) -> Self {
+        let base_url = sim.base_url();
+        let mut all = vec![
+            ("KLB_LISTEN", "127.0.0.1:0"),
+            ("KLB_UPSTREAM__BASE_URL", base_url.as_str()),
+            ("KLB_UPSTREAM__TOKEN", sim.token()),
+            ("KLB_ACCOUNTS__REFRESH_INTERVAL", "100ms"),
+            ("KLB_LOG__FORMAT", "json"),
+        ];
+        all.extend(env);
+        let mut child = prepared(command, &all).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        let mut metrics_addr = None;
+        let addr = loop {
+            let start = text.len();
+            assert_ne!(
+                log.read_line(&mut text).await.unwrap(),
+                0,
+                "it ended: {text}"
+            );
+            let line: serde_json::Value = serde_json::from_str(&text[start..]).unwrap();
+            let addr = || line["addr"].as_str().unwrap().parse().unwrap();
+            match line["message"].as_str() {
+                Some("serving metrics") => metrics_addr = Some(addr()),
+                Some("serving") => break addr(),
+                _ => {}
+            }
+        };
+        let log = tokio::spawn(async move {
+            log.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        Self {
+            child,
+            addr,
+            metrics_addr,
+            log,
+        }
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        eventually(async || {
+            let answer = send(self.addr, Method::GET, "/readyz", &[], "").await;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it takes no connection any more: the drain has begun.
+    pub(crate) async fn until_closed(&self) {
+        eventually(async || TcpStream::connect(self.addr).await.is_err().then_some(())).await;
+    }
+
+    pub(crate) async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// One of its figures in `/proc/{pid}/status`, in bytes.
+    pub(crate) fn memory(&self, figure: &str) -> usize {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let mut lines = status.lines();
+        let kib = lines.find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let kib: usize = kib.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
+    /// Its exit code and everything it logged.
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
+        (
+            self.child.wait().await.unwrap().code(),
+            self.log.await.unwrap(),
+        )
+    }
+}
