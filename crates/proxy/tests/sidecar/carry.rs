@@ -1,12 +1,13 @@
 //! Calls that are carried to the upstream.
 
-mod belongings;
 mod bodies;
 mod broken;
 mod chaos;
+mod client;
 mod downloads;
 mod early;
 mod fidelity;
+mod framing;
 mod hang_ups;
 mod headers;
 mod keys;
@@ -14,17 +15,16 @@ mod leases;
 mod lessons;
 mod lost;
 mod memory;
-mod message;
 mod moving;
 mod operations;
+mod outcome_table;
 mod outcomes;
-mod owners;
-mod raw;
+mod ownership;
 mod reads;
 mod restart;
 mod slots;
-mod table;
+mod sockets;
 mod targets;
+mod tasks;
 mod transparency;
 mod unsent;
-mod wire;

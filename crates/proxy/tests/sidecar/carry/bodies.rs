@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::wire::{
+use super::client::{
     JOB, JSON, PROMPT, Raw, exchange, leases, slots, start_job, task_id, until_slots,
 };
 

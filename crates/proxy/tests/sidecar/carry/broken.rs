@@ -2,8 +2,8 @@
 //! may have done.
 
 use super::{
-    message::{Message, answer, fine, request},
-    raw::{ANY, START, Stage, TASK, Wire},
+    framing::{Message, answer, fine, request},
+    sockets::{ANY, START, Stage, TASK, Wire},
 };
 
 /// Answers that break off: short of their length, in mid-chunk, between chunks.

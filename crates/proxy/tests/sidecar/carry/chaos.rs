@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::wire::{JOB, JSON, drawn_seed, ended, ready, task_path};
+use super::client::{JOB, JSON, drawn_seed, ended, ready, task_path};
 
 const ACCOUNTS: [(&str, u32); 3] = [("a@x", 5), ("b@x", 3), ("c@x", 2)];
 const CLIENTS: usize = 16;

@@ -3,7 +3,7 @@
 use harness::Running;
 use kling_sim::{Effect, Fault, JobDuration, Sim};
 
-use super::wire::{leases, ready, start_job, task_id};
+use super::client::{leases, ready, start_job, task_id};
 
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 

@@ -2,8 +2,8 @@
 //! told while they send.
 
 use super::{
-    message::{answer, fine, request},
-    raw::{ANY, START, Stage, Wire},
+    framing::{answer, fine, request},
+    sockets::{ANY, START, Stage, Wire},
 };
 
 const EXPECT: &str = "expect: 100-continue";
@@ -42,7 +42,7 @@ async fn a_job_start_that_asks_first_is_refused_by_its_head() {
 async fn a_job_start_that_asks_first_is_refused_while_all_slots_are_in_use() {
     let stage = Stage::new().await;
     let mut leases = Vec::new();
-    for _ in 0..super::raw::SLOTS {
+    for _ in 0..super::sockets::SLOTS {
         leases.push(stage.running.pick("").await);
     }
     let lines = asking("content-length: 2", &[]);

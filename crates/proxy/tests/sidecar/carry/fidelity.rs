@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::wire::{JOB, JSON, drawn_seed, exchange, leases, ready, start_job, task_id};
+use super::client::{JOB, JSON, drawn_seed, exchange, leases, ready, start_job, task_id};
 
 /// An e-mail with everything that some place would have to escape.
 const ODD: &str = "o'dd+tag%20&=#?\"\\/é@exämple.com";

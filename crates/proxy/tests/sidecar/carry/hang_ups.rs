@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::wire::{
+use super::client::{
     JOB, accepted, drawn_seed, ended, leases, ready, slots, start_job, task_id, until_slots,
 };
 

@@ -4,8 +4,8 @@ use harness::Running;
 use kling_sim::Sim;
 
 use super::{
-    message::{Message, answer, chunked, fine, request},
-    raw::{ACCOUNT, ANY, START, Stage, TASK, Wire},
+    framing::{Message, answer, chunked, fine, request},
+    sockets::{ACCOUNT, ANY, START, Stage, TASK, Wire},
 };
 
 /// Sorted, and each as often as it comes.

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::wire::{
+use super::client::{
     JOB, JSON, PROMPT, Raw, accepted, drawn_seed, exchange, leases, ready, slots, task_id,
     until_ended, until_slots,
 };

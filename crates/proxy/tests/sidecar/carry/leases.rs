@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kling_sim::{Effect, Fault, JobDuration, Sim, TaskIds};
 use serde_json::{Value, json};
 
-use super::wire::{
+use super::client::{
     JOB, JSON, PROMPT, exchange, leases, ready, slots, start_job, task_id, until_slots,
 };
 

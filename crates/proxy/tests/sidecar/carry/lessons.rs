@@ -5,8 +5,8 @@ use kling_sim::{Effect, Fault};
 use serde_json::json;
 
 use super::{
-    belongings::{NO_ROUNDS, ROUNDS, Style, account, asked, call, post, three},
-    wire::{JSON, exchange},
+    client::{JSON, exchange},
+    ownership::{NO_ROUNDS, ROUNDS, Style, account, asked, call, post, three},
 };
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use harness::{Answer, Running, Slots, eventually, send};
 use http::Method;
 use kling_sim::{Effect, Fault, Sim};
 
-use super::wire::{
+use super::client::{
     JOB, JSON, PROMPT, accepted, ended, leases, slots, start_job, task_id, until_ended, until_slots,
 };
 

@@ -13,8 +13,8 @@ use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::{
-    message::{answer, chunked, fine, request},
-    raw::{ANY, START, Stage, Wire},
+    framing::{answer, chunked, fine, request},
+    sockets::{ANY, START, Stage, Wire},
 };
 use crate::program::Process;
 

@@ -5,7 +5,7 @@ use harness::{Running, Slots, eventually, manual, send};
 use kling_sim::{Answer, Effect, Fault, ListFault, Outcome, Sim};
 use serde_json::Value;
 
-use super::wire::{JOB, PROMPT, drawn_seed, ready, slots, start_job, task_id};
+use super::client::{JOB, PROMPT, drawn_seed, ready, slots, start_job, task_id};
 
 const ACCOUNTS: [(&str, u32); 4] = [("a@x", 9), ("b@x", 9), ("c@x", 9), ("d@x", 9)];
 

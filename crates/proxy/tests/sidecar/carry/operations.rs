@@ -4,7 +4,7 @@ use harness::Running;
 use http::Method;
 use kling_sim::{JobDuration, Sim};
 
-use super::wire::{JSON, exchange, ready};
+use super::client::{JSON, exchange, ready};
 
 const EMAIL: &str = "a+1@x";
 const IN_QUERY: &str = "email=a%2B1%40x";

@@ -5,8 +5,8 @@ use harness::{Running, Slots};
 use http::Method;
 use kling_sim::{Answer, Effect, Fault, Outcome};
 
-use super::wire::{
-    self, JOB, JSON, PROMPT, Raw, ended, exchange, leases, slots, start_job, task_id,
+use super::client::{
+    JOB, JSON, PROMPT, Raw, accepted, ended, exchange, leases, slots, start_job, task_id,
 };
 
 /// An answer with marks by which it can be told from any other.
@@ -237,6 +237,6 @@ async fn an_answer_that_drips_is_bound_and_comes_whole() {
     let drip = Effect::Drip(std::time::Duration::from_micros(100));
     running.sim.fault(Fault::new(drip).on_job_starts().times(1));
     let id = task_id(&start_job(&running).await);
-    assert_eq!([id], *wire::accepted(&running.sim));
+    assert_eq!([id], *accepted(&running.sim));
     assert_eq!(leases(&running).await[0]["taskId"], id.to_string());
 }

@@ -4,7 +4,7 @@ use harness::{Running, eventually};
 use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, Sim};
 
-use super::wire::{JOB, Raw, exchange, ready, start_job, task_id, task_path};
+use super::client::{JOB, Raw, exchange, ready, start_job, task_id, task_path};
 
 #[tokio::test]
 async fn reads_go_to_the_first_healthy_account_of_the_list() {

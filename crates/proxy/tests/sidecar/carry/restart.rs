@@ -6,7 +6,7 @@ use kling_sim::Sim;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::wire::{JSON, Raw, exchange};
+use super::client::{JSON, Raw, exchange};
 use crate::program::Process;
 
 const ACCOUNTS: [(&str, u32); 3] = [("a@x", 1), ("b@x", 1), ("c@x", 1)];

@@ -8,7 +8,7 @@ use kling_sim::{Effect, Fault, JobDuration, Sim, SimBuilder, TOOL_HEADER};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::wire::{
+use super::client::{
     JOB, JSON, PROMPT, accepted, ended, leases, ready, slots, start_job, task_id, until_slots,
 };
 

@@ -4,9 +4,9 @@ use harness::Running;
 use http::Method;
 
 use super::{
+    framing::{fine, request},
     headers::assert_ours,
-    message::{fine, request},
-    raw::{ANY, START, Stage, TASK},
+    sockets::{ANY, START, Stage, TASK},
 };
 
 /// Whatever came to the upstream before, the next connection would show it.

@@ -4,8 +4,8 @@
 //! `broken` for what does not come whole.
 
 use super::{
-    message::{answer, chunked, fine, request},
-    raw::{ANY, BASE, HEARD, START, Stage, TASK},
+    framing::{answer, chunked, fine, request},
+    sockets::{ANY, BASE, HEARD, START, Stage, TASK},
 };
 
 /// Every byte there is, and an end that is no UTF-8.

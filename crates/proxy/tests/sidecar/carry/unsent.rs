@@ -10,7 +10,7 @@ use tokio::{
     net::TcpSocket,
 };
 
-use super::wire::{JOB, JSON, PROMPT, slots, start_job};
+use super::client::{JOB, JSON, PROMPT, slots, start_job};
 
 const TRIED: &str = r#"kling_balancer_upstream_request_duration_seconds_count{class="job-start"}"#;
 

@@ -6,7 +6,7 @@ use http::Method;
 use kling_sim::{Answer as Scripted, Effect, Fault, Outcome};
 use serde_json::Value;
 
-use super::wire::{JOB, JSON, PROMPT, leases};
+use super::client::{JOB, JSON, PROMPT, leases};
 
 const ACCOUNTS: [(&str, u32); 2] = [("a@x", 2), ("b@x", 2)];
 

@@ -23,7 +23,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::message::{Message, field};
+use super::framing::{Message, field};
 
 /// What the base URL of the upstream adds in front of every path.
 pub(super) const BASE: &str = "/base";

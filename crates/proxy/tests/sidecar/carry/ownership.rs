@@ -5,7 +5,7 @@ use http::Method;
 use kling_sim::{AccountAudit, Fault, Outcome, RequestSeen, Sim, Submission};
 use serde_json::{Value, json};
 
-use super::wire::{JSON, Raw, exchange, ready, until_slots};
+use super::client::{JSON, Raw, exchange, ready, until_slots};
 
 const THREE: [(&str, u32); 3] = [("a@x", 4), ("b@x", 4), ("c@x", 4)];
 pub(super) const ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "100ms");

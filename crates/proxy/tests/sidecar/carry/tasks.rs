@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use kling_sim::{Effect, Fault, JobDuration, ListFault, RequestSeen, Sim};
 use serde_json::Value;
 
-use super::wire::{
+use super::client::{
     JOB, JSON, exchange, leases, ready, slots, start_job, task_id, task_path, until_slots,
 };
 
