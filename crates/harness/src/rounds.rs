@@ -5,13 +5,14 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use accounts_fetcher::{Account, Snapshot, tls_client_config};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use kling_sim::{Sim, SimBuilder};
 use proxy::{
     jobs::Rounds,
     ledger::{AccountNow, FollowList, Ledger, NewestList, PickError, PickRequest, UpdateLease},
+    owners::{FoundOwner, OwnerSearch, Owners},
     pool::{LeaseId, Limits, ListChange, Name, TaskId, Update},
-    upstream::{Upstream, UpstreamSettings, read},
+    upstream::{Upstream, UpstreamSettings},
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -27,6 +28,10 @@ pub struct Bench {
     pub upstream: Arc<Upstream>,
     /// What the rounds teach.
     pub ledger: Arc<Ledger>,
+    /// The owners that rounds and searches teach.
+    pub owners: Arc<Owners>,
+    /// Searches for owners.
+    pub search: OwnerSearch,
     /// The rounds themselves.
     pub rounds: Arc<Rounds>,
     interval: Duration,
@@ -69,9 +74,17 @@ impl Bench {
         };
         let change = ListChange::between(ledger.call(NewestList).await.unwrap(), &snapshot);
         assert!(ledger.call(FollowList { change }).await.unwrap());
-        let rounds = Rounds::new(Arc::clone(&upstream), Arc::clone(&ledger));
+        let owners = Arc::new(Owners::default());
+        let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners));
+        let rounds = Rounds::new(
+            Arc::clone(&upstream),
+            Arc::clone(&ledger),
+            Arc::clone(&owners),
+        );
         Self {
             sim,
+            owners,
+            search,
             upstream,
             ledger,
             rounds: Arc::new(rounds),
@@ -170,9 +183,14 @@ impl Bench {
             .await
             .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        let body = read(response.into_body(), 1 << 20).await;
-        let answer: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
         answer["task"]["id"].as_i64().unwrap().into()
+    }
+
+    /// Searches for the owner of a task.
+    pub async fn find_owner(&self, task_id: &TaskId, accounts: &[Arc<str>]) -> FoundOwner {
+        self.search.find_task(task_id, accounts).await
     }
 
     /// The paths of the requests so far.

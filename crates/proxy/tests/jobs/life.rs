@@ -33,7 +33,7 @@ async fn a_foreign_job_is_counted_within_one_round_and_leaves_when_it_is_finishe
     bench.round().await;
     assert_eq!(bench.in_use("a@x").await, Slots::foreign(1));
     for job in jobs {
-        let owner = bench.owners().owner(&ours(job));
+        let owner = bench.owners.of_task(&ours(job));
         assert_eq!(owner.as_deref(), Some("a@x"), "a round teaches owners");
     }
 }
@@ -128,7 +128,7 @@ async fn a_round_says_nothing_about_what_happened_after_it_was_sent() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let upstream = Arc::new(client(settings(&base_url, "t")));
-    let rounds = Rounds::new(upstream, Arc::clone(&bench.ledger));
+    let rounds = Rounds::new(upstream, Arc::clone(&bench.ledger), Arc::default());
     let scripted = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         assert!(request(&mut stream).await.contains("/scheduler/available"));

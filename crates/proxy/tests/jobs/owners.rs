@@ -7,7 +7,7 @@ use harness::{
     rounds::{Bench, ours},
 };
 use kling_sim::Fault;
-use proxy::jobs::{OWNER_ACCOUNTS_MAX, Owner};
+use proxy::owners::{FoundOwner, SEARCH_ACCOUNTS_MAX};
 
 const ACCOUNTS: [(&str, u32); 6] = [
     ("a@x", 1),
@@ -29,7 +29,7 @@ async fn the_owner_is_found_by_asking_and_remembered() {
     let (bench, emails) = quiet().await;
     for email in ["b+1@x", "f@x"] {
         let job = ours(bench.sim.submit_directly(email, 1)[0]);
-        let found = Owner::Found(email.into());
+        let found = FoundOwner::Account(email.into());
         assert_eq!(bench.find_owner(&job, &emails).await, found);
         let asked = bench.paths().len();
         assert_eq!(bench.find_owner(&job, &emails).await, found);
@@ -42,7 +42,7 @@ async fn an_owner_is_found_though_others_cannot_be_asked() {
     let (bench, emails) = quiet().await;
     bench.sim.fault(Fault::status(500).account("a@x"));
     let job = ours(bench.sim.submit_directly("f@x", 1)[0]);
-    let found = Owner::Found("f@x".into());
+    let found = FoundOwner::Account("f@x".into());
     assert_eq!(bench.find_owner(&job, &emails).await, found);
 }
 
@@ -50,9 +50,12 @@ async fn an_owner_is_found_though_others_cannot_be_asked() {
 async fn nobody_owns_a_task_that_every_account_denies() {
     let (bench, emails) = quiet().await;
     let nothing = "12".parse().unwrap();
-    assert_eq!(bench.find_owner(&nothing, &emails).await, Owner::Nobody);
+    assert_eq!(
+        bench.find_owner(&nothing, &emails).await,
+        FoundOwner::Nobody
+    );
     assert_eq!(bench.paths().len(), ACCOUNTS.len());
-    assert_eq!(bench.find_owner(&nothing, &[]).await, Owner::Unknown);
+    assert_eq!(bench.find_owner(&nothing, &[]).await, FoundOwner::Unknown);
 }
 
 #[tokio::test]
@@ -63,21 +66,26 @@ async fn an_account_that_cannot_be_asked_may_be_the_owner() {
         let fault = Fault::status(status).account("d@x");
         bench.sim.fault(fault);
         let owner = bench.find_owner(&nothing, &emails).await;
-        assert_eq!(owner, Owner::Unknown, "{status}");
+        assert_eq!(owner, FoundOwner::Unknown, "{status}");
         bench.sim.clear_faults();
     }
     bench.sim.remove_account("d@x");
     let owner = bench.find_owner(&nothing, &emails).await;
-    assert_eq!(owner, Owner::Unknown, "its configuration is gone");
+    assert_eq!(owner, FoundOwner::Unknown, "its configuration is gone");
 }
 
 #[tokio::test]
 async fn of_too_many_accounts_only_some_are_asked_and_nobody_is_sure() {
-    let emails: Vec<_> = (0..=OWNER_ACCOUNTS_MAX).map(|n| format!("{n}@x")).collect();
+    let emails: Vec<_> = (0..=SEARCH_ACCOUNTS_MAX)
+        .map(|n| format!("{n}@x"))
+        .collect();
     let accounts: Vec<_> = emails.iter().map(|email| (email.as_str(), 1)).collect();
     let bench = Bench::quiet(manual(&accounts), &accounts, NEVER).await;
     let emails: Vec<Arc<str>> = emails.iter().map(|email| email.as_str().into()).collect();
     let nothing = "12".parse().unwrap();
-    assert_eq!(bench.find_owner(&nothing, &emails).await, Owner::Unknown);
-    assert_eq!(bench.paths().len(), OWNER_ACCOUNTS_MAX);
+    assert_eq!(
+        bench.find_owner(&nothing, &emails).await,
+        FoundOwner::Unknown
+    );
+    assert_eq!(bench.paths().len(), SEARCH_ACCOUNTS_MAX);
 }

@@ -17,11 +17,9 @@ use harness::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame};
-use http_body_util::{Empty, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use kling_sim::{DEFAULT_TOKEN, Effect, Fault};
-use proxy::upstream::{
-    FAILURES_MAX, IdleError, ReadError, SendError, Upstream, UpstreamError, read,
-};
+use proxy::upstream::{AskError, FAILURES_MAX, IdleError, SendError, Upstream, UpstreamError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -38,7 +36,7 @@ async fn get(upstream: &Upstream, path: &str) -> Result<StatusCode, SendError> {
     let response = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
     let response = response.await?;
     let status = response.status();
-    read(response.into_body(), 1 << 20).await.unwrap();
+    response.into_body().collect().await.unwrap();
     Ok(status)
 }
 
@@ -163,7 +161,7 @@ async fn a_submission_that_meets_a_closing_connection_is_sent_once() {
             .await
         {
             Ok(answer) => {
-                read(answer.into_body(), 1 << 20).await.unwrap();
+                answer.into_body().collect().await.unwrap();
                 answered.push(number);
             }
             Err(SendError::Lost(_)) => {}
@@ -346,24 +344,23 @@ async fn a_body_is_read_whole_or_not_at_all() {
     settings.idle_timeout = SHORT;
     let upstream = client(settings);
     let read = async |max| {
-        let path = "/accounts";
-        let sent = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
-        read(sent.await.unwrap().into_body(), max).await
+        let (_, body) = upstream.ask("/accounts", max).await?;
+        Ok::<_, AskError>(body)
     };
     let size = read(1 << 20).await.unwrap().len();
     assert_eq!(read(size).await.unwrap().len(), size);
     let error = read(size - 1).await.unwrap_err();
-    assert!(matches!(error, ReadError::TooLarge(_)), "{error:?}");
+    assert!(matches!(error, AskError::TooLarge(_)), "{error:?}");
     sim.fault(Fault::new(Effect::TruncateAfter).times(1));
     let error = read(size).await.unwrap_err();
     assert!(
-        matches!(error, ReadError::Incomplete(IdleError::Broken(_))),
+        matches!(error, AskError::Incomplete(IdleError::Broken(_))),
         "{error:?}"
     );
     sim.fault(Fault::new(Effect::Drip(Duration::from_secs(60))).times(1));
     let error = read(size).await.unwrap_err();
     assert!(
-        matches!(error, ReadError::Incomplete(IdleError::Stalled(SHORT))),
+        matches!(error, AskError::Incomplete(IdleError::Stalled(SHORT))),
         "{error:?}"
     );
 }

@@ -8,7 +8,7 @@ fn another_spelling_of_an_account_brings_no_new_slots() {
     bench.fill();
     bench.apply(&[("Ann@x.com", 2)], START);
     let account = bench.pool.account("Ann@x.com").unwrap();
-    assert_eq!((account.state, account.held), (State::Full, 2));
+    assert_eq!((account.state, account.held), (AccountState::Full, 2));
     assert_eq!(bench.pick(), Err(SATURATED));
     assert_eq!(bench.pool.accounts().count(), 1);
     assert!(bench.pool.account("ann@X.COM").is_ok());
@@ -22,7 +22,7 @@ fn a_removed_account_drains_and_keeps_its_count_if_it_returns() {
     let account = bench.pool.account("a@x").unwrap();
     assert_eq!(
         (account.state, account.held, account.available()),
-        (State::Removed, 1, 0)
+        (AccountState::Removed, 1, 0)
     );
     assert_eq!(bench.pool.constraint(Some("a@x"), &[]), Err(UnknownAccount));
     assert!(bench.pool.lease(lease.id).is_some(), "its lease lives on");
@@ -31,7 +31,7 @@ fn a_removed_account_drains_and_keeps_its_count_if_it_returns() {
     let account = bench.pool.account("a@x").unwrap();
     assert_eq!(
         (account.state, account.held, account.available()),
-        (State::Available, 1, 1)
+        (AccountState::Available, 1, 1)
     );
     let order: Vec<_> = bench
         .pool
@@ -54,9 +54,15 @@ fn a_drained_account_stays_drained_while_it_is_off_the_list() {
     bench.pool.set_draining("a@x", true, START).unwrap();
     bench.apply(&[("b@x", 1)], START);
     bench.apply(&[("a@x", 1), ("b@x", 1)], START);
-    assert_eq!(bench.pool.account("a@x").unwrap().state, State::Draining);
+    assert_eq!(
+        bench.pool.account("a@x").unwrap().state,
+        AccountState::Draining
+    );
     bench.pool.set_draining("a@x", false, START).unwrap();
-    assert_eq!(bench.pool.account("a@x").unwrap().state, State::Available);
+    assert_eq!(
+        bench.pool.account("a@x").unwrap().state,
+        AccountState::Available
+    );
 }
 
 #[test]
