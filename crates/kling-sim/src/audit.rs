@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::book::Book;
 use crate::call::{Head, Origin};
-use crate::world::TaskId;
+use crate::task_id::TaskId;
 
 /// Submissions kept: more than any test sends, and a demo may run for days.
 pub const SUBMISSIONS_MAX: usize = 10_000;

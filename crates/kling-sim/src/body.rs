@@ -14,8 +14,8 @@ use hyper::body::Incoming;
 use multer::Multipart;
 use serde_json::Value;
 
+use crate::account::MAX_JOBS;
 use crate::refusal::Refusal;
-use crate::world::MAX_JOBS;
 
 /// Longest text that is remembered, such as `email` or `replyRef`.
 const TEXT_BYTES_MAX: usize = 1024;

@@ -31,6 +31,7 @@
 //! `list` and `fault` are the scripts, `audit` is what the simulator saw; `api` takes requests
 //! through their steps, `server` owns the sockets.
 
+mod account;
 mod api;
 mod audit;
 mod body;
@@ -43,8 +44,10 @@ mod refusal;
 mod reply;
 mod server;
 mod sim;
+mod task_id;
 mod world;
 
+pub use self::account::MAX_JOBS;
 pub use self::audit::{
     AccountAudit, Audit, Outcome, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX,
     RequestSeen, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
@@ -53,4 +56,5 @@ pub use self::call::{Head, Origin, TOOL_HEADER};
 pub use self::fault::{Answer, ChaosPlan, Effect, Fault};
 pub use self::list::{ListAnswer, ListFault, ListRequests};
 pub use self::sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
-pub use self::world::{DOOMED, FORBIDDEN, HistoryStyle, JobDuration, MAX_JOBS, TaskId, TaskIds};
+pub use self::task_id::{TaskId, TaskIds};
+pub use self::world::{DOOMED, FORBIDDEN, HistoryStyle, JobDuration};

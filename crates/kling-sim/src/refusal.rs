@@ -4,7 +4,7 @@
 
 use http::StatusCode;
 
-use crate::world::TaskId;
+use crate::task_id::TaskId;
 
 /// A request that was understood and turned down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

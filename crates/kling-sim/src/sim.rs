@@ -13,7 +13,8 @@ use crate::api::{BASE_PATH, Shared};
 use crate::audit::{Audit, RequestSeen};
 use crate::fault::{ChaosPlan, Fault};
 use crate::list::{ListAnswer, ListFault, ListRequests};
-use crate::world::{HistoryStyle, TaskId, World};
+use crate::task_id::TaskId;
+use crate::world::{HistoryStyle, World};
 
 /// A running simulator. Dropping it ends the listener and all connections.
 #[derive(Debug)]

@@ -11,7 +11,6 @@ mod jobs;
 mod references;
 mod resources;
 mod shelf;
-mod task_id;
 mod task_info;
 #[cfg(test)]
 mod tests;
@@ -33,17 +32,15 @@ pub use self::job::JobDuration;
 use self::jobs::Jobs;
 pub(crate) use self::resources::UPLOAD_BYTES_MAX;
 use self::shelf::Shelf;
-pub use self::task_id::{TaskId, TaskIds};
 use self::told::Told;
+use crate::account::Account;
 use crate::audit::{Audit, Book, RequestSeen};
 use crate::call::Call;
 use crate::fault::Faults;
 use crate::list::Listing;
 use crate::operation::Selector;
 use crate::refusal::Refusal;
-
-/// What the upstream accepts as `maxJobs` of an account or a call.
-pub const MAX_JOBS: RangeInclusive<u32> = 1..=50;
+use crate::task_id::{TaskId, TaskIds};
 
 const FIRST_USER_ID: u64 = 1_000_001;
 
@@ -72,18 +69,6 @@ impl Default for Settings {
             history: HistoryStyle::default(),
         }
     }
-}
-
-/// One configured account.
-#[derive(Debug)]
-struct Account {
-    email: String,
-    user_id: u64,
-    max_jobs: u32,
-    error: Option<String>,
-    has_credit: bool,
-    /// Whether its history has a row in which no task id can be read.
-    has_unreadable_history: bool,
 }
 
 /// The state of the simulated upstream.

@@ -13,7 +13,8 @@ use crate::list::ListAnswer;
 use crate::operation::{Action, Operation};
 use crate::refusal::Refusal;
 use crate::reply::{self, AsScripted, End, Reply, Scripted};
-use crate::world::{TaskId, World};
+use crate::task_id::TaskId;
+use crate::world::World;
 
 /// Events of one answer of `POST /mcp`.
 const MCP_EVENTS: u32 = 3;

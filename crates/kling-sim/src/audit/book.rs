@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::audit::Outcome;
     use crate::call::Head;
-    use crate::world::TaskId;
+    use crate::task_id::TaskId;
 
     fn head() -> Head {
         Head {

@@ -14,7 +14,8 @@ use tokio_util::task::TaskTracker;
 use super::Sim;
 use crate::api::{ApiSettings, Shared};
 use crate::server;
-use crate::world::{HistoryStyle, JobDuration, Settings, TaskIds, World};
+use crate::task_id::TaskIds;
+use crate::world::{HistoryStyle, JobDuration, Settings, World};
 
 /// The token of a simulator that was given none.
 pub const DEFAULT_TOKEN: &str = "user:1-sim";

@@ -3,12 +3,13 @@
 use rand::RngExt;
 
 use super::task_info::{self, Argument};
-use super::{Job, TaskId, World};
+use super::{Job, World};
 use crate::audit::{Outcome, Submission};
 use crate::body::Fields;
 use crate::call::{Call, Origin};
 use crate::operation::{JobKind, TEXT_TO_VIDEO};
 use crate::refusal::Refusal;
+use crate::task_id::TaskId;
 
 /// A job whose `prompt` contains this is refused, as Kling's moderation does: `500` with the
 /// `CM_EXT` pair of texts.

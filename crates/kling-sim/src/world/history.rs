@@ -5,9 +5,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Job, TaskId, World, task_info};
+use super::{Job, World, task_info};
 use crate::call::Call;
 use crate::refusal::Refusal;
+use crate::task_id::TaskId;
 use crate::world::job::Phase;
 
 /// Rows of a list that asks for no `pageSize`, or for none that makes sense.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::TaskId;
 use super::task_info::Argument;
 use crate::call::Origin;
 use crate::operation::JobKind;
+use crate::task_id::TaskId;
 
 /// How long jobs take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

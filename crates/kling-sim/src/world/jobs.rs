@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::TaskId;
 use super::job::Job;
+use crate::task_id::TaskId;
 
 /// Jobs remembered: a day of heavy use. Past it the oldest one without a slot is forgotten.
 pub(crate) const JOBS_MAX: usize = 100_000;

@@ -1,9 +1,10 @@
 //! What a job is made of: fields that name a thing by an id that only its account knows.
 
+use super::World;
 use super::shelf::ItemKind;
-use super::{TaskId, World};
 use crate::body::Fields;
 use crate::refusal::Refusal;
+use crate::task_id::TaskId;
 
 /// Fields that name an element.
 const ELEMENT_FIELDS: [&str; 7] = [

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::World;
 use super::shelf::ItemKind;
-use super::{MAX_JOBS, World};
+use crate::account::MAX_JOBS;
 use crate::call::Call;
 use crate::refusal::Refusal;
 

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::mem;
 
-use super::TaskId;
+use crate::task_id::TaskId;
 
 /// Changes of one cap remembered: those between two rounds matter, and a job start under way for
 /// longer than this many changes is judged by the oldest of them.

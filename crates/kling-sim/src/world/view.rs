@@ -10,8 +10,10 @@ use serde::Serializer as _;
 use serde_json::{Value, json};
 
 use super::job::Phase;
-use super::{Account, Job, Started, TaskId, World, task_info};
+use super::{Job, Started, World, task_info};
+use crate::account::Account;
 use crate::refusal::Refusal;
+use crate::task_id::TaskId;
 
 /// Sessions end this long after the start of the simulator.
 const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);

@@ -22,7 +22,7 @@ impl TaskId {
         self.0
     }
 
-    pub(super) fn draw_next(self, rng: &mut SmallRng) -> Self {
+    pub(crate) fn draw_next(self, rng: &mut SmallRng) -> Self {
         Self(self.0 + rng.random_range(STEP))
     }
 }
@@ -60,7 +60,7 @@ pub enum TaskIds {
 
 impl TaskIds {
     /// Draws the number after which a run's ids begin.
-    pub(super) fn draw_first(self, rng: &mut SmallRng) -> TaskId {
+    pub(crate) fn draw_first(self, rng: &mut SmallRng) -> TaskId {
         const DIGITS_15: RangeInclusive<i64> = 100_000_000_000_000..=900_000_000_000_000;
         TaskId(match self {
             Self::Digits15 => rng.random_range(DIGITS_15),
