@@ -13,8 +13,9 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::book::Book;
-use crate::call::{Head, Origin};
-use crate::task_id::TaskId;
+use crate::head::Head;
+use crate::origin::Origin;
+use crate::outcome::Outcome;
 
 /// Submissions kept: more than any test sends, and a demo may run for days.
 pub const SUBMISSIONS_MAX: usize = 10_000;
@@ -173,20 +174,6 @@ pub struct Submission {
     /// What became of it.
     #[serde(flatten)]
     pub outcome: Outcome,
-}
-
-/// The answer to a submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Outcome {
-    /// It became this task.
-    #[serde(rename = "taskId")]
-    Accepted(TaskId),
-    /// It was answered with this status.
-    #[serde(rename = "status")]
-    Refused(u16),
-    /// A script kept it from being judged: no job, no answer.
-    #[serde(rename = "unjudged")]
-    Unjudged(&'static str),
 }
 
 /// One request that is no submission, with a valid token, as far as it came.

@@ -38,8 +38,11 @@ mod body;
 mod call;
 mod encode;
 mod fault;
+mod head;
 mod list;
 mod operation;
+mod origin;
+mod outcome;
 mod refusal;
 mod reply;
 mod server;
@@ -49,12 +52,14 @@ mod world;
 
 pub use self::account::MAX_JOBS;
 pub use self::audit::{
-    AccountAudit, Audit, Outcome, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX,
-    RequestSeen, SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
+    AccountAudit, Audit, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX, RequestSeen,
+    SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
 };
-pub use self::call::{Head, Origin, TOOL_HEADER};
 pub use self::fault::{Answer, ChaosPlan, Effect, Fault};
+pub use self::head::Head;
 pub use self::list::{ListAnswer, ListFault, ListRequests};
+pub use self::origin::{Origin, TOOL_HEADER};
+pub use self::outcome::Outcome;
 pub use self::sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
 pub use self::task_id::{TaskId, TaskIds};
 pub use self::world::{DOOMED, FORBIDDEN, HistoryStyle, JobDuration};

@@ -8,7 +8,7 @@ use super::{
     AccountAudit, Audit, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX, RequestSeen,
     SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
 };
-use crate::call::Origin;
+use crate::origin::Origin;
 
 /// The counters and the lists.
 #[derive(Debug, Default)]
@@ -119,8 +119,8 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::audit::Outcome;
-    use crate::call::Head;
+    use crate::head::Head;
+    use crate::outcome::Outcome;
     use crate::task_id::TaskId;
 
     fn head() -> Head {

@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 
-use crate::audit::Outcome;
+use crate::outcome::Outcome;
 use crate::reply::{self, Cut, End, Reply, Scripted};
 
 /// What goes wrong.

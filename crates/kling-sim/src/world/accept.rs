@@ -4,10 +4,12 @@ use rand::RngExt;
 
 use super::task_info::{self, Argument};
 use super::{Job, World};
-use crate::audit::{Outcome, Submission};
+use crate::audit::Submission;
 use crate::body::Fields;
-use crate::call::{Call, Origin};
+use crate::call::Call;
 use crate::operation::{JobKind, TEXT_TO_VIDEO};
+use crate::origin::Origin;
+use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::task_id::TaskId;
 

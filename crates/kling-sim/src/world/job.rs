@@ -10,8 +10,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::task_info::Argument;
-use crate::call::Origin;
 use crate::operation::JobKind;
+use crate::origin::Origin;
 use crate::task_id::TaskId;
 
 /// How long jobs take.

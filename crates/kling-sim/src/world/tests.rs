@@ -10,10 +10,10 @@ use http::{HeaderMap, Method};
 
 use super::*;
 use crate::api::{ApiSettings, Shared};
-use crate::audit::Outcome;
 use crate::body::Fields;
-use crate::call::Head;
+use crate::head::Head;
 use crate::operation::{Selector, TEXT_TO_VIDEO};
+use crate::outcome::Outcome;
 
 const MINUTE: JobDuration = JobDuration::Between(Duration::from_secs(60), Duration::from_secs(60));
 

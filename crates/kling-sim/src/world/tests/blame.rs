@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::audit::AccountAudit;
-use crate::call::{Origin, TOOL_HEADER};
+use crate::origin::{Origin, TOOL_HEADER};
 
 /// Jobs end by hand only, so everything that starts counts until it is finished.
 fn world(max_jobs: u32) -> World {
