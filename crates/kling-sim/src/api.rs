@@ -28,7 +28,8 @@ use crate::head::Head;
 use crate::operation::{self, Action, Body, Operation, Selector};
 use crate::refusal::Refusal;
 use crate::reply::{self, Cut, Reply};
-use crate::world::{UPLOAD_BYTES_MAX, World};
+use crate::upload::UPLOAD_BYTES_MAX;
+use crate::world::World;
 
 /// Where the API begins.
 pub(crate) const BASE_PATH: &str = "/v1/kling";

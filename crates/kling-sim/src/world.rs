@@ -24,14 +24,10 @@ use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-pub(crate) use self::accept::Started;
-pub use self::accept::{DOOMED, FORBIDDEN};
-pub use self::history::HistoryStyle;
-pub(crate) use self::job::Job;
 pub use self::job::JobDuration;
 use self::jobs::Jobs;
-pub(crate) use self::resources::UPLOAD_BYTES_MAX;
 use self::shelf::Shelf;
+pub use self::task_info::HistoryStyle;
 use self::told::Told;
 use crate::account::Account;
 use crate::audit::{Audit, Book, RequestSeen};

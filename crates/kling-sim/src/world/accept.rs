@@ -2,34 +2,22 @@
 
 use rand::RngExt;
 
-use super::task_info::{self, Argument};
-use super::{Job, World};
+use super::World;
+use super::job::{Job, Started};
+use super::task_info;
 use crate::audit::Submission;
 use crate::body::Fields;
 use crate::call::Call;
 use crate::operation::{JobKind, TEXT_TO_VIDEO};
 use crate::origin::Origin;
 use crate::outcome::Outcome;
+use crate::prompt::{DOOMED, FORBIDDEN};
 use crate::refusal::Refusal;
 use crate::task_id::TaskId;
-
-/// A job whose `prompt` contains this is refused, as Kling's moderation does: `500` with the
-/// `CM_EXT` pair of texts.
-pub const FORBIDDEN: &str = "forbidden";
-
-/// A job whose `prompt` contains this is accepted, takes its slot, and fails in the end.
-pub const DOOMED: &str = "doomed";
 
 /// What the upstream reads itself; everything else is Kling's and comes back in the answer and in
 /// the history.
 const OWN_FIELDS: [&str; 4] = ["email", "maxJobs", "replyUrl", "replyRef"];
-
-/// A job that was accepted, and the arguments its answer echoes.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) job: Job,
-    pub(crate) arguments: Vec<Argument>,
-}
 
 /// A job start: who sent it, and how many rounds had been answered by then.
 #[derive(Clone, Copy, Debug)]

@@ -5,30 +5,18 @@
 
 use serde_json::{Value, json};
 
-use super::{Job, World, task_info};
+use super::World;
+use super::job::{Job, Phase};
+use super::task_info::{self, HistoryStyle};
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::task_id::TaskId;
-use crate::world::job::Phase;
 
 /// Rows of a list that asks for no `pageSize`, or for none that makes sense.
 const PAGE_SIZE: usize = 20;
 
 /// Most rows of a list, whatever it asks for.
 const PAGE_SIZE_MAX: usize = 100;
-
-/// What the rows of `GET /tasks` say of how a task was made. The upstream promises none of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HistoryStyle {
-    /// `taskInfo` as the start's answer showed it; of a name or a value only the first 10 KiB, and
-    /// of more than 64 arguments only the first ones by name.
-    #[default]
-    Full,
-    /// `taskInfo` is empty, as in the vendor's sample of a task's works.
-    Bare,
-    /// The prompt is not what was sent: Kling rewrote it. The rest is as in `Full`.
-    Rewritten,
-}
 
 impl World {
     /// Sets what histories show from now on, of older jobs too.

@@ -141,3 +141,10 @@ impl Job {
         first..first + i64::from(self.output_count)
     }
 }
+
+/// A job that was accepted, and the arguments its answer echoes.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) job: Job,
+    pub(crate) arguments: Vec<Argument>,
+}

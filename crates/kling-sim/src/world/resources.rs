@@ -7,30 +7,7 @@ use super::shelf::ItemKind;
 use crate::account::MAX_JOBS;
 use crate::call::Call;
 use crate::refusal::Refusal;
-
-/// What may be uploaded: its type, its largest size and the `status` of the answer.
-const UPLOADS: [(&[&str], u64, u8); 3] = [
-    (&["image/png", "image/jpeg"], 10 * MEGABYTE, 3),
-    (&["video/mp4", "video/quicktime"], 100 * MEGABYTE, 1),
-    (
-        &[
-            "audio/wav",
-            "audio/wave",
-            "audio/mpeg",
-            "audio/mp4",
-            "audio/flac",
-            "audio/aac",
-            "audio/ogg",
-        ],
-        20 * MEGABYTE,
-        1,
-    ),
-];
-
-const MEGABYTE: u64 = 1024 * 1024;
-
-/// Largest file of any type.
-pub(crate) const UPLOAD_BYTES_MAX: u64 = 100 * MEGABYTE;
+use crate::upload::UPLOADS;
 
 impl World {
     /// `POST /accounts`: adds an account, or resizes it and ends its error.

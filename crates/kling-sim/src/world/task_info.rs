@@ -6,7 +6,6 @@
 
 use serde_json::{Value, json};
 
-use super::history::HistoryStyle;
 use crate::operation::JobKind;
 
 /// A field that Kling was given: its name and its value, as text.
@@ -18,6 +17,19 @@ const ARGUMENTS_MAX: usize = 64;
 /// Longest name or value a job remembers. A prompt, of at most 2,500 characters, fits whatever its
 /// script; a picture in base64 does not.
 const ARGUMENT_BYTES_MAX: usize = 10 * 1024;
+
+/// What the rows of `GET /tasks` say of how a task was made. The upstream promises none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HistoryStyle {
+    /// `taskInfo` as the start's answer showed it; of a name or a value only the first 10 KiB, and
+    /// of more than 64 arguments only the first ones by name.
+    #[default]
+    Full,
+    /// `taskInfo` is empty, as in the vendor's sample of a task's works.
+    Bare,
+    /// The prompt is not what was sent: Kling rewrote it. The rest is as in `Full`.
+    Rewritten,
+}
 
 /// What a job remembers of its arguments: the first ones, and of each the beginning.
 pub(super) fn keep(arguments: &[Argument]) -> Vec<Argument> {

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serializer as _;
 use serde_json::{Value, json};
 
-use super::job::Phase;
-use super::{Job, Started, World, task_info};
+use super::job::{Job, Phase, Started};
+use super::{World, task_info};
 use crate::account::Account;
 use crate::refusal::Refusal;
 use crate::task_id::TaskId;

@@ -1,6 +1,7 @@
 //! Which rows `GET /tasks` has, and in which order.
 
 use super::*;
+use crate::prompt::DOOMED;
 
 /// 2026-01-01T00:00:00Z, when every world of these tests begins.
 const EPOCH_MS: u64 = 1_767_225_600_000;

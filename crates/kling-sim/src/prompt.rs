@@ -1,0 +1,8 @@
+//! The words in a prompt by which a test decides what becomes of a job.
+
+/// A job whose `prompt` contains this is refused, as Kling's moderation does: `500` with the
+/// `CM_EXT` pair of texts.
+pub const FORBIDDEN: &str = "forbidden";
+
+/// A job whose `prompt` contains this is accepted, takes its slot, and fails in the end.
+pub const DOOMED: &str = "doomed";
