@@ -3,7 +3,7 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::Effect;
+use super::effect::Effect;
 
 /// How often which [`Effect`] befalls a job start. Equal plans draw equal sequences, in the order
 /// in which the requests arrive.
