@@ -14,9 +14,8 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use self::perform::perform;
 use crate::audit::REQUEST_BODY_BYTES_MAX;
@@ -28,8 +27,8 @@ use crate::head::Head;
 use crate::operation::{self, Action, Body, Operation, Selector};
 use crate::refusal::Refusal;
 use crate::reply::{self, Cut, Reply};
+use crate::shared::Shared;
 use crate::upload::UPLOAD_BYTES_MAX;
-use crate::world::World;
 
 /// Where the API begins.
 pub(crate) const BASE_PATH: &str = "/v1/kling";
@@ -39,47 +38,6 @@ pub(crate) const BASE_PATH: &str = "/v1/kling";
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const AUDIT_PATH: &str = "/_sim/audit";
-
-/// How the API behaves beside what the world decides.
-#[derive(Clone, Debug)]
-pub(crate) struct ApiSettings {
-    /// What every call must carry.
-    pub(crate) token: String,
-    /// Whether JSON is compressed for those who accept it.
-    pub(crate) compresses: bool,
-    /// Time between two events of `POST /mcp`.
-    pub(crate) mcp_pause: Duration,
-}
-
-/// The world behind its lock, with the clock that moves it.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    world: Mutex<World>,
-    started: Instant,
-    settings: ApiSettings,
-}
-
-impl Shared {
-    pub(crate) fn new(world: World, settings: ApiSettings) -> Self {
-        Self {
-            world: Mutex::new(world),
-            started: Instant::now(),
-            settings,
-        }
-    }
-
-    pub(crate) fn token(&self) -> &str {
-        &self.settings.token
-    }
-
-    /// Visits the world as it is now.
-    pub(crate) fn visit<T>(&self, visit: impl FnOnce(&mut World) -> T) -> T {
-        let mut world = self.world.lock();
-        // Read under the lock, so that time never runs backwards between two visits.
-        world.advance_to(self.started.elapsed());
-        visit(&mut world)
-    }
-}
 
 /// Answers one request, or cuts its connection.
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Cut> {
@@ -183,7 +141,7 @@ async fn happen(
     if let Some(delay) = delay {
         sleep(delay).await;
     }
-    let done = shared.visit(|world| perform(world, operation, &call, &shared.settings));
+    let done = shared.visit(|world| perform(world, operation, &call, shared.settings.mcp_pause));
     let is_list = matches!(operation.action, Action::ListAccounts);
     let under_way = is_list.then(|| UnderWay(Arc::clone(&shared)));
     (done.unwrap_or_else(Reply::from), under_way)

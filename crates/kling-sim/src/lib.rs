@@ -47,6 +47,7 @@ mod prompt;
 mod refusal;
 mod reply;
 mod server;
+mod shared;
 mod sim;
 mod task_id;
 mod upload;

@@ -14,8 +14,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, Shared};
+use crate::api;
 use crate::reply::Cut;
+use crate::shared::Shared;
 
 /// How long a connection may stay idle or take to send a head: longer than the 90 s that hyper's
 /// clients keep a connection, so that the two never race.

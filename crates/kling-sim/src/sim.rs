@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::builder::{DEFAULT_TOKEN, SimBuilder, StartError};
-use crate::api::{BASE_PATH, Shared};
+use crate::api::BASE_PATH;
 use crate::audit::{Audit, RequestSeen};
 use crate::fault::{ChaosPlan, Fault};
 use crate::list::{ListAnswer, ListFault, ListRequests};
+use crate::shared::Shared;
 use crate::task_id::TaskId;
 use crate::world::{HistoryStyle, World};
 
@@ -26,11 +27,6 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// Starts to describe a simulator, so far without accounts.
-    pub fn builder() -> SimBuilder {
-        SimBuilder::default()
-    }
-
     /// The address it listens on, with the true port.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {

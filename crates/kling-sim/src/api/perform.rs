@@ -7,7 +7,6 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
 
-use super::ApiSettings;
 use crate::call::Call;
 use crate::list::ListAnswer;
 use crate::operation::{Action, Operation};
@@ -24,7 +23,7 @@ pub(super) fn perform(
     world: &mut World,
     operation: &'static Operation,
     call: &Call,
-    settings: &ApiSettings,
+    mcp_pause: Duration,
 ) -> Result<Reply, Refusal> {
     let account = world.select(operation.selector, call);
     let shown = match &operation.action {
@@ -73,7 +72,7 @@ pub(super) fn perform(
         Action::DeleteElement => world.delete_element(&account?, &call.segment)?,
         Action::Speak => world.speak(&account?),
         Action::Canned(json) => return account.map(|_| reply::json_text(StatusCode::OK, *json)),
-        Action::Mcp => return Ok(mcp_events(settings.mcp_pause)),
+        Action::Mcp => return Ok(mcp_events(mcp_pause)),
     };
     Ok(reply::ok(&shown))
 }

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Sim;
-use crate::api::{ApiSettings, Shared};
 use crate::server;
+use crate::shared::{ApiSettings, Shared};
 use crate::task_id::TaskIds;
 use crate::world::{HistoryStyle, JobDuration, Settings, World};
 
@@ -50,6 +50,13 @@ impl Default for SimBuilder {
             },
             addr: (Ipv4Addr::LOCALHOST, 0).into(),
         }
+    }
+}
+
+impl Sim {
+    /// Starts to describe a simulator, so far without accounts.
+    pub fn builder() -> SimBuilder {
+        SimBuilder::default()
     }
 }
 

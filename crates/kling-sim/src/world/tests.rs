@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use http::{HeaderMap, Method};
 
 use super::*;
-use crate::api::{ApiSettings, Shared};
 use crate::body::Fields;
 use crate::head::Head;
 use crate::operation::{Selector, TEXT_TO_VIDEO};
@@ -72,38 +71,6 @@ fn at_capacity(email: &str, executing: u32, cap: u32) -> Refusal {
         executing,
         cap,
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_is_submitted_then_processing_then_done_on_the_clock_of_tokio() {
-    let api = ApiSettings {
-        token: String::new(),
-        compresses: false,
-        mcp_pause: Duration::ZERO,
-    };
-    let shared = Shared::new(world(MINUTE, &[("a@x", 1)]), api);
-    let id = shared.visit(|world| submit(world, json!({}))).unwrap();
-    let mut seen = Vec::new();
-    for wait in [0, 5, 1, 53, 1] {
-        tokio::time::advance(Duration::from_secs(wait)).await;
-        let task = shared.visit(|world| world.task("a@x", id)).unwrap();
-        let executing = shared.visit(|world| world.jobs.executing("a@x"));
-        let work_count = task["works"].as_array().unwrap().len();
-        seen.push((
-            task["status"].as_u64().unwrap(),
-            task["etaTime"].clone(),
-            executing,
-            work_count,
-        ));
-    }
-    let expected = [
-        (5, json!(60), 1, 0),
-        (5, json!(55), 1, 0),
-        (10, json!(54), 1, 0),
-        (10, json!(1), 1, 0),
-        (99, json!(0), 0, 1),
-    ];
-    assert_eq!(seen, expected);
 }
 
 #[test]
