@@ -6,29 +6,32 @@
 
 mod perform;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use http::header::{AUTHORIZATION, HeaderValue};
-use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{
+    Method, Request, StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+    request::Parts,
+};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tokio::time::sleep;
 
-use self::perform::perform;
-use crate::audit::REQUEST_BODY_BYTES_MAX;
-use crate::body::{self, Fields};
-use crate::call::Call;
-use crate::encode;
-use crate::fault::{Effect, Target};
-use crate::head::Head;
-use crate::operation::{self, Action, Body, Operation, Selector};
-use crate::refusal::Refusal;
-use crate::reply::{self, Cut, Reply};
-use crate::shared::Shared;
-use crate::upload::UPLOAD_BYTES_MAX;
+use crate::{
+    audit::REQUEST_BODY_BYTES_MAX,
+    body::{self, Fields},
+    call::Call,
+    encode,
+    fault::{Effect, Target},
+    head::Head,
+    operation::{self, Action, Body, Operation, Selector},
+    refusal::Refusal,
+    reply::{self, Cut, Reply},
+    shared::Shared,
+    upload::UPLOAD_BYTES_MAX,
+};
+use perform::perform;
 
 /// Where the API begins.
 pub(crate) const BASE_PATH: &str = "/v1/kling";

@@ -6,16 +6,14 @@
 
 mod book;
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-pub(crate) use self::book::Book;
-use crate::head::Head;
-use crate::origin::Origin;
-use crate::outcome::Outcome;
+pub(crate) use book::Book;
+
+use crate::{head::Head, origin::Origin, outcome::Outcome};
 
 /// Submissions kept: more than any test sends, and a demo may run for days.
 pub const SUBMISSIONS_MAX: usize = 10_000;

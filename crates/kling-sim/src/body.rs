@@ -6,16 +6,14 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use multer::Multipart;
 use serde_json::Value;
 
-use crate::account::MAX_JOBS;
-use crate::refusal::Refusal;
+use crate::{account::MAX_JOBS, refusal::Refusal};
 
 /// Longest text that is remembered, such as `email` or `replyRef`.
 const TEXT_BYTES_MAX: usize = 1024;

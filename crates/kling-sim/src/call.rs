@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 
-use crate::body::Fields;
-use crate::head::Head;
-use crate::origin::Origin;
-use crate::refusal::Refusal;
+use crate::{body::Fields, head::Head, origin::Origin, refusal::Refusal};
 
 /// A request whose body has come.
 #[derive(Debug)]

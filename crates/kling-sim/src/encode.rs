@@ -5,10 +5,11 @@
 
 use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http::HeaderMap;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use flate2::{Compression, write::GzEncoder};
+use http::{
+    HeaderMap,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY},
+};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 

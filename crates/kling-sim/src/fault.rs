@@ -9,10 +9,11 @@ mod effect;
 
 use http::Method;
 
-use self::chaos::Chaos;
-pub use self::chaos::ChaosPlan;
-pub use self::effect::{Answer, Effect};
+pub use chaos::ChaosPlan;
+pub use effect::{Answer, Effect};
+
 use crate::operation::Operation;
+use chaos::Chaos;
 
 /// An [`Effect`] and the requests it befalls: all of them, until it is narrowed.
 ///

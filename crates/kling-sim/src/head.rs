@@ -1,8 +1,6 @@
 //! The head of a request as the simulator keeps it: everything except the credential.
 
-use http::header::AUTHORIZATION;
-use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header::AUTHORIZATION, request::Parts};
 use serde::{Serialize, Serializer};
 
 use crate::origin::{Origin, TOOL_HEADER};

@@ -53,17 +53,17 @@ mod task_id;
 mod upload;
 mod world;
 
-pub use self::account::MAX_JOBS;
-pub use self::audit::{
+pub use account::MAX_JOBS;
+pub use audit::{
     AccountAudit, Audit, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX, RequestSeen,
     SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
 };
-pub use self::fault::{Answer, ChaosPlan, Effect, Fault};
-pub use self::head::Head;
-pub use self::list::{ListAnswer, ListFault, ListRequests};
-pub use self::origin::{Origin, TOOL_HEADER};
-pub use self::outcome::Outcome;
-pub use self::prompt::{DOOMED, FORBIDDEN};
-pub use self::sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
-pub use self::task_id::{TaskId, TaskIds};
-pub use self::world::{HistoryStyle, JobDuration};
+pub use fault::{Answer, ChaosPlan, Effect, Fault};
+pub use head::Head;
+pub use list::{ListAnswer, ListFault, ListRequests};
+pub use origin::{Origin, TOOL_HEADER};
+pub use outcome::Outcome;
+pub use prompt::{DOOMED, FORBIDDEN};
+pub use sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
+pub use task_id::{TaskId, TaskIds};
+pub use world::{HistoryStyle, JobDuration};

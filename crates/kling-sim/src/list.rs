@@ -7,7 +7,7 @@ mod fault;
 
 use std::collections::VecDeque;
 
-pub use self::fault::ListFault;
+pub use fault::ListFault;
 
 /// One answer to `GET /accounts`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,12 +2,14 @@
 //!
 //! Talks to its user on stdout (where to find it; the audit at the end) and logs to stderr.
 
-use std::error::Error;
-use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{
+    error::Error,
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    ops::RangeInclusive,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use jiff::SignedDuration;

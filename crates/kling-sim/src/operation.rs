@@ -7,7 +7,7 @@ mod table;
 
 use std::fmt;
 
-pub(crate) use self::table::{TEXT_TO_VIDEO, find};
+pub(crate) use table::{TEXT_TO_VIDEO, find};
 
 /// One operation of the API.
 #[derive(Clone, Copy, Debug)]

@@ -2,21 +2,17 @@
 //!
 //! An accept error never ends the listener; the stop token ends the listener and every connection.
 
-use std::error::Error;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::api;
-use crate::reply::Cut;
-use crate::shared::Shared;
+use crate::{api, reply::Cut, shared::Shared};
 
 /// How long a connection may stay idle or take to send a head: longer than the 90 s that hyper's
 /// clients keep a connection, so that the two never race.

@@ -2,20 +2,21 @@
 
 mod builder;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::builder::{DEFAULT_TOKEN, SimBuilder, StartError};
-use crate::api::BASE_PATH;
-use crate::audit::{Audit, RequestSeen};
-use crate::fault::{ChaosPlan, Fault};
-use crate::list::{ListAnswer, ListFault, ListRequests};
-use crate::shared::Shared;
-use crate::task_id::TaskId;
-use crate::world::{HistoryStyle, World};
+pub use builder::{DEFAULT_TOKEN, SimBuilder, StartError};
+
+use crate::{
+    api::BASE_PATH,
+    audit::{Audit, RequestSeen},
+    fault::{ChaosPlan, Fault},
+    list::{ListAnswer, ListFault, ListRequests},
+    shared::Shared,
+    task_id::TaskId,
+    world::{HistoryStyle, World},
+};
 
 /// A running simulator. Dropping it ends the listener and all connections.
 #[derive(Debug)]

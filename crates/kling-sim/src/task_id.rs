@@ -1,10 +1,8 @@
 //! The numbers by which the upstream names tasks.
 
-use std::fmt;
-use std::ops::RangeInclusive;
+use std::{fmt, ops::RangeInclusive};
 
-use rand::RngExt;
-use rand::rngs::SmallRng;
+use rand::{RngExt, rngs::SmallRng};
 use serde::Serialize;
 
 /// Ids grow by less than a thousand each: they keep their number of digits for longer than

@@ -17,26 +17,27 @@ mod tests;
 mod told;
 mod view;
 
-use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::Timestamp;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
+use rand::{SeedableRng, rngs::SmallRng};
 
-pub use self::job::JobDuration;
-use self::jobs::Jobs;
-use self::shelf::Shelf;
-pub use self::task_info::HistoryStyle;
-use self::told::Told;
-use crate::account::Account;
-use crate::audit::{Audit, Book, RequestSeen};
-use crate::call::Call;
-use crate::fault::Faults;
-use crate::list::Listing;
-use crate::operation::Selector;
-use crate::refusal::Refusal;
-use crate::task_id::{TaskId, TaskIds};
+pub use job::JobDuration;
+pub use task_info::HistoryStyle;
+
+use crate::{
+    account::Account,
+    audit::{Audit, Book, RequestSeen},
+    call::Call,
+    fault::Faults,
+    list::Listing,
+    operation::Selector,
+    refusal::Refusal,
+    task_id::{TaskId, TaskIds},
+};
+use jobs::Jobs;
+use shelf::Shelf;
+use told::Told;
 
 const FIRST_USER_ID: u64 = 1_000_001;
 

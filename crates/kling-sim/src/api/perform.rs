@@ -7,13 +7,15 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
 
-use crate::call::Call;
-use crate::list::ListAnswer;
-use crate::operation::{Action, Operation};
-use crate::refusal::Refusal;
-use crate::reply::{self, AsScripted, End, Reply, Scripted};
-use crate::task_id::TaskId;
-use crate::world::World;
+use crate::{
+    call::Call,
+    list::ListAnswer,
+    operation::{Action, Operation},
+    refusal::Refusal,
+    reply::{self, AsScripted, End, Reply, Scripted},
+    task_id::TaskId,
+    world::World,
+};
 
 /// Events of one answer of `POST /mcp`.
 const MCP_EVENTS: u32 = 3;

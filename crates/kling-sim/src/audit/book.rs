@@ -119,9 +119,7 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::head::Head;
-    use crate::outcome::Outcome;
-    use crate::task_id::TaskId;
+    use crate::{head::Head, outcome::Outcome, task_id::TaskId};
 
     fn head() -> Head {
         Head {

@@ -1,7 +1,6 @@
 //! Faults drawn at random, one chance for each job start.
 
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::effect::Effect;
 

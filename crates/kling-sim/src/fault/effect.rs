@@ -3,17 +3,19 @@
 //! *Before* and *after* mean the moment at which the operation happens: before it no job was
 //! made, after it one was.
 
-use std::future::pending;
-use std::iter;
-use std::time::Duration;
+use std::{future::pending, iter, time::Duration};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+};
 use http_body_util::BodyExt;
 
-use crate::outcome::Outcome;
-use crate::reply::{self, Cut, End, Reply, Scripted};
+use crate::{
+    outcome::Outcome,
+    reply::{self, Cut, End, Reply, Scripted},
+};
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

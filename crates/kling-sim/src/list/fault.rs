@@ -1,18 +1,23 @@
 //! The ways in which `GET /accounts` can go wrong, and the answers that do so on a real socket.
 
-use std::io::{self, Read};
-use std::iter;
-use std::time::Duration;
+use std::{
+    io::{self, Read},
+    iter,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::read::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use flate2::{Compression, read::GzEncoder};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER},
+};
 use http_body_util::BodyExt;
 
-use crate::refusal::Refusal;
-use crate::reply::{self, Cut, End, Reply, Scripted};
+use crate::{
+    refusal::Refusal,
+    reply::{self, Cut, End, Reply, Scripted},
+};
 
 /// What a [`ListFault::GzipBomb`] decodes to.
 const BOMB_BYTES: u64 = 128 * 1024 * 1024;

@@ -1,9 +1,9 @@
 //! The rows, and how a request finds its own.
 
-use super::Action as A;
-use super::Operation as Op;
-use super::Selector::{Query, QueryAlways, Unneeded};
-use super::{Body, Content, JobKind, Operation};
+use super::{
+    Action as A, Body, Content, JobKind, Operation as Op, Operation,
+    Selector::{Query, QueryAlways, Unneeded},
+};
 
 /// Every operation the simulator knows; the first match wins, so literals stand before `{…}`.
 ///

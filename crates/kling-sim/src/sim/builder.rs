@@ -1,21 +1,24 @@
 //! A simulator before it starts.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Sim;
-use crate::server;
-use crate::shared::{ApiSettings, Shared};
-use crate::task_id::TaskIds;
-use crate::world::{HistoryStyle, JobDuration, Settings, World};
+use crate::{
+    server,
+    shared::{ApiSettings, Shared},
+    task_id::TaskIds,
+    world::{HistoryStyle, JobDuration, Settings, World},
+};
 
 /// The token of a simulator that was given none.
 pub const DEFAULT_TOKEN: &str = "user:1-sim";

@@ -2,18 +2,22 @@
 
 use rand::RngExt;
 
-use super::World;
-use super::job::{Job, Started};
-use super::task_info;
-use crate::audit::Submission;
-use crate::body::Fields;
-use crate::call::Call;
-use crate::operation::{JobKind, TEXT_TO_VIDEO};
-use crate::origin::Origin;
-use crate::outcome::Outcome;
-use crate::prompt::{DOOMED, FORBIDDEN};
-use crate::refusal::Refusal;
-use crate::task_id::TaskId;
+use super::{
+    World,
+    job::{Job, Started},
+    task_info,
+};
+use crate::{
+    audit::Submission,
+    body::Fields,
+    call::Call,
+    operation::{JobKind, TEXT_TO_VIDEO},
+    origin::Origin,
+    outcome::Outcome,
+    prompt::{DOOMED, FORBIDDEN},
+    refusal::Refusal,
+    task_id::TaskId,
+};
 
 /// What the upstream reads itself; everything else is Kling's and comes back in the answer and in
 /// the history.

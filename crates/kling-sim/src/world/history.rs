@@ -5,12 +5,12 @@
 
 use serde_json::{Value, json};
 
-use super::World;
-use super::job::{Job, Phase};
-use super::task_info::{self, HistoryStyle};
-use crate::call::Call;
-use crate::refusal::Refusal;
-use crate::task_id::TaskId;
+use super::{
+    World,
+    job::{Job, Phase},
+    task_info::{self, HistoryStyle},
+};
+use crate::{call::Call, refusal::Refusal, task_id::TaskId};
 
 /// Rows of a list that asks for no `pageSize`, or for none that makes sense.
 const PAGE_SIZE: usize = 20;

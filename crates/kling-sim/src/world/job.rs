@@ -3,16 +3,12 @@
 //! A job's phase is a function of the time asked about; nothing has to happen for it to move on.
 //! When its slot returns is another matter: the upstream notices late, or never.
 
-use std::ops::Range;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use rand::RngExt;
-use rand::rngs::SmallRng;
+use rand::{RngExt, rngs::SmallRng};
 
 use super::task_info::Argument;
-use crate::operation::JobKind;
-use crate::origin::Origin;
-use crate::task_id::TaskId;
+use crate::{operation::JobKind, origin::Origin, task_id::TaskId};
 
 /// How long jobs take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

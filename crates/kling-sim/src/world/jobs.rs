@@ -5,8 +5,10 @@
 //! through `DELETE /scheduler/{id}`): it is still readable but holds no slot. A job can be over
 //! and still be tracked, until the upstream notices.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use super::job::Job;
 use crate::task_id::TaskId;

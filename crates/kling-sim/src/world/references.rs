@@ -1,10 +1,7 @@
 //! What a job is made of: fields that name a thing by an id that only its account knows.
 
-use super::World;
-use super::shelf::ItemKind;
-use crate::body::Fields;
-use crate::refusal::Refusal;
-use crate::task_id::TaskId;
+use super::{World, shelf::ItemKind};
+use crate::{body::Fields, refusal::Refusal, task_id::TaskId};
 
 /// Fields that name an element.
 const ELEMENT_FIELDS: [&str; 7] = [

@@ -2,12 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::World;
-use super::shelf::ItemKind;
-use crate::account::MAX_JOBS;
-use crate::call::Call;
-use crate::refusal::Refusal;
-use crate::upload::UPLOADS;
+use super::{World, shelf::ItemKind};
+use crate::{account::MAX_JOBS, call::Call, refusal::Refusal, upload::UPLOADS};
 
 impl World {
     /// `POST /accounts`: adds an account, or resizes it and ends its error.

@@ -4,15 +4,16 @@ mod life;
 
 use std::time::Duration;
 
+use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
-use http::{HeaderMap, Method};
-
 use super::*;
-use crate::body::Fields;
-use crate::head::Head;
-use crate::operation::{Selector, TEXT_TO_VIDEO};
-use crate::outcome::Outcome;
+use crate::{
+    body::Fields,
+    head::Head,
+    operation::{Selector, TEXT_TO_VIDEO},
+    outcome::Outcome,
+};
 
 const MINUTE: JobDuration = JobDuration::Between(Duration::from_secs(60), Duration::from_secs(60));
 

@@ -7,8 +7,7 @@
 //! What the list tells may come while a round is under way, whose answer proves nothing about it: it
 //! waits for the one after that.
 
-use std::collections::HashMap;
-use std::mem;
+use std::{collections::HashMap, mem};
 
 use crate::task_id::TaskId;
 

@@ -9,11 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serializer as _;
 use serde_json::{Value, json};
 
-use super::job::{Job, Phase, Started};
-use super::{World, task_info};
-use crate::account::Account;
-use crate::refusal::Refusal;
-use crate::task_id::TaskId;
+use super::{
+    World,
+    job::{Job, Phase, Started},
+    task_info,
+};
+use crate::{account::Account, refusal::Refusal, task_id::TaskId};
 
 /// Sessions end this long after the start of the simulator.
 const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);

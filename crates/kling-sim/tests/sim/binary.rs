@@ -1,8 +1,10 @@
 //! The program as a process: it says where it is, works, and leaves with its audit.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kling-sim");
 

@@ -4,8 +4,10 @@ use std::io::ErrorKind;
 
 use kling_sim::Sim;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// An answer as far as it came.
 #[derive(Debug)]

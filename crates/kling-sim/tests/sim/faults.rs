@@ -1,13 +1,14 @@
 //! Each effect of a fault, as a client without a library meets it.
 
-use std::io::ErrorKind;
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, JobDuration, Outcome, Sim};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::client::{Answer, get, open, open_head, read, submit};
 

@@ -1,11 +1,9 @@
 //! The simulator begins and ends with its value.
 
-use std::error::Error as _;
-use std::io::ErrorKind;
+use std::{error::Error as _, io::ErrorKind};
 
 use kling_sim::{ListFault, Sim};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use crate::client::{get, open};
 

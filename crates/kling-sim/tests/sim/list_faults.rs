@@ -1,12 +1,16 @@
 //! Each fault of `GET /accounts`, as a client without a library meets it.
 
-use std::io::{ErrorKind, Read};
-use std::time::Duration;
+use std::{
+    io::{ErrorKind, Read},
+    time::Duration,
+};
 
 use kling_sim::{ListAnswer, ListFault, ListRequests, Sim};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, timeout},
+};
 
 use crate::client::{Answer, get, open};
 

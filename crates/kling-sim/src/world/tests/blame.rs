@@ -1,8 +1,10 @@
 //! Whose fault an attempt over the limit is.
 
 use super::*;
-use crate::audit::AccountAudit;
-use crate::origin::{Origin, TOOL_HEADER};
+use crate::{
+    audit::AccountAudit,
+    origin::{Origin, TOOL_HEADER},
+};
 
 /// Jobs end by hand only, so everything that starts counts until it is finished.
 fn world(max_jobs: u32) -> World {
