@@ -16,13 +16,13 @@ pub(crate) use book::Book;
 use crate::{head::Head, origin::Origin, outcome::Outcome};
 
 /// Submissions kept: more than any test sends, and a demo may run for days.
-pub const SUBMISSIONS_MAX: usize = 10_000;
+pub(crate) const SUBMISSIONS_MAX: usize = 10_000;
 
 /// Body bytes kept over all submissions: four bodies of the largest size the server reads.
-pub const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(crate) const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Requests kept that are no submissions; with their bodies they take as much as those.
-pub const REQUESTS_MAX: usize = 4096;
+pub(crate) const REQUESTS_MAX: usize = 4096;
 
 /// Bytes kept of the body of a request that is no submission: enough for every JSON body a test
 /// compares, and a 100 MB upload leaves little behind.
@@ -30,7 +30,7 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// `replyRef`s remembered to recognise duplicates. Past it new ones are not learnt, so
 /// [`Audit::duplicates`] becomes a lower bound.
-pub const REPLY_REFS_MAX: usize = 100_000;
+pub(crate) const REPLY_REFS_MAX: usize = 100_000;
 
 /// A copy of the audit at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,7 +71,7 @@ impl Audit {
 
     /// Those that were not.
     #[must_use]
-    pub fn over_limit_foreign(&self) -> u64 {
+    pub(crate) fn over_limit_foreign(&self) -> u64 {
         let accounts = self.accounts.iter();
         accounts.map(|account| account.over_limit_foreign).sum()
     }

@@ -54,16 +54,12 @@ mod upload;
 mod world;
 
 pub use account::MAX_JOBS;
-pub use audit::{
-    AccountAudit, Audit, REPLY_REFS_MAX, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX, RequestSeen,
-    SUBMISSION_BYTES_MAX, SUBMISSIONS_MAX, Submission,
-};
+pub use audit::{AccountAudit, Audit, REQUEST_BODY_BYTES_MAX, RequestSeen, Submission};
 pub use fault::{Answer, ChaosPlan, Effect, Fault};
 pub use head::Head;
 pub use list::{ListAnswer, ListFault, ListRequests};
 pub use origin::{Origin, TOOL_HEADER};
 pub use outcome::Outcome;
-pub use prompt::{DOOMED, FORBIDDEN};
 pub use sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
 pub use task_id::{TaskId, TaskIds};
 pub use world::{HistoryStyle, JobDuration};

@@ -2,7 +2,7 @@
 
 /// A job whose `prompt` contains this is refused, as Kling's moderation does: `500` with the
 /// `CM_EXT` pair of texts.
-pub const FORBIDDEN: &str = "forbidden";
+pub(crate) const FORBIDDEN: &str = "forbidden";
 
 /// A job whose `prompt` contains this is accepted, takes its slot, and fails in the end.
-pub const DOOMED: &str = "doomed";
+pub(crate) const DOOMED: &str = "doomed";
