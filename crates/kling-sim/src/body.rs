@@ -46,8 +46,8 @@ pub(crate) async fn read(mut body: Incoming, bytes_max: u64, kept_max: usize) ->
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     byte_count += data.len() as u64;
-                    let room = kept_max - kept.len();
-                    kept.extend_from_slice(&data[..data.len().min(room)]);
+                    let left = kept_max - kept.len();
+                    kept.extend_from_slice(&data[..data.len().min(left)]);
                 }
             }
         }

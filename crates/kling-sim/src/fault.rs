@@ -188,7 +188,7 @@ mod tests {
     use crate::operation::find;
 
     /// Whether `fault` befalls a request.
-    fn befalls(fault: &Fault, method: &Method, path: &str, email: Option<&str>) -> bool {
+    fn applies(fault: &Fault, method: &Method, path: &str, email: Option<&str>) -> bool {
         fault.matches(&Target {
             method,
             path,
@@ -201,19 +201,19 @@ mod tests {
     fn a_fault_is_narrowed_by_operation_and_account() {
         let (get, post) = (&Method::GET, &Method::POST);
         let fault = Fault::status(503);
-        assert!(befalls(&fault, get, "/anything", None));
+        assert!(applies(&fault, get, "/anything", None));
 
         let tasks = fault.clone().on("GET", "/tasks/{task_id}");
-        assert!(befalls(&tasks, get, "/tasks/7", None));
-        assert!(!befalls(&tasks, &Method::DELETE, "/tasks/7", None));
-        assert!(!befalls(&tasks, get, "/tasks", None));
-        assert!(befalls(
+        assert!(applies(&tasks, get, "/tasks/7", None));
+        assert!(!applies(&tasks, &Method::DELETE, "/tasks/7", None));
+        assert!(!applies(&tasks, get, "/tasks", None));
+        assert!(applies(
             &fault.clone().on("GET", "/tasks/7"),
             get,
             "/tasks/7",
             None
         ));
-        assert!(befalls(
+        assert!(applies(
             &fault.clone().on("POST", "/new"),
             post,
             "/new",
@@ -221,10 +221,10 @@ mod tests {
         ));
 
         let on_a = fault.on_job_starts().account("a@x");
-        assert!(befalls(&on_a, post, "/images/omni", Some("a@x")));
-        assert!(!befalls(&on_a, post, "/images/omni", Some("b@x")));
-        assert!(!befalls(&on_a, post, "/images/omni", None));
-        assert!(!befalls(&on_a, post, "/tts/create", Some("a@x")));
+        assert!(applies(&on_a, post, "/images/omni", Some("a@x")));
+        assert!(!applies(&on_a, post, "/images/omni", Some("b@x")));
+        assert!(!applies(&on_a, post, "/images/omni", None));
+        assert!(!applies(&on_a, post, "/tts/create", Some("a@x")));
     }
 
     #[test]

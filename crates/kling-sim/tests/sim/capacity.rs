@@ -41,7 +41,7 @@ async fn clients_at_once_get_the_capacity_and_not_one_job_more() {
 }
 
 #[tokio::test]
-async fn a_finished_job_makes_room_for_one() {
+async fn a_finished_job_frees_one_slot() {
     let sim = Sim::builder()
         .account("a@x", 1)
         .job_duration(JobDuration::Manual);
