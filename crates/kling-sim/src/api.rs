@@ -1,8 +1,8 @@
 //! The HTTP surface: from a request to an answer.
 //!
-//! Everything below [`BASE_PATH`] wants the token. `GET /_sim/audit` is the simulator's own, for
-//! black-box tests, and wants none. A request goes through the same steps whatever it asks for:
-//! head, fault, body, operation, compression, what the fault does to the answer.
+//! Every path below [`BASE_PATH`] requires the token. `GET /_sim/audit` belongs to the simulator
+//! itself, for black-box tests, and requires none. Every request goes through the same steps: head,
+//! fault, body, operation, compression, and what the fault does to the answer.
 
 mod perform;
 
@@ -33,7 +33,7 @@ use crate::{
 };
 use perform::perform;
 
-/// Where the API begins.
+/// The path below which the API lies.
 pub(crate) const BASE_PATH: &str = "/v1/kling";
 
 /// Largest body read whole: base64 images in JSON fit, and a test cannot exhaust memory by
@@ -119,7 +119,7 @@ async fn serve(
     };
     let compresses = shared.settings.compresses && encode::accepts_gzip(&call.head.headers);
     let delay = fault.as_ref().and_then(Effect::delay);
-    // In a task of its own: a client that leaves does not take its request back.
+    // This is a task of its own, since a client that disconnects does not cancel its request.
     let happening = tokio::spawn(happen(Arc::clone(shared), operation, call, delay));
     let (mut reply, under_way) = happening.await.expect("operations do not panic");
     if compresses {
@@ -150,7 +150,7 @@ async fn happen(
     (done.unwrap_or_else(Reply::from), under_way)
 }
 
-/// The account that a request names before its body comes.
+/// The account that a request names before its body arrives.
 fn email_in_head(operation: Option<&Operation>, call: &Call) -> Option<String> {
     match operation {
         Some(row) if row.path.ends_with("{email}") => Some(call.segment.clone()),
@@ -161,8 +161,8 @@ fn email_in_head(operation: Option<&Operation>, call: &Call) -> Option<String> {
 
 /// Reads the body of a request, as far as its operation needs it.
 ///
-/// An operation happens only when its request is complete. Of an unknown one the beginning is kept,
-/// as of every request that is logged.
+/// An operation happens only when its request is complete. The beginning of the body is kept for
+/// every request that is logged, including a request for an unknown operation.
 async fn receive(
     call: &mut Call,
     operation: Option<&Operation>,
@@ -191,8 +191,8 @@ impl Drop for UnderWay {
     }
 }
 
-/// An answer whose body owns the guard: the request is under way until its last byte is handed
-/// over.
+/// An answer whose body owns the guard: the request is under way until the last byte of the answer
+/// is handed over.
 fn until_sent(reply: Reply, under_way: UnderWay) -> Reply {
     reply.map(|body| {
         body.map_err(move |cut| {

@@ -1,4 +1,5 @@
-//! What the simulator saw, kept by itself: peaks, refusals at the limit and every submission.
+//! What the simulator saw and recorded on its own: peaks, refusals at the limit and every
+//! submission.
 //!
 //! Counters are exact for the whole run. The lists are bounded: past [`SUBMISSIONS_MAX`] or
 //! [`SUBMISSION_BYTES_MAX`] the oldest submissions are forgotten, past [`REQUESTS_MAX`] the oldest
@@ -15,21 +16,22 @@ pub(crate) use book::Book;
 
 use crate::{head::Head, origin::Origin, outcome::Outcome};
 
-/// Submissions kept: more than any test sends, and a demo may run for days.
+/// The most submissions kept: more than any test sends, and a demo may run for days.
 pub(crate) const SUBMISSIONS_MAX: usize = 10_000;
 
-/// Body bytes kept over all submissions: four bodies of the largest size the server reads.
+/// The most body bytes kept over all submissions: four bodies of the largest size the server reads.
 pub(crate) const SUBMISSION_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Requests kept that are no submissions; with their bodies they take as much as those.
+/// The most requests kept that are not submissions. With their bodies they take as much memory as
+/// the submissions.
 pub(crate) const REQUESTS_MAX: usize = 4096;
 
-/// Bytes kept of the body of a request that is no submission: enough for every JSON body a test
-/// compares, and a 100 MB upload leaves little behind.
+/// The most bytes kept of the body of a request that is not a submission: enough for every JSON
+/// body that a test compares, and little of a 100 MB upload.
 pub const REQUEST_BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// `replyRef`s remembered to recognise duplicates. Past it new ones are not learnt, so
-/// [`Audit::duplicates`] becomes a lower bound.
+/// The most `replyRef`s remembered to recognise duplicates. Past this limit new ones are not
+/// remembered, so [`Audit::duplicates`] becomes a lower bound.
 pub(crate) const REPLY_REFS_MAX: usize = 100_000;
 
 /// A copy of the audit at one moment.
@@ -40,8 +42,8 @@ pub struct Audit {
     pub accounts: Vec<AccountAudit>,
     /// Accepted submissions whose `replyRef` an earlier accepted submission had carried already.
     ///
-    /// Equal bodies are no duplicates by themselves: asking twice for the same prompt is legal.
-    /// A client that wants its retries watched gives every job a `replyRef` of its own.
+    /// Equal bodies alone are not duplicates: asking twice for the same prompt is legal. A client
+    /// that wants its retries watched gives every job its own `replyRef`.
     pub duplicates: u64,
     /// How many submissions there were, forgotten ones included.
     pub submission_count: u64,
@@ -56,20 +58,20 @@ impl Audit {
         self.accounts.iter().find(|account| account.email == email)
     }
 
-    /// Submissions over the limit, on all accounts together, whosever fault they were.
+    /// Submissions over the limit on all accounts together, no matter whose fault they were.
     #[must_use]
     pub fn over_limit(&self) -> u64 {
         self.over_limit_ours() + self.over_limit_foreign()
     }
 
-    /// Those that were our fault; see [`AccountAudit::over_limit_ours`].
+    /// Submissions over the limit that were our fault; see [`AccountAudit::over_limit_ours`].
     #[must_use]
     pub fn over_limit_ours(&self) -> u64 {
         let accounts = self.accounts.iter();
         accounts.map(|account| account.over_limit_ours).sum()
     }
 
-    /// Those that were not.
+    /// Submissions over the limit that were not our fault.
     #[must_use]
     pub(crate) fn over_limit_foreign(&self) -> u64 {
         let accounts = self.accounts.iter();
@@ -120,32 +122,35 @@ impl fmt::Display for Audit {
 pub struct AccountAudit {
     /// The account's name.
     pub email: String,
-    /// Its cap as configured now; 0 once it was removed.
+    /// Its cap as configured now; 0 once the account was removed.
     pub max_jobs: u32,
     /// The most jobs it ever ran at once.
     pub peak: u32,
-    /// The jobs it runs now, as the upstream counts them: it notices their ends late.
+    /// The jobs it runs now, as the upstream counts them: the upstream notices the end of a job
+    /// late.
     pub executing: u32,
     /// Submissions that became a job.
     pub accepted: u64,
-    /// Submissions that found it at its cap and were our fault: the jobs that we had started and
-    /// the foreign ones that we knew of filled the cap that we knew of.
+    /// Submissions that found the account at its cap and were our fault: the jobs that we had
+    /// started and the foreign jobs that we knew of filled the cap that we knew of.
     ///
-    /// *We* are the program under test; a request with the header `x-sim-tool` comes from a second
-    /// tool, and what that does is never our fault. A *round* is our `GET /scheduler/available` or
-    /// `GET /scheduler`, answered without a fault: what is scripted tells nothing. When a request of ours arrives we know of a foreign job if an
-    /// answer before the latest round had listed it, and we know a cap that `GET /accounts` or the
-    /// scheduler told: the first one and a raised one at once, a lowered one when another round was
-    /// answered after it, and two after a list, since one may have been under way. Without any round we know our own jobs and the newest cap told. A cap
-    /// that was never told is the true one: not to ask is no excuse. `maxJobs` of the call itself
-    /// is always known. Only jobs that still count upstream count here.
+    /// *We* are the program under test. A request with the header `x-sim-tool` comes from a second
+    /// tool, and nothing that this tool does is our fault. A *round* is a request of ours,
+    /// `GET /scheduler/available` or `GET /scheduler`, that was answered without a fault; a
+    /// scripted answer tells us nothing. When a request of ours arrives, we know of a foreign job
+    /// if an answer before the latest round listed it. We know a cap that `GET /accounts` or the
+    /// scheduler told us. The first cap and a raised cap count at once. A lowered cap counts when
+    /// another round was answered after it, or two rounds if a list told it, since one round may
+    /// have been under way. Without any round we know our own jobs and the newest cap told. If no
+    /// cap was ever told, the true cap counts: not asking is no excuse. We always know the
+    /// `maxJobs` of the call itself. Only jobs that still count upstream count here.
     pub over_limit_ours: u64,
-    /// Submissions that found it at its cap and were not our fault.
+    /// Submissions that found the account at its cap and were not our fault.
     pub over_limit_foreign: u64,
 }
 
 impl AccountAudit {
-    /// Submissions that found it at its cap, whosever fault they were.
+    /// Submissions that found the account at its cap, no matter whose fault they were.
     #[must_use]
     pub fn over_limit(&self) -> u64 {
         self.over_limit_ours + self.over_limit_foreign
@@ -162,7 +167,7 @@ pub struct Submission {
     /// Method, path, query and headers as they came.
     #[serde(flatten)]
     pub head: Head,
-    /// The account that took it; for a refused one the account it named, if any.
+    /// The account that took the job; for a refused submission the account it named, if any.
     pub email: Option<String>,
     /// Who sent it.
     pub origin: Origin,
@@ -174,7 +179,7 @@ pub struct Submission {
     pub outcome: Outcome,
 }
 
-/// One request that is no submission, with a valid token, as far as it came.
+/// One request with a valid token that is not a submission, as far as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestSeen {
     /// Time since the start of the simulator.
@@ -183,9 +188,9 @@ pub struct RequestSeen {
     pub head: Head,
     /// The first [`REQUEST_BODY_BYTES_MAX`] bytes of the body.
     pub body: Bytes,
-    /// All bytes of the body that came.
+    /// How many bytes of the body arrived.
     pub byte_count: u64,
-    /// Whether the end of the body came.
+    /// Whether the end of the body arrived.
     pub is_complete: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Bodies of requests: read to a limit, and understood as fields.
 //!
-//! JSON and multipart come to the same: in multipart every value is a string, so numbers and
+//! JSON and multipart yield the same fields. In multipart every value is a string, so numbers and
 //! booleans are accepted as strings everywhere.
 
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::{account::MAX_JOBS, refusal::Refusal};
 
-/// Longest text that is remembered, such as `email` or `replyRef`.
+/// The longest text that is remembered, such as `email` or `replyRef`.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// Most outputs of one task.
+/// The most outputs of one task.
 const OUTPUTS_MAX: u32 = 9;
 
 /// A body that was read as far as it came.
@@ -26,9 +26,9 @@ const OUTPUTS_MAX: u32 = 9;
 pub(crate) struct Read {
     /// Its first bytes.
     pub(crate) kept: Bytes,
-    /// All its bytes.
+    /// How many bytes arrived.
     pub(crate) byte_count: u64,
-    /// Whether its end came, and within the limit.
+    /// Whether its end arrived within the limit.
     pub(crate) end: Result<(), Refusal>,
 }
 
@@ -98,7 +98,7 @@ impl Fields {
                 Ok(text) => text.to_owned(),
                 Err(_) => format!("{} bytes", bytes.len()),
             };
-            // The last of several wins; two accounts for one job, though, are a mistake.
+            // The last of several values wins, but two accounts for one job are a mistake.
             let is_email = name == "email";
             if fields.insert(name, Value::String(value)).is_some() && is_email {
                 return Err(Refusal::FieldInvalid {
@@ -131,7 +131,7 @@ impl Fields {
         }
     }
 
-    /// An id, a number or a string, where `null` and `""` mean absent.
+    /// An id: a number or a string, where `null` and `""` mean absent.
     pub(crate) fn id(&self, field: &str) -> Option<String> {
         let id = match self.0.get(field)? {
             Value::String(text) => text.clone(),
@@ -169,7 +169,7 @@ impl Fields {
         text.is_some_and(|text| text.contains(word))
     }
 
-    /// All fields but `names`, as text.
+    /// All fields except `names`, as text.
     pub(crate) fn without(&self, names: &[&str]) -> Vec<(String, String)> {
         let others = self.0.iter().filter(|(name, _)| !names.contains(&&***name));
         others.filter_map(as_argument).collect()

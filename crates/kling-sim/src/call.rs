@@ -5,20 +5,20 @@ use http::Method;
 
 use crate::{body::Fields, head::Head, origin::Origin, refusal::Refusal};
 
-/// A request whose body has come.
+/// A request whose body has arrived.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) head: Head,
-    /// What stands for the `{…}` of the operation's path, decoded.
+    /// The segment in place of the `{…}` of the operation's path, decoded.
     pub(crate) segment: String,
     /// The body, or its beginning if it is an upload.
     pub(crate) body: Bytes,
     pub(crate) byte_count: u64,
-    /// What the operation reads in the body.
+    /// The fields that the operation reads from the body.
     pub(crate) fields: Result<Fields, Refusal>,
     /// How many rounds had been answered when it arrived.
     pub(crate) round: u64,
-    /// Whether a script has its hands in it, so that nobody knows what the client will get.
+    /// Whether a script interferes with it, so that it is unknown what the client will receive.
     pub(crate) is_disturbed: bool,
 }
 
@@ -36,7 +36,7 @@ impl Call {
         }
     }
 
-    /// Whether the answer tells the program under test what it says.
+    /// Whether its answer counts as telling the program under test what it says.
     pub(crate) fn tells_us(&self) -> bool {
         self.head.origin() == Origin::Ours && self.head.method == Method::GET && !self.is_disturbed
     }

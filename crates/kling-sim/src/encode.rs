@@ -15,7 +15,8 @@ use http_body_util::{BodyExt, Full};
 
 use crate::reply::{AsScripted, Cut, Reply};
 
-/// Compresses a whole answer of JSON; anything else stays, also what a script wants so.
+/// Compresses a whole JSON answer. Any other answer stays as it is, and so does an answer that a
+/// script wants sent unchanged.
 pub(crate) async fn gzip(reply: Reply) -> Result<Reply, Cut> {
     let is_json = reply
         .headers()
@@ -39,7 +40,7 @@ pub(crate) async fn gzip(reply: Reply) -> Result<Reply, Cut> {
     Ok(Reply::from_parts(head, body))
 }
 
-/// Whether a client takes gzip: named or by `*`, and not with `q=0` (RFC 9110 §12.5.3).
+/// Whether a client accepts gzip, by name or by `*`, and not with `q=0` (RFC 9110 §12.5.3).
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT_ENCODING).iter();
     let codings = lines
@@ -51,7 +52,7 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
         let is_accepted = weight.parse::<f32>().is_ok_and(|weight| weight > 0.0);
         Some((rank(name.trim())?, is_accepted))
     });
-    // `*` stands for what is not named.
+    // `*` stands for every coding that is not named.
     weights
         .max_by_key(|&(rank, _)| rank)
         .is_some_and(|(_, is_accepted)| is_accepted)

@@ -1,8 +1,8 @@
 //! Scripted faults of any operation, and random ones for soak tests.
 //!
-//! One mechanism beside that of `GET /accounts` ([`ListFault`](crate::ListFault), which knows the
-//! list): the first [`Fault`] that matches a request takes effect; if none does and the request
-//! starts a job, a [`ChaosPlan`] may draw one.
+//! The faults of `GET /accounts` are a mechanism of their own ([`ListFault`](crate::ListFault)),
+//! since they know the list. Here the first [`Fault`] that matches a request takes effect. If none
+//! matches and the request starts a job, a [`ChaosPlan`] may draw one.
 
 mod chaos;
 mod effect;
@@ -15,12 +15,12 @@ pub use effect::{Answer, Effect};
 use crate::operation::Operation;
 use chaos::Chaos;
 
-/// An [`Effect`] and the requests it befalls: all of them, until it is narrowed.
+/// An [`Effect`] and the requests it applies to: all of them, until it is narrowed.
 ///
 /// ```
 /// use kling_sim::{Effect, Fault};
 ///
-/// // The next job of that kind on that account starts, and its answer is lost.
+/// // The next job of this kind on this account starts, but its answer is lost.
 /// let fault = Fault::new(Effect::ResetAfter)
 ///     .on("POST", "/videos/text2video")
 ///     .account("a@example.com")
@@ -44,7 +44,7 @@ enum Scope {
 }
 
 impl Fault {
-    /// A fault of every request, for ever.
+    /// A fault that applies to every request, for ever.
     pub fn new(effect: Effect) -> Self {
         Self {
             effect,
@@ -62,9 +62,10 @@ impl Fault {
         Self::new(Effect::Answer(Answer::new(status)))
     }
 
-    /// Narrows it to one operation. `path` is below the base path, without a trailing slash: a
-    /// whole one (`/tasks/7`), which the simulator need not know, or that of an operation, whose
-    /// last segment may be `{task_id}`, `{email}`, `{avatar_id}` or `{element_id}`.
+    /// Narrows it to one operation. `path` is relative to the base path and has no trailing slash.
+    /// It is either a concrete path (`/tasks/7`), which the simulator does not have to know, or the
+    /// path of an operation, whose last segment may be `{task_id}`, `{email}`, `{avatar_id}` or
+    /// `{element_id}`.
     pub fn on(self, method: &str, path: &str) -> Self {
         let scope = Scope::One {
             method: method.to_owned(),
@@ -89,7 +90,7 @@ impl Fault {
         }
     }
 
-    /// Ends it after so many requests.
+    /// Ends it after this many requests.
     pub fn times(self, times: u32) -> Self {
         Self {
             times: Some(times),
@@ -116,14 +117,14 @@ impl From<Effect> for Fault {
     }
 }
 
-/// What faults know of a request.
+/// What a fault knows of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) method: &'a Method,
     /// Below the base path, without a trailing slash.
     pub(crate) path: &'a str,
     pub(crate) operation: Option<&'static Operation>,
-    /// The account it names, as far as that is known yet.
+    /// The account that the request names, if that is known yet.
     pub(crate) email: Option<String>,
 }
 
@@ -133,7 +134,7 @@ impl Target<'_> {
     }
 }
 
-/// The script.
+/// The scripted faults and the random ones.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     faults: Vec<Fault>,
@@ -141,12 +142,12 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Adds a fault after those that are there.
+    /// Adds a fault after the existing ones.
     pub(crate) fn add(&mut self, fault: Fault) {
         self.faults.push(fault);
     }
 
-    /// Draws for every job start from now on.
+    /// Draws a fault for every job start from now on.
     pub(crate) fn chaos(&mut self, plan: ChaosPlan) {
         self.chaos = Some(Chaos::new(plan));
     }
@@ -156,7 +157,7 @@ impl Faults {
         *self = Self::default();
     }
 
-    /// The effect on a request whose head has come.
+    /// The effect on a request whose head has arrived.
     pub(crate) fn take(&mut self, target: &Target<'_>) -> Option<Effect> {
         let scripted = self.take_scripted(target);
         scripted.or_else(|| {
@@ -167,7 +168,7 @@ impl Faults {
         })
     }
 
-    /// The effect of the first scripted fault that matches, which is used up by one.
+    /// The effect of the first scripted fault that matches. This counts as one of its times.
     pub(crate) fn take_scripted(&mut self, target: &Target<'_>) -> Option<Effect> {
         let idx = self.faults.iter().position(|fault| fault.matches(target))?;
         let fault = &mut self.faults[idx];
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
     use crate::operation::find;
 
-    /// Whether `fault` befalls a request.
+    /// Whether `fault` applies to a request.
     fn applies(fault: &Fault, method: &Method, path: &str, email: Option<&str>) -> bool {
         fault.matches(&Target {
             method,

@@ -11,11 +11,11 @@ pub struct Head {
     /// The method.
     #[serde(serialize_with = "as_text")]
     pub method: Method,
-    /// The path as it came, from the root on.
+    /// The whole path as it came.
     pub path: String,
     /// The query as it came, without the `?`.
     pub query: Option<String>,
-    /// All headers but `Authorization`. JSON shows them as pairs, in order.
+    /// All headers except `Authorization`. JSON shows them as pairs, in order.
     #[serde(serialize_with = "as_pairs")]
     pub headers: HeaderMap,
 }

@@ -2,11 +2,11 @@
 //!
 //! It accepts jobs, runs them on Tokio's clock and refuses what the upstream would refuse, over
 //! real sockets. It counts for itself how many jobs each account ran at once and who tried to
-//! exceed a cap, so that a test need not trust the program it tests; a request with the header
-//! `x-sim-tool` counts as that of a second tool on the same accounts. It can be told to answer
-//! `GET /accounts` wrongly in a dozen ways ([`ListFault`]), and any request ([`Fault`]). A prompt
-//! with the word `forbidden` is refused by moderation, one with `doomed` starts a job that fails.
-//! It plans nothing and balances nothing.
+//! exceed a cap, so that a test does not have to trust the program it tests. A request with the
+//! header `x-sim-tool` counts as one from a second tool on the same accounts. A test can script
+//! wrong answers to `GET /accounts` in a dozen ways ([`ListFault`]), and to any request
+//! ([`Fault`]). Moderation refuses a prompt with the word `forbidden`; a prompt with the word
+//! `doomed` starts a job that fails. The simulator plans nothing and balances nothing.
 //!
 //! ```
 //! use kling_sim::{JobDuration, ListFault, Sim};
@@ -27,9 +27,11 @@
 //! # }
 //! ```
 //!
-//! Rooms: `operation` is the table of what the API offers, `world` is the upstream as a pure value,
-//! `list` and `fault` are the scripts, `audit` is what the simulator saw; `api` takes requests
-//! through their steps, `server` owns the sockets.
+//! Modules: `operation` is the table of what the API offers, `world` is the upstream as a pure
+//! value, `list` and `fault` are the scripts, `audit` is what the simulator saw. `api` takes
+//! requests through their steps, and `server` owns the sockets. The small facts that several
+//! modules share lie below them: `account`, `head`, `origin`, `outcome`, `prompt`, `task_id` and
+//! `upload`. Imports form no ring.
 
 mod account;
 mod api;

@@ -1,7 +1,7 @@
-//! What `GET /accounts` answers when a test scripts it, and how often it was asked.
+//! How `GET /accounts` answers when a test scripts it, and how often it was requested.
 //!
-//! One mechanism: a queue of one-shot answers, then the same answer for ever. A lasting fault is
-//! that last answer; without a script it is the true list.
+//! The script is a queue of one-shot answers, followed by the same answer for ever. A lasting fault
+//! is that last answer; without a script it is the true list.
 
 mod fault;
 
@@ -25,13 +25,13 @@ impl From<ListFault> for ListAnswer {
     }
 }
 
-/// How often `GET /accounts` was asked.
+/// How often `GET /accounts` was requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListRequests {
     /// Requests with a valid token.
     pub seen: u64,
-    /// The most that were under way at once. One is under way until its answer was sent whole, or
-    /// the simulator noticed that the client has gone.
+    /// The most requests that were under way at once. A request is under way until its answer was
+    /// sent whole or the simulator noticed that the client is gone.
     pub peak: u32,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Answers `answers` first, one each, and the true list after them.
+    /// Answers the next requests with `answers`, one each, and later requests with the true list.
     pub(crate) fn script(&mut self, answers: impl IntoIterator<Item = ListAnswer>) {
         self.once = answers.into_iter().collect();
         self.then = ListAnswer::Normal;
     }
 
-    /// Answers `fault` until told otherwise.
+    /// Answers with `fault` until the script changes.
     pub(crate) fn fault(&mut self, fault: ListFault) {
         self.once.clear();
         self.then = fault.into();
@@ -65,7 +65,7 @@ impl Listing {
         self.once.pop_front().unwrap_or_else(|| self.then.clone())
     }
 
-    /// Ends what [`Listing::begin`] began.
+    /// Ends a request that [`Listing::begin`] counted.
     pub(crate) fn end(&mut self) {
         self.in_flight -= 1;
     }

@@ -1,6 +1,6 @@
 //! `kling-sim`: the simulator as a program, for demos, compose files and black-box tests.
 //!
-//! Talks to its user on stdout (where to find it; the audit at the end) and logs to stderr.
+//! It prints its URL and, at the end, its audit to stdout, and logs to stderr.
 
 use std::{
     error::Error,
@@ -17,7 +17,7 @@ use kling_sim::{DEFAULT_TOKEN, JobDuration, MAX_JOBS, Sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// From the shortest to the longest time.
+/// A range from the shortest to the longest time.
 type Span = RangeInclusive<Duration>;
 
 /// A faithful simulator of the Kling API v1 of useapi.net.
@@ -75,7 +75,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    // Before anything is announced: a signal sent right after the first line must not kill.
+    // The handlers come before the first line of output: a signal sent right after that line must
+    // not kill the process.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut builder = Sim::builder()

@@ -1,7 +1,8 @@
 //! The operations of the upstream, as data.
 //!
-//! A new operation is a new row of `table`; a new job start needs nothing else. What the vendor's pages
-//! leave open is read leniently: only fields that a page calls required are required.
+//! A new operation is a new row of `table`; a new job start needs nothing else. Where the vendor's
+//! pages leave something open, the simulator is lenient: only fields that a page calls required are
+//! required.
 
 mod table;
 
@@ -22,20 +23,20 @@ pub(crate) struct Operation {
     pub(crate) action: Action,
 }
 
-/// Where an operation finds the account it is about.
+/// Where an operation finds the account that it concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Selector {
-    /// It is about all of them, or its path says.
+    /// It concerns all accounts, or its path names the account.
     Unneeded,
-    /// `email` of the query; with one account it may be left out.
+    /// `email` of the query; it may be left out if only one account is configured.
     Query,
-    /// `email` of the query, even with one account.
+    /// `email` of the query, even if only one account is configured.
     QueryAlways,
-    /// `email` of the body; with one account it may be left out.
+    /// `email` of the body; it may be left out if only one account is configured.
     Body,
 }
 
-/// What an operation makes of its body.
+/// What an operation does with its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     /// It is read and ignored: some clients attach one to a `GET`.
@@ -62,7 +63,7 @@ impl Content {
         }
     }
 
-    /// The end of a result's URL.
+    /// The file extension of a result's URL.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Video => "mp4",
@@ -71,13 +72,14 @@ impl Content {
     }
 }
 
-/// What an operation that starts a job starts.
+/// The kind of job that an operation starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JobKind {
     /// What Kling calls this kind of task.
     pub(crate) task_type: &'static str,
     pub(crate) content: Content,
-    /// Whether the answer has `status_name` and `status_final`: one operation's sample has not.
+    /// Whether the answer has `status_name` and `status_final`: the sample of one operation has
+    /// neither.
     pub(crate) names_status: bool,
 }
 
@@ -171,7 +173,8 @@ impl Operation {
         }
     }
 
-    /// The segment that stands where its path has `{…}`, or `""` without one.
+    /// The segment in place of the `{…}` of its path, or `""` if its path has none; `None` if
+    /// `path` does not match.
     fn matches<'path>(&self, path: &'path str) -> Option<&'path str> {
         let Some((literal, _)) = self.path.split_once('{') else {
             return (self.path == path).then_some("");

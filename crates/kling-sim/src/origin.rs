@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Requests without it come from the program under test.
 pub const TOOL_HEADER: &str = "x-sim-tool";
 
-/// Who started something.
+/// Who sent a request or started a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Origin {

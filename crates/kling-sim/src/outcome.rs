@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::task_id::TaskId;
 
-/// The answer to a submission.
+/// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// It became this task.

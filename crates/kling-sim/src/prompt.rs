@@ -1,4 +1,4 @@
-//! The words in a prompt by which a test decides what becomes of a job.
+//! The words in a prompt with which a test decides what becomes of a job.
 
 /// A job whose `prompt` contains this is refused, as Kling's moderation does: `500` with the
 /// `CM_EXT` pair of texts.

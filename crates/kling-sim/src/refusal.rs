@@ -1,4 +1,5 @@
-//! Why the upstream says no: every refusal, its words, its status and the form of its body.
+//! Why the upstream refuses a request: every refusal, its words, its status and the form of its
+//! body.
 //!
 //! The words are the upstream's own where they are known, hence their capitals and full stops.
 
@@ -6,7 +7,7 @@ use http::StatusCode;
 
 use crate::task_id::TaskId;
 
-/// A request that was understood and turned down.
+/// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("Unauthorized")]
@@ -69,7 +70,8 @@ pub(crate) enum Form {
     Error,
     /// `{"error":"…","code":…}`
     ErrorWithCode,
-    /// `{"error":"…","message":"…"}`: Kling's own refusal, whose message misleads into retrying.
+    /// `{"error":"…","message":"…"}`: Kling's own refusal, whose message misleads clients into
+    /// retrying.
     ErrorWithMessage,
 }
 
@@ -103,7 +105,7 @@ impl Refusal {
         }
     }
 
-    /// The form of the body: the upstream has four.
+    /// The form of the body; the upstream has four.
     pub(crate) fn form(&self) -> Form {
         match self {
             Self::NotConfigured | Self::AccountUnknown => Form::Text,

@@ -1,4 +1,4 @@
-//! Answers and their bodies: whole ones, and those that go wrong on purpose.
+//! Answers and their bodies: whole ones, and ones that go wrong on purpose.
 
 use std::{
     pin::{Pin, pin},
@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::refusal::{Form, Refusal};
 
-/// Why an answer ends before its end. The server closes the connection, as told.
+/// Why an answer ends early, and how the server then ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
     #[error("the script closes the connection before the end of the answer")]
@@ -33,7 +33,7 @@ pub(crate) type ReplyBody = BoxBody<Bytes, Cut>;
 /// An answer of the simulator.
 pub(crate) type Reply = Response<ReplyBody>;
 
-/// Marks an answer, among its extensions, that a script wants sent as it is.
+/// The extension that marks an answer which a script wants sent unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AsScripted;
 
@@ -113,18 +113,18 @@ impl From<Refusal> for Reply {
 /// How a [`Scripted`] body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// As a body should.
+    /// In order, after the last chunk.
     Whole,
-    /// With the connection.
+    /// The connection is cut.
     Cut(Cut),
-    /// Never.
+    /// Never: the connection stays open and silent.
     Stall,
 }
 
 /// A body sent chunk by chunk, and ended as the script says.
 pub(crate) struct Scripted<I> {
     chunks: I,
-    /// Waited for before every chunk but the first.
+    /// The wait before every chunk except the first.
     pause: Option<Duration>,
     pausing: Option<Pin<Box<Sleep>>>,
     end: End,
@@ -170,7 +170,7 @@ impl<I: Iterator<Item = Bytes> + Unpin> Body for Scripted<I> {
             End::Stall => Poll::Pending,
             End::Cut(cut) if self.is_flushed => Poll::Ready(Some(Err(cut))),
             End::Cut(_) => {
-                // hyper flushes what it has when a body is pending, and drops it when one fails.
+                // hyper flushes its buffer when a body is pending, and drops it when a body fails.
                 self.is_flushed = true;
                 cx.waker().wake_by_ref();
                 Poll::Pending

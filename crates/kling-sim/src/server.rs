@@ -18,10 +18,10 @@ use crate::{api, reply::Cut, shared::Shared};
 /// clients keep a connection, so that the two never race.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long to wait after an accept error, which is mostly about too many open files.
+/// How long to wait after an accept error, which usually means too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until `stop`; `tasks` holds them all.
+/// Accepts connections until `stop`; `tasks` tracks them all.
 pub(crate) async fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,

@@ -10,9 +10,9 @@ use crate::world::World;
 /// How the API behaves beside what the world decides.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiSettings {
-    /// What every call must carry.
+    /// The token that every call must carry.
     pub(crate) token: String,
-    /// Whether JSON is compressed for those who accept it.
+    /// Whether JSON is compressed for clients that accept gzip.
     pub(crate) compresses: bool,
     /// Time between two events of `POST /mcp`.
     pub(crate) mcp_pause: Duration,
@@ -39,7 +39,7 @@ impl Shared {
         &self.settings.token
     }
 
-    /// Visits the world as it is now.
+    /// Calls `visit` with the world as it is now.
     pub(crate) fn visit<T>(&self, visit: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock();
         // Read under the lock, so that time never runs backwards between two visits.

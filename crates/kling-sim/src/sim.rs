@@ -1,4 +1,4 @@
-//! The simulator as a value: built, asked, scripted, and gone when dropped.
+//! The simulator as a value: a test builds it, queries it, scripts it, and ends it by dropping it.
 
 mod builder;
 
@@ -28,7 +28,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// The address it listens on, with the true port.
+    /// The address it listens on, with the actual port.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -46,33 +46,33 @@ impl Sim {
         self.shared.token()
     }
 
-    /// Adds an account at the end of the list, or resizes it where it stands.
+    /// Adds an account at the end of the list, or changes the cap of an existing one in its place.
     pub fn set_account(&self, email: impl Into<String>, max_jobs: u32) {
         self.shared
             .visit(|world| world.set_account(email.into(), max_jobs));
     }
 
-    /// Takes an account off the list; `false` if it was not there. Its jobs go on.
+    /// Removes an account from the list; `false` if it was not there. Its jobs go on.
     pub fn remove_account(&self, email: &str) -> bool {
         self.shared.visit(|world| world.remove_account(email))
     }
 
     /// Puts an account into its error state, or out of it with `None`; `false` if it is not
-    /// configured. In error it shows no session and answers job starts with 596.
+    /// configured. An account in error shows no session and answers job starts with 596.
     pub fn set_account_error(&self, email: &str, error: Option<&str>) -> bool {
         self.shared
             .visit(|world| world.set_account_error(email, error.map(str::to_owned)))
     }
 
-    /// Takes the credit of an account, or gives it back; `false` if it is not configured. Without
-    /// credit it answers job starts with 412.
+    /// Removes the credit of an account, or restores it; `false` if the account is not configured.
+    /// An account without credit answers job starts with 412.
     pub fn set_account_credit(&self, email: &str, has_credit: bool) -> bool {
         self.shared
             .visit(|world| world.set_account_credit(email, has_credit))
     }
 
-    /// Ends a job now, whatever its duration; `false` if there is none that still runs. Its slot
-    /// returns after its release lag.
+    /// Ends a job now, whatever its duration; `false` if no such job is running. Its slot returns
+    /// after its release lag.
     pub fn finish(&self, task_id: impl Into<TaskId>) -> bool {
         self.shared.visit(|world| world.finish(task_id.into()))
     }
@@ -83,49 +83,49 @@ impl Sim {
     }
 
     /// Starts `count` jobs as a second tool does, without requests, and returns those that the
-    /// account takes; what it does not take counts as over the limit, and foreign.
+    /// account takes. The others count as over the limit, and as foreign.
     pub fn submit_directly(&self, email: &str, count: usize) -> Vec<TaskId> {
         let submit = |world: &mut World| world.submit_directly(email).ok();
         let jobs = (0..count).filter_map(|_| self.shared.visit(submit));
         jobs.collect()
     }
 
-    /// Shows every history in this style from now on, jobs that are there already included.
+    /// Shows every history in this style from now on, including jobs that exist already.
     pub fn set_history(&self, style: HistoryStyle) {
         self.shared.visit(|world| world.set_history(style));
     }
 
-    /// Puts a row in which no task id can be read before all others of an account's history, or
-    /// takes it out; `false` if the account is not configured. It is on every page, whatever was
-    /// asked for, and counts as one of its rows.
+    /// Adds a row in which no task id can be read at the top of an account's history, or removes
+    /// it; `false` if the account is not configured. The row is on every page, whatever the query,
+    /// and counts as one row of the page.
     pub fn add_unreadable_history(&self, email: &str, on: bool) -> bool {
         self.shared
             .visit(|world| world.add_unreadable_history(email, on))
     }
 
-    /// The jobs that count on an account now, as the upstream counts them.
+    /// How many jobs count on an account now, as the upstream counts them.
     #[must_use]
     pub fn executing(&self, email: &str) -> u32 {
         self.shared.visit(|world| world.executing(email))
     }
 
-    /// Adds a fault after those that are there: the first one that matches a request befalls it.
+    /// Adds a fault after the existing ones. The first fault that matches a request applies to it.
     pub fn fault(&self, fault: impl Into<Fault>) {
         self.shared.visit(|world| world.faults.add(fault.into()));
     }
 
-    /// Draws faults at random for every job start that no [`Sim::fault`] befalls.
+    /// Draws faults at random for every job start to which no [`Sim::fault`] applies.
     pub fn chaos(&self, plan: ChaosPlan) {
         self.shared.visit(|world| world.faults.chaos(plan));
     }
 
-    /// Ends all faults, scripted and random, but those of the list.
+    /// Ends all faults, scripted and random, except those of `GET /accounts`.
     pub fn clear_faults(&self) {
         self.shared.visit(|world| world.faults.clear());
     }
 
-    /// The newest requests with a valid token that were no submissions, oldest first. Job starts
-    /// whose body did not come whole are among them.
+    /// The newest requests with a valid token that were not submissions, oldest first. Job starts
+    /// whose body did not arrive whole are among them.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestSeen> {
         self.shared.visit(|world| world.requests())
@@ -147,7 +147,7 @@ impl Sim {
         self.shared.visit(|world| world.listing.script(answers));
     }
 
-    /// How often `GET /accounts` was asked, and how many were under way at once.
+    /// How often `GET /accounts` was requested, and how many requests were under way at once.
     #[must_use]
     pub fn list_requests(&self) -> ListRequests {
         self.shared.visit(|world| world.listing.requests())
@@ -161,7 +161,7 @@ impl Sim {
 
     /// Ends the listener and all connections, and waits until they are gone.
     ///
-    /// Cancelling it leaves them ending by themselves.
+    /// If the wait is cancelled, they still end by themselves.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.close();

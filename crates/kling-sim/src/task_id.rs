@@ -5,8 +5,9 @@ use std::{fmt, ops::RangeInclusive};
 use rand::{RngExt, rngs::SmallRng};
 use serde::Serialize;
 
-/// Ids grow by less than a thousand each: they keep their number of digits for longer than
-/// anybody will wait. They grow by at least ten, so that the works of a task fit in between.
+/// How much each id exceeds the one before. A step is below a thousand, so ids keep their number of
+/// digits for longer than any run lasts. It is at least ten, so that the ids of a task's works fit
+/// in between.
 const STEP: RangeInclusive<i64> = 10..=999;
 
 /// The number by which the upstream names a task.
@@ -32,7 +33,8 @@ impl From<i64> for TaskId {
 }
 
 impl From<u64> for TaskId {
-    /// No task has a number beyond the range of `i64`; the largest one stands for all of those.
+    /// No task has a number beyond the range of `i64`; the largest number in it stands for all of
+    /// those.
     fn from(id: u64) -> Self {
         Self(id.try_into().unwrap_or(i64::MAX))
     }

@@ -1,6 +1,6 @@
 //! Which files may be uploaded, and how large they may be.
 
-/// What may be uploaded: its type, its largest size and the `status` of the answer.
+/// What may be uploaded: the types, the largest size and the `status` of the answer.
 pub(crate) const UPLOADS: [(&[&str], u64, u8); 3] = [
     (&["image/png", "image/jpeg"], 10 * MEGABYTE, 3),
     (&["video/mp4", "video/quicktime"], 100 * MEGABYTE, 1),
@@ -21,5 +21,5 @@ pub(crate) const UPLOADS: [(&[&str], u64, u8); 3] = [
 
 const MEGABYTE: u64 = 1024 * 1024;
 
-/// Largest file of any type.
+/// The largest size of a file of any type.
 pub(crate) const UPLOAD_BYTES_MAX: u64 = 100 * MEGABYTE;

@@ -1,8 +1,8 @@
 //! The upstream as a pure value: accounts, jobs, what they own, the audit and the scripts.
 //!
-//! No I/O and no clock: whoever holds the world first calls [`World::advance_to`], and everything
-//! it then does happens at that moment. There is one place where a job is accepted, in `accept`;
-//! an account never runs more jobs than its cap allowed at that moment.
+//! The world has no I/O and no clock: its holder first calls [`World::advance_to`], and everything
+//! that the world then does happens at that moment. Only `accept` accepts jobs. An account never
+//! runs more jobs than its cap allowed when the last one was accepted.
 
 mod accept;
 mod history;
@@ -114,7 +114,7 @@ impl World {
         self.jobs.advance_to(now);
     }
 
-    /// Adds an account at the end of the list, or resizes it where it stands.
+    /// Adds an account at the end of the list, or changes the cap of an existing one in its place.
     pub(crate) fn set_account(&mut self, email: String, max_jobs: u32) {
         self.book.open(&email);
         if let Some(account) = self.account_mut(&email) {
@@ -133,20 +133,20 @@ impl World {
         });
     }
 
-    /// Takes an account off the list. Its jobs go on; `false` if it was not there.
+    /// Removes an account from the list; `false` if it was not there. Its jobs go on.
     pub(crate) fn remove_account(&mut self, email: &str) -> bool {
         let before = self.accounts.len();
         self.accounts.retain(|account| account.email != email);
         self.accounts.len() < before
     }
 
-    /// Puts an account into its error state or out of it; `false` if it is not configured.
+    /// Puts an account into its error state or out of it; `false` if the account is not configured.
     pub(crate) fn set_account_error(&mut self, email: &str, error: Option<String>) -> bool {
         let account = self.account_mut(email);
         account.map(|account| account.error = error).is_some()
     }
 
-    /// Gives an account credit or takes it; `false` if it is not configured.
+    /// Gives credit to an account or removes it; `false` if the account is not configured.
     pub(crate) fn set_account_credit(&mut self, email: &str, has_credit: bool) -> bool {
         let account = self.account_mut(email);
         account
@@ -159,7 +159,7 @@ impl World {
         !self.accounts.is_empty()
     }
 
-    /// The account that a call is about, by its e-mail; empty where an operation needs none.
+    /// The e-mail of the account that a call concerns; empty if the operation needs no account.
     pub(crate) fn select(&self, selector: Selector, call: &Call) -> Result<String, Refusal> {
         let named = match selector {
             Selector::Unneeded => return Ok(String::new()),
@@ -173,7 +173,7 @@ impl World {
         Ok(self.resolve(named.as_deref())?.email.clone())
     }
 
-    /// Ends a job now; `false` if there is none that still runs.
+    /// Ends a job now; `false` if no such job is running.
     pub(crate) fn finish(&mut self, id: TaskId) -> bool {
         self.jobs.finish(id, self.now)
     }
@@ -201,31 +201,31 @@ impl World {
         self.jobs.executing(email)
     }
 
-    /// How many rounds the program under test had answered.
+    /// How many rounds of the program under test were answered.
     pub(crate) fn rounds(&self) -> u64 {
         self.told.rounds()
     }
 
-    /// Remembers that a round tells the caller of all tracked jobs.
+    /// Remembers that a round tells the program under test of all tracked jobs.
     pub(crate) fn tell_jobs(&mut self) {
         self.told.round(self.jobs.tracked().map(|job| job.id));
     }
 
-    /// Remembers that a list tells the caller of all caps.
+    /// Remembers that a list tells the program under test of all caps.
     pub(crate) fn tell_list(&mut self) {
         for account in &self.accounts {
             self.told.listed_cap(&account.email, account.max_jobs);
         }
     }
 
-    /// Remembers that a round tells the caller of all caps.
+    /// Remembers that a round tells the program under test of all caps.
     pub(crate) fn tell_caps(&mut self) {
         for account in &self.accounts {
             self.told.cap(&account.email, account.max_jobs);
         }
     }
 
-    /// Keeps a request that is no submission.
+    /// Keeps a request that is not a submission.
     pub(crate) fn log(&mut self, call: &Call, is_complete: bool) {
         self.book.log(RequestSeen {
             at: self.now,
@@ -236,7 +236,7 @@ impl World {
         });
     }
 
-    /// The newest requests that were no submissions, oldest first.
+    /// The newest requests that were not submissions, oldest first.
     pub(crate) fn requests(&self) -> Vec<RequestSeen> {
         self.book.requests()
     }
@@ -252,7 +252,7 @@ impl World {
         audit
     }
 
-    /// The account a call is about: the one it names, or the only one.
+    /// The account that a call concerns: the one it names, or the only one.
     fn resolve(&self, email: Option<&str>) -> Result<&Account, Refusal> {
         match (email, self.accounts.as_slice()) {
             (_, []) => Err(Refusal::NotConfigured),

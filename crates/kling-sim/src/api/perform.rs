@@ -17,10 +17,10 @@ use crate::{
     world::World,
 };
 
-/// Events of one answer of `POST /mcp`.
+/// The number of events in one answer of `POST /mcp`.
 const MCP_EVENTS: u32 = 3;
 
-/// Performs an operation whose request has come whole.
+/// Performs an operation whose request has arrived whole.
 pub(super) fn perform(
     world: &mut World,
     operation: &'static Operation,
@@ -84,7 +84,7 @@ fn task_id(call: &Call) -> Result<TaskId, Refusal> {
     Ok(id.into())
 }
 
-/// `GET /accounts`, as scripted; only the true list tells the caps.
+/// `GET /accounts`, as scripted. Only the true list counts as telling the caps.
 fn list_accounts(world: &mut World, call: &Call) -> Reply {
     let (answer, list) = (world.listing.begin(), world.account_list());
     if answer == ListAnswer::Normal && call.tells_us() {

@@ -38,7 +38,7 @@ impl Book {
         }
     }
 
-    /// Counts a job after which its account runs `executing` of them.
+    /// Counts a started job; with it its account runs `executing` jobs.
     pub(crate) fn accepted(&mut self, email: &str, executing: u32, reply_ref: Option<&str>) {
         if let Some(account) = self.account(email) {
             account.accepted += 1;
@@ -53,7 +53,7 @@ impl Book {
         }
     }
 
-    /// Counts a submission that found its account at the cap, and whose fault that was.
+    /// Counts a submission that found its account at the cap; `blame` says whose fault that was.
     pub(crate) fn over_limit(&mut self, email: &str, blame: Origin) {
         if let Some(account) = self.account(email) {
             match blame {
@@ -78,7 +78,7 @@ impl Book {
         }
     }
 
-    /// Keeps a request that is no submission, and forgets the oldest past the limit.
+    /// Keeps a request that is not a submission, and forgets the oldest one past the limit.
     pub(crate) fn log(&mut self, mut request: RequestSeen) {
         if request.body.len() > REQUEST_BODY_BYTES_MAX {
             // Copied: a slice would keep the whole body alive.
@@ -90,12 +90,12 @@ impl Book {
         self.requests.push_back(request);
     }
 
-    /// The newest requests that were no submissions, oldest first.
+    /// The newest requests that were not submissions, oldest first.
     pub(crate) fn requests(&self) -> Vec<RequestSeen> {
         self.requests.iter().cloned().collect()
     }
 
-    /// A copy, in which `max_jobs` and `executing` are left to the one who knows them.
+    /// A copy. The caller fills in `max_jobs` and `executing`, which the book does not know.
     pub(crate) fn copy(&self) -> Audit {
         Audit {
             accounts: self.accounts.clone(),

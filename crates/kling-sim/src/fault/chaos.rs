@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::effect::Effect;
 
-/// How often which [`Effect`] befalls a job start. Equal plans draw equal sequences, in the order
+/// How often each [`Effect`] applies to a job start. Equal plans draw equal sequences, in the order
 /// in which the requests arrive.
 ///
 /// ```
@@ -35,7 +35,7 @@ impl ChaosPlan {
     /// Adds an effect with its probability.
     ///
     /// # Panics
-    /// If the probability is negative, or all of them exceed 1 together.
+    /// If the probability is negative, or if the sum of all probabilities exceeds 1.
     pub fn with(mut self, probability: f64, effect: Effect) -> Self {
         self.mix.push((probability, effect));
         let sum: f64 = self.mix.iter().map(|(probability, _)| probability).sum();
@@ -47,7 +47,7 @@ impl ChaosPlan {
     }
 }
 
-/// A plan at work.
+/// A plan from which effects are drawn.
 #[derive(Debug)]
 pub(super) struct Chaos {
     rng: SmallRng,
@@ -62,7 +62,7 @@ impl Chaos {
         }
     }
 
-    /// Draws what befalls the next job start; mostly nothing.
+    /// Draws the effect on the next job start; usually none.
     pub(super) fn draw(&mut self) -> Option<Effect> {
         let mut drawn: f64 = self.rng.random();
         let (_, effect) = self.mix.iter().find(|(probability, _)| {

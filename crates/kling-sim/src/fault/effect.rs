@@ -1,6 +1,6 @@
 //! What can go wrong with a request, and how it is done on a real socket.
 //!
-//! *Before* and *after* mean the moment at which the operation happens: before it no job was
+//! *Before* and *after* refer to the moment at which the operation happens: before it no job was
 //! made, after it one was.
 
 use std::{future::pending, iter, time::Duration};
@@ -20,30 +20,30 @@ use crate::{
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// This answer, and nothing happens.
+    /// The request gets this answer, and the operation does not happen.
     Answer(Answer),
-    /// This answer before the body was read, and the connection closes. If the account that the
-    /// fault is narrowed to stands in the body, the body is read first after all.
+    /// The request gets this answer before its body is read, and the connection closes. If the
+    /// fault is narrowed to an account that only the body names, the body is read first.
     EarlyAnswer(Answer),
-    /// The operation happens, and is answered, after this time, also when the client has left.
+    /// The operation happens and is answered after this time, even if the client has disconnected.
     Delay(Duration),
-    /// Nothing happens, and no answer comes.
+    /// The operation does not happen, and no answer comes.
     StallBefore,
     /// The operation happens, and no answer comes.
     StallAfter,
-    /// Nothing happens, and the connection is reset.
+    /// The operation does not happen, and the connection is reset.
     ResetBefore,
     /// The operation happens, and the connection is reset.
     ResetAfter,
-    /// The operation happens. Half of the answer's body comes, under the length of the whole; then
-    /// the connection closes.
+    /// The operation happens. Half of the answer's body comes, with the `Content-Length` of the
+    /// whole; then the connection closes.
     TruncateAfter,
-    /// The operation happens, and the body of its answer comes one byte in each interval.
+    /// The operation happens, and the body of its answer comes one byte per interval.
     Drip(Duration),
 }
 
 impl Effect {
-    /// What becomes of a job start that this keeps from happening; `None` if it happens.
+    /// The outcome of a job start that this effect prevents; `None` if the job starts.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Answer(answer) | Self::EarlyAnswer(answer) => {
@@ -68,7 +68,7 @@ impl Effect {
         }
     }
 
-    /// What comes in place of the operation: an answer, an end, or nothing.
+    /// What replaces the operation: an answer, a cut connection, or nothing.
     pub(crate) async fn before(&self) -> Result<Option<Reply>, Cut> {
         match self {
             Self::Answer(answer) => Ok(Some(answer.reply())),
@@ -83,7 +83,7 @@ impl Effect {
         }
     }
 
-    /// What becomes of the operation's answer.
+    /// What the effect makes of the operation's answer.
     pub(crate) async fn after(&self, reply: Reply) -> Result<Reply, Cut> {
         match self {
             Self::StallAfter => pending().await,
@@ -111,7 +111,7 @@ impl Effect {
     }
 }
 
-/// `reply` with another body under the length of its own.
+/// `reply` with another body, but with the `Content-Length` of its own.
 async fn rewritten(
     reply: Reply,
     body: impl FnOnce(Bytes) -> reply::ReplyBody,
@@ -124,7 +124,7 @@ async fn rewritten(
 
 /// An answer that has nothing to do with the operation.
 ///
-/// Without a body the upstream's JSON error stands in; without a `Content-Type` it is JSON.
+/// Without a body of its own it has the upstream's JSON error; without a `Content-Type` it is JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Answer {
@@ -149,7 +149,7 @@ impl Answer {
     /// Adds a header; one name may come several times.
     ///
     /// # Panics
-    /// If `value` cannot stand in a header.
+    /// If `value` is not valid in a header.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("visible ASCII, which a header can carry");
         self.headers.append(HeaderName::from_static(name), value);

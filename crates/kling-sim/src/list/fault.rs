@@ -19,7 +19,7 @@ use crate::{
     reply::{self, Cut, End, Reply, Scripted},
 };
 
-/// What a [`ListFault::GzipBomb`] decodes to.
+/// How many bytes a [`ListFault::GzipBomb`] decodes to.
 const BOMB_BYTES: u64 = 128 * 1024 * 1024;
 
 /// One chunk of a [`ListFault::GzipBomb`]: small, since it decodes to megabytes.
@@ -31,7 +31,7 @@ const HUGE_CHUNK_ENTRIES: u32 = 1024;
 /// An answer to `GET /accounts` that is not the true list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListFault {
-    /// Any status. Without a body the upstream's JSON error stands in.
+    /// Any status. Without a body of its own it has the upstream's JSON error.
     Status {
         /// The status.
         status: StatusCode,
@@ -42,21 +42,21 @@ pub enum ListFault {
     },
     /// `200` with a page of HTML.
     Html,
-    /// Half of the true list, under the `Content-Length` of the whole; then the connection closes.
+    /// Half of the true list, with the `Content-Length` of the whole; then the connection closes.
     Truncated,
     /// As [`ListFault::Truncated`], but the connection stays open and silent.
     Stalled,
-    /// The true list, one byte in each interval.
+    /// The true list, one byte per interval.
     Drip(Duration),
     /// Half of the true list, then a TCP reset.
     Reset,
-    /// A well-formed list of at least so many bytes, streamed.
+    /// A well-formed list of at least this many bytes, streamed.
     Huge(u64),
     /// A well-formed list of a few hundred kilobytes that decodes to 128 MiB.
     GzipBomb,
     /// `302` to this address.
     Redirect(HeaderValue),
-    /// `200` with this body, sent as JSON whatever it is.
+    /// `200` with this body, sent as JSON even if it is none.
     Body(String),
     /// `401`, as for a wrong token.
     Unauthorized,
@@ -82,7 +82,7 @@ impl ListFault {
     /// As [`ListFault::status`], with a `Retry-After` header.
     ///
     /// # Panics
-    /// If `status` is not a status of HTTP, or `retry_after` cannot stand in a header.
+    /// If `status` is not a status of HTTP, or `retry_after` is not valid in a header.
     #[must_use]
     pub fn status_retry_after(status: u16, retry_after: &str) -> Self {
         let status = StatusCode::from_u16(status).expect("a status from 100 to 999");
@@ -96,13 +96,13 @@ impl ListFault {
     /// A redirect to `location`.
     ///
     /// # Panics
-    /// If `location` cannot stand in a header.
+    /// If `location` is not valid in a header.
     #[must_use]
     pub fn redirect(location: &str) -> Self {
         Self::Redirect(header(location))
     }
 
-    /// The answer, made of the true `list` where the fault is in the delivery.
+    /// The answer. A fault in the delivery delivers the true `list`.
     pub(crate) fn reply(self, list: String) -> Reply {
         match self {
             Self::Status {
@@ -164,7 +164,7 @@ fn header(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).expect("visible ASCII, which a header can carry")
 }
 
-/// The first half of `list` under the length of the whole.
+/// The first half of `list`, with the `Content-Length` of the whole.
 fn half_of(list: String, end: End) -> Reply {
     let length = list.len();
     let half = Bytes::from(list).slice(..length / 2);

@@ -1,4 +1,4 @@
-//! The rows, and how a request finds its own.
+//! All operations, one row each, and the search for a row by method and path.
 
 use super::{
     Action as A, Body, Content, JobKind, Operation as Op, Operation,
@@ -7,7 +7,7 @@ use super::{
 
 /// Every operation the simulator knows; the first match wins, so literals stand before `{…}`.
 ///
-/// Task types that no page shows are made up after their neighbours.
+/// Task types that no page shows are invented, in the style of their neighbours.
 #[rustfmt::skip]
 static OPERATIONS: [Operation; 46] = [
     Op::get("/accounts", Unneeded, A::ListAccounts),
@@ -64,7 +64,8 @@ static OPERATIONS: [Operation; 46] = [
     Op::post("/mcp", A::Mcp).selected_by(Unneeded).reading(Body::Ignored),
 ];
 
-/// What a second tool starts too, when it does so without a request.
+/// The job of `POST /videos/text2video`. A second tool that starts jobs without a request starts
+/// this one too.
 pub(crate) const TEXT_TO_VIDEO: JobKind = JobKind {
     task_type: "m2v_txt2video",
     content: Content::Video,
@@ -84,12 +85,12 @@ const EFFECTS: &str = r#"[{"effect":"hug","title":"Hug","inputCount":2}]"#;
 const MOTIONS: &str = r#"[{"assetId":"motion_1","workId":-1,"url":"https://cdn.example/m.mp4"}]"#;
 const FACES: &str = r#"{"status":0,"message":"","faceItems":[{"faceId":"0"}],"mediaInfo":{}}"#;
 
-/// Finds the operation, and what stands for the `{…}` of its path.
+/// Finds the operation, and the segment in place of the `{…}` of its path.
 pub(crate) fn find<'path>(
     method: &str,
     path: &'path str,
 ) -> Option<(&'static Operation, &'path str)> {
-    // hyper leaves the body of an answer to HEAD out.
+    // hyper leaves out the body of an answer to HEAD.
     let method = if method == "HEAD" { "GET" } else { method };
     let mut candidates = OPERATIONS.iter().filter(|row| row.method == method);
     candidates.find_map(|row| Some((row, row.matches(path)?)))

@@ -20,7 +20,7 @@ use crate::{
     world::{HistoryStyle, JobDuration, Settings, World},
 };
 
-/// The token of a simulator that was given none.
+/// The token of a simulator for which none was set.
 pub const DEFAULT_TOKEN: &str = "user:1-sim";
 
 /// Why a simulator did not start.
@@ -31,7 +31,7 @@ pub struct StartError {
     source: io::Error,
 }
 
-/// A simulator to be. See [`Sim::builder`].
+/// The settings of a simulator that has not started. See [`Sim::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SimBuilder {
@@ -57,43 +57,43 @@ impl Default for SimBuilder {
 }
 
 impl Sim {
-    /// Starts to describe a simulator, so far without accounts.
+    /// Begins a simulator, at first without accounts.
     pub fn builder() -> SimBuilder {
         SimBuilder::default()
     }
 }
 
 impl SimBuilder {
-    /// Adds an account; one that is there already is resized.
+    /// Adds an account, or changes the cap of an existing one.
     ///
-    /// Any cap is taken as it is, also one outside of the upstream's 1 to 50.
+    /// Any cap is accepted, even one outside the upstream's 1 to 50.
     pub fn account(mut self, email: impl Into<String>, max_jobs: u32) -> Self {
         self.accounts.push((email.into(), max_jobs));
         self
     }
 
-    /// Sets the token every call must carry; [`DEFAULT_TOKEN`] otherwise.
+    /// Sets the token every call must carry. The default is [`DEFAULT_TOKEN`].
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.api.token = token.into();
         self
     }
 
-    /// Sets the seed of task ids, job durations and release lags; 1 otherwise.
+    /// Sets the seed of task ids, job durations and release lags. The default is 1.
     pub fn seed(mut self, seed: u64) -> Self {
         self.world.seed = seed;
         self
     }
 
-    /// Sets how long jobs take; 5 s to 20 s otherwise.
+    /// Sets how long jobs take. The default is 5 s to 20 s.
     pub fn job_duration(mut self, job_duration: JobDuration) -> Self {
         self.world.job_duration = job_duration;
         self
     }
 
-    /// Sets how long after a job turned final in `GET /tasks/{id}` the account's counter and the
-    /// scheduler let it go; each job draws its own lag. None otherwise.
+    /// Sets how long after a job became final in `GET /tasks/{id}` the account's counter and the
+    /// scheduler release it; each job draws its own lag. The default is no lag.
     ///
-    /// `DELETE /scheduler/{id}` frees at once, whatever the lag.
+    /// `DELETE /scheduler/{id}` frees the slot at once, whatever the lag.
     ///
     /// # Panics
     /// If the range is empty.
@@ -103,21 +103,21 @@ impl SimBuilder {
         self
     }
 
-    /// Sets how long a job is tracked: past it it holds no slot, though it may still run. 60
-    /// minutes otherwise.
+    /// Sets how long a job is tracked. After that it holds no slot, though it may still run. The
+    /// default is 60 minutes.
     pub fn tracking(mut self, tracking: Duration) -> Self {
         self.world.tracking = tracking;
         self
     }
 
-    /// Sets what `GET /tasks` shows of how a task was made; [`HistoryStyle::Full`] otherwise. See
-    /// [`Sim::set_history`].
+    /// Sets what `GET /tasks` shows of how a task was made. The default is [`HistoryStyle::Full`].
+    /// See [`Sim::set_history`].
     pub fn history(mut self, style: HistoryStyle) -> Self {
         self.world.history = style;
         self
     }
 
-    /// Sets what task ids look like; 15 digits otherwise.
+    /// Sets what task ids look like. The default is 15 digits.
     pub fn task_ids(mut self, task_ids: TaskIds) -> Self {
         self.world.task_ids = task_ids;
         self
@@ -132,20 +132,20 @@ impl SimBuilder {
         })
     }
 
-    /// Sets whether JSON is compressed for clients that accept gzip; it is otherwise.
+    /// Sets whether JSON is compressed for clients that accept gzip. By default it is.
     pub fn compression(mut self, compresses: bool) -> Self {
         self.api.compresses = compresses;
         self
     }
 
-    /// Sets the time between two events of `POST /mcp`; 50 ms otherwise. With an hour, whoever
-    /// buffers the answer shows nothing.
+    /// Sets the time between two events of `POST /mcp`. The default is 50 ms. With an hour, a proxy
+    /// that buffers the answer passes nothing on.
     pub fn mcp_pause(mut self, pause: Duration) -> Self {
         self.api.mcp_pause = pause;
         self
     }
 
-    /// Sets the address to listen on; a free port of the loopback interface otherwise.
+    /// Sets the address to listen on. The default is a free port of the loopback interface.
     pub fn listen(self, addr: SocketAddr) -> Self {
         Self { addr, ..self }
     }

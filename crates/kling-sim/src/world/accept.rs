@@ -1,4 +1,4 @@
-//! The one place where a job is accepted, and the verdict on those that were over the limit.
+//! The one place where jobs are accepted, and the verdict on job starts over the limit.
 
 use rand::RngExt;
 
@@ -19,8 +19,8 @@ use crate::{
     task_id::TaskId,
 };
 
-/// What the upstream reads itself; everything else is Kling's and comes back in the answer and in
-/// the history.
+/// The fields that the upstream reads itself. All other fields go to Kling and come back in the
+/// answer and in the history.
 const OWN_FIELDS: [&str; 4] = ["email", "maxJobs", "replyUrl", "replyRef"];
 
 /// A job start: who sent it, and how many rounds had been answered by then.
@@ -53,7 +53,7 @@ impl World {
         verdict
     }
 
-    /// Writes a job start into the audit that a script kept from being judged.
+    /// Writes into the audit a job start that a script kept from being judged.
     pub(crate) fn record_unjudged(&mut self, call: &Call, outcome: Outcome) {
         self.record(call, None, outcome);
     }
@@ -107,7 +107,7 @@ impl World {
                 cap,
             });
         }
-        // Past this point it is Kling's answer, not useapi.net's.
+        // From here on the answer is Kling's, not useapi.net's.
         if !has_credit {
             return Err(Refusal::NoCredit);
         }
@@ -142,10 +142,10 @@ impl World {
 
     /// Whose fault a job start at the limit is.
     ///
-    /// Ours, if what we could know forbade it: the jobs we started that still count, and the
-    /// foreign ones that we knew of and that still count, fill the cap that we knew of. What we
-    /// could know is in `told`. A cap that we were never told is the true one: not to ask is no
-    /// excuse. A cap of the call's own is known to the one who made the call.
+    /// It is ours if what we could know forbade it: the jobs that we started and the foreign jobs
+    /// that we knew of, as far as they still count, fill the cap that we knew of. `told` holds what
+    /// we could know. If we were never told a cap, the true cap counts: not asking is no excuse. A
+    /// cap in the call itself is known to its sender.
     fn blame(&self, email: &str, max_jobs: u32, own_cap: Option<u32>, arrival: Arrival) -> Origin {
         if arrival.origin == Origin::Foreign {
             return Origin::Foreign;

@@ -1,7 +1,7 @@
 //! What an account made: `/tasks` as a list, the works of a task, `/assets`.
 //!
-//! A history leaves out what was deleted and nothing else that is remembered: a job that was
-//! accepted is in it from that moment on, whoever started it and whatever becomes of it.
+//! A history shows every remembered job except the deleted ones. An accepted job is in it from that
+//! moment on, no matter who started it and what becomes of it.
 
 use serde_json::{Value, json};
 
@@ -12,20 +12,20 @@ use super::{
 };
 use crate::{call::Call, refusal::Refusal, task_id::TaskId};
 
-/// Rows of a list that asks for no `pageSize`, or for none that makes sense.
+/// The rows of a list whose request has no `pageSize`, or one that makes no sense.
 const PAGE_SIZE: usize = 20;
 
-/// Most rows of a list, whatever it asks for.
+/// The most rows of a list, whatever the request asks for.
 const PAGE_SIZE_MAX: usize = 100;
 
 impl World {
-    /// Sets what histories show from now on, of older jobs too.
+    /// Sets what histories show from now on, including older jobs.
     pub(crate) fn set_history(&mut self, style: HistoryStyle) {
         self.settings.history = style;
     }
 
-    /// Puts an unreadable row into an account's history, or takes it out; `false` if the account
-    /// is not configured.
+    /// Adds an unreadable row to an account's history, or removes it; `false` if the account is not
+    /// configured.
     pub(crate) fn add_unreadable_history(&mut self, email: &str, on: bool) -> bool {
         let account = self.account_mut(email);
         account
@@ -33,8 +33,8 @@ impl World {
             .is_some()
     }
 
-    /// `GET /tasks`: newest first, running and failed ones too. An unreadable row comes before all
-    /// others, on every page, of which it is a part.
+    /// `GET /tasks`: the newest jobs first, including running and failed ones. An unreadable row is
+    /// the first of every page, and counts as one row of the page.
     pub(crate) fn tasks(&self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let number = |field| call.head.query(field)?.parse().ok();
         let (before, after): (Option<i64>, Option<i64>) =
@@ -73,7 +73,7 @@ impl World {
         json!({ "works": works })
     }
 
-    /// `DELETE /tasks/{id}`: only what succeeded has works to delete.
+    /// `DELETE /tasks/{id}`: only a job that succeeded has works to delete.
     pub(crate) fn delete_task(&mut self, account: &str, id: TaskId) -> Result<Value, Refusal> {
         let job = self.owned(account, id)?;
         if job.phase(self.now) != Phase::Succeed {
@@ -84,7 +84,7 @@ impl World {
         Ok(json!({ "deleted": work_ids.len(), "workIds": work_ids }))
     }
 
-    /// `GET /assets`: what succeeded, and what may still be made.
+    /// `GET /assets`: the works of the jobs that succeeded, and how many may still be made.
     pub(crate) fn assets(&self, account: &str) -> Value {
         let made = self.jobs.of(account);
         let made = made.filter(|job| job.phase(self.now) == Phase::Succeed);
@@ -95,7 +95,7 @@ impl World {
         json!({ "limitations": limitations, "history": history })
     }
 
-    /// `GET /assets/download?workIds=…,…`: all of them must be the account's.
+    /// `GET /assets/download?workIds=…,…`: all works must belong to the account.
     pub(crate) fn download(&self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let ids = call.head.query("workIds");
         let ids = ids.ok_or(Refusal::FieldMissing { field: "workIds" })?;
@@ -113,7 +113,7 @@ impl World {
         Ok(json!({ "cdnUrl": url, "status": "success" }))
     }
 
-    /// The job that made the work with this id, if it is the account's and over.
+    /// The job that made the work with this id, if the job belongs to the account and succeeded.
     pub(super) fn made(&self, account: &str, id: &str) -> Result<&Job, Refusal> {
         let number = id.parse::<i64>().ok();
         let mut jobs = self.jobs.of(account);
@@ -127,13 +127,13 @@ impl World {
         })
     }
 
-    /// The job with this id, if it is the account's.
+    /// The job with this id, if it belongs to the account.
     pub(super) fn owned(&self, account: &str, id: TaskId) -> Result<&Job, Refusal> {
         let owned = self.jobs.get(id).filter(|job| job.email == account);
         owned.ok_or(Refusal::NoWorks { id })
     }
 
-    /// The works of a job; one that has not succeeded shows no resource.
+    /// The works of a job; those of a job that has not succeeded have no resource.
     pub(super) fn works(&self, job: &Job) -> Vec<Value> {
         let works = job.work_ids().zip(1..);
         works.map(|(id, item)| self.work(job, id, item)).collect()

@@ -1,7 +1,7 @@
 //! One job and its life: submitted, processing, succeed or failed.
 //!
-//! A job's phase is a function of the time asked about; nothing has to happen for it to move on.
-//! When its slot returns is another matter: the upstream notices late, or never.
+//! The phase of a job is a function of the time; nothing has to happen for the job to move on. Its
+//! slot returns at another time: the upstream notices the end late, or never.
 
 use std::{ops::Range, time::Duration};
 
@@ -52,7 +52,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Kling's own number for it; failures have several, whose meanings are unknown.
+    /// Kling's own number for the phase; failures have several, whose meanings are unknown.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Submitted => 5,
@@ -89,9 +89,9 @@ pub(crate) struct Job {
     pub(crate) started: Duration,
     /// `None` until a test ends it.
     pub(crate) duration: Option<Duration>,
-    /// How long after its end the upstream notices.
+    /// How long after the end of the job the upstream notices it.
     pub(crate) release_lag: Duration,
-    /// When the upstream gives up watching it.
+    /// When the upstream stops tracking it.
     pub(crate) tracked_until: Duration,
     /// Whether it will fail.
     pub(crate) is_doomed: bool,
@@ -99,7 +99,7 @@ pub(crate) struct Job {
     pub(crate) output_count: u32,
     pub(crate) reply_url: Option<String>,
     pub(crate) reply_ref: Option<String>,
-    /// What Kling was given, as far as a history shows it.
+    /// The arguments that Kling received, as far as a history shows them.
     pub(crate) arguments: Vec<Argument>,
 }
 
@@ -110,7 +110,7 @@ impl Job {
         Some(self.started.saturating_add(duration))
     }
 
-    /// When its slot returns, as far as is known.
+    /// When its slot returns, as far as that is known.
     pub(crate) fn leaves_at(&self) -> Duration {
         let noticed_at = self
             .ends_at()
@@ -118,9 +118,9 @@ impl Job {
         noticed_at.map_or(self.tracked_until, |at| at.min(self.tracked_until))
     }
 
-    /// The phase at `now`: a tenth of the duration is spent in the queue.
+    /// The phase at `now`: the job spends a tenth of its duration in the queue.
     ///
-    /// A job that waits for a test to end it is never seen queued: it has no tenth.
+    /// A job that only a test ends is never seen in the queue, since it has no duration yet.
     pub(crate) fn phase(&self, now: Duration) -> Phase {
         let age = now.saturating_sub(self.started);
         match self.duration {
@@ -131,14 +131,15 @@ impl Job {
         }
     }
 
-    /// The numbers of its works: its own and those after it, of which no other task has any.
+    /// The numbers of its works: its own id and the numbers after it, none of which belongs to
+    /// another task.
     pub(crate) fn work_ids(&self) -> Range<i64> {
         let first = self.id.get();
         first..first + i64::from(self.output_count)
     }
 }
 
-/// A job that was accepted, and the arguments its answer echoes.
+/// A job that was accepted, and the arguments that the answer to its start echoes.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) job: Job,

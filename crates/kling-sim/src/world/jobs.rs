@@ -13,21 +13,22 @@ use std::{
 use super::job::Job;
 use crate::task_id::TaskId;
 
-/// Jobs remembered: a day of heavy use. Past it the oldest one without a slot is forgotten.
+/// The most jobs remembered: a day of heavy use. Past this limit the oldest job without a slot is
+/// forgotten.
 pub(crate) const JOBS_MAX: usize = 100_000;
 
-/// The book of jobs.
+/// All remembered jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     known: BTreeMap<TaskId, Job>,
     tracked: BTreeSet<TaskId>,
-    /// Tracked jobs by the time at which they leave.
+    /// Tracked jobs by the time at which their slots return.
     due: BTreeSet<(Duration, TaskId)>,
     executing: HashMap<String, u32>,
 }
 
 impl Jobs {
-    /// Gives back the slots of all jobs that have left by `now`.
+    /// Frees the slots that return by `now`.
     pub(crate) fn advance_to(&mut self, now: Duration) {
         while let Some(&(leaves_at, id)) = self.due.first()
             && leaves_at <= now
@@ -47,8 +48,8 @@ impl Jobs {
         }
     }
 
-    /// Ends a job at `now`; `false` if there is none that still runs. Its slot returns as late
-    /// as that of any other.
+    /// Ends a job at `now`; `false` if no such job is running. Its slot returns as late as that of
+    /// any other job.
     pub(crate) fn finish(&mut self, id: TaskId, now: Duration) -> bool {
         let Some(job) = self.known.get_mut(&id) else {
             return false;
@@ -84,7 +85,7 @@ impl Jobs {
         true
     }
 
-    /// Makes a job unreadable; a slot that it still holds returns when it would have.
+    /// Makes a job unreadable. A slot that it still holds returns at its usual time.
     pub(crate) fn delete(&mut self, id: TaskId) {
         if let Some(job) = self.known.get_mut(&id) {
             job.is_deleted = true;

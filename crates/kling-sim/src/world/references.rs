@@ -1,4 +1,4 @@
-//! What a job is made of: fields that name a thing by an id that only its account knows.
+//! What a job refers to: fields that name a thing by an id that only its account knows.
 
 use super::{World, shelf::ItemKind};
 use crate::{body::Fields, refusal::Refusal, task_id::TaskId};
@@ -14,17 +14,17 @@ const ELEMENT_FIELDS: [&str; 7] = [
     "element_7",
 ];
 
-/// Ids of avatars with more digits are personal; templates belong to everybody.
+/// Avatar ids with more digits are personal; templates belong to all accounts.
 const TEMPLATE_DIGITS_MAX: usize = 8;
 
 impl World {
-    /// Finds what a job start names on the account that shall run it, as Kling does.
+    /// Finds everything that a job start names on the account that will run the job, as Kling does.
     pub(super) fn find_references(&self, email: &str, fields: &Fields) -> Result<(), Refusal> {
         if let Some(id) = fields.id("task_id") {
             let id: i64 = id.parse().or(Err(Refusal::TaskIdInvalid))?;
             self.owned(email, TaskId::from(id))?;
         }
-        // The works of official motions are negative.
+        // The work ids of official motions are negative.
         if let Some(id) = fields.id("workId").filter(|id| !id.starts_with('-')) {
             self.made(email, &id)?;
         }

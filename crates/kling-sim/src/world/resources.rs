@@ -25,7 +25,8 @@ impl World {
         }
     }
 
-    /// `POST /assets`: the answer names the file by its URL, the list by its id.
+    /// `POST /assets`: the answer names the file by its URL, and the list of uploads names it by
+    /// its id.
     pub(crate) fn upload(&mut self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let media = call.head.headers.get("content-type");
         let media = media.and_then(|media| media.to_str().ok()).unwrap_or("");
@@ -65,7 +66,8 @@ impl World {
         json!({ "uploadAssetsList": self.shelf.list(ItemKind::Upload, account) })
     }
 
-    /// `DELETE /assets/uploaded?id=…,…`: those of the account are deleted, and one must be.
+    /// `DELETE /assets/uploaded?id=…,…`: deletes those that belong to the account; at least one
+    /// must.
     pub(crate) fn delete_uploads(&mut self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let ids = call.head.query("id");
         let ids = ids.ok_or(Refusal::FieldMissing { field: "id" })?;
@@ -86,7 +88,7 @@ impl World {
         self.shelf.add(ItemKind::Avatar, account, show).clone()
     }
 
-    /// `GET /avatars`: a bare array; no templates here.
+    /// `GET /avatars`: a bare array. The simulator has no templates.
     pub(crate) fn avatars(&self, account: &str, call: &Call) -> Value {
         match call.head.query("type").as_deref() {
             Some("templates") => json!([]),
@@ -100,7 +102,7 @@ impl World {
         Ok(json!({ "deleted": null }))
     }
 
-    /// `POST /elements`: finished at once, of the shape that `GET` shows.
+    /// `POST /elements`: finished at once, in the shape that `GET` shows.
     pub(crate) fn create_element(&mut self, account: &str, call: &Call) -> Result<Value, Refusal> {
         let fields = call.fields.as_ref().map_err(Clone::clone)?;
         let name = fields.text("name")?;

@@ -1,5 +1,5 @@
-//! What accounts own besides jobs: avatars, elements, uploaded files and speech, each under an id that
-//! only its account knows.
+//! What accounts own besides jobs: avatars, elements, uploaded files and speech, each under an id
+//! that only its account knows.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// Things remembered over all accounts: past it the oldest one is forgotten.
+/// The most things remembered over all accounts. Past this limit the oldest one is forgotten.
 const ITEMS_MAX: usize = 10_000;
 
-/// What a thing is.
+/// The kind of a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemKind {
     Avatar,
@@ -56,7 +56,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Adds a thing, shown as `show` makes it of its new id.
+    /// Adds a thing. `show` makes its JSON from its new id.
     pub(super) fn add(
         &mut self,
         kind: ItemKind,
@@ -90,7 +90,7 @@ impl Shelf {
         Ok(self.items[idx].shown.clone())
     }
 
-    /// Takes one thing of an account away.
+    /// Removes one thing of an account.
     pub(super) fn remove(&mut self, kind: ItemKind, email: &str, id: &str) -> Result<(), Refusal> {
         let idx = self.find(kind, email, id)?;
         self.items.remove(idx);

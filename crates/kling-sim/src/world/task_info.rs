@@ -8,30 +8,31 @@ use serde_json::{Value, json};
 
 use crate::operation::JobKind;
 
-/// A field that Kling was given: its name and its value, as text.
+/// A field that Kling received: its name and its value, as text.
 pub(crate) type Argument = (String, String);
 
-/// Most arguments a job remembers: more than twice what any operation takes.
+/// The most arguments a job remembers: more than twice as many as any operation takes.
 const ARGUMENTS_MAX: usize = 64;
 
-/// Longest name or value a job remembers. A prompt, of at most 2,500 characters, fits whatever its
-/// script; a picture in base64 does not.
+/// The longest name or value a job remembers, in bytes. A prompt of at most 2,500 characters fits
+/// in any script; a picture in base64 does not.
 const ARGUMENT_BYTES_MAX: usize = 10 * 1024;
 
-/// What the rows of `GET /tasks` say of how a task was made. The upstream promises none of it.
+/// What the rows of `GET /tasks` say about how a task was made. The upstream promises none of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HistoryStyle {
-    /// `taskInfo` as the start's answer showed it; of a name or a value only the first 10 KiB, and
-    /// of more than 64 arguments only the first ones by name.
+    /// `taskInfo` as the answer to the job start showed it, with two limits: names and values are
+    /// cut after 10 KiB, and only the first 64 arguments by name are shown.
     #[default]
     Full,
     /// `taskInfo` is empty, as in the vendor's sample of a task's works.
     Bare,
-    /// The prompt is not what was sent: Kling rewrote it. The rest is as in `Full`.
+    /// The prompt differs from the one that was sent, since Kling rewrote it. The rest is as in
+    /// `Full`.
     Rewritten,
 }
 
-/// What a job remembers of its arguments: the first ones, and of each the beginning.
+/// What a job remembers of its arguments: the first ones, and only the beginning of each.
 pub(super) fn keep(arguments: &[Argument]) -> Vec<Argument> {
     let kept = arguments.iter().take(ARGUMENTS_MAX);
     kept.map(|(name, value)| (cut(name), cut(value))).collect()
@@ -53,7 +54,7 @@ pub(super) fn show(kind: &JobKind, arguments: &[Argument]) -> Value {
     })
 }
 
-/// The same, as a history of this style shows it.
+/// The `taskInfo` of a task of this kind, as a history of this style shows it.
 pub(super) fn show_in_history(
     kind: &JobKind,
     arguments: &[Argument],
@@ -71,7 +72,7 @@ pub(super) fn show_in_history(
     }
 }
 
-/// Another text than `prompt`, since it is longer; different prompts stay different.
+/// A text that differs from `prompt`, since it is longer; different prompts stay different.
 fn rewrite(prompt: &str) -> String {
     let backwards: String = prompt.chars().rev().collect();
     format!("Cinematic: {backwards}")

@@ -1,18 +1,18 @@
 //! What the program under test has been told, and since when.
 //!
 //! A *round* is an answered `GET /scheduler/available` or `GET /scheduler` of the program under
-//! test. What a round says may still be under way when the next job start is sent, so a fact
-//! counts as known only once a later round was answered. Two facts count at once, since nothing
-//! earlier stands against them: the first cap an account was told of, and a cap that was raised.
-//! What the list tells may come while a round is under way, whose answer proves nothing about it: it
-//! waits for the one after that.
+//! test. The answer of a round may still be under way when the next job start is sent, so a fact
+//! counts as known only once a later round was answered. Two facts count at once, since no earlier
+//! fact contradicts them: the first cap told for an account, and a raised cap. A list may come
+//! while a round is under way, and the answer of that round proves nothing about the list. A fact
+//! from a list therefore waits for the round after that one.
 
 use std::{collections::HashMap, mem};
 
 use crate::task_id::TaskId;
 
-/// Changes of one cap remembered: those between two rounds matter, and a job start under way for
-/// longer than this many changes is judged by the oldest of them.
+/// The most changes of one cap that are remembered. The changes between two rounds matter. A job
+/// start that is under way during more changes than this is judged by the oldest remembered one.
 const CAPS_MAX: usize = 16;
 
 /// A cap, and how many rounds had been answered when it was told.
@@ -22,7 +22,7 @@ struct ToldCap {
     cap: u32,
 }
 
-/// The book of what was told.
+/// Everything that the program under test was told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     rounds: u64,
@@ -37,7 +37,7 @@ impl Told {
         self.rounds
     }
 
-    /// Answers a round that lists these jobs.
+    /// Notes that a round was answered which lists these jobs.
     pub(crate) fn round(&mut self, listed: impl Iterator<Item = TaskId>) {
         self.rounds += 1;
         let before = mem::take(&mut self.jobs);
@@ -45,12 +45,12 @@ impl Told {
         self.jobs = listed.map(|id| (id, since(id))).collect();
     }
 
-    /// Tells of a cap, in the latest round.
+    /// Notes a cap that the latest round told.
     pub(crate) fn cap(&mut self, email: &str, cap: u32) {
         self.note_cap(email, cap, self.rounds);
     }
 
-    /// Tells of a cap in a list. A round may be under way.
+    /// Notes a cap that a list told. A round may be under way.
     pub(crate) fn listed_cap(&mut self, email: &str, cap: u32) {
         let is_after_a_round = u64::from(self.rounds > 0);
         self.note_cap(email, cap, self.rounds + is_after_a_round);
@@ -73,11 +73,11 @@ impl Told {
         self.jobs.get(&id).is_some_and(|&told| told < round)
     }
 
-    /// The cap that a request which arrived after `round` rounds had to keep; `None` if it was
-    /// never told one.
+    /// The cap that a request had to keep if it arrived after `round` rounds; `None` if no cap was
+    /// ever told.
     ///
-    /// That is the largest of those told since the last one that a later round confirmed. Without
-    /// any round it is the newest: nothing else will ever be told.
+    /// This is the largest of the last cap that a later round confirmed and all caps told after it.
+    /// Without any round it is the newest cap, since nothing else will ever be told.
     pub(crate) fn known_cap(&self, email: &str, round: u64) -> Option<u32> {
         let told = self.caps.get(email)?;
         let confirmed = match round {

@@ -1,7 +1,7 @@
 //! What the API shows of the world, in the documented shapes (`GET`s and the job-start reply).
 //!
-//! Objects are written with sorted keys, which no client can tell; only the account list has an
-//! order that clients rely on, so it is written in the order of configuration.
+//! Objects are written with sorted keys, which makes no difference to clients. Only the account
+//! list has an order that clients rely on, so it is written in the order of configuration.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl World {
         rows.map(|job| self.executing_row(job)).collect()
     }
 
-    /// `GET /scheduler/available`: running jobs, and what is left on each account.
+    /// `GET /scheduler/available`: the running jobs, and the free slots of each account.
     pub(crate) fn scheduler_available(&self) -> Value {
         let executing = self.scheduler();
         let available: Value = self
@@ -69,7 +69,7 @@ impl World {
         json!({ "executing": executing, "available": available })
     }
 
-    /// `GET /tasks/{id}`: the account that owns the task must be the one asked.
+    /// `GET /tasks/{id}`: the account of the request must own the task.
     pub(crate) fn task(&self, account: &str, id: TaskId) -> Result<Value, Refusal> {
         let job = self.owned(account, id)?;
         let phase = job.phase(self.now);

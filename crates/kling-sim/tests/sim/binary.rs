@@ -1,4 +1,4 @@
-//! The program as a process: it says where it is, works, and leaves with its audit.
+//! The program as a process: it prints its URL, works, and prints its audit at the end.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,7 +13,7 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already unless the test fails; then there is nothing better to do.
+        // The process has ended already unless the test fails, and then nothing better can be done.
         drop(self.0.kill());
         drop(self.0.wait());
     }

@@ -1,4 +1,4 @@
-//! Who exceeded a cap, told apart over real requests; the rule itself is tested beside it.
+//! Who exceeded a cap, over real requests. The rule itself is tested inside the crate.
 
 use std::time::Duration;
 

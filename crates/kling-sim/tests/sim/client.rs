@@ -1,4 +1,4 @@
-//! A client without a library in it: what it shows is what was on the wire.
+//! A client without an HTTP library: it shows exactly what was on the wire.
 
 use std::io::ErrorKind;
 
@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// An answer as far as it came.
+/// An answer as far as it arrived.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -105,7 +105,7 @@ pub(crate) async fn read(mut stream: TcpStream) -> Answer {
     Answer::parse(&wire, error)
 }
 
-/// Sends a request without a body, with these headers and no token but theirs.
+/// Sends a request without a body, with these headers and without any other token.
 pub(crate) async fn call_raw(sim: &Sim, method: &str, path: &str, head: &str) -> Answer {
     read(open_raw(sim, method, path, head).await).await
 }

@@ -1,4 +1,4 @@
-//! JSON is compressed for those who accept it, and for nobody else.
+//! JSON is compressed for clients that accept gzip, and for no others.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Each effect of a fault, as a client without a library meets it.
+//! Each effect of a fault, as a client without an HTTP library sees it.
 
 use std::{io::ErrorKind, time::Duration};
 
@@ -26,7 +26,7 @@ fn body(email: &str) -> String {
     json!({"email": email, "prompt": "p"}).to_string()
 }
 
-/// Sends a job start on `a@x` under `effect`, which befalls it alone.
+/// Sends a job start on `a@x` under `effect`, which applies to this request alone.
 async fn under(sim: &Sim, effect: Effect) -> TcpStream {
     sim.fault(Fault::new(effect).on("POST", JOB).account("a@x").times(1));
     open(sim, "POST", JOB, &body("a@x")).await
@@ -117,7 +117,7 @@ async fn a_reset_before_acceptance_makes_no_job_and_one_after_it_does() {
     assert!(matches!(outcome(&sim), Outcome::Accepted(_)));
 }
 
-/// Waits for something that the simulator shows.
+/// Waits until the simulator shows what `is_so` looks for.
 async fn until(is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {

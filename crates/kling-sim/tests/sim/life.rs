@@ -1,4 +1,4 @@
-//! The simulator begins and ends with its value.
+//! The simulator starts and ends with its value.
 
 use std::{error::Error as _, io::ErrorKind};
 

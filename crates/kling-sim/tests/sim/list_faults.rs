@@ -1,4 +1,4 @@
-//! Each fault of `GET /accounts`, as a client without a library meets it.
+//! Each fault of `GET /accounts`, as a client without an HTTP library sees it.
 
 use std::{
     io::{ErrorKind, Read},
@@ -109,7 +109,7 @@ async fn a_reset_ends_the_connection_with_an_error() {
     assert!(answer.body.len() < answer.content_length());
 }
 
-/// How much of the body has come so far.
+/// How much of the body has arrived so far.
 fn body_bytes(wire: &[u8]) -> usize {
     let head = wire.windows(4).position(|four| four == b"\r\n\r\n");
     head.map_or(0, |end| wire.len() - end - 4)

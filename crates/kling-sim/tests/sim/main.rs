@@ -1,4 +1,5 @@
-//! The simulator over real sockets. One binary, since each would link the world again.
+//! The simulator over real sockets. All tests are one binary, since each further binary would link
+//! everything again.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -224,7 +224,7 @@ async fn a_job_is_made_only_of_what_its_account_has() {
         sim.finish_all();
     }
     assert_eq!(sim.audit().account("b@x").unwrap().accepted, 0);
-    // What is official is everybody's, and a work that is not made yet is nobody's.
+    // Official things belong to all accounts, and an unfinished work cannot be used by any.
     let official = json!({"email": "b@x", "avatarId": "12345678", "element_1": "o_1", "workId": -7,
         "task_id": null});
     assert_eq!(post(&sim, "/avatars/video", &official).await.status, 200);

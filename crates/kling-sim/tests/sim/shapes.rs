@@ -28,7 +28,7 @@ async fn start_job(sim: &Sim) -> Value {
 
 /// `value` with every number, id and time that a run invents replaced by the sample's.
 ///
-/// What is left to compare is exact: names, types, lengths, and all values not listed here.
+/// The rest is compared exactly: names, types, lengths, and all values not listed here.
 fn as_in_sample(value: Value, sample: &Value) -> Value {
     const INVENTED: &str = "id taskId workId resource resourceKey started elapsed createTime \
         updateTime startTime endTime nextApplyTime ExpireTime ExpireTimeUTC";

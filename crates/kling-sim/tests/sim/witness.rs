@@ -17,7 +17,7 @@ async fn a_submission_is_kept_byte_for_byte_without_its_token() {
     let head = "X-Odd:  two  words \r\nX-Twice: 1\r\nX-Twice: 2\r\n";
     let path = "/videos/text2video/?x=%2F&x=1";
     let answer = read(open_with(&sim, "POST", path, head, body.as_bytes()).await).await;
-    // Whether such a number is taken is not the point.
+    // Whether the simulator accepts such a number does not matter here.
     let submission = sim.audit().submissions.pop().unwrap();
     assert_eq!(submission.body, body, "answered {}", answer.status);
     let kept = submission.head;

@@ -1,4 +1,4 @@
-//! Whose fault an attempt over the limit is.
+//! Tests of whose fault an attempt over the limit is.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     origin::{Origin, TOOL_HEADER},
 };
 
-/// Jobs end by hand only, so everything that starts counts until it is finished.
+/// Jobs end only by hand, so every started job counts until a test finishes it.
 fn world(max_jobs: u32) -> World {
     super::world(JobDuration::Manual, &[("a@x", max_jobs)])
 }
@@ -26,7 +26,7 @@ fn round(world: &mut World) {
     world.tell_caps();
 }
 
-/// An attempt of ours that must find the account full; whose fault it is.
+/// Makes an attempt of ours that must find the account full, and returns whose fault it is.
 fn blamed(world: &mut World) -> Origin {
     let counts = |world: &World| {
         let AccountAudit {
