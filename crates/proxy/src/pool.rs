@@ -302,7 +302,11 @@ impl Pool {
         let key = lease.account;
         self.forecast.outdate();
         let email = &self.accounts[key].listed.email;
-        if self.resolutions.end_lease(id, &lease, email, cause, now) {
+        let tie = self.leases.tie_of(&lease);
+        let is_undecided = self
+            .resolutions
+            .end_lease(id, &lease, email, cause, tie.as_ref(), now);
+        if is_undecided {
             self.outbox.ask_for_history();
         }
         let is_uncertain = lease.state() == LeaseState::Uncertain;

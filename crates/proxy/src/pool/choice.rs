@@ -7,7 +7,7 @@ use rand::Rng;
 use super::{
     AccountKey, AccountView, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known,
     Lease, LeaseId, LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account,
-    free::FreeList, lease::Ttl,
+    free::FreeList, lease::Ttl, resolutions::Holding,
 };
 
 impl Pool {
@@ -77,13 +77,19 @@ impl Pool {
         } = self;
         resolutions.claim(claim, id, kind, |id| {
             let lease = leases.get(id)?;
-            Some(LeaseView::of(id, lease, &accounts[lease.account], limits))
+            let view = LeaseView::of(id, lease, &accounts[lease.account], limits);
+            let tie = leases.tie_of(lease);
+            Some(Holding { view, tie })
         })
     }
 
     /// What a key stands for already. Claims nothing.
     pub fn recall(&self, claim: &Claim) -> Option<Known> {
-        self.resolutions.recall(claim, |id| self.lease(id))
+        self.resolutions.recall(claim, |id| {
+            let lease = self.leases.get(id)?;
+            let (view, tie) = (self.lease_view(id, lease), self.leases.tie_of(lease));
+            Some(Holding { view, tie })
+        })
     }
 
     /// The call that asks for the lease `id` came to nothing: the key that it claimed is free.

@@ -47,7 +47,7 @@ pub struct Body {
 
 impl Body {
     /// They start the same.
-    fn is_equal(&self, other: &Self) -> bool {
+    pub(super) fn is_equal(&self, other: &Self) -> bool {
         self.operation == other.operation && self.fingerprint == other.fingerprint
     }
 }

@@ -19,6 +19,7 @@ use super::{
     AccountKey, Cause, LeaseId, Limits, TaskId,
     deadlines::Deadlines,
     lease::{Lease, Listed, Phase},
+    resolutions::Tie,
     steps::Counted,
 };
 
@@ -369,6 +370,21 @@ impl Leases {
         leases.sort_unstable();
         let ranked = leases.into_iter().map(|((rank, _), id)| (rank, id));
         ranked.collect()
+    }
+
+    /// The job that a round gave to a lease, if it has such a one.
+    pub(super) fn tie_of(&self, lease: &Lease) -> Option<Tie> {
+        let binding = lease.binding()?;
+        binding.tied_from.as_ref()?;
+        let (account, first_at) = (lease.account, binding.since);
+        let without_job = self.without_job(account, first_at);
+        let mut ranks = without_job.into_iter().map(|(rank, _)| rank);
+        Some(Tie {
+            account,
+            task_id: binding.task_id.clone(),
+            first_at,
+            has_rivals: ranks.any(|rank| rank == MatchRank::Forward),
+        })
     }
 
     pub(super) fn ended_counts(&self) -> [u64; Cause::ALL.len()] {

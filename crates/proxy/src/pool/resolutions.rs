@@ -25,6 +25,7 @@ use super::{
     history::{Body, Shown},
     known_tasks::{KnownTasks, Taken},
     lease::{Kind, Lease, Phase},
+    steps::Counted,
 };
 pub(super) use decisions::Asked;
 pub use decisions::Undecided;
@@ -80,6 +81,25 @@ pub enum Known {
     },
     /// Nothing: but there is no room for one more key.
     Full,
+}
+
+/// A lease as its key is asked about.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub(super) view: LeaseView,
+    /// `None` if it has no job, or one that a reply or a client named.
+    pub(super) tie: Option<Tie>,
+}
+
+/// The job that a round gave to a lease, since nothing better is known.
+#[derive(Debug)]
+pub(super) struct Tie {
+    pub(super) account: AccountKey,
+    pub(super) task_id: TaskId,
+    /// When the first round that listed the job was sent.
+    pub(super) first_at: Duration,
+    /// Whether a submission is under way on the account since before then: the job may be its.
+    pub(super) has_rivals: bool,
 }
 
 #[derive(Debug)]
@@ -163,7 +183,7 @@ impl Resolutions {
         claim: &Claim,
         lease: LeaseId,
         kind: Kind,
-        of_lease: impl FnOnce(LeaseId) -> Option<LeaseView>,
+        of_lease: impl FnOnce(LeaseId) -> Option<Holding>,
     ) -> Result<(), Known> {
         if self.by_key.get(&claim.key) == Some(&lease) {
             return Ok(());
@@ -190,7 +210,7 @@ impl Resolutions {
     pub(super) fn recall(
         &self,
         claim: &Claim,
-        of_lease: impl FnOnce(LeaseId) -> Option<LeaseView>,
+        of_lease: impl FnOnce(LeaseId) -> Option<Holding>,
     ) -> Option<Known> {
         let id = *self.by_key.get(&claim.key)?;
         let submission = self.submissions.get(&id)?;
@@ -206,11 +226,14 @@ impl Resolutions {
         let in_use = Known::InUse(Vec::new());
         Some(
             match (of_lease(id), submission.kind, &submission.resolution) {
-                (Some(lease), Kind::Pick, _) => Known::Held(Box::new(lease)),
-                (Some(lease), Kind::Forward, _) => {
-                    let email = Some(lease.email);
-                    lease.task_id.map_or(in_use, |task_id| job(task_id, email))
-                }
+                (Some(lease), Kind::Pick, _) => Known::Held(Box::new(lease.view)),
+                (Some(lease), Kind::Forward, _) => match (lease.view.task_id, lease.tie) {
+                    (None, _) => in_use,
+                    (Some(task_id), Some(tie)) if !self.is_certain(id, &tie) => {
+                        Known::InUse(vec![task_id])
+                    }
+                    (Some(task_id), _) => job(task_id, Some(lease.view.email)),
+                },
                 (None, Kind::Forward, Resolution::Job(task_id) | Resolution::Given(task_id, _)) => {
                     job(task_id.clone(), submission.email.clone())
                 }
@@ -220,6 +243,32 @@ impl Resolutions {
                 (None, Kind::Pick | Kind::Forward, _) => in_use,
             },
         )
+    }
+
+    /// Whether a job that a round gave to a lost submission can be of no other submission. Equal ones share
+    /// their jobs.
+    fn is_certain(&self, id: LeaseId, tie: &Tie) -> bool {
+        let resolution = self.submissions.get(&id).map(|it| &it.resolution);
+        let Some(Resolution::Lost(about)) = resolution else {
+            return true;
+        };
+        let known = self.known.get(tie.account);
+        let task = known.and_then(|known| known.get(&tie.task_id));
+        let is_taken = task.is_some_and(|task| task.taken.is_some());
+        let is_rival = |other: &LeaseId| {
+            let Some(Resolution::Lost(lost)) = self.submissions.get(other).map(|it| &it.resolution)
+            else {
+                return false;
+            };
+            let was_there = lost.on.is_some_and(|(_, since)| since < tie.first_at);
+            let is_equal = match (&lost.body, &about.body) {
+                (Some(body), Some(other)) => body.is_equal(other),
+                (_, None) | (None, _) => false,
+            };
+            *other != id && was_there && !is_equal
+        };
+        let mut lost = self.lost.get(tie.account).into_iter().flatten().counted();
+        !is_taken && !tie.has_rivals && !lost.any(is_rival)
     }
 
     /// Whether submissions with keys are undecided on an account.
@@ -412,8 +461,10 @@ impl Resolutions {
         lease: &Lease,
         email: &Arc<str>,
         cause: Cause,
+        tie: Option<&Tie>,
         now: Duration,
     ) -> bool {
+        let is_certain = tie.is_none_or(|tie| self.is_certain(id, tie));
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;
         };
@@ -431,8 +482,12 @@ impl Resolutions {
             {
                 lost.ended_at = Some(now);
                 self.let_expire(id, now);
-                self.give(id, lease.account, &binding.task_id, now);
-                false
+                if is_certain {
+                    self.give(id, lease.account, &binding.task_id, now);
+                } else if is_keyed {
+                    self.undecided.insert(lease.account);
+                }
+                is_keyed && !is_certain
             }
             (Phase::Bound(binding), Kind::Forward, Resolution::Open | Resolution::Lost(_)) => {
                 self.accept(id, &binding.task_id, Some(Arc::clone(email)));

@@ -155,7 +155,7 @@ fn a_tie_that_ended_with_its_job_is_undone_by_a_later_answer() {
     // The job of the slow one: it stands for it for a round, then the lost one has it.
     bench.round(10, &[(11, "a@x")]);
     bench.round(20, &[(11, "a@x")]);
-    assert_eq!(bench.fate(lost), Fate::Job(task(11)));
+    assert_eq!(bench.fate(lost), Fate::Open, "11 may be of the slow one");
     bench.pool.job_over(&task(11), at(21));
     bench.round(30, &[]);
     bench.accept(slow, 31, 11, "tree");
@@ -167,6 +167,53 @@ fn a_tie_that_ended_with_its_job_is_undone_by_a_later_answer() {
     );
     bench.decide(200, &whole(&[(11, "tree"), (10, "other")]));
     assert_eq!(bench.fate(lost), Fate::NoJob, "nothing else is there");
+}
+
+#[test]
+fn a_tie_is_told_once_the_job_can_be_of_no_other_submission() {
+    let mut bench = bench_that_shows();
+    let lost = bench.keyed(2);
+    bench.lose(lost, 2, "boat");
+    let slow = bench.keyed(3);
+    bench.round(10, &[(11, "a@x")]);
+    bench.round(20, &[(11, "a@x")]);
+    assert_eq!(bench.fate(lost), Fate::Open);
+    bench.accept(slow, 21, 12, "tree");
+    assert_eq!(bench.fate(lost), Fate::Job(task(11)));
+}
+
+#[test]
+fn of_two_lost_submissions_each_is_told_its_own_job() {
+    let mut bench = bench_that_shows();
+    let (first, second) = (bench.keyed(2), bench.keyed(3));
+    bench.lose(first, 2, "boat");
+    bench.lose(second, 3, "tree");
+    // The job of the first one comes and goes between two rounds.
+    bench.round(10, &[(11, "a@x")]);
+    let fates = |bench: &Bench| [first, second].map(|lease| bench.fate(lease));
+    assert_eq!(fates(&bench), [Fate::Open, Fate::Open]);
+    bench.round(123, &[(11, "a@x")]);
+    bench.round(124, &[(11, "a@x")]);
+    let history = whole(&[(12, "boat"), (11, "tree"), (10, "other")]);
+    bench.decide(200, &history);
+    assert_eq!(fates(&bench), [Fate::Open, Fate::Job(task(11))]);
+    bench.pool.job_over(&task(11), at(201));
+    bench.round(202, &[]);
+    assert!(bench.pool.take_history_due(), "the tie was wrong");
+    bench.decide(203, &history);
+    let told = [Fate::Job(task(12)), Fate::Job(task(11))];
+    assert_eq!(fates(&bench), told);
+}
+
+#[test]
+fn equal_lost_submissions_share_what_rounds_list() {
+    let mut bench = bench_that_shows();
+    let (first, second) = (bench.keyed(2), bench.keyed(3));
+    bench.lose(first, 2, "boat");
+    bench.lose(second, 3, "boat");
+    bench.round(10, &[(11, "a@x")]);
+    assert_eq!(bench.fate(first), Fate::Job(task(11)));
+    assert_eq!(bench.fate(second), Fate::Open);
 }
 
 #[test]

@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use harness::{Answer, PATIENCE, Running, Slots, eventually, send};
 use http::{Method, StatusCode};
-use kling_sim::{Answer as Scripted, ChaosPlan, Effect, Fault, HistoryStyle, JobDuration, Sim};
+use kling_sim::{
+    Answer as Scripted, ChaosPlan, Effect, Fault, HistoryStyle, JobDuration, Outcome, Sim,
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -400,8 +403,9 @@ async fn where_one_of_two_lost_submissions_became_a_job_no_key_is_free() {
     assert_eq!(running.sim.audit().submission_count, 2);
 }
 
-/// Starts one job, with as many attempts as it takes: what a careless client does.
-async fn insist(running: Arc<Running>, job: usize, seed: u64) -> i64 {
+/// Starts one job, with as many attempts as it takes: what a careless client does. Returns what it sent, and
+/// the job that it was told of.
+async fn insist(running: Arc<Running>, job: usize, seed: u64) -> (String, i64) {
     let mut rng = SmallRng::seed_from_u64(seed.wrapping_add(job as u64));
     let key = format!("job-{job}");
     let body = format!(r#"{{"prompt":"p of {key}","replyRef":"{key}"}}"#);
@@ -415,7 +419,7 @@ async fn insist(running: Arc<Running>, job: usize, seed: u64) -> i64 {
         }
         let answer = send(running.addr, Method::POST, JOB, &headers, &body).await;
         if answer.status == StatusCode::OK && answer.text.contains(r#""task""#) {
-            return task_id(&answer);
+            return (body, task_id(&answer));
         }
         // It waits as it is told.
         if answer.status == StatusCode::CONFLICT {
@@ -423,6 +427,13 @@ async fn insist(running: Arc<Running>, job: usize, seed: u64) -> i64 {
             sleep(Duration::from_millis(retry_after_ms)).await;
         }
     }
+}
+
+/// The JSON of a submission without the account that it was put on.
+fn without_email(sent: &str) -> String {
+    let mut body: Value = serde_json::from_str(sent).unwrap();
+    body.as_object_mut().unwrap().remove("email");
+    body.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -460,10 +471,18 @@ async fn however_often_a_client_insists_there_is_one_job() {
         (0, 0),
         "{audit}"
     );
-    let mut started = accepted(&running.sim);
+    let accepted = audit.submissions.iter().filter_map(|submission| {
+        let Outcome::Accepted(task_id) = submission.outcome else {
+            return None;
+        };
+        let sent = String::from_utf8_lossy(&submission.body).into_owned();
+        Some((without_email(&sent), task_id.get()))
+    });
+    let mut started: Vec<_> = accepted.collect();
     assert_eq!(started.len(), JOBS);
-    let mut told: Vec<i64> = told.into_iter().collect();
+    let told = told.into_iter();
+    let mut told: Vec<_> = told.map(|(sent, id)| (without_email(&sent), id)).collect();
     started.sort_unstable();
     told.sort_unstable();
-    assert_eq!(told, started, "each was told of a job, and no job to two");
+    assert_eq!(told, started, "each was told of its own job");
 }
