@@ -1,21 +1,22 @@
-//! The heart: which accounts exist, who holds their slots, who waits for one.
+//! The pool: the accounts, the leases on their slots, and the queue for a slot.
 //!
 //! Keeps these invariants after every call:
 //!
 //! - no grant on an account whose slots in use have reached its `maxJobs` of the newest snapshot;
 //! - every choice is uniform over the eligible accounts;
 //! - a slot comes back exactly once, however its lease ends;
-//! - no free slot that a waiter may take: it was handed over in the call that freed it, to the
-//!   longest-waiting one. So whatever is free is a newcomer's at once.
+//! - no slot stays free that a waiter may take: the call that frees it hands it to the
+//!   longest-waiting one. So a newcomer may take any free slot at once.
 //!
-//! Pure, synchronous and deterministic: no I/O, no lock, no clock, and no hasher has a say. Time is an
-//! argument, a [`Duration`] since the owner's start, and so is randomness. What waiters were granted is
-//! collected by [`Pool::next_handover`]; telling them is the owner's part.
+//! Pure, synchronous and deterministic: no I/O, no lock, no clock, and no result depends on a
+//! hasher. Time is an argument, a [`Duration`] since the owner's start, and so is randomness.
+//! [`Pool::next_handover`] returns what waiters were granted; the owner tells them.
 //!
 //! Each part owns its fields and their indexes: `accounts`, `leases`, `foreign_jobs`, `waiters`,
-//! `resolutions`, `forecast`, `outbox`. What concerns several of them is a rule, in a file of its own:
-//! `choice` grants and hands over, `roster` follows the account list, `matching` finds whose a job is,
-//! `rounds` follows the upstream. What a rule costs depends on what changed, never on the size of the book.
+//! `resolutions`, `forecast`, `outbox`. A rule over several of them has a file of its own: `choice`
+//! grants and hands over, `roster` follows the account list, `matching` finds the lease of a job,
+//! `rounds` follows the upstream. The cost of a rule depends on what changed, never on the size of
+//! the pool.
 
 mod account;
 mod accounts;
@@ -81,19 +82,19 @@ use outbox::Outbox;
 use resolutions::Resolutions;
 use waiters::Waiters;
 
-/// What bounds the book.
+/// The limits of the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The most waiters at once.
     pub waiters_max: usize,
-    /// How long a slot is held for a bound job of which nothing more is heard.
+    /// How long a slot is held for a bound job that is not heard of again.
     pub job_ttl: Duration,
-    /// Whether rounds are held: then they decide about what is over, and none is granted before
-    /// the first.
+    /// Whether rounds are held. If so, they decide which jobs are over, and no slot is granted
+    /// before the first one.
     pub reconciles: bool,
-    /// How long a submission that was lost may still turn up as a job.
+    /// How long a lost submission may still turn up as a job.
     pub settle: Duration,
-    /// Whether a job that nobody claims is taken for the one of a pick without a job.
+    /// Whether an unclaimed job is bound to a pick that has no job.
     pub ties_picks: bool,
 }
 
@@ -115,7 +116,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty book that refuses every pick until a snapshot is applied.
+    /// An empty pool. It refuses every pick until a snapshot is applied.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -136,18 +137,18 @@ impl Pool {
         self.outbox.next_handover()
     }
 
-    /// What kept accounts from being picked, and what does now, since this was last asked.
+    /// The changes of state since the last call.
     pub fn take_state_changes(&mut self) -> Vec<StateChange> {
         self.outbox.take_state_changes()
     }
 
-    /// Whether something became due that only a round can decide, since this was last asked.
+    /// Whether something became due since the last call that only a round can decide.
     pub fn take_round_due(&mut self) -> bool {
         self.outbox.take_round_due()
     }
 
-    /// Whether something became due that only the history of an account can decide, since this was last
-    /// asked.
+    /// Whether something became due since the last call that only the history of an account can
+    /// decide.
     pub fn take_history_due(&mut self) -> bool {
         self.outbox.take_history_due()
     }
@@ -197,8 +198,8 @@ impl Pool {
         true
     }
 
-    /// Lets go of every lease whose last deadline has come, and asks for a round about those whose
-    /// ttl is over.
+    /// Ends every lease whose last deadline has come, and asks for a round for those whose ttl is
+    /// over.
     pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
         if self.next_deadline().is_none_or(|at| at > now) {
             return;
@@ -233,7 +234,7 @@ impl Pool {
         self.finish_drawn(now, rng);
     }
 
-    /// When the pool next looks at something by itself.
+    /// When [`Pool::expire`] next has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [
             self.leases.next_deadline(),
@@ -249,7 +250,7 @@ impl Pool {
         self.leases.get(id).map(|lease| self.lease_view(id, lease))
     }
 
-    /// Every held lease, in the order of a hasher.
+    /// Every held lease, in no particular order.
     pub fn leases(&self) -> Vec<LeaseView> {
         let leases = self.leases.iter();
         leases
@@ -265,7 +266,7 @@ impl Pool {
     /// The account of this name.
     ///
     /// # Errors
-    /// [`UnknownAccount`] if it is not in the book.
+    /// [`UnknownAccount`] if there is none.
     pub fn account_named(&self, name: &Name) -> Result<AccountView, UnknownAccount> {
         let key = self.accounts.find(name).ok_or(UnknownAccount)?;
         Ok(self.accounts[key].view())
@@ -296,7 +297,7 @@ impl Pool {
         self.leases.ended_counts()
     }
 
-    /// Takes a lease out of the book. Its slot is free then, but not yet handed to a waiter.
+    /// Removes a lease. Its slot is free then, but not yet handed to a waiter.
     fn end_lease(&mut self, id: LeaseId, cause: Cause, now: Duration) -> Option<AccountKey> {
         let lease = self.leases.remove(id, cause)?;
         let key = lease.account;
@@ -318,7 +319,7 @@ impl Pool {
                     let took = now.saturating_sub(binding.since);
                     self.forecast.learn(&lease.operation, took);
                 }
-                // Whatever its holder knows: the upstream may still count the job.
+                // The upstream may still count the job, whatever the holder knows.
                 let is_given_back = match cause {
                     Cause::Released | Cause::Undelivered | Cause::Refused | Cause::Expired => true,
                     Cause::Finished | Cause::Absent | Cause::Unverified => false,
@@ -329,7 +330,7 @@ impl Pool {
                     self.note_uncounted(&binding.task_id);
                 }
             }
-            // The lease ended without the job that it stood for: that is another one's.
+            // The lease ended without claiming the job it was matched to: match it again.
             Phase::Reserved {
                 stands_for: Some(job),
             } => self.unassign(*job, key, now),
@@ -351,7 +352,7 @@ impl Pool {
         listing.account_of(task_id).cloned()
     }
 
-    /// Moves a lease on in its life, with all that hangs on it.
+    /// Changes the phase of a lease, and the counts of its account with it.
     fn set_phase(&mut self, id: LeaseId, phase: Phase) {
         let is_uncertain = phase.state() == LeaseState::Uncertain;
         let Some(old) = self.leases.set_phase(id, phase) else {

@@ -17,7 +17,7 @@ use super::task::TaskId;
 /// How many entries a page may have.
 pub const PAGE_ROWS: usize = 100;
 
-/// Stands for a text that is not kept: only whether two are equal is known.
+/// Stands for a text that is not kept. It only tells whether two texts are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(u64);
 

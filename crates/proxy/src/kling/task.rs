@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 /// The most digits a task id may have. Ids of 18 digits are known (`2^63` has 19); the rest is
-/// room, the limit keeps hostile ids out of the book.
+/// reserve; the limit keeps hostile ids out of the pool.
 pub const TASK_ID_DIGITS_MAX: usize = 32;
 
 /// What a 404 contains, in any case, when it is about the account and not about the task.
@@ -28,8 +28,8 @@ impl TaskId {
         &self.0
     }
 
-    /// Reads an id that stands in JSON, as a number or as a string of digits: as it is written,
-    /// since a double would round it.
+    /// Reads an id that stands in JSON, as a number or as a string of digits: it is kept as
+    /// written, since a double would round it.
     ///
     /// # Errors
     /// [`TaskIdError`] if it is anything else.
@@ -52,7 +52,7 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self, TaskIdError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
-        // One job has one id: 007 would be another name of 7.
+        // A job must have one id only: 007 would be another id of job 7.
         let is_padded = digits.starts_with('0') && text != "0";
         let is_valid = (1..=TASK_ID_DIGITS_MAX).contains(&digits.len())
             && digits.bytes().all(|byte| byte.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! One account in the book: its capacity, its slots in use, and why it can or cannot be picked.
+//! One account: its capacity, its slots in use, and why it can or cannot be picked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ new_key_type! {
     pub struct AccountKey;
 }
 
-/// Whether an account can be picked, or what stands in the way.
+/// Whether an account can be picked, or why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountState {
     /// It has a free slot.
     Available,
     /// Every slot is in use.
     Full,
-    /// The upstream pushed back: left alone for a while.
+    /// The upstream pushed back: no picks for a while.
     Cooling,
     /// Its session is broken at the upstream.
     Quarantined,
@@ -89,28 +89,29 @@ pub(super) struct Account {
     /// Its name as it is looked up.
     pub(super) folded: Arc<str>,
     pub(super) rank: Rank,
-    /// The cap that the newest round told.
+    /// The cap that the newest round showed.
     pub(super) observed_cap: Option<u32>,
-    /// A cap that a round told anew, and that the list does not know yet.
+    /// A cap that a round changed, and that the list does not show yet.
     pub(super) lowered_cap: Option<u32>,
     pub(super) is_listed: bool,
     pub(super) is_draining: bool,
     pub(super) health: AccountHealth,
     /// Leased slots whose jobs, if any, are known.
     pub(super) held: u32,
-    /// Leased slots of submissions that nobody knows the outcome of.
+    /// Leased slots of submissions whose outcome is unknown.
     pub(super) uncertain: u32,
     /// Slots of jobs that run without a lease.
     pub(super) foreign: u32,
     /// How many jobs the newest round listed on it.
     pub(super) listed_jobs: u32,
-    /// By how many slots the book and the newest round differed, before the round mended it.
+    /// By how many slots the pool and the newest round differed, before the round corrected the
+    /// pool.
     pub(super) drift: i64,
     /// Its slots changed since the newest round.
     pub(super) is_moved: bool,
 }
 
-/// An account's place in the order of all: those of the list first.
+/// An account's place in the order of all accounts. Listed accounts come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     /// By its place in the list.
@@ -153,13 +154,14 @@ impl Account {
         self.lowered_cap.map_or(listed, |cap| cap.min(listed))
     }
 
-    /// It joins the list while rounds are held: whatever differs from its cap is news.
+    /// It joins the list while rounds are held: the next round's cap counts if it differs from the
+    /// list's.
     pub(super) fn reset_cap(&mut self) {
         self.observed_cap = Some(self.listed.max_jobs);
         self.lowered_cap = None;
     }
 
-    /// A round tells a cap. It counts if it is news: then it is newer than the list.
+    /// A round shows a cap. It counts only if it changed: then it is newer than the list.
     pub(super) fn observe_cap(&mut self, cap: u32) {
         let before = self.observed_cap.replace(cap);
         if before.is_some_and(|before| before != cap) {
@@ -167,7 +169,7 @@ impl Account {
         }
     }
 
-    /// Slots in use, whoever uses them.
+    /// Slots in use: leased, or taken by foreign jobs.
     pub(super) fn in_flight(&self) -> u32 {
         self.held + self.uncertain + self.foreign
     }
@@ -186,14 +188,15 @@ impl Account {
         self.is_usable() && self.health.cooling_until().is_none()
     }
 
-    /// It can be removed: off the list, no slot in use, no order of the operator to remember.
+    /// It can be removed: it is off the list, has no slot in use, and the operator did not drain
+    /// it.
     pub(super) fn is_forgettable(&self) -> bool {
         !self.is_listed && self.in_flight() == 0 && !self.is_draining
     }
 
     /// The slot of a lease comes back.
     pub(super) fn give_back(&mut self, lease: LeaseId, is_uncertain: bool) {
-        // The lease that was to decide about the account ended without a word. Another one has to.
+        // The probing job ended without a result. The next job probes.
         if self.health.is_probation_of(lease) {
             self.health.restart_probation();
         }
@@ -204,7 +207,7 @@ impl Account {
         }
     }
 
-    /// Until when it cools, if nothing else stands in the way of a job.
+    /// Until when it cools, if cooling is the only reason not to pick it.
     pub(super) fn only_cooling_until(&self) -> Option<Duration> {
         let until = self.health.cooling_until()?;
         (self.is_usable() && self.has_free_slot()).then_some(until)
@@ -279,11 +282,12 @@ pub struct AccountView {
     pub max_jobs: u32,
     /// Its leased slots whose jobs, if any, are known.
     pub held: u32,
-    /// Its leased slots of submissions that nobody knows the outcome of.
+    /// Its leased slots of submissions whose outcome is unknown.
     pub uncertain: u32,
     /// Its slots of jobs that were not started through us.
     pub foreign: u32,
-    /// Slots in use by the book minus jobs that the newest round listed, before it mended the book.
+    /// Slots in use in the pool minus jobs that the newest round listed, before it corrected the
+    /// pool.
     pub drift: i64,
     /// Whether it can be picked right now.
     pub is_eligible: bool,
@@ -298,7 +302,7 @@ pub struct AccountView {
 }
 
 impl AccountView {
-    /// What stands in the way, in a sentence.
+    /// Why it cannot be picked, in a sentence.
     pub fn reason(&self) -> Option<&str> {
         match self.state {
             AccountState::Available => None,
@@ -318,7 +322,7 @@ impl AccountView {
         }
     }
 
-    /// Slots in use, whoever uses them.
+    /// Slots in use: leased, or taken by foreign jobs.
     pub fn in_flight(&self) -> u32 {
         self.held + self.uncertain + self.foreign
     }

@@ -1,8 +1,8 @@
-//! The accounts of the book, and every index that is kept beside them.
+//! The accounts, and every index of them.
 //!
-//! Invariant: an account changes only in here, so that `free`, `cooling`, `unverified`, the counts and the
-//! health deadlines always agree with it. What a change opened, and what it made superfluous, is
-//! remembered until the rules have looked at it.
+//! Invariant: an account changes only in here, so that `free`, `cooling`, `unverified`, the counts
+//! and the health deadlines always agree with it. Accounts that a change opened or made idle are
+//! remembered until the rules have looked at them.
 
 #[cfg(test)]
 mod check;
@@ -45,9 +45,9 @@ pub(super) struct Accounts {
     listed_count: usize,
     usable_count: usize,
     in_flight: u64,
-    /// Accounts that only cool, by when they are ready.
+    /// Accounts that cannot be picked only because they cool, by when they are ready.
     cooling: Deadlines<AccountKey>,
-    /// Accounts that are full only of slots in doubt.
+    /// Accounts that are full only because of uncertain slots.
     unverified: BTreeSet<AccountKey>,
     /// When the health of accounts changes by itself.
     health_deadlines: Deadlines<AccountKey>,
@@ -55,7 +55,7 @@ pub(super) struct Accounts {
     opened: Vec<AccountKey>,
     /// Accounts that may be forgotten now.
     idle: Vec<AccountKey>,
-    /// Folded e-mails that mean other accounts now, until the rules have followed.
+    /// Folded e-mails that mean other accounts now, until the rules have followed them.
     renamed: Vec<Arc<str>>,
     /// Accounts that joined the list since the newest round.
     joined: BTreeSet<AccountKey>,
@@ -163,7 +163,7 @@ impl Accounts {
 
     /// Takes a slot of an account that is eligible, for the lease `lease`.
     ///
-    /// The path of every grant: what cannot change by it is not looked at.
+    /// Every grant takes this path, so it touches only what a grant can change.
     pub(super) fn take_slot(&mut self, key: AccountKey, lease: LeaseId) -> &Account {
         let account = &mut self.slots[key];
         let before = account.in_flight();
@@ -178,8 +178,7 @@ impl Accounts {
 
     /// Gives back the slot of a lease that has ended.
     ///
-    /// The path of every end: for an account that nothing is odd about, what cannot change by it is not
-    /// looked at.
+    /// Every end takes this path, so for a healthy account it touches only what an end can change.
     pub(super) fn give_back_slot(
         &mut self,
         key: AccountKey,
@@ -285,7 +284,8 @@ impl Accounts {
         }
     }
 
-    /// When the first account that only cools is ready for a caller with `constraint`.
+    /// When the first account that cannot be picked only because it cools is ready for a caller
+    /// with `constraint`.
     pub(super) fn first_cooled(&self, constraint: &Constraint) -> Option<Duration> {
         if let Constraint::Only(key) = constraint {
             return self.get(*key)?.only_cooling_until();
@@ -295,7 +295,7 @@ impl Accounts {
         Some(until)
     }
 
-    /// Whether a caller with `constraint` could be served if no slot were in doubt.
+    /// Whether a caller with `constraint` could be served if the uncertain slots were free.
     pub(super) fn is_unverified(&self, constraint: &Constraint) -> bool {
         if let Constraint::Only(key) = constraint {
             return self.get(*key).is_some_and(Account::is_unverified);
@@ -304,7 +304,7 @@ impl Accounts {
         unverified.any(|key| constraint.allows(*key))
     }
 
-    /// Draws an account uniformly among the eligible ones that will do.
+    /// Draws an account uniformly among the eligible ones that the caller accepts.
     pub(super) fn draw(&self, wish: Wish<'_>, rng: &mut impl Rng) -> Option<AccountKey> {
         let excluded = match wish.constraint {
             Constraint::Only(key) => {
@@ -350,14 +350,14 @@ impl Accounts {
         self.health_deadlines.next()
     }
 
-    /// Ends what kept accounts from being picked, where its time is over.
+    /// Ends coolings and ejections whose time is over.
     pub(super) fn expire(&mut self, now: Duration, outbox: &mut Outbox) {
         while let Some((_, key)) = self.health_deadlines.first_due(now) {
             self.update(key, outbox, |account| account.health.expire(now));
         }
     }
 
-    /// The accounts that may have a slot for a waiter, each once, since this was last asked.
+    /// The accounts that may have got a slot for a waiter since the last call, each once.
     pub(super) fn take_opened(&mut self) -> Vec<AccountKey> {
         mem::take(&mut self.opened)
     }
@@ -367,17 +367,17 @@ impl Accounts {
         self.opened.push(key);
     }
 
-    /// Nobody waits: what opened is a newcomer's.
+    /// There are no waiters: a newcomer may take what opened.
     pub(super) fn clear_opened(&mut self) {
         self.opened.clear();
     }
 
-    /// An account joined the list: the cap that the next round tells is to be compared with its own.
+    /// An account joined the list: the next round's cap is to be compared with the list's.
     pub(super) fn note_joined(&mut self, key: AccountKey) {
         self.joined.insert(key);
     }
 
-    /// The accounts that joined the list since this was last asked.
+    /// The accounts that joined the list since the last call.
     pub(super) fn take_joined(&mut self) -> BTreeSet<AccountKey> {
         mem::take(&mut self.joined)
     }
@@ -387,12 +387,12 @@ impl Accounts {
         self.idle.push(key);
     }
 
-    /// The accounts that may be forgotten, since this was last asked.
+    /// The next account that may be forgotten.
     pub(super) fn next_idle(&mut self) -> Option<AccountKey> {
         self.idle.pop()
     }
 
-    /// Notes by how many slots the book differs from what the newest round listed.
+    /// Notes by how many slots the pool differs from the newest round.
     pub(super) fn note_drift(&mut self) {
         for key in mem::take(&mut self.moved).into_iter().counted() {
             if let Some(account) = self.slots.get_mut(key) {
@@ -406,7 +406,7 @@ impl Accounts {
         if mem::replace(&mut self.slots[key].is_moved, true) {
             return;
         }
-        // Without rounds nobody asks: accounts that were forgotten must not pile up.
+        // Without rounds this list is never taken: forgotten accounts must not pile up in it.
         if self.moved.len() > 2 * self.slots.len() {
             self.moved.retain(|key| self.slots.contains_key(*key));
         }

@@ -65,10 +65,10 @@ impl Constraint {
     }
 }
 
-/// Accounts a caller does not want, as it named them and as the book knows them.
+/// Accounts a caller does not want, as it named them and by their keys.
 ///
-/// The names stay: an account that joins the list while the caller waits is excluded all the same. Two
-/// are equal if they name the same.
+/// The names stay: an account that joins the list while the caller waits is excluded all the same.
+/// Two values are equal if their names are.
 #[derive(Clone, Debug, Default)]
 pub struct Excluded {
     /// Sorted. `None`: none are excluded.
@@ -111,8 +111,8 @@ impl Excluded {
         excluded
     }
 
-    /// Looks up again which accounts the names may mean. Unknown ones exclude nothing for now. Returns the
-    /// accounts that are excluded no longer.
+    /// Looks up again which accounts the names may mean. Unknown names exclude nothing for now.
+    /// Returns the accounts that are no longer excluded.
     pub(super) fn resolve<'a>(
         &mut self,
         alike: impl Fn(&Name) -> &'a [AccountKey],
@@ -144,7 +144,7 @@ impl Excluded {
 pub enum Admission {
     /// A slot was free.
     Granted(LeaseView),
-    /// None was: the caller is in the queue.
+    /// No slot was free: the caller is in the queue.
     Queued(WaiterId),
 }
 
@@ -174,7 +174,7 @@ pub enum Refusal {
     Saturated {
         /// How long until a slot is free for this caller, as far as can be told.
         free_in: Option<Duration>,
-        /// Its place in the queue, from 1: the one it has, or would have.
+        /// Its position in the queue, from 1: the one it has, or would have.
         position: usize,
     },
     /// Every free slot that would do is on an account that the upstream wants left alone.
@@ -183,16 +183,16 @@ pub enum Refusal {
         /// How long until the first of them is ready.
         ready_in: Duration,
     },
-    /// Every account that would do is full, and some only of submissions that nobody knows the
-    /// outcome of.
+    /// Every account that would do is full, some of them only because of submissions whose outcome
+    /// is unknown.
     #[error("the slots that are left may be taken by submissions whose outcome is not known yet")]
     Unverified,
-    /// As many callers wait as may.
+    /// The queue is full.
     #[error("the queue of waiting calls is full")]
     QueueFull,
 }
 
-/// The named account is not in the book.
+/// There is no account of this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("no such account")]
 pub struct UnknownAccount;

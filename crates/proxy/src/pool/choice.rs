@@ -1,4 +1,4 @@
-//! Choosing: who is granted a slot, who waits for one, and why not.
+//! Choosing: which caller is granted a slot, which one waits, and why a call is refused.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,7 +28,7 @@ impl Pool {
         }
     }
 
-    /// Like [`Pool::pick`], but joins the queue where every account that would do is full.
+    /// Like [`Pool::pick`], but joins the queue if every account that would do is full.
     ///
     /// # Errors
     /// A [`Refusal`] that waiting would not help, or [`Refusal::QueueFull`].
@@ -57,7 +57,7 @@ impl Pool {
         }
     }
 
-    /// What the call that has or awaits the lease `id` got already.
+    /// What the call with the lease `id` got already: the lease, or a place in the queue.
     pub fn admitted(&self, id: LeaseId) -> Option<Admission> {
         let waiting = || self.waiters.of_lease(id).map(Admission::Queued);
         self.lease(id).map(Admission::Granted).or_else(waiting)
@@ -92,7 +92,7 @@ impl Pool {
         })
     }
 
-    /// The call that asks for the lease `id` came to nothing: the key that it claimed is free.
+    /// The call that asks for the lease `id` got no slot: the key that it claimed is free.
     pub fn unclaim(&mut self, id: LeaseId) {
         self.resolutions.free(id);
     }
@@ -102,7 +102,8 @@ impl Pool {
         self.resolutions.knows(key)
     }
 
-    /// Takes a waiter out of the queue. False if it is not in it: it was granted, or has left.
+    /// Takes a waiter out of the queue. False if it is not in the queue: it was granted, or has
+    /// left.
     pub fn leave(&mut self, waiter: WaiterId) -> bool {
         let Some((left, pinned_to)) = self.waiters.remove(waiter) else {
             return false;
@@ -116,7 +117,7 @@ impl Pool {
         true
     }
 
-    /// What a waiter is told that stops waiting now, or `None` if it is not in the queue.
+    /// The answer to a waiter that stops waiting now, or `None` if it is not in the queue.
     pub fn queue_estimate(&mut self, waiter: WaiterId, now: Duration) -> Option<Refusal> {
         let (constraint, ahead) = self.waiters.place(waiter)?;
         let refusal = self
@@ -161,7 +162,7 @@ impl Pool {
         }
     }
 
-    /// Nobody knows yet which accounts there are and what runs on them.
+    /// The accounts, or the jobs that run on them, are not known yet.
     fn is_learning(&self) -> bool {
         self.list.is_none() || (self.limits.reconciles && self.listing.is_none())
     }
@@ -225,7 +226,7 @@ impl Pool {
                 }
             }
             self.forget_idle();
-            // A name that is forgotten may leave another account the only one that it means.
+            // Once an account is forgotten, its name may mean exactly one other account.
             if !self.accounts.has_renamed() {
                 return;
             }
@@ -241,8 +242,8 @@ impl Pool {
         }
     }
 
-    /// Ends an operation that may have opened many accounts: waiters are served in order, each with a
-    /// slot drawn uniformly. What did not open is no waiter's.
+    /// Ends an operation that may have opened many accounts: waiters are served in order, each with
+    /// a slot drawn uniformly. No waiter can use an account that did not open.
     pub(super) fn finish_drawn(&mut self, now: Duration, rng: &mut impl Rng) {
         self.settle_names();
         if self.waiters.len() == 0 {
@@ -271,7 +272,7 @@ impl Pool {
                 let fits = |key| wish.constraint.allows(key) && self.accounts.fits(wish, key);
                 opened.draw_where(opened.len(), fits, rng)
             });
-            // No slot opens while they are handed out: whoever asks for the same gets none either.
+            // No slot opens while they are handed out, so the rest of this group gets none either.
             let Some(key) = drawn else {
                 continue;
             };
@@ -288,7 +289,7 @@ impl Pool {
         }
     }
 
-    /// Forgets the accounts that left the list, once nothing hangs on them any more.
+    /// Forgets the accounts that left the list once nothing refers to them.
     fn forget_idle(&mut self) {
         while let Some(key) = self.accounts.next_idle() {
             let is_forgettable = self.accounts.get(key).is_some_and(Account::is_forgettable);

@@ -1,7 +1,8 @@
-//! When the pool looks at entries of one kind by itself, soonest first.
+//! The deadlines of entries of one kind, soonest first.
 //!
-//! Invariant: `next` is the time of the first entry of `order`. It is kept apart since every operation of
-//! the book asks for it twice: a walk down four trees each time would be a tenth of a pick.
+//! Invariant: `next` is the time of the first entry of `order`. It is kept apart because every
+//! operation of the pool asks for it twice: a walk down four trees each time would cost a tenth of
+//! a pick.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,8 +17,8 @@ pub(super) struct Deadlines<K> {
 /// Where there is no deadline.
 pub(super) const NEVER: Duration = Duration::MAX;
 
-/// Nanoseconds since the owner's start: compared in one step, where a [`Duration`] takes two. They reach
-/// for 584 years: what is later never comes.
+/// Nanoseconds since the owner's start: compared in one step, where a [`Duration`] takes two. They
+/// reach for 584 years; a later deadline never comes.
 type Nanos = u64;
 
 fn nanos(at: Duration) -> Nanos {

@@ -1,6 +1,6 @@
-//! When a slot will be free, as far as can be told from how long jobs held theirs.
+//! Guesses when a slot will be free, from how long earlier jobs held theirs.
 //!
-//! A guess for people and clients: nothing is decided by it.
+//! The guess is for people and clients; no decision depends on it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     steps::Counted,
 };
 
-/// What a job does, as far as that says how long it takes: the path of its operation.
+/// What a job does: the path of its operation. Jobs of one operation take about as long.
 pub type OperationName = Arc<str>;
 
 /// How much the newest job counts: the gain of TCP's round-trip estimator, RFC 6298 §2.3.
@@ -22,16 +22,17 @@ const GAIN: f64 = 1.0 / 8.0;
 const OPERATIONS_MAX: usize = 32;
 /// How old a forecast may be if no slot came back since.
 const AGE_MAX: Duration = Duration::from_millis(100);
-/// How long a forecast rests for each lease that it looked at, also if slots came back: a tenth of the
-/// time at the most goes into making them.
+/// How long a forecast is kept for each lease that it looked at, even if slots came back: at most a
+/// tenth of the time goes into making forecasts.
 const PAUSE_PER_LEASE: Duration = Duration::from_micros(1);
-/// The most leases that a forecast looks at. Of more, those that are likely to end first.
+/// The most leases that a forecast looks at. Of a larger number it takes those that are likely to
+/// end first.
 const SAMPLE_MAX: usize = 4096;
 
 /// How long jobs take, and when those that run will be over.
 #[derive(Debug, Default)]
 pub(super) struct Forecast {
-    /// In seconds. `None`: jobs of which nobody said what they do.
+    /// In seconds. `None`: jobs whose caller named no operation.
     typical: HashMap<Option<OperationName>, f64, RandomState>,
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
@@ -52,12 +53,12 @@ impl Forecast {
             .or_insert(took);
     }
 
-    /// A slot came back: the next one is another.
+    /// A slot came back: the forecast is out of date.
     pub(super) fn outdate(&mut self) {
         self.is_outdated = true;
     }
 
-    /// What a caller is told that finds every account that would do full, behind `ahead` others.
+    /// The answer to a caller behind `ahead` others, when every account that would do is full.
     pub(super) fn saturated(
         &mut self,
         leases: &Leases,
@@ -76,8 +77,8 @@ impl Forecast {
         }
         let ends = self.ends.iter().counted();
         let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
-        // Further back than slots are in use it takes more than one job's time. The last one is the
-        // best that can be told.
+        // A caller behind more others than there are slots in use waits for more than one job. The
+        // last end is the best guess.
         let end = ends.nth(ahead).or(self.ends.last());
         Refusal::Saturated {
             free_in: end.map(|(end, _)| end.saturating_sub(now)),
@@ -92,7 +93,8 @@ impl Forecast {
             .is_none_or(|at| now.saturating_sub(at) >= age_max)
     }
 
-    /// How long jobs of `operation` take: as those did, or as all did of which nobody said more.
+    /// How long jobs of `operation` take: as earlier ones did, else as jobs without an operation
+    /// did.
     fn typical(&self, operation: &Option<OperationName>) -> Option<Duration> {
         let known = self.typical.get(operation);
         let known = known.or_else(|| self.typical.get(&None))?;

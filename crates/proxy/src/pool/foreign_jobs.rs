@@ -1,8 +1,8 @@
-//! Jobs that run without a lease: other tools', and those whose leases are gone.
+//! Jobs that run without a lease: jobs of other tools, and jobs whose leases are gone.
 //!
-//! Invariant: a job stands here once, and the indexes agree with it. Jobs on accounts that are not in
-//! the list wait here for their account. A job that the newest round lists and that nothing counts
-//! is remembered, too, so that the next round can count it.
+//! Invariant: a job is here once, and the indexes agree with it. Jobs on accounts that are not in
+//! the list wait here for their account. A job that the newest round lists and that is not counted
+//! anywhere is remembered too, so that the next round can count it.
 
 #[cfg(test)]
 mod check;
@@ -18,7 +18,8 @@ use slotmap::SecondaryMap;
 
 use super::{AccountKey, TaskId, deadlines::Deadlines, lease::Listed, name::Name, steps::Counted};
 
-/// The most jobs on accounts outside the list that are remembered: ten for each of a thousand.
+/// The most jobs that are remembered on accounts outside the list: ten on each of a thousand
+/// accounts.
 const ELSEWHERE_MAX: usize = 10_000;
 /// The most jobs that are remembered as no longer tracked, until the next round is answered.
 const UNTRACKED_MAX: usize = 10_000;
@@ -27,14 +28,15 @@ const UNTRACKED_MAX: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(super) struct ForeignJob {
     place: Place,
-    /// When the first round that listed it was sent. `None` for a job that was named before.
+    /// When the first round that listed it was sent. `None` for a job that an answer or a client
+    /// named before.
     first_at: Option<Duration>,
     /// When we last knew that it runs, while the newest round does not list it. Only a round sent
     /// later can say that it is gone.
     seen_at: Duration,
     /// The newest round lists it.
     is_listed: bool,
-    /// When it is forgotten if nothing more is heard, as noted in the index.
+    /// When it is forgotten if it is not heard of again, as noted in the index.
     deadline: Duration,
 }
 
@@ -46,12 +48,12 @@ enum Place {
     Elsewhere(Name),
 }
 
-/// A job that nothing counts.
+/// A job that is not counted anywhere.
 #[derive(Clone, Debug)]
 struct Uncounted {
     /// The account that the newest round lists it on.
     listed_on: Option<Name>,
-    /// The upstream stopped to count it then: a round that was sent before may list it still.
+    /// When the upstream stopped counting it: a round that was sent before may still list it.
     untracked_at: Option<Duration>,
 }
 
@@ -66,8 +68,8 @@ pub(super) struct ForeignJobs {
     elsewhere_count: usize,
     /// Jobs that the newest round does not list.
     unlisted: BTreeSet<TaskId>,
-    /// When jobs are forgotten. One may stand here too early: rounds move its deadline on, which is
-    /// looked up when it comes.
+    /// When jobs are forgotten. A deadline in here may be too early: rounds move the real one on,
+    /// and it is looked up when this one comes.
     deadlines: Deadlines<TaskId>,
     uncounted: BTreeMap<TaskId, Uncounted>,
     round_sent_at: Option<Duration>,
@@ -115,7 +117,7 @@ impl ForeignJobs {
         }
     }
 
-    /// Adds a job on an account. False if it is there already.
+    /// Adds a job on an account. False if the job is there already.
     pub(super) fn add(&mut self, job: Listed, account: AccountKey, seen_at: Duration) -> bool {
         self.insert(job, Place::Account(account), seen_at)
     }
@@ -166,7 +168,7 @@ impl ForeignJobs {
         Some((listed, account))
     }
 
-    /// The job of an account that was first listed after `since`, the earliest of them.
+    /// The earliest job of an account that was first listed after `since`.
     pub(super) fn adoptable(&self, account: AccountKey, since: Duration) -> Option<TaskId> {
         let mut jobs = self.adoptable.get(account)?.iter().counted();
         let (_, task_id) = jobs.find(|(first_at, _)| *first_at > since)?;
@@ -194,7 +196,7 @@ impl ForeignJobs {
         self.round_sent_at = Some(sent_at);
     }
 
-    /// Removes the jobs that a round that was sent at `sent_at` shows to be gone. Returns the accounts
+    /// Removes the jobs that the round sent at `sent_at` shows to be gone. Returns the accounts
     /// that they counted on.
     pub(super) fn remove_gone(&mut self, sent_at: Duration) -> Vec<AccountKey> {
         let unlisted = self.unlisted.iter().counted();
@@ -204,7 +206,7 @@ impl ForeignJobs {
         removed.collect()
     }
 
-    /// Removes the first job of which nothing was heard for as long as a job may run. Returns it, with
+    /// Removes the first job that was not heard of for as long as a job may run. Returns it, with
     /// the account that it counted on.
     pub(super) fn next_expired(&mut self, now: Duration) -> Option<(Listed, Option<AccountKey>)> {
         while let Some((at, task_id)) = self.deadlines.first_due(now) {
@@ -238,7 +240,7 @@ impl ForeignJobs {
         jobs.collect()
     }
 
-    /// The newest round lists a job that nothing counts: the next one may.
+    /// The newest round lists a job that is not counted: the next round may count it.
     pub(super) fn note_uncounted(&mut self, task_id: TaskId, email: Name) {
         let job = Uncounted {
             listed_on: Some(email),
@@ -263,8 +265,8 @@ impl ForeignJobs {
         }
     }
 
-    /// A round that was sent at `sent_at` lists a job anew. False if it does not count: the upstream
-    /// has stopped to track it since.
+    /// Whether a job counts that the round sent at `sent_at` lists and the one before did not. It
+    /// does not if the upstream has stopped tracking it since.
     pub(super) fn may_count(&mut self, task_id: &TaskId, email: &Name, sent_at: Duration) -> bool {
         let Some(job) = self.uncounted.get_mut(task_id) else {
             return true;
@@ -277,15 +279,14 @@ impl ForeignJobs {
         true
     }
 
-    /// The newest round no longer lists a job that nothing counts.
+    /// The newest round no longer lists a job that is not counted.
     pub(super) fn forget_uncounted(&mut self, task_id: &TaskId) {
         if let Some(job) = self.uncounted.get_mut(task_id) {
             job.listed_on = None;
         }
     }
 
-    /// The jobs that a round that was sent at `sent_at` lists as the one before did, and that count
-    /// from now on.
+    /// The uncounted jobs that the round sent at `sent_at` still lists. They count from now on.
     pub(super) fn take_uncounted(&mut self, sent_at: Duration) -> Vec<(TaskId, Name)> {
         let is_due = |job: &Uncounted| job.untracked_at.is_none_or(|at| at < sent_at);
         let due = self.uncounted.iter().counted();
@@ -300,7 +301,7 @@ impl ForeignJobs {
         counted.collect()
     }
 
-    /// Whether a listed job is remembered as one that nothing counts.
+    /// Whether a listed job is remembered as uncounted.
     pub(super) fn is_uncounted(&self, task_id: &TaskId) -> bool {
         let job = self.uncounted.get(task_id);
         job.is_some_and(|job| job.listed_on.is_some())

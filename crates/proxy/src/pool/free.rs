@@ -1,8 +1,8 @@
 //! The accounts that can be picked right now: a dense list, and how full they are.
 //!
-//! Invariant: an account stands in `dense` at most once, and `position` names its place; `levels` counts the
-//! listed accounts by their slots in use. Insert, remove and a uniform draw take constant time whatever the
-//! number of accounts.
+//! Invariant: an account is in `dense` at most once, at the index that `position` names; `levels`
+//! counts the listed accounts by their slots in use. Insert, remove and a uniform draw take
+//! constant time whatever the number of accounts.
 
 use rand::{Rng, RngExt, seq::IteratorRandom};
 use slotmap::SecondaryMap;
@@ -11,8 +11,9 @@ use super::{AccountKey, steps::Counted};
 
 /// How often a draw that hit an unwanted account is repeated before the list is walked instead.
 ///
-/// Both ways are uniform over the accounts that remain. Where at least an eighth of the list is wanted,
-/// 64 draws miss once in 5,000 lists; where less is wanted, a walk is cheaper than more luck.
+/// Both ways are uniform over the accounts that remain. Where at least an eighth of the list is
+/// wanted, 64 draws miss once in 5,000 lists; where less is wanted, a walk is cheaper than more
+/// draws.
 const DRAWS_MAX: usize = 64;
 
 /// The most levels of use that are told apart: further up, accounts count as equally full.
@@ -67,8 +68,8 @@ impl FreeList {
         Some(self.dense[rng.random_range(0..self.dense.len())])
     }
 
-    /// Draws uniformly among the accounts that are wanted. `wanted_count` is how many there are, as far
-    /// as the caller knows: it decides only how they are found.
+    /// Draws uniformly among the accounts that are wanted. `wanted_count` is how many there are, as
+    /// far as the caller knows; it only decides how they are found.
     pub(super) fn draw_where(
         &self,
         wanted_count: usize,
@@ -99,7 +100,7 @@ impl FromIterator<AccountKey> for FreeList {
     }
 }
 
-/// The accounts with a free slot that anybody may take.
+/// The accounts with a free slot that any caller may take.
 #[derive(Debug, Default)]
 pub(super) struct FreeAccounts {
     list: FreeList,
@@ -129,8 +130,8 @@ impl FreeAccounts {
         }
     }
 
-    /// How many accounts have fewer slots in use than a caller's own cap: those at the last level count
-    /// whatever the cap.
+    /// How many accounts have fewer slots in use than a caller's own cap. Those at the last level
+    /// always count.
     pub(super) fn count_below(&self, max_jobs: u32) -> usize {
         if max_jobs > LEVELS_MAX {
             return self.list.len();

@@ -1,22 +1,25 @@
-//! The health of an account: it is left alone for a while after it refused jobs for a reason
-//! of its own.
+//! The health of an account: after it refused jobs for a reason of its own, it is not picked for a
+//! while.
 //!
-//! - **cooling**: it pushed back. For as long as it said, or for a time that doubles.
-//! - **quarantined**: its session is broken. For a time that doubles, and then one job decides.
-//! - **parked**: it has no credit. For a time that doubles.
+//! - **cooling**: the upstream pushed back. It lasts as long as the upstream said, or a time that
+//!   doubles.
+//! - **quarantined**: its session is broken. It lasts a time that doubles; then one job probes the
+//!   account.
+//! - **parked**: it has no credit. It lasts a time that doubles.
 //!
-//! A job that it takes, or refuses for what was asked, shows that it is well.
+//! A job that the account accepts, or refuses because of the request, shows that it is healthy.
 
 use std::time::Duration;
 
 use super::LeaseId;
 
-/// The first cooling if the upstream names no time. A count that was wrong is mended by the next
-/// round; a throttle lasts minutes, and the doubling finds that out.
+/// The first cooling if the upstream names no time. The next round corrects a wrong count; a
+/// throttle lasts minutes, which the doubling finds out.
 const COOLING_MIN: Duration = Duration::from_secs(2);
-/// The longest cooling, asked for or not: after ten minutes a throttle was seen to be over.
+/// The longest cooling, whatever the upstream asks for: a throttle was seen to be over after ten
+/// minutes.
 const COOLING_MAX: Duration = Duration::from_secs(10 * 60);
-/// The first quarantine or parking: a person has to act, and a probe costs little.
+/// The first quarantine or parking: a person has to act, and a probing job costs little.
 const EJECTION_MIN: Duration = Duration::from_secs(10 * 60);
 /// The longest one.
 const EJECTION_MAX: Duration = Duration::from_secs(2 * 3600);
@@ -24,29 +27,29 @@ const EJECTION_MAX: Duration = Duration::from_secs(2 * 3600);
 /// What the upstream's refusal of a job says about its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The account is full or throttled, and wants to be left alone for so long.
+    /// The account is full or throttled. It asks for a pause.
     PushedBack {
-        /// As the upstream said, if it did.
+        /// How long, if the upstream said.
         retry_after: Option<Duration>,
     },
     /// The account's session is broken.
     SessionBroken,
     /// The account has no credit for the job.
     NoCredit,
-    /// Nothing: the job is at fault, and the account well.
+    /// The request is at fault: the account is healthy.
     Request,
-    /// Nothing at all: the token is at fault.
+    /// The token is at fault: this says nothing about the account.
     Token,
 }
 
-/// Why an account is left alone.
+/// Why an account is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ejection {
     Quarantined,
     Parked,
 }
 
-/// One job decides whether a quarantine is over.
+/// After a quarantine, one job decides whether the account is healthy again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probation {
     Wanted,
@@ -68,7 +71,7 @@ impl AccountHealth {
     pub(super) fn record_failure(&mut self, blame: Blame, now: Duration) {
         match blame {
             Blame::PushedBack { retry_after } => {
-                // Several jobs may have been on their way when the first was pushed back.
+                // Several jobs may have been under way when the first one was pushed back.
                 if self.cooling_until.is_none() {
                     self.cooled_count += 1;
                 }
@@ -83,7 +86,7 @@ impl AccountHealth {
         self.failed_at = Some(now);
     }
 
-    /// A job shows that the account is well. One of before the blame shows nothing.
+    /// A job shows that the account is healthy, unless its slot was leased before the last failure.
     pub(super) fn record_success(&mut self, leased_at: Duration) {
         if self.failed_at.is_none_or(|at| at <= leased_at) {
             self.clear();
@@ -91,7 +94,7 @@ impl AccountHealth {
     }
 
     fn eject(&mut self, ejection: Ejection, now: Duration) {
-        // Several jobs may have been on their way when the first was refused.
+        // Several jobs may have been under way when the first one was refused.
         if self.ejected.is_none() {
             let until = now + doubled(EJECTION_MIN, self.ejected_count, EJECTION_MAX);
             self.ejected = Some((ejection, until));
@@ -105,14 +108,14 @@ impl AccountHealth {
         *self = Self::default();
     }
 
-    /// The account was mended at the upstream, as its changed entry says.
+    /// The account's entry in the list changed: its session may be repaired.
     pub(super) fn record_repair(&mut self) {
         if matches!(self.ejected, Some((Ejection::Quarantined, _))) || self.probation.is_some() {
             self.clear();
         }
     }
 
-    /// Lets go of what is over.
+    /// Ends the cooling or the ejection whose time is over.
     pub(super) fn expire(&mut self, now: Duration) {
         self.cooling_until.take_if(|until| *until <= now);
         if let Some((Ejection::Quarantined, _)) = self.ejected.take_if(|(_, until)| *until <= now) {
@@ -120,25 +123,25 @@ impl AccountHealth {
         }
     }
 
-    /// When something is over next.
+    /// When the next cooling or ejection is over.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let ejected = self.ejected.map(|(_, until)| until);
         self.cooling_until.into_iter().chain(ejected).min()
     }
 
-    /// A slot was granted. It may be the one that decides.
+    /// A slot was granted. Its job may be the probing one.
     pub(super) fn note_grant(&mut self, lease: LeaseId) {
         if self.probation == Some(Probation::Wanted) {
             self.probation = Some(Probation::Running(lease));
         }
     }
 
-    /// Whether this lease is the one that decides.
+    /// Whether the job of this lease is the probing one.
     pub(super) fn is_probation_of(&self, lease: LeaseId) -> bool {
         self.probation == Some(Probation::Running(lease))
     }
 
-    /// The lease that was to decide ended without a word. Another one has to.
+    /// The probing job ended without a result. The next job probes.
     pub(super) fn restart_probation(&mut self) {
         self.probation = Some(Probation::Wanted);
     }
@@ -151,12 +154,12 @@ impl AccountHealth {
         self.ejected
     }
 
-    /// Whether nothing stands in the way of a job, and none decides about it.
+    /// Whether it neither cools, nor is ejected, nor on probation.
     pub(super) fn is_healthy(&self) -> bool {
         self.cooling_until.is_none() && self.ejected.is_none() && self.probation.is_none()
     }
 
-    /// Whether nothing but full slots stands in the way of a job.
+    /// Whether only full slots can keep it from being picked.
     pub(super) fn is_ready(&self) -> bool {
         let is_on_probation = matches!(self.probation, Some(Probation::Running(_)));
         self.cooling_until.is_none() && self.ejected.is_none() && !is_on_probation

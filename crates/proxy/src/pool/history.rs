@@ -1,18 +1,18 @@
-//! Which tasks of an account's history are those of lost submissions.
+//! Finds the tasks of lost submissions in an account's history.
 //!
-//! A round counts the jobs that run; one that came and went between two rounds left no trace in it. The
-//! history of the account (`GET /tasks?email=`) lists every task, whatever became of it. What it proves is
-//! decided here, from data alone:
+//! A round lists the jobs that run; a job that came and went between two rounds is in neither. The
+//! history of the account (`GET /tasks?email=`) lists every task, whatever became of it. This
+//! module decides from data alone what a history proves about a task:
 //!
-//! - **older** than a submission: known before its first byte, listed behind such a task, or of a smaller
-//!   `createTime` than one;
-//! - **somebody else's**: named to another lease, or of another prompt or type, where a history has shown
-//!   an accepted job of the operation with both unchanged;
-//! - **ours**: agrees with the body in all that both show, and with no other submission of another body,
-//!   and is known for longer than any submission is on its way. Equal submissions share equal tasks one
-//!   to one, and none is shared twice;
-//! - **absent**: nothing is left that could be ours, in a history that was read far enough, of an
-//!   operation whose accepted jobs histories show.
+//! - **older** than a submission: it was known before the submission's first byte, or it is listed
+//!   behind such a task, or its `createTime` is smaller than that of one;
+//! - **not ours**: it was named to another lease, or it has another prompt or type, and a history
+//!   has shown an accepted job of the operation with both unchanged;
+//! - **ours**: it agrees with the body in everything that both show, it agrees with no submission
+//!   of another body, and it has been known for longer than any submission has been under way.
+//!   Equal submissions get equal tasks one to one, and no task twice;
+//! - **absent**: no task is left that could be ours, the history was read far enough, and histories
+//!   show accepted jobs of the operation.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -29,9 +29,9 @@ use super::{
 
 /// The most tasks that are read of a history: ten pages of a hundred.
 pub const TASKS_MAX: usize = 1000;
-/// The most operations of which it is remembered how histories show them: twice those that are known.
+/// The most operations for which we remember how histories show them: twice those that are known.
 const OPERATIONS_MAX: usize = 32;
-/// The most types of tasks that are remembered of one operation.
+/// The most types of tasks that are remembered for one operation.
 const TYPES_MAX: usize = 16;
 
 /// What is known of the body of a submission.
@@ -39,14 +39,14 @@ const TYPES_MAX: usize = 16;
 pub struct Body {
     /// The operation that it starts.
     pub operation: OperationName,
-    /// Tells it from another body of the same operation.
+    /// Differs from that of another body of the same operation.
     pub fingerprint: u64,
     /// Its prompt, if it has one.
     pub prompt: Option<Digest>,
 }
 
 impl Body {
-    /// They start the same.
+    /// Whether both start the same job.
     pub(super) fn is_equal(&self, other: &Self) -> bool {
         self.operation == other.operation && self.fingerprint == other.fingerprint
     }
@@ -59,7 +59,7 @@ pub struct History {
     pub rows: Vec<HistoryRow>,
     /// It was read to its end.
     pub is_whole: bool,
-    /// It has rows that cannot be read: they may be of any task.
+    /// It has rows that cannot be read: they may be any task.
     pub has_unreadable: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Lost<'a> {
     pub(super) since: Duration,
     /// A round gave it this job.
     pub(super) tied_to: Option<TaskId>,
-    /// It can turn up no more.
+    /// Its job cannot turn up any more.
     pub(super) is_settled: bool,
 }
 
@@ -127,7 +127,7 @@ impl Shown {
             let Some(job) = task.and_then(|task| task.accepted.as_deref()) else {
                 continue;
             };
-            // What was not sent, or not told, proves nothing.
+            // A prompt that was not sent, or a type that no reply named, proves nothing.
             let has_both = job.task_type.is_some() && job.prompt.is_some();
             let is_changed = (job.task_type.is_some() && job.task_type != row.task_type)
                 || (job.prompt.is_some() && job.prompt != row.prompt);
@@ -155,7 +155,7 @@ impl Shown {
         !is_its(operation) && self.0.keys().any(is_its)
     }
 
-    /// The task is somebody else's, as far as its type and prompt say.
+    /// Whether type or prompt prove that the task is not of this submission.
     fn excludes(&self, body: &Body, row: &HistoryRow) -> bool {
         let Some(shown) = self.0.get(&body.operation) else {
             return false;
@@ -171,7 +171,7 @@ impl Shown {
         shown.tells_apart() && (is_another_prompt || is_another_type)
     }
 
-    /// The task agrees with the body in all that both show.
+    /// Whether the task agrees with the body in everything that both show.
     fn agrees(&self, body: &Body, row: &HistoryRow) -> bool {
         let is_same_prompt = match (body.prompt, row.prompt) {
             (Some(sent), Some(shown)) => sent == shown,
@@ -186,8 +186,8 @@ impl Shown {
     }
 }
 
-/// Decides about every submission of `lost`, which are all that were lost on one account, by its history.
-/// `under_way`: since when the oldest of the other submissions there is on its way.
+/// Decides about all lost submissions of one account, `lost`, by its history. `under_way`: when the
+/// oldest of the account's other submissions started.
 pub(super) fn decide(
     lost: &[Lost<'_>],
     history: &History,
@@ -212,7 +212,7 @@ pub(super) fn decide(
     let matches = match_rows(&views, &groups, history, shown, known);
     let mut verdicts = Vec::new();
     for (number, group) in groups.iter().enumerate() {
-        // What rounds gave to equal submissions is shared out already.
+        // Rounds gave these tasks to equal submissions already.
         let tied: HashSet<_> = group
             .iter()
             .filter_map(|idx| lost[*idx].tied_to.clone())
@@ -226,12 +226,13 @@ pub(super) fn decide(
             .counted()
             .filter(|row| matches[*row] == RowMatch::Group(number) && !is_shared_out(*row))
             .collect();
-        // Of more equal tasks than submissions nobody can tell which are theirs.
+        // If there are more equal tasks than submissions, it is unknown which ones are theirs.
         let is_told = own.len() <= waiting.len()
             && !own.iter().any(|row| may_be_under_way(&history.rows[*row]));
         let (settled, others): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|idx| lost[*idx].is_settled);
-        // What is left for those whose jobs may turn up yet is told when they cannot any more.
+        // Submissions whose jobs may still turn up get their verdict later: settled ones choose
+        // first.
         for idx in settled.into_iter().chain(others) {
             let candidates = mem::take(&mut views[idx].candidates);
             let place = own.iter().position(|row| candidates.contains(row));
@@ -265,7 +266,7 @@ pub(super) fn decide(
 /// The history as one submission sees it.
 struct View<'a> {
     lost: &'a Lost<'a>,
-    /// Rows that may be its: neither older nor somebody else's.
+    /// Rows that may be its task: neither older nor of another submission.
     candidates: BTreeSet<usize>,
     /// The history was read to its end, or to a task that is older.
     reaches_back: bool,
@@ -297,13 +298,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// They were lost with the same body.
+    /// Whether both were lost with the same body.
     fn is_equal(&self, other: &View<'_>) -> bool {
         self.lost.body.is_equal(other.lost.body)
     }
 }
 
-/// Whose a row may be, by the bodies that it agrees with.
+/// The submissions a row may belong to, by the bodies that it agrees with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowMatch {
     None,

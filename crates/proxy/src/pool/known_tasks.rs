@@ -1,7 +1,7 @@
-//! The tasks of an account that were seen, and since when.
+//! The tasks that were seen on an account, and since when.
 //!
-//! A task that was known before a submission was sent is not of that submission, and one that was named
-//! to another lease is not either.
+//! A task does not belong to a submission if it was known before the submission was sent, or if it
+//! was named to another lease.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,8 +13,8 @@ use foldhash::fast::RandomState;
 
 use super::{Body, Digest, LeaseId, OperationName, TaskId, history::TASKS_MAX};
 
-/// The most tasks that are known of an account on which nothing is lost: as many as may start and be named
-/// while one submission is on its way.
+/// The most tasks that are kept for an account without lost submissions: as many as may start and
+/// be named while one submission is under way.
 const KNOWN_MAX: usize = 128;
 
 /// The newest tasks of an account.
@@ -29,13 +29,13 @@ pub(super) struct KnownTasks {
 pub(super) struct KnownTask {
     /// When we first knew of it.
     pub(super) since: Duration,
-    /// Whose it is, if that is known.
+    /// Which submission it belongs to, if that is known.
     pub(super) taken: Option<Taken>,
     /// What was submitted, if its reply passed through here.
     pub(super) accepted: Option<Box<AcceptedJob>>,
 }
 
-/// Whose a task is.
+/// Which submission a task belongs to.
 #[derive(Debug)]
 pub(super) enum Taken {
     /// A reply or a client named it to a lease.
@@ -58,7 +58,7 @@ impl KnownTasks {
         self.tasks.get(task_id)
     }
 
-    /// Whether it is known whose a task is.
+    /// Whether it is known which submission a task belongs to.
     pub(super) fn is_taken(&self, task_id: &TaskId) -> bool {
         self.get(task_id).is_some_and(|task| task.taken.is_some())
     }
@@ -68,7 +68,8 @@ impl KnownTasks {
         self.get(task_id).is_some_and(|task| task.since < time)
     }
 
-    /// A task was seen. Where something is lost, as many are kept as are read of a history.
+    /// A task was seen. If the account has lost submissions, as many tasks are kept as are read of
+    /// a history.
     pub(super) fn note(
         &mut self,
         task_id: &TaskId,

@@ -7,11 +7,12 @@ use thiserror::Error;
 
 use super::{AccountKey, Limits, OperationName, TaskId, account::Account};
 
-/// How much earlier than the truth an expiry is told, at most, so that a submission sent in the
-/// last moment is still covered by the slot.
+/// A client is told an expiry at most this much too early, so that the slot still covers a
+/// submission sent in the last moment.
 const EXPIRY_MARGIN_MAX: Duration = Duration::from_secs(5);
 
-/// Names a lease: 128 random bits, written as 32 hex digits. Who knows it may release the slot.
+/// Names a lease: 128 random bits, written as 32 hex digits. A client that knows it may release the
+/// slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(u128);
 
@@ -72,14 +73,14 @@ impl Kind {
     }
 }
 
-/// How far the life of a lease has come.
+/// The phase of a lease, as the API shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseState {
     /// No job is known.
     Reserved,
     /// It holds the slot of a job.
     Bound,
-    /// Its submission was sent, and nobody knows what came of it.
+    /// Its submission was sent, and its outcome is unknown.
     Uncertain,
 }
 
@@ -107,9 +108,9 @@ pub enum Cause {
     Finished,
     /// The upstream refused its submission.
     Refused,
-    /// Its submission was lost on the way: no job of it turned up.
+    /// Its submission was lost: no job of it turned up.
     Absent,
-    /// Nobody could say what became of its job for `leases.job_ttl`.
+    /// The state of its job was unknown for `leases.job_ttl`.
     Unverified,
 }
 
@@ -139,7 +140,7 @@ impl Cause {
     }
 }
 
-/// One held slot in the book.
+/// One held slot.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) account: AccountKey,
@@ -161,19 +162,19 @@ pub(super) struct Ttl {
     pub(super) ends_at: Duration,
 }
 
-/// A job that a lease has, or stands for, as far as other leases could have a claim to it.
+/// A job that a lease has or stands for, with what other leases need to take it over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) task_id: TaskId,
-    /// When the first round that listed it was sent. `None` for a job that somebody named, or that
-    /// another lease had: it is nobody else's.
+    /// When the first round that listed it was sent. `None` for a job that was named, or that
+    /// another lease had: no other lease may take it over.
     pub(super) first_at: Option<Duration>,
     /// The newest round lists it.
     pub(super) is_listed: bool,
 }
 
 impl Listed {
-    /// The same job as nobody else's.
+    /// The same job, which no other lease may take over.
     pub(super) fn named(self) -> Self {
         Self {
             first_at: None,
@@ -182,17 +183,17 @@ impl Listed {
     }
 }
 
-/// How far the life of a lease has come, with what is known then.
+/// The phase of a lease, with what is known in it.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Reserved {
-        /// The job that the newest round listed in place of this submission's answer.
+        /// The job that the newest round lists and that may be this submission's.
         stands_for: Option<Box<Listed>>,
     },
     Uncertain {
         /// When the last byte of the submission was sent.
         sent_at: Duration,
-        /// How many rounds in a row, long enough after that, listed no job of it.
+        /// How many rounds in a row, sent long enough after that, listed no job of it.
         absences: u32,
     },
     Bound(Box<Binding>),
@@ -205,12 +206,12 @@ pub(super) struct Binding {
     pub(super) since: Duration,
     /// The newest round lists the job.
     pub(super) is_listed: bool,
-    /// When a round last listed the job, while the newest does not.
+    /// When a round last listed the job, if the newest one does not.
     pub(super) listed_at: Duration,
     /// Since when the job is known to be over.
     pub(super) over_at: Option<Duration>,
-    /// Only a round says that the job is this lease's: what the lease was before, and becomes again
-    /// if somebody knows better.
+    /// Set if only a round matched the job to this lease: the earlier phase, which returns if an
+    /// answer or a client says otherwise.
     pub(super) tied_from: Option<Phase>,
 }
 
@@ -226,7 +227,7 @@ impl Binding {
         }
     }
 
-    /// The job, as far as other leases could have a claim to it: not if its holder named it.
+    /// The job, with what other leases need to take it over. They may not if its holder named it.
     pub(super) fn listed(&self) -> Listed {
         Listed {
             task_id: self.task_id.clone(),
@@ -275,7 +276,7 @@ impl Lease {
         }
     }
 
-    /// When the lease is over if all goes well. Where rounds are held, they decide from then on.
+    /// When the lease normally ends. If rounds are held, they decide from then on.
     pub(super) fn ends_at(&self, limits: &Limits) -> Option<Duration> {
         match &self.phase {
             Phase::Reserved { .. } => self.ttl.map(|ttl| ttl.ends_at),
@@ -284,9 +285,9 @@ impl Lease {
         }
     }
 
-    /// When the pool looks at it by itself: at the end of a ttl a round is due, and in the end it lets
-    /// go whatever is known, since a slot must not be held for ever because the upstream cannot be
-    /// asked. `round_sent_at` is of the newest round.
+    /// When the pool next acts on the lease: at the end of its ttl it asks for a round. At the last
+    /// deadline it ends the lease whatever is known: a slot must not be held for ever because the
+    /// upstream cannot be asked. `round_sent_at`: when the newest round was sent.
     pub(super) fn next_deadline(
         &self,
         limits: &Limits,
@@ -298,7 +299,7 @@ impl Lease {
             Phase::Reserved { .. } | Phase::Bound(_) if !limits.reconciles => Some(ends_at),
             Phase::Reserved { .. } if !self.is_overdue => Some(ends_at),
             Phase::Reserved { .. } => Some(ends_at + limits.job_ttl),
-            // As long as rounds list it, it runs.
+            // The job runs as long as rounds list it.
             Phase::Bound(binding) => {
                 let newest = round_sent_at.filter(|_| binding.is_listed);
                 let listed_at = newest.map_or(binding.listed_at, |at| at.max(binding.listed_at));
@@ -326,7 +327,7 @@ pub struct LeaseView {
     pub id: LeaseId,
     /// Who holds it.
     pub kind: Kind,
-    /// How far its life has come.
+    /// Its phase.
     pub state: LeaseState,
     /// Whose slot it is, in the list's spelling.
     pub email: Arc<str>,
@@ -340,8 +341,8 @@ pub struct LeaseView {
     pub in_flight: u32,
     /// When the slot was taken.
     pub created_at: Duration,
-    /// When it ends by itself, as told: up to five seconds before the pool lets go. `None` while a
-    /// submission that we carry runs.
+    /// When it ends by itself, as its holder is told: up to five seconds before it really ends.
+    /// `None` while a submission that we carry runs.
     pub expires_at: Option<Duration>,
 }
 

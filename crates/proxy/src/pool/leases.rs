@@ -1,7 +1,8 @@
-//! The held slots, and every index that is kept beside them.
+//! The leases, and every index of them.
 //!
-//! Invariant: a lease changes only in here, so that the indexes always agree with its phase: by task, by
-//! the job it stands for, by deadline, and, where rounds are held, per account those without a job.
+//! Invariant: a lease changes only in here, so that the indexes always agree with its phase: by
+//! task, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
+//! without a job.
 
 #[cfg(test)]
 mod check;
@@ -23,7 +24,7 @@ use super::{
     steps::Counted,
 };
 
-/// The order in which leases without a job stand for new ones.
+/// The order in which leases without a job are matched to new jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MatchRank {
     Forward,
@@ -36,8 +37,8 @@ pub(super) struct Leases {
     limits: Limits,
     by_id: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
-    /// When the pool looks at leases by itself. A bound lease may stand here too early: rounds move its
-    /// deadline on, which is looked up when it comes.
+    /// The deadlines of leases. That of a bound lease may be too early: rounds move the real one
+    /// on, and it is looked up when this one comes.
     deadlines: Deadlines<LeaseId>,
     /// When the newest round was sent.
     round_sent_at: Option<Duration>,
@@ -45,7 +46,7 @@ pub(super) struct Leases {
     ended_counts: [u64; Cause::ALL.len()],
 }
 
-/// What rounds look at. Empty where none are held.
+/// Indexes for rounds. Empty if none are held.
 #[derive(Debug, Default)]
 struct RoundIndexes {
     /// Leases without a job, in the order in which they were made.
@@ -142,7 +143,7 @@ impl Leases {
         self.by_id.get(&id)
     }
 
-    /// Some leases, at most `count`: those whose deadlines come first. No hasher has a say in it.
+    /// Some leases, at most `count`: those whose deadlines come first. Does not depend on a hasher.
     pub(super) fn sample(&self, count: usize) -> impl Iterator<Item = &Lease> {
         let all = (self.by_id.len() <= count).then(|| self.by_id.values());
         let first = all.is_none().then(|| self.deadlines.iter().take(count));
@@ -151,7 +152,7 @@ impl Leases {
         all.into_iter().flatten().counted().chain(first)
     }
 
-    /// Every lease, in the order of a hasher.
+    /// Every lease, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
         self.by_id.iter().counted().map(|(id, lease)| (*id, lease))
     }
@@ -177,7 +178,7 @@ impl Leases {
         }
     }
 
-    /// Takes a lease out of the book.
+    /// Removes a lease.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
         self.deadlines.change(&id, lease.deadline, None);
@@ -193,7 +194,7 @@ impl Leases {
         Some(lease)
     }
 
-    /// Moves a lease on in its life. Returns what it was.
+    /// Changes the phase of a lease. Returns the old one.
     pub(super) fn set_phase(&mut self, id: LeaseId, phase: Phase) -> Option<Phase> {
         let lease = self.by_id.get(&id)?;
         let was_bound = lease.binding().is_some();
@@ -215,7 +216,7 @@ impl Leases {
         old
     }
 
-    /// Sets the ttl of a pick anew.
+    /// Restarts the ttl of a pick.
     pub(super) fn renew(&mut self, id: LeaseId, length: Duration, now: Duration) {
         self.change(id, |lease| {
             if let Some(ttl) = &mut lease.ttl {
@@ -250,7 +251,7 @@ impl Leases {
         });
     }
 
-    /// A bound job is its holder's, who named it: no round has to say so any more.
+    /// The holder of a lease named its bound job: the binding no longer rests on a round alone.
     pub(super) fn confirm(&mut self, id: LeaseId) {
         self.change(id, |lease| {
             if let Phase::Bound(binding) = &mut lease.phase {
@@ -292,8 +293,8 @@ impl Leases {
         overdue.map(|(_, id)| *id).collect()
     }
 
-    /// The lost submissions that a round that was sent at `sent_at` lists no job of: one absence more.
-    /// Returns those that are absent for long enough.
+    /// Counts an absence for each lost submission of which the round sent at `sent_at` lists no
+    /// job. Returns those that have been absent for long enough.
     pub(super) fn count_absences(&mut self, sent_at: Duration, absences_min: u32) -> Vec<LeaseId> {
         let settled = self.rounds.settling.iter().counted();
         let settled = settled.take_while(|(at, _)| *at <= sent_at);
@@ -318,7 +319,7 @@ impl Leases {
         self.rounds.unlisted.iter().counted().copied().collect()
     }
 
-    /// Whether a job is listed that is known to be over.
+    /// Whether the newest round lists a job that is known to be over.
     pub(super) fn has_releasing(&self) -> bool {
         !self.rounds.releasing.is_empty()
     }
@@ -346,8 +347,8 @@ impl Leases {
         })?
     }
 
-    /// The leases of an account without a job that were there `before`, in the order in which they
-    /// stand for new jobs.
+    /// The leases of an account without a job that were made `before`, in the order in which they
+    /// are matched to new jobs.
     pub(super) fn without_job(
         &self,
         account: AccountKey,

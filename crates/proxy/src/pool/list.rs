@@ -1,7 +1,7 @@
 //! The account list that is in force, and what a new one changes.
 //!
-//! Two lists are compared before the book is locked, so that what is done under its lock depends on what
-//! changed alone.
+//! Two lists are compared before the ledger is locked, so that the work under the lock depends only
+//! on what changed.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use indexmap::IndexMap;
 
 use super::name::Name;
 
-/// The distance of two ranks in a list that was ranked anew: as many accounts can join between two
-/// others before all are ranked again.
+/// The distance of two ranks after all accounts were ranked. It bounds how many accounts can join
+/// between two others before all are ranked again.
 const RANK_STEP: u64 = 1 << 20;
 
 /// An account list that was taken over.
@@ -80,7 +80,8 @@ impl ListChange {
 }
 
 impl List {
-    /// Ranks the accounts in their order. Those that have a rank keep it as long as there is room.
+    /// Ranks the accounts in their order. Those that have a rank keep it as long as a free one fits
+    /// between.
     fn rank(&mut self) {
         let mut last = 0;
         let ranks: Vec<u64> = self.entries.values().map(|entry| entry.rank).collect();
@@ -160,7 +161,7 @@ mod tests {
             let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
             assert!(ranks[0] < ranks[1], "{ranks:?}");
         }
-        // Between two neighbours there is room for twenty, one after the other.
+        // Twenty accounts fit between two neighbours, one after the other.
         let mut emails = vec!["a@x".to_owned(), "z@x".to_owned()];
         for count in 0..40 {
             emails.insert(1, format!("{count}@x"));

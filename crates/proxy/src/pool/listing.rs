@@ -1,7 +1,7 @@
 //! The upstream's list of running jobs as the newest round showed it, and what a new one changes.
 //!
-//! Two lists are compared before the book is locked, so that what is done under its lock depends on what
-//! changed alone.
+//! Two lists are compared before the ledger is locked, so that the work under the lock depends only
+//! on what changed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -102,8 +102,8 @@ impl Listing {
         task_ids.filter_map(|task_id| self.jobs.get_key_value(task_id))
     }
 
-    /// The cap of the account `name`: of exactly this spelling, else the only one that differs in ASCII
-    /// case alone.
+    /// The cap of the account `name`: of exactly this spelling, else the only one that differs just
+    /// in ASCII case.
     pub(super) fn cap(&self, name: &Name) -> Option<u32> {
         if let Some(cap) = self.caps.get(name) {
             return Some(*cap);

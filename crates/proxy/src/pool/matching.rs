@@ -1,6 +1,6 @@
-//! Whose a job is: named by an answer, named by a client, or seen by a round.
+//! Matches jobs to leases: an answer names the job, a client names it, or a round lists it.
 //!
-//! An answer beats a client's word, and that beats what rounds made of it.
+//! An answer beats a client's word, and a client's word beats the match of a round.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,13 +15,13 @@ use super::{
 };
 
 impl Pool {
-    /// Binds a lease to its job, as its submission's answer or its holder says. That beats what
-    /// rounds made of it: a tie to this lease or to another one is undone. The answer to a
-    /// submission that we carried beats what any client says.
+    /// Binds a lease to its job, as its submission's answer or its holder says. That beats the
+    /// match of a round: a tie to this lease or to another one is undone. The answer to a
+    /// submission that we carried beats every client's word.
     ///
     /// # Errors
-    /// [`LeaseError`]; nothing has changed then. A lease that we hold for a submission can only be
-    /// [`LeaseError::Unknown`].
+    /// [`LeaseError`]; nothing has changed then. For the lease of a submission that we carry it can
+    /// only be [`LeaseError::Unknown`].
     pub fn bind(&mut self, id: LeaseId, task_id: TaskId, now: Duration) -> Result<(), LeaseError> {
         let lease = self.leases.get(id).ok_or(LeaseError::Unknown)?;
         let (account, leased_at) = (lease.account, lease.created_at);
@@ -32,7 +32,7 @@ impl Pool {
         {
             self.leases.confirm(id);
             self.note_named(account, &task_id, Some(id), now);
-            self.note_well(account, leased_at);
+            self.note_success(account, leased_at);
             self.finish(now);
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Pool {
             .as_ref()
             .is_some_and(|old| old.task_id == task_id && old.is_listed);
         self.note_named(account, &task_id, Some(id), now);
-        self.note_well(account, leased_at);
+        self.note_success(account, leased_at);
         let binding = Binding::new(task_id.clone(), now, is_listed || was_listed);
         self.set_phase(id, Phase::Bound(Box::new(binding)));
         if let Some(old) = old.filter(|old| old.task_id != task_id) {
@@ -58,7 +58,7 @@ impl Pool {
     }
 
     /// An account takes jobs.
-    fn note_well(&mut self, account: AccountKey, leased_at: Duration) {
+    fn note_success(&mut self, account: AccountKey, leased_at: Duration) {
         self.accounts.update(account, &mut self.outbox, |account| {
             account.health.record_success(leased_at);
         });
@@ -78,7 +78,8 @@ impl Pool {
         }
     }
 
-    /// A job counts on `account`. If rounds list it elsewhere, the next one counts it there, too.
+    /// A job counts on `account`. If rounds list it on another account, the next one counts it
+    /// there too.
     fn note_elsewhere(&mut self, task_id: &TaskId, account: AccountKey) {
         let listed_on = self.listed_on(task_id);
         if listed_on.is_some_and(|on| self.accounts.find(&on) != Some(account)) {
@@ -86,10 +87,10 @@ impl Pool {
         }
     }
 
-    /// Finds whose the new jobs of a round are: each lease without a job that was there before the
-    /// round was sent stands for one. Only the surplus is foreign. What a submission under way stood for
-    /// since an earlier round counts beside it from now on: it may be somebody else's, and hide a job for
-    /// one round only.
+    /// Matches the new jobs of a round to leases: each lease without a job that was made before the
+    /// round was sent gets one. Only the surplus is foreign. A job that a submission under way has
+    /// stood for since an earlier round counts beside it from now on: it may be foreign, so it may
+    /// be hidden for one round only.
     pub(super) fn match_new(
         &mut self,
         sent_at: Duration,
@@ -126,8 +127,9 @@ impl Pool {
         }
     }
 
-    /// Takes `job` away from the lease that it was matched to. If it is listed, the next lease of the account
-    /// without a job gets it; else, and if there is none, it counts as foreign.
+    /// Takes `job` away from the lease that it was matched to. If it is listed, the next unmatched
+    /// lease of the account gets it. If it is not listed, or there is no such lease, it counts as
+    /// foreign.
     pub(super) fn unassign(&mut self, job: Listed, account: AccountKey, now: Duration) {
         if !job.is_listed {
             self.add_foreign(job, account, now);
@@ -155,7 +157,7 @@ impl Pool {
         }
     }
 
-    /// Binds a lease to a job that a round shows and nobody claims.
+    /// Binds a lease to an unclaimed job that a round lists.
     pub(super) fn tie(&mut self, id: LeaseId, job: Listed) {
         let Some(lease) = self.leases.get(id) else {
             return;
@@ -172,8 +174,8 @@ impl Pool {
         });
     }
 
-    /// Takes the job that counts as foreign, and may be of a submission that was lost before it was
-    /// listed.
+    /// Takes a foreign job that may belong to a lost submission: it was first listed after the
+    /// lease was made.
     pub(super) fn adopt_foreign(&mut self, lost: LeaseId) -> Option<Listed> {
         let lease = self.leases.get(lost)?;
         let task_id = self
@@ -182,7 +184,7 @@ impl Pool {
         self.take_foreign(&task_id)
     }
 
-    /// Removes a foreign job, and its count.
+    /// Removes a foreign job from the pool and from the count of its account.
     pub(super) fn take_foreign(&mut self, task_id: &TaskId) -> Option<Listed> {
         let (job, account) = self.foreign_jobs.remove(task_id)?;
         if let Some(account) = account {
@@ -204,8 +206,8 @@ impl Pool {
         }
     }
 
-    /// Learns of a job whose submission we carried and which has no lease, or no longer: it counts,
-    /// also on an account that is yet to join the list.
+    /// Learns of a job whose submission we carried and that has no lease (any more). It counts,
+    /// even on an account that is not in the list yet.
     pub fn job_started(&mut self, task_id: TaskId, email: &Name, now: Duration) {
         if self.leases.of_task(&task_id).is_some() {
             return;
@@ -218,14 +220,14 @@ impl Pool {
         };
         match self.accounts.find(email) {
             Some(key) => {
-                // A round may have counted it already, or let another submission stand for it.
+                // A round may have counted it already, or matched it to another submission.
                 self.take_foreign(&job.task_id);
                 self.leases.take_stood_for(&job.task_id);
                 self.note_named(key, &job.task_id, None, now);
                 self.note_elsewhere(&job.task_id, key);
                 self.add_foreign(job, key, now);
             }
-            // It stays where a round counted it.
+            // It stays on the account where a round counted it.
             None if self.limits.reconciles && !has_stand_in => {
                 self.foreign_jobs.add_elsewhere(job, email.clone(), now);
             }
@@ -234,8 +236,8 @@ impl Pool {
         self.finish(now);
     }
 
-    /// Takes a job from whoever has it by a round's word, and if `is_answer` by a client's. True if the
-    /// newest round lists it.
+    /// Takes a job from the lease to which a round or, if `is_answer`, a client assigned it. True
+    /// if the newest round lists it.
     fn take_task(
         &mut self,
         task_id: &TaskId,
@@ -260,7 +262,7 @@ impl Pool {
             let phase = match (before, is_pick) {
                 (Some(before), _) => before,
                 (None, true) => Phase::RESERVED,
-                // The upstream gave two submissions one job: nobody knows what came of this one.
+                // The upstream gave one job to two submissions: the outcome of this one is unknown.
                 (None, false) => Phase::Uncertain {
                     sent_at: now,
                     absences: 0,
@@ -273,7 +275,7 @@ impl Pool {
         for job in iter::empty().chain(foreign).chain(stood_for) {
             is_listed |= job.is_listed;
         }
-        // A lost submission has one of the other jobs that nobody claims, if there is one.
+        // A lost submission takes one of the other unclaimed jobs, if there is one.
         if let Some(holder) = holder
             && self.leases.get(holder).map(Lease::state) == Some(LeaseState::Uncertain)
             && let Some(job) = self.adopt_foreign(holder)

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-/// An e-mail with what it is compared by. Made before the book is locked: folding takes a copy.
+/// An e-mail with its folded form, by which it is compared. Made before the ledger is locked:
+/// folding takes a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     folded: Arc<str>,
@@ -32,7 +33,7 @@ impl Name {
         names.into()
     }
 
-    /// As it was given.
+    /// The e-mail as the caller spelled it.
     pub fn given(&self) -> &Arc<str> {
         &self.given
     }
@@ -50,7 +51,7 @@ impl Name {
         }
     }
 
-    /// In ASCII lower case: names that differ only in case have the same.
+    /// The e-mail in ASCII lower case: equal for names that differ only in case.
     pub(super) fn folded(&self) -> &Arc<str> {
         &self.folded
     }

@@ -1,10 +1,10 @@
-//! What an operation leaves to be told after it: nothing here decides about a slot.
+//! What is reported after an operation. Nothing here decides about a slot.
 
 use std::collections::VecDeque;
 
 use super::{Handover, StateChange};
 
-/// What is to be told, in the order in which it came about.
+/// What is to be reported, in the order in which it happened.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     handovers: VecDeque<Handover>,

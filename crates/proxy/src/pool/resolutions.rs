@@ -1,9 +1,9 @@
-//! What became of submissions that somebody may ask about, also after their leases ended, and the
-//! idempotency keys under which they are asked about.
+//! What became of submissions, also after their leases ended, and the idempotency keys under which
+//! clients ask for them.
 //!
-//! Invariant: a key leads to one lease. It is free again only where its submission provably became no job:
-//! refused, never sent, given back by hand, or shown to be absent by the history of its account. A
-//! full table refuses new keys; it forgets none before its time.
+//! Invariant: a key leads to one lease. It is free again only if its submission provably became no
+//! job: refused, never sent, given back by hand, or shown to be absent by the history of its
+//! account. A full table refuses new keys; it forgets no key early.
 
 #[cfg(test)]
 mod check;
@@ -34,14 +34,14 @@ pub use decisions::Undecided;
 pub const KEYS_MAX: usize = 100_000;
 /// How long a submission is remembered after it was decided, or lost for good.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// The most lost submissions without a key that are remembered: they can only be mistaken for one with
-/// a key.
+/// The most lost submissions without a key that are remembered. They matter only because they can
+/// be mistaken for one with a key.
 const UNKEYED_MAX: usize = 10_000;
-/// The most tasks that are named as what a lost submission may have become.
+/// The most tasks that are named as candidates for a lost submission.
 const CANDIDATES_MAX: usize = 20;
 
-/// An idempotency key with its scope: the same word of another client or for another operation is another
-/// key. Cheap to clone.
+/// An idempotency key with its scope: the same text from another client or for another operation is
+/// another key. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key(Arc<str>);
 
@@ -61,7 +61,7 @@ pub struct Claim {
     pub fingerprint: u64,
 }
 
-/// What a key stands for already, so that the call under it gets nothing new.
+/// What a key stands for already: the call under it gets this, and nothing new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
     /// A call that is being answered, or a lost submission that may have become one of these tasks.
@@ -79,7 +79,7 @@ pub enum Known {
         /// The lease that its submission had.
         lease: LeaseId,
     },
-    /// Nothing: but there is no room for one more key.
+    /// Nothing, but the table of keys is full.
     Full,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Tie {
 #[derive(Debug)]
 pub(super) struct Resolutions {
     keys_max: usize,
-    /// Whether histories are read: else tasks need not be known.
+    /// Whether histories are read. If not, tasks need not be known.
     is_tracking: bool,
     submissions: HashMap<LeaseId, TrackedSubmission, RandomState>,
     by_key: HashMap<Key, LeaseId, RandomState>,
@@ -131,12 +131,12 @@ struct TrackedSubmission {
     expires_at: Option<Duration>,
 }
 
-/// What is known of a submission whose lease does not tell.
+/// What is known of a submission beyond its lease.
 #[derive(Debug)]
 enum Resolution {
-    /// It is on its way, or its lease tells more.
+    /// It is under way, or its lease says more.
     Open,
-    /// Nobody knows.
+    /// Its outcome is unknown.
     Lost(LostSubmission),
     /// A reply or a client named its job.
     Job(TaskId),
@@ -147,14 +147,13 @@ enum Resolution {
 #[derive(Debug)]
 struct LostSubmission {
     body: Option<Body>,
-    /// The account on which it was lost, and since when its lease was there. `None`: an account that we
-    /// do not know.
+    /// The account on which it was lost, and when its lease was made. `None`: an unknown account.
     on: Option<(AccountKey, Duration)>,
     /// When the last byte of it was sent.
     lost_at: Duration,
     /// Since when it has no lease.
     ended_at: Option<Duration>,
-    /// What the history of its account shows that may be its.
+    /// The tasks in its account's history that may be its job.
     candidates: Vec<TaskId>,
 }
 
@@ -281,7 +280,7 @@ impl Resolutions {
         self.by_key.contains_key(key)
     }
 
-    /// Nothing came of a submission: its key is free. Returns the account on which it was undecided.
+    /// A submission became no job: its key is free. Returns the account on which it was undecided.
     pub(super) fn free(&mut self, id: LeaseId) -> Option<AccountKey> {
         let undecided = self.set_resolution(id, Resolution::Open);
         let submission = self.submissions.remove(&id)?;
@@ -324,8 +323,8 @@ impl Resolutions {
         Some(lost)
     }
 
-    /// Nobody knows what came of a submission. `on`: the account of its lease, and since when that is
-    /// there.
+    /// The outcome of a submission is unknown. `on`: the account of its lease, and when the lease
+    /// was made.
     pub(super) fn lose(
         &mut self,
         id: LeaseId,
@@ -346,7 +345,7 @@ impl Resolutions {
         let Some(submission) = self.submissions.get_mut(&id) else {
             return;
         };
-        // Told again.
+        // The caller reported it again.
         if !matches!(submission.resolution, Resolution::Open) {
             return;
         }
@@ -393,7 +392,7 @@ impl Resolutions {
         self.set_resolution(id, Resolution::Job(task_id.clone()));
         match self.submissions.get_mut(&id) {
             Some(submission) if submission.claim.is_some() => submission.email = email,
-            // Nobody can ask.
+            // Without a key no client can ask for it.
             Some(_) => {
                 self.free(id);
             }
@@ -423,8 +422,8 @@ impl Resolutions {
         }
     }
 
-    /// A job is not of the submission that it was given to: nobody knows what came of that. True if its
-    /// history has to decide again.
+    /// A job does not belong to the submission that got it, whose outcome is unknown again. True if
+    /// the history has to decide again.
     fn take_back(&mut self, id: LeaseId) -> bool {
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;
@@ -444,7 +443,7 @@ impl Resolutions {
         }
     }
 
-    /// A submission has no lease, or no longer: it is forgotten in time.
+    /// A submission has no lease (any more): it is forgotten after [`REMEMBERED_FOR`].
     pub(super) fn let_expire(&mut self, id: LeaseId, now: Duration) {
         let Some(submission) = self.submissions.get_mut(&id) else {
             return;
@@ -470,9 +469,9 @@ impl Resolutions {
         };
         let is_keyed = submission.claim.is_some();
         match (&lease.phase, submission.kind, &mut submission.resolution) {
-            // Whoever waits for the answer knows more.
+            // Still reserved: the call that is in flight will report the outcome.
             (Phase::Reserved { .. }, Kind::Forward, _) => false,
-            // Its answer named its job, whatever its lease stood for later.
+            // Its answer named its job, whatever its lease was matched to later.
             (_, Kind::Forward, Resolution::Job(_) | Resolution::Given(..)) => {
                 self.let_expire(id, now);
                 false
@@ -494,7 +493,7 @@ impl Resolutions {
                 self.let_expire(id, now);
                 false
             }
-            // Given back by hand: whoever did it knows that there is no job.
+            // An operator's release settles it: there is no job.
             (Phase::Uncertain { .. }, Kind::Forward, _) if cause == Cause::Released => {
                 self.free(id);
                 false
@@ -505,7 +504,7 @@ impl Resolutions {
                         lost.ended_at = Some(now);
                         is_keyed
                     }
-                    // Nobody knows what was sent: no history can tell.
+                    // The body is unknown, so no history can decide.
                     Resolution::Open | Resolution::Job(_) | Resolution::Given(..) => false,
                 };
                 self.let_expire(id, now);
@@ -521,7 +520,8 @@ impl Resolutions {
         }
     }
 
-    /// Forgets the first submission whose time is over, with the account on which it was undecided.
+    /// Forgets the first submission whose time is over. Returns the account on which it was
+    /// undecided.
     pub(super) fn next_expired(&mut self, now: Duration) -> Option<Option<AccountKey>> {
         let (_, id) = self.expiry.first_due(now)?;
         Some(self.free(id))
@@ -534,7 +534,7 @@ impl Resolutions {
     /// An account is forgotten.
     pub(super) fn forget_account(&mut self, account: AccountKey) {
         self.known.remove(account);
-        // Without keys: nobody asks about them.
+        // They have no keys: no client can ask for them.
         for id in self.lost.remove(account).unwrap_or_default() {
             self.free(id);
         }

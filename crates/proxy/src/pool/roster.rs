@@ -1,4 +1,4 @@
-//! The accounts of the book by name, and the list that makes them.
+//! The accounts by name, and the account list that makes them.
 
 use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Pool {
-    /// Turns e-mails into a constraint. Excluded e-mails that are not in the book exclude nothing.
+    /// Turns e-mails into a constraint. Excluded e-mails of unknown accounts exclude nothing.
     ///
     /// # Errors
     /// [`UnknownAccount`] if `only` is not in the current list.
@@ -27,7 +27,7 @@ impl Pool {
         self.constraint_named(only.map(Name::new).as_ref(), &Name::sorted(exclude))
     }
 
-    /// Turns names into a constraint. `exclude` must be sorted. Excluded names that are not in the book
+    /// Turns names into a constraint. `exclude` must be sorted. Excluded names of unknown accounts
     /// exclude nothing.
     ///
     /// # Errors
@@ -60,9 +60,9 @@ impl Pool {
         self.follow(change, now, rng);
     }
 
-    /// Takes over a new list. Leases stay: an account that left drains, a lowered cap preempts nobody, a
-    /// raised one serves waiters in order. False if it was compared with a list that is no longer in
-    /// force: nothing changes then.
+    /// Takes over a new list. Leases stay: an account that left drains, a lowered cap preempts no
+    /// lease, a raised one serves waiters in order. False if the change was made against a list
+    /// that is no longer in force: nothing changes then.
     pub fn follow(&mut self, change: ListChange, now: Duration, rng: &mut impl Rng) -> bool {
         let ListChange {
             base,
@@ -90,11 +90,11 @@ impl Pool {
         true
     }
 
-    /// Switches an account off for new picks, or on again: then it is not cooling, quarantined or parked
-    /// any more either.
+    /// Switches an account off for new picks, or on again. Switching it on also ends its cooling,
+    /// quarantine or parking.
     ///
     /// # Errors
-    /// [`UnknownAccount`] if it is not in the book.
+    /// [`UnknownAccount`] if there is no such account.
     pub fn set_draining_named(
         &mut self,
         name: &Name,
@@ -150,7 +150,7 @@ impl Pool {
         }
     }
 
-    /// An account joins the list: whatever differs from its cap is news to rounds.
+    /// An account joins the list: rounds compare its cap with the list's.
     fn join(&mut self, key: AccountKey) {
         if self.listing.is_some() {
             self.accounts
@@ -159,7 +159,8 @@ impl Pool {
         }
     }
 
-    /// Follows names that mean other accounts now: whom waiters exclude, and where jobs count.
+    /// Follows names that mean other accounts now: looks up again which accounts waiters exclude,
+    /// and on which account jobs count.
     pub(super) fn settle_names(&mut self) {
         if !self.accounts.has_renamed() {
             return;
@@ -172,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// Lets the jobs that were seen on a name count where the name leads now.
+    /// Counts the jobs that were seen on a name on the account that the name means now.
     fn follow_name(&mut self, folded: &str) {
         if let Some(listing) = self.listing.clone() {
             let mut counts = BTreeMap::new();

@@ -1,9 +1,9 @@
-//! The book against the upstream's own list of running jobs.
+//! Compares the pool with the upstream's own list of running jobs.
 //!
 //! Invariant: after a round, an account has at least as many slots in use as the round listed jobs
-//! on it. Every listed job is claimed by a lease, stood for by a submission that is still under
-//! way, or foreign. Clocks of the upstream and ours are never compared: a job is new to a round if
-//! no earlier one listed it.
+//! on it. Every listed job is bound to a lease, matched to a submission that is still under way, or
+//! foreign. Clocks of the upstream and ours are never compared: a job is new to a round if no
+//! earlier one listed it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,8 +35,8 @@ pub struct Round {
 /// What a round leaves to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Bound jobs that the upstream no longer lists, to be asked for: they are over once [`Pool::job_over`] was told so and a later round
-    /// still does not list them.
+    /// Bound jobs that the upstream no longer lists. They are to be asked for: a job is over once
+    /// [`Pool::job_over`] learned so and a later round still does not list it.
     pub unlisted: Vec<RunningJob>,
     /// Whether a job is listed that is known to be over: its slot comes back soon.
     pub is_release_due: bool,
@@ -54,8 +54,8 @@ impl Pool {
         self.follow_round(change, now, rng).unwrap_or_default()
     }
 
-    /// Learns from one round that was answered. `None` if it was compared with a round that is not the
-    /// newest any more: nothing changes then.
+    /// Learns from one round that was answered. `None` if the change was made against a round that
+    /// is no longer the newest: nothing changes then.
     pub fn follow_round(
         &mut self,
         change: RoundChange,
@@ -103,7 +103,7 @@ impl Pool {
         Some(findings)
     }
 
-    /// Notes that nobody knows what came of a submission whose last byte was sent at `sent_at`.
+    /// Notes that the outcome of a submission is unknown. Its last byte was sent at `sent_at`.
     pub fn mark_uncertain(&mut self, id: LeaseId, sent_at: Duration, now: Duration) {
         let Some(lease) = self.leases.get(id) else {
             return;
@@ -126,8 +126,8 @@ impl Pool {
         }
     }
 
-    /// Gives a lease back on its holder's word. A bound one's job counts as foreign in the same
-    /// step: the upstream may still count it. False if there is no such lease.
+    /// Gives a lease back on its holder's word. If it is bound, its job counts as foreign in the
+    /// same step: the upstream may still count it. False if there is no such lease.
     pub fn release(&mut self, id: LeaseId, now: Duration) -> bool {
         let Some(lease) = self.leases.get(id) else {
             return false;
@@ -140,7 +140,7 @@ impl Pool {
     }
 
     /// Learns that a job is over. Its slot returns with the first round sent after now that does
-    /// not list it. False if nobody waits for that.
+    /// not list it. False if the pool does not count the job.
     pub fn job_over(&mut self, task_id: &TaskId, now: Duration) -> bool {
         if let Some(id) = self.leases.of_task(task_id) {
             self.leases.note_over(id, now);
@@ -178,8 +178,8 @@ impl Pool {
         undecided.collect()
     }
 
-    /// Whether nothing behind one of these tasks of an account's history can be of an undecided
-    /// submission.
+    /// Whether one of these tasks of an account's history shows that no older task can belong to an
+    /// undecided submission.
     pub fn reaches_back(&self, email: &Name, task_ids: &[TaskId]) -> bool {
         let account = self.accounts.find(email);
         account.is_none_or(|key| self.resolutions.reaches_back(key, task_ids))
@@ -215,7 +215,7 @@ impl Pool {
         decided_count
     }
 
-    /// A cap counts where a round brings it as news.
+    /// A cap counts if a round changes it.
     fn learn_caps(&mut self, listing: &Listing, changed: Vec<(Name, u32)>) {
         let changed = changed.into_iter().filter_map(|(name, cap)| {
             steps::step();
@@ -251,7 +251,7 @@ impl Pool {
         self.foreign_jobs.forget_uncounted(task_id);
     }
 
-    /// The round lists jobs that the one before it did not. Returns those that nothing counts yet.
+    /// The round lists jobs that the one before it did not. Returns those that are not counted yet.
     pub(super) fn note_appeared(
         &mut self,
         appeared: impl Iterator<Item = (TaskId, Name)>,
@@ -287,7 +287,7 @@ impl Pool {
             let holder = holder.and_then(|id| self.leases.get(id));
             match holder {
                 Some(lease) if lease.account == key => {}
-                // Its holder was wrong about the account. The slot that it takes is here.
+                // Its holder named the wrong account. The job takes a slot of this one.
                 Some(_) => self.add_foreign(job, key, sent_at),
                 None if is_known => self.add_foreign(job, key, sent_at),
                 None => new.push((job.task_id, key)),
@@ -310,7 +310,7 @@ impl Pool {
                 continue;
             };
             if binding.since >= sent_at {
-                // The round was on its way before the job was known.
+                // The round was sent before the job was known.
             } else if binding.over_at.is_some_and(|over_at| over_at < sent_at) {
                 self.end_lease(id, Cause::Finished, now);
             } else if binding.since + self.limits.job_ttl <= sent_at {
@@ -325,7 +325,8 @@ impl Pool {
         findings
     }
 
-    /// The picks whose time was up when a round was sent, also those that are not known to be overdue yet.
+    /// The picks whose ttl was over when a round was sent, including those not yet marked as
+    /// overdue.
     fn overdue_at(&mut self, sent_at: Duration) -> Vec<LeaseId> {
         while let Some(id) = self.leases.next_due(sent_at) {
             let state = self

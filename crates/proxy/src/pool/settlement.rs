@@ -14,25 +14,25 @@ pub enum Settlement {
     Accepted {
         /// Which job.
         task_id: TaskId,
-        /// What the reply calls it, if it does.
+        /// The type of the task, if the reply names it.
         task_type: Option<Arc<str>>,
     },
     /// The upstream provably did not take the submission.
     Refused(Blame),
     /// The submission never left.
     NotSent,
-    /// Nobody learned of the grant.
+    /// The client never learned of the grant.
     Undelivered,
-    /// Nobody knows what came of the submission. Its last byte was sent so long ago, at least.
+    /// The outcome of the submission is unknown.
     Uncertain {
-        /// How long ago.
+        /// How long ago its last byte was sent, at least.
         sent_ago: Duration,
     },
 }
 
 impl Pool {
-    /// Learns what became of a slot, or of a submission that had none, on the account `email`. Told twice,
-    /// it changes nothing the second time.
+    /// Learns what became of a slot, or of a submission that had none, on the account `email`. A
+    /// second report of the same changes nothing.
     pub fn settle(
         &mut self,
         id: LeaseId,
@@ -55,13 +55,13 @@ impl Pool {
                     };
                     self.resolutions.note_accepted(key, &task_id, job, now);
                 }
-                // What came of the job since is known better.
+                // The lease has ended since: newer facts about the job are known.
                 if is_told_again && self.leases.get(id).is_none() {
                     return;
                 }
                 match (self.bind(id, task_id.clone(), now), email) {
                     (Err(LeaseError::Unknown | LeaseError::TaskTaken), Some(email)) => {
-                        // Somebody gave the lease back by hand, or there was none. The job runs all the
+                        // An operator gave the lease back, or there was none. The job runs all the
                         // same.
                         self.resolutions.let_expire(id, now);
                         self.job_started(task_id, email, now);
@@ -99,7 +99,7 @@ impl Pool {
         }
     }
 
-    /// Nothing came of a submission.
+    /// A submission became no job.
     fn free_key(&mut self, id: LeaseId) {
         let undecided = self.resolutions.free(id);
         self.note_decided(undecided);

@@ -1,7 +1,8 @@
-//! Counts how many entries of the book are looked at, so that tests can show what an operation costs.
+//! Counts how many entries of the pool are looked at, so that tests can show what an operation
+//! costs.
 //!
-//! Every walk over a collection of the book passes through [`Counted::counted`]. Outside of tests it
-//! costs nothing. Lookups by key are not counted.
+//! Every walk over a collection of the pool passes through [`Counted::counted`]. Outside of tests
+//! it costs nothing. Lookups by key are not counted.
 
 /// A walk whose steps are counted in tests.
 pub(super) trait Counted: Iterator + Sized {

@@ -1,7 +1,7 @@
-//! Who waits for a slot, in order of arrival.
+//! The callers that wait for a slot, in order of arrival.
 //!
-//! Invariant: every waiter of `queue` stands in exactly one group, that of all who ask for the same
-//! accounts under the same cap of their own. So who is next is found with one look at each group.
+//! Invariant: every waiter of `queue` is in exactly one group: all its waiters ask for the same
+//! accounts with the same cap of their own. So one look at each group finds the next waiter.
 
 #[cfg(test)]
 mod check;
@@ -38,9 +38,9 @@ pub(super) struct Waiters {
     queue: BTreeMap<WaiterId, Waiter>,
     by_lease: HashMap<LeaseId, WaiterId, RandomState>,
     groups: SlotMap<GroupKey, Group>,
-    /// Groups that take any account but some.
+    /// Groups that accept all but some accounts.
     open: BTreeMap<(Constraint, Option<NonZeroU32>), GroupKey>,
-    /// Groups that insist on one account.
+    /// Groups that accept one account only.
     pinned: SecondaryMap<AccountKey, BTreeMap<Option<NonZeroU32>, GroupKey>>,
     seats: Seats,
     arrived_count: u64,
@@ -106,7 +106,8 @@ impl Waiters {
         id
     }
 
-    /// Takes a waiter out of the queue. Returns it, with the account that it insisted on.
+    /// Takes a waiter out of the queue. Returns it, with the only account that it accepts, if it
+    /// named one.
     pub(super) fn remove(&mut self, id: WaiterId) -> Option<(Waiter, Option<AccountKey>)> {
         let waiter = self.queue.remove(&id)?;
         self.by_lease.remove(&waiter.lease_id);
@@ -154,7 +155,8 @@ impl Waiters {
         self.groups.get(group)?.waiters.first().copied()
     }
 
-    /// Looks up anew which accounts the waiters exclude. Returns those that some exclude no longer.
+    /// Looks up again which accounts the waiters exclude. Returns those that some waiter no longer
+    /// excludes.
     pub(super) fn resolve<'a>(
         &mut self,
         alike: impl Fn(&Name) -> &'a [AccountKey],
@@ -169,7 +171,7 @@ impl Waiters {
         opened
     }
 
-    /// What a waiter insists on, and how many have waited longer.
+    /// The accounts that a waiter accepts, and how many have waited longer.
     pub(super) fn place(&self, id: WaiterId) -> Option<(&Constraint, usize)> {
         let waiter = self.queue.get(&id)?;
         let constraint = &self.groups[waiter.group].constraint;
@@ -224,7 +226,8 @@ impl Waiters {
         }
     }
 
-    /// Seats everybody without gaps: as many have come or left since as wait now.
+    /// Numbers all waiters again without gaps. By now as many have come or left as wait, so the
+    /// cost is shared out.
     fn seat_anew(&mut self) {
         self.seats = Seats::with_capacity(2 * self.queue.len());
         for waiter in self.queue.values_mut() {

@@ -1,9 +1,9 @@
-//! Every index of the accounts, made anew from the accounts themselves.
+//! Checks every index of the accounts against the accounts themselves.
 
 use super::*;
 
 impl Accounts {
-    /// The accounts with their names in the book.
+    /// The accounts with their keys.
     pub(in crate::pool) fn all(&self) -> impl Iterator<Item = (AccountKey, &Account)> {
         self.slots.iter()
     }

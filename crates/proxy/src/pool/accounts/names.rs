@@ -1,4 +1,5 @@
-//! What names mean: the account of exactly this spelling, else all that differ in ASCII case alone.
+//! The meaning of names: the account of exactly this spelling, else all that differ just in ASCII
+//! case.
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
@@ -8,7 +9,7 @@ use super::{
 };
 
 impl Accounts {
-    /// Spells an account anew.
+    /// Changes the spelling of an account.
     pub(in crate::pool) fn rename(&mut self, key: AccountKey, folded: &Arc<str>) {
         self.forget_name(key);
         self.renamed.push(Arc::clone(folded));
@@ -45,12 +46,12 @@ impl Accounts {
         !self.renamed.is_empty()
     }
 
-    /// The folded e-mails that mean other accounts now, since this was last asked.
+    /// The folded e-mails that mean other accounts since the last call.
     pub(in crate::pool) fn take_renamed(&mut self) -> Vec<Arc<str>> {
         mem::take(&mut self.renamed)
     }
 
-    /// So many jobs does the newest round list on the accounts with this folded e-mail.
+    /// Sets how many jobs the newest round lists on the accounts with this folded e-mail.
     pub(in crate::pool) fn recount_listed(
         &mut self,
         folded: &str,

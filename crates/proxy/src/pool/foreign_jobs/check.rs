@@ -1,4 +1,4 @@
-//! Every index of the foreign jobs, made anew from the jobs themselves.
+//! Checks every index of the foreign jobs against the jobs themselves.
 
 use super::*;
 

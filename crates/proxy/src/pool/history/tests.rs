@@ -1,4 +1,4 @@
-//! What is left to the pure rules; how they are used is tried in `pool/tests/resolutions.rs`.
+//! Tests of the pure rules. `pool/tests/resolutions.rs` tests how they are used.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Every index of the leases, made anew from the leases themselves.
+//! Checks every index of the leases against the leases themselves.
 
 use super::*;
 

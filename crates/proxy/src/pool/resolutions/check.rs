@@ -1,12 +1,12 @@
-//! Every index of the submissions, made anew from the submissions themselves.
+//! Checks every index of the submissions against the submissions themselves.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
 impl Resolutions {
-    /// Panics if an index does not agree with the submissions, or if one stays for ever. `is_live` tells
-    /// whether a submission has a lease, waits for one, or is on its way.
+    /// Panics if an index does not agree with the submissions, or if a submission would stay for
+    /// ever. `is_live` tells whether a submission has a lease, waits for one, or is on its way.
     pub(in crate::pool) fn check(&self, is_live: impl Fn(LeaseId) -> bool) {
         let mut lost: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
         let mut unkeyed = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What histories decide about lost submissions, and what is known of tasks for that.
+//! How histories decide about lost submissions, and the tasks that are known for that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ pub(in crate::pool) struct Asked {
     pub(in crate::pool) at: Duration,
     /// For how long after the last byte of a submission its job may turn up.
     pub(in crate::pool) settle: Duration,
-    /// Since when the oldest submission of the account is on its way that is not lost.
+    /// When the oldest submission of the account started that is under way and not lost.
     pub(in crate::pool) under_way: Option<Duration>,
 }
 
@@ -61,8 +61,8 @@ impl Resolutions {
         })
     }
 
-    /// Whether one of these tasks is older than every undecided submission of an account: then nothing
-    /// behind it can be of one.
+    /// Whether one of these tasks is older than every undecided submission of an account: then no
+    /// task behind it can belong to one.
     pub(in crate::pool) fn reaches_back(&self, account: AccountKey, task_ids: &[TaskId]) -> bool {
         let since = self.keyed(account).filter_map(|lost| lost.on);
         let Some(oldest) = since.map(|(_, since)| since).min() else {
@@ -104,8 +104,8 @@ impl Resolutions {
         }
     }
 
-    /// A submission was accepted, and its reply passed through here: what histories show of its task tells
-    /// how they show others.
+    /// A submission was accepted, and its reply passed through here. How histories show its task
+    /// tells how they show others.
     pub(in crate::pool) fn note_accepted(
         &mut self,
         account: AccountKey,
@@ -151,7 +151,7 @@ impl Resolutions {
         let mut lost: Vec<_> = lost.collect();
         lost.sort_unstable_by_key(|lost| (lost.since, lost.id));
         let verdicts = history::decide(&lost, history, known, &self.shown, asked.under_way);
-        // The newest last: what is known longest is forgotten first.
+        // The newest last: the task known for longest is forgotten first.
         for row in history.rows.iter().rev().counted() {
             self.note_task(account, &row.task_id, now);
         }
@@ -161,7 +161,7 @@ impl Resolutions {
         decided.count()
     }
 
-    /// True if a key is decided by it.
+    /// True if it decides a key.
     fn take_verdict(
         &mut self,
         account: AccountKey,
@@ -176,7 +176,7 @@ impl Resolutions {
         let Resolution::Lost(lost) = &mut submission.resolution else {
             return false;
         };
-        // Its lease decides as long as there is one.
+        // As long as it has a lease, the lease decides.
         if lost.ended_at.is_none() {
             return false;
         }
@@ -193,7 +193,7 @@ impl Resolutions {
         is_keyed
     }
 
-    /// Something was decided on an account. True if nothing is left there.
+    /// A submission was decided on an account. True if none is left there.
     pub(in crate::pool) fn is_decided(&mut self, account: AccountKey) -> bool {
         let is_decided = self.keyed(account).next().is_none();
         if is_decided {

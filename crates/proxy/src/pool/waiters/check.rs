@@ -1,4 +1,4 @@
-//! Every index of the waiters, made anew from the queue.
+//! Checks every index of the waiters against the queue.
 
 use super::*;
 

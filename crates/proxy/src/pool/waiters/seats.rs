@@ -1,4 +1,4 @@
-//! How many of those that came earlier are still there: an order statistic.
+//! Counts how many earlier waiters are still there: an order statistic.
 //!
 //! A tree of partial sums over the seats in order of arrival (Fenwick, *A new data structure for cumulative
 //! frequency tables*, 1994): coming, leaving and counting take a step for each bit of the number of
