@@ -1,7 +1,7 @@
 //! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, health and metrics.
 //!
-//! Knows requests and answers; asks the [`Ledger`] and never looks inside it. Every call ends in
-//! one place, where it is counted and logged.
+//! Knows requests and answers; asks the [`Ledger`] and does not know its internals. Every call ends
+//! in one place, where it is counted and logged.
 
 mod accounts;
 mod gate;
@@ -40,10 +40,10 @@ pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
 
 /// The most header lines of a request: hyper's own default.
 pub const HEADERS_MAX: usize = 100;
-/// The largest head of a request, target included: room for the longest list of exclusions.
+/// The largest head of a request, target included: the longest list of exclusions fits into it.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Which listener a call came in by.
+/// Which listener a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerKind {
     /// The API.
@@ -115,7 +115,7 @@ impl Api {
             Ok(reply) => reply,
             Err(error) => reply::error(&error, &request_id),
         };
-        // What the upstream says passes as it came.
+        // An answer of the upstream passes unchanged.
         if !reply.body().is_carried()
             && let Ok(value) = HeaderValue::try_from(&request_id)
         {
@@ -190,7 +190,7 @@ impl Api {
         Ok(match self.metrics.render(&scrape) {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
-                tracing::error!(%error, "metrics cannot be written");
+                tracing::error!(%error, "cannot write the metrics; this is a bug, please report it");
                 reply::text(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "metrics cannot be written\n",
@@ -215,7 +215,7 @@ fn check_head(request: &Request<Incoming>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what would make us a tunnel, and what would show our token to whoever asks.
+/// Refuses methods that would make us a tunnel, or show our token to the client.
 fn check_method(method: &Method) -> Result<(), Error> {
     const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
     if matches!(*method, Method::CONNECT | Method::TRACE) {
@@ -224,7 +224,7 @@ fn check_method(method: &Method) -> Result<(), Error> {
     Ok(())
 }
 
-/// The method as a label: a closed set, whatever a client invents.
+/// The method as a label: one of a closed set, even if a client invents a method.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,4 +1,4 @@
-//! The command line: what one can run, and one flag for every setting that is no secret.
+//! The command line: the subcommands, and one flag for every setting that is not secret.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub enum Task {
     CheckConfig,
     /// Asking a running sidecar.
     Ask(CliAsk),
-    /// Writing what a shell needs to complete our command lines.
+    /// Writing the completions for a shell.
     Completions(Shell),
 }
 
@@ -37,9 +37,9 @@ pub enum CliAsk {
         /// As JSON.
         is_json: bool,
     },
-    /// To take a slot back.
+    /// Releasing a slot.
     Release {
-        /// Whose.
+        /// Which lease.
         lease_id: String,
     },
 }

@@ -22,15 +22,15 @@ use tokio::{net::TcpStream, time};
 
 use crate::{cli::CliAsk, config::ClientConfig};
 
-/// How long the sidecar may take to answer: it looks at its own memory. A pick waits as it says.
+/// How long the sidecar may take to answer from its memory. A pick may wait for as long as it asks.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// The most we read of an answer: ten thousand accounts.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Why there is nothing to show.
+/// Why the sidecar's answer cannot be shown.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody is there.
+    /// Nothing listens there.
     #[error("nothing listens on {addr}; is kling-balancer running there? See --listen")]
     Unreachable {
         /// Where.
@@ -38,12 +38,12 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody is there, and does not speak as a sidecar does.
+    /// Something listens there, but does not answer as a sidecar.
     #[error("{addr} does not answer as kling-balancer does")]
     Unexpected {
         /// Where.
         addr: SocketAddr,
-        /// What is odd.
+        /// What is unexpected.
         source: Box<dyn StdError + Send + Sync>,
     },
     /// It did not answer.
@@ -57,7 +57,7 @@ pub enum ClientError {
     },
 }
 
-/// Asks a running sidecar, and returns what is to be printed.
+/// Asks a running sidecar, and returns the text to print.
 ///
 /// # Errors
 /// [`ClientError`] if it refuses, or cannot be asked.
@@ -197,7 +197,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// An address to call: a listener on every address is reached on this machine's own.
+/// An address to call: a listener on all addresses is called on the loopback address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,

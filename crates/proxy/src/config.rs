@@ -1,5 +1,5 @@
 //! Settings: raw text from flags, environment and file becomes one valid [`Config`], or a list of
-//! every mistake there is. Nothing is bound or started before.
+//! all errors. Nothing is bound or started before that.
 
 mod reader;
 mod settings;
@@ -48,7 +48,7 @@ pub struct Config {
     pub selection: Selection,
     /// How long slots are held.
     pub leases: Leases,
-    /// How the book is kept in line with the upstream's.
+    /// How the pool is kept in line with the upstream's list of jobs.
     pub reconcile: Reconcile,
     /// How calls are carried to the upstream.
     pub forward: Forward,
@@ -84,7 +84,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The Kling API and how patient we are with it.
+/// The Kling API and its timeouts.
 #[derive(Debug)]
 pub struct Upstream {
     /// Its address, without a trailing slash.
@@ -140,18 +140,18 @@ pub struct Leases {
     pub ttl: Duration,
     /// The longest ttl.
     pub ttl_max: Duration,
-    /// For a bound job nobody reports on.
+    /// For a bound job that is not heard of again.
     pub job_ttl: Duration,
 }
 
-/// How the book is kept in line with the upstream's list of running jobs.
+/// How the pool is kept in line with the upstream's list of running jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Reconcile {
     /// Between two rounds. `None`: there are none.
     pub interval: Option<Duration>,
     /// How long a lost submission may still turn up as a job.
     pub settle: Duration,
-    /// Whether a job that nobody claims is taken for that of a pick without a job.
+    /// Whether an unclaimed job is bound to a pick that has no job.
     pub ties_picks: bool,
 }
 
@@ -164,8 +164,8 @@ pub struct Forward {
     pub buffer_total: usize,
     /// Paths below the base URL that start jobs, beside those we know.
     pub extra_jobs: Vec<String>,
-    /// Statuses of a refusal after which another account is tried. Where a status does not prove a
-    /// refusal (429, 412 and 596 do) nothing is tried again whatever stands here.
+    /// Statuses of a refusal after which another account is tried. Only 429, 412 and 596 prove a
+    /// refusal. Other statuses in this list have no effect.
     pub retry_statuses: Vec<u16>,
     /// Texts by which a 500 says that the input was refused.
     pub refusal_patterns: Vec<String>,
@@ -182,7 +182,7 @@ pub struct Auth {
     pub allowed_origins: HashSet<String>,
 }
 
-/// Where a running sidecar is, and what it wants to see of its clients.
+/// The address of a running sidecar, and the token that it asks for.
 #[derive(Debug)]
 pub struct ClientConfig {
     /// Address of the API.
@@ -193,7 +193,7 @@ pub struct ClientConfig {
     pub token: Option<SecretString>,
 }
 
-/// Everything wrong with the settings, in one go.
+/// All errors in the settings.
 #[derive(Debug, Default)]
 pub struct ConfigErrors(Vec<String>);
 
@@ -234,11 +234,11 @@ impl Config {
 }
 
 impl ClientConfig {
-    /// Like [`Config::load`], for those who call a sidecar that runs with these settings: the
-    /// settings that only it needs may be missing.
+    /// Like [`Config::load`], for clients of a sidecar that runs with these settings. Settings that
+    /// only the sidecar needs may be missing.
     ///
     /// # Errors
-    /// The [`ConfigErrors`] in what is read.
+    /// The [`ConfigErrors`] in the settings that it reads.
     pub fn load(
         flags: &ArgMatches,
         env: impl Iterator<Item = (String, String)>,

@@ -1,4 +1,4 @@
-//! How the program ends when it ends badly: an exit code for scripts, a sentence for people.
+//! How the program ends on failure: an exit code for scripts, a sentence for people.
 
 use std::{error::Error, fmt};
 
@@ -8,12 +8,12 @@ use crate::config::ConfigErrors;
 
 /// Settings are wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
-/// Something that is needed is not to be had: `EX_UNAVAILABLE`.
+/// A needed resource is unavailable: `EX_UNAVAILABLE`.
 const EXIT_UNAVAILABLE: u8 = 69;
 /// A running sidecar refused, or could not be asked.
 const EXIT_REFUSED: u8 = 1;
 
-/// What a run that failed ends with.
+/// The result of a failed run.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
@@ -22,7 +22,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The sidecar cannot run, or no longer.
+    /// The sidecar cannot run (any more).
     pub fn unavailable(error: &dyn Error) -> Self {
         Self::of(EXIT_UNAVAILABLE, error)
     }

@@ -1,9 +1,9 @@
-//! The book of leases, whoever keeps it: the one door to the accounts and their slots.
+//! The ledger: the only way to the accounts, their leases and waiters.
 //!
-//! Whatever is asked of the book is an [`Operation`], a value with a typed reply. Every ledger decides by
-//! the rules of [`crate::pool`]; they differ in what survives a crash and in who shares the book. A grant
-//! is a [`Slot`]: a value that goes back when it is dropped; sent upstream it becomes a [`Submission`],
-//! which does not.
+//! Each request to the ledger is an [`Operation`], a value with a typed reply. Every kind of ledger
+//! decides by the rules of [`crate::pool`]; the kinds differ in what survives a crash and in who
+//! shares the state. A grant is a [`Slot`], which gives the slot back when it is dropped. Once its
+//! submission is sent it becomes a [`Submission`], which does not.
 
 mod clock;
 pub mod local;
@@ -29,31 +29,31 @@ pub use operations::{
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};
 
-/// The book cannot be asked or changed now. Whether the operation took effect is not known; asked
-/// again, it takes effect once.
+/// The ledger cannot be reached now. The operation may have taken effect or not; asked again, it
+/// takes effect once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the book of leases is not available")]
+#[error("the ledger is not available")]
 pub struct Unavailable;
 
-/// The book of leases.
+/// The ledger.
 #[derive(Debug)]
 pub enum Ledger {
-    /// In the memory of this process, and lost with it.
+    /// In the memory of this process, and lost when it ends.
     Local(Local),
 }
 
 impl Ledger {
-    /// An empty book in this process.
+    /// An empty ledger in this process.
     pub fn local(limits: Limits) -> Arc<Self> {
         Arc::new(Self::Local(Local::new(limits)))
     }
 
     /// Does one operation.
     ///
-    /// Cancel-safe: dropped, it took effect or it did not, and may be asked again.
+    /// Cancel-safe: a dropped call took effect or did not, and may be repeated.
     ///
     /// # Errors
-    /// [`Unavailable`] if the book cannot be reached.
+    /// [`Unavailable`] if the ledger cannot be reached.
     #[expect(
         clippy::unused_async,
         reason = "a ledger outside this process has to await its answers"
@@ -62,8 +62,9 @@ impl Ledger {
         Ok(self.keeper().call(operation))
     }
 
-    /// Leases a slot of a random account that will do, under the id `lease`, waiting up to `request.wait`
-    /// for one. The same id again gets the same grant, as long as its lease lives.
+    /// Leases a slot of a random account that will do, under the id `lease`. Waits up to
+    /// `request.wait` for one. A call with the same id gets the same grant, as long as its lease
+    /// lives.
     ///
     /// Cancel-safe: a dropped call leaves the queue, and gives back what it was granted meanwhile.
     ///
@@ -79,8 +80,8 @@ impl Ledger {
         Ok(Slot::new(Arc::clone(self), lease))
     }
 
-    /// Begins a submission that has no slot, since its account is not in the list: its key was claimed for
-    /// the lease id `lease`.
+    /// Begins a submission that has no slot because its account is not in the list. Its key was
+    /// claimed for the lease id `lease`.
     pub fn submit_without_slot(
         self: &Arc<Self>,
         lease: LeaseId,
@@ -90,8 +91,8 @@ impl Ledger {
         Submission::new(Arc::clone(self), lease, email, body)
     }
 
-    /// Learns what became of a slot, from where nothing can be awaited: it never refuses, and takes effect
-    /// before the next operation.
+    /// Learns what became of a slot, for callers that cannot await. It never refuses, and takes
+    /// effect before the next operation.
     fn give_back(&self, settle: Settle) {
         self.keeper().give_back(settle);
     }
@@ -107,7 +108,7 @@ impl Ledger {
         self.keeper().history_due().await;
     }
 
-    /// Ends leases in time, and takes back what was returned. Runs until dropped; cancel-safe.
+    /// Ends leases on time, and takes back returned slots. Runs until dropped; cancel-safe.
     pub async fn keep_time(&self) {
         self.keeper().keep_time().await;
     }
@@ -121,7 +122,7 @@ impl Ledger {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    //! What tests elsewhere need of a ledger.
+    //! Ledgers for tests of other modules.
 
     use std::time::Duration;
 
@@ -146,7 +147,7 @@ pub(crate) mod tests {
         ledger
     }
 
-    /// Any account will do, for a minute, now or never.
+    /// A pick of any account, for a minute, without waiting.
     pub(crate) fn any_account() -> PickRequest {
         PickRequest {
             ttl: Some(Duration::from_secs(60)),

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let matches = match cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            let _printed = error.print(); // Nothing can be done if it cannot be.
+            let _printed = error.print(); // If it cannot be printed, nothing else can be done.
             return ExitCode::from(if error.use_stderr() { EXIT_CONFIG } else { 0 });
         }
     };
@@ -50,7 +50,7 @@ fn run(task: Task, flags: &ArgMatches) -> Result<(), Failure> {
         }
         Task::Ask(ask) => {
             if ask == CliAsk::Health {
-                config()?; // A check of health is one of the sidecar's own settings too.
+                config()?; // It also checks the sidecar's own settings.
             }
             let client_config = ClientConfig::load(flags, config::environment(), file)?;
             let asking = async { Ok(client::ask(&client_config, &ask).await?) };

@@ -1,7 +1,8 @@
-//! What Prometheus sees: counters that live here, and a scrape of the book drawn at each scrape.
+//! The metrics for Prometheus: counters that live here, and values read from the ledger at each
+//! scrape.
 //!
-//! Every series is there from the start, so that a rate can be taken of the first event. Series
-//! of an account go when the account goes.
+//! Every series exists from the start, so that `rate()` sees the first event. The series of an
+//! account disappear with the account.
 
 mod scrape;
 
@@ -114,7 +115,7 @@ impl Metrics {
         })
     }
 
-    /// Begins to count a pick. Dropped before its end, it is one whose client left.
+    /// Begins to count a pick. If it is dropped before its end, it counts as one whose client left.
     pub fn count_pick(&self) -> PickCount<'_> {
         PickCount {
             metrics: self,
@@ -123,7 +124,7 @@ impl Metrics {
         }
     }
 
-    /// Begins to count a call. Dropped before its end, it is one whose client left.
+    /// Begins to count a call. If it is dropped before its end, it counts as one whose client left.
     pub fn count_request(
         self: &Arc<Self>,
         route: &'static str,
@@ -197,7 +198,7 @@ impl PickCount<'_> {
 }
 
 impl PickCount<'_> {
-    /// It was no pick: its key stands for something already.
+    /// Not a pick: its key stands for something already.
     pub fn cancel(&mut self) {
         self.is_ended = true;
     }

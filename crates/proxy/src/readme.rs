@@ -1,4 +1,4 @@
-//! The tables of the README are those of the code.
+//! Checks that the tables of the README agree with the code.
 
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ fn picks_say_what_the_table_says() {
     assert_eq!(fields, crate::api::PICK_FIELDS);
 }
 
-/// A message names what is to be done by a setting's key: there must be such a setting.
+/// A message names the settings to change by their keys: these settings must exist.
 #[test]
 fn messages_name_settings_that_exist() {
     let sections = [

@@ -34,7 +34,7 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 #[error("the client hung up")]
 struct HungUp;
 
-/// Serves `api` until `shutdown`, then lets running calls finish. Returns when none is left.
+/// Serves `api` until `shutdown`, then lets running calls finish. Returns when no call is left.
 ///
 /// At most `connections_max` clients are connected at once; further ones wait in the kernel.
 pub async fn serve(
@@ -68,7 +68,10 @@ pub async fn serve(
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if !is_failing {
-                    tracing::warn!(%error, "connections cannot be accepted");
+                    tracing::warn!(
+                        %error,
+                        "cannot accept connections; trying again. Check the limit of open files"
+                    );
                 }
                 is_failing = true;
                 time::sleep(ACCEPT_PAUSE).await;
@@ -114,7 +117,8 @@ async fn serve_connection(
         biased;
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            // A request that has not arrived is not running, nor is an idle connection.
+            // A request that has not fully arrived is not running, and an idle connection is not
+            // either.
             let is_idle = || calls.is_empty() && !peer.is_write_blocked();
             let idle = future::poll_fn(|_| if is_idle() { Poll::Ready(()) } else { Poll::Pending });
             tokio::select! {
@@ -137,14 +141,14 @@ async fn serve_connection(
     }
 }
 
-/// The room for connections.
+/// The permits for connections.
 struct ConnectionPermits {
     semaphore: Arc<Semaphore>,
     are_exhausted: bool,
 }
 
 impl ConnectionPermits {
-    /// Waits for a free permit, and says once when there is none.
+    /// Waits for a free permit. Logs once when there is none.
     async fn acquire(&mut self) -> io::Result<OwnedSemaphorePermit> {
         match Arc::clone(&self.semaphore).try_acquire_owned() {
             Ok(permit) => {
@@ -152,7 +156,7 @@ impl ConnectionPermits {
                 return Ok(permit);
             }
             Err(TryAcquireError::NoPermits) if !self.are_exhausted => {
-                tracing::warn!("as many clients are connected as may be; further ones wait");
+                tracing::warn!("connection limit reached; new connections wait");
                 self.are_exhausted = true;
             }
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {}
@@ -174,7 +178,7 @@ async fn accept(
     Ok((stream, permit))
 }
 
-/// The error says nothing about the listener: the peer was gone before it was accepted.
+/// Whether the error concerns one connection only: the peer left before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

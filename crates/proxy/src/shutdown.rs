@@ -1,4 +1,4 @@
-//! When to stop: SIGTERM and SIGINT begin a drain, a second signal ends it.
+//! Signals: SIGTERM and SIGINT begin a drain, a second signal ends it.
 
 use std::{error::Error, io, time::Duration};
 
@@ -37,7 +37,7 @@ impl Signals {
     /// Waits for the end of `running`, at most for `grace` and until the next signal.
     ///
     /// # Errors
-    /// What it ended with.
+    /// The error that `running` ended with.
     pub async fn drained<E: Error + 'static>(
         &mut self,
         running: JoinHandle<Result<(), E>>,
@@ -46,9 +46,9 @@ impl Signals {
         tokio::select! {
             ended = time::timeout(grace, running) => match ended {
                 Ok(ended) => { ended??; tracing::info!("drained") }
-                Err(_) => tracing::warn!("calls were cut off at the end of shutdown.grace"),
+                Err(_) => tracing::warn!("shutdown.grace is over: calls were cut off. A longer one lets them finish"),
             },
-            signal = self.next() => tracing::warn!(signal, "calls were cut off by a second signal"),
+            signal = self.next() => tracing::warn!(signal, "a second signal came: calls were cut off"),
         }
         Ok(())
     }

@@ -28,22 +28,22 @@ use crate::{
     upstream::{POOL_IDLE_MAX, Upstream, UpstreamError, UpstreamSettings},
 };
 
-/// Room for clients that do not wait.
+/// Connections kept free for clients that do not wait.
 const CONNECTIONS_FREE: usize = 1024;
 /// The most connections of the metrics listener: a few scrapers and probes.
 const MONITORING_CONNECTIONS_MAX: usize = 16;
 /// The most requests under way to the upstream at once, each on a connection of its own: as many as
 /// there are clients that do not wait.
 const REQUESTS_MAX: usize = CONNECTIONS_FREE;
-/// Open files that are not a connection of the API nor one of a request to the upstream: listeners,
-/// logs, fetches, the runtime's own, and what the metrics listener may take.
+/// Open files besides connections of the API and of requests to the upstream: listeners, logs,
+/// fetches, the runtime's own, and what the metrics listener may take.
 const DESCRIPTORS_RESERVED: usize = 32 + MONITORING_CONNECTIONS_MAX;
 
 /// Why the sidecar could not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {addr}; is another process using it? see --listen")]
+    /// The sidecar cannot listen on an address.
+    #[error("cannot listen on {addr}; is another process using it? See --listen")]
     Bind {
         /// Which one.
         addr: SocketAddr,
@@ -61,15 +61,15 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// A part that runs for ever has ended. Without it the sidecar would be wrong soon.
+/// A task that must run for ever has ended. Without it the sidecar would soon be wrong.
 #[derive(Debug, Error)]
 #[error("a background task ended; this is a bug, please report it")]
 pub struct TaskEnded(#[source] Option<JoinError>);
 
-/// The pause before a list is applied again that the book could not take.
+/// The pause before a list is applied again after the ledger did not take it.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many clients may be connected and wait, by what the settings and the system allow.
+/// How many clients may be connected and wait, as the settings and the system allow.
 #[derive(Clone, Copy, Debug)]
 struct ConnectionLimits {
     connections_max: usize,
@@ -78,8 +78,8 @@ struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// A waiting pick holds a connection. Others stay free for those who do not wait: they release
-    /// what the waiting ones want.
+    /// A waiting pick holds a connection. Others stay free for clients that do not wait: these
+    /// release the slots that waiting ones need.
     fn of(waiters_max: usize) -> Self {
         // The soft limit is often 1024, and may be raised to the hard one.
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
@@ -100,7 +100,7 @@ impl ConnectionLimits {
             tracing::warn!(
                 descriptors,
                 waiters_max = limits.waiters_max,
-                "selection.waiters_max is lowered to what the limit of open files allows"
+                "selection.waiters_max is lowered to fit the limit of open files; raise that limit"
             );
         }
         limits
@@ -127,12 +127,12 @@ impl Sidecar {
     /// Builds every part and binds the listeners. `shutdown` will begin the drain.
     ///
     /// # Errors
-    /// [`StartError`] says what is in the way.
+    /// [`StartError`] says why it cannot start.
     pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (fetcher, listing) = Fetcher::new(source(config)?, timing(config));
         let connection_limits = ConnectionLimits::of(config.selection.waiters_max);
         let client = upstream(config, connection_limits.requests_max)?;
-        // Nobody but the upstream can say which jobs run.
+        // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
         let metrics = Arc::new(Metrics::new()?);
@@ -217,10 +217,10 @@ impl Sidecar {
 
     /// Runs until the shutdown begins and every running call has been answered.
     ///
-    /// The metrics listener goes on telling "not ready" until then. The caller bounds the drain.
+    /// The metrics listener answers "not ready" until then. The caller bounds the drain.
     ///
     /// # Errors
-    /// [`TaskEnded`] if a part that has to run did not.
+    /// [`TaskEnded`] if a background task ended.
     pub async fn run(self) -> Result<(), TaskEnded> {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.fetcher.run());
@@ -256,7 +256,7 @@ impl Sidecar {
                 self.shutdown,
             )
             .await;
-            // Clients are gone; what they submitted may be on its way still.
+            // The clients are gone, but their submissions may still be under way.
             if let Some(forward) = self.forward {
                 forward.drained().await;
             }
@@ -280,7 +280,7 @@ fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles
     }
 }
 
-/// Applies every new snapshot to the book.
+/// Applies every new snapshot to the ledger.
 async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
     let mut applied = None;
     loop {
@@ -303,10 +303,10 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
     }
 }
 
-/// False if the book has followed another list meanwhile.
+/// False if the ledger has followed another list meanwhile.
 async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unavailable> {
     let base = ledger.call(NewestList).await?;
-    // The list before is kept until the book is unlocked: freeing it takes a while.
+    // The old list is kept until the ledger is unlocked: freeing it takes a while.
     let change = ListChange::between(base.clone(), snapshot);
     ledger.call(FollowList { change }).await
 }
@@ -334,8 +334,8 @@ fn source(config: &Config) -> Result<Source, TlsError> {
 fn upstream(config: &Config, requests_max: usize) -> Result<Option<Arc<Upstream>>, StartError> {
     let Some(token) = config.upstream.token.clone() else {
         tracing::warn!(
-            "without upstream.token there are only picks: nothing is carried, and jobs are not \
-             looked after"
+            "upstream.token is not set: only picks work. Calls are not carried, and running jobs are \
+             not followed"
         );
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! Logs: one line an event, text or JSON, on standard error.
+//! Logs: one line for each event, text or JSON, on standard error.
 
 use std::{
     env,
@@ -31,11 +31,12 @@ pub fn start(config: &Config) {
     };
     match started {
         Ok(()) => panic::set_hook(Box::new(log_panic)),
-        Err(_) => tracing::debug!("logging had been started before"),
+        Err(_) => tracing::debug!("logging was already started"),
     }
 }
 
-/// Logs a panic with its place, in the span in which it happens: a call that it ends can be found.
+/// Logs a panic with its location, in the span in which it happens, so that the call that it ends
+/// can be found.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(
         location = panic.location().map(tracing::field::display),

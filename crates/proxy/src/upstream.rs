@@ -1,12 +1,11 @@
-//! The one HTTP client towards the upstream.
+//! The only HTTP client of the upstream.
 //!
-//! Invariants: scheme and host are those of the base URL, whatever a request says, and so the token
+//! Invariants: scheme and host always come from the base URL, never from a request, so the token
 //! goes nowhere else; redirects are never followed. A request is sent at most once: it is repeated
-//! only if a reused connection closed before its first byte. Nothing waits without a deadline, and
-//! no more requests are under way than there are places. While connections fail one after the
-//! other, requests are refused at once.
+//! only if a reused connection closed before its first byte. Every wait has a deadline, and permits
+//! bound the requests under way. While connections keep failing, requests are refused at once.
 //!
-//! What an answer means is the caller's.
+//! The caller decides what an answer means.
 
 mod answer;
 mod ask;
@@ -58,23 +57,23 @@ pub const POOL_IDLE_MAX: usize = 64;
 /// slow reader takes four times as much, with what is buffered on its own side.
 const ANSWER_BUFFER_MAX: usize = 64 * 1024;
 
-/// What is encoded in a query towards the upstream: everything but the unreserved characters of RFC
-/// 3986 §2.3.
+/// The characters that are encoded in a query to the upstream: everything but the unreserved
+/// characters of RFC 3986 §2.3.
 pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Whatever a body or a connector may fail with.
+/// Any error of a body or a connector.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Where the upstream is and how patient we are with it.
+/// The address of the upstream, our token for it, and the timeouts.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
     /// An absolute `http` or `https` URL, with or without a final slash.
     pub base_url: Uri,
-    /// Shown with every request.
+    /// Sent with every request.
     pub token: SecretString,
     /// For one connection: name, TCP and TLS together.
     pub connect_timeout: Duration,
@@ -86,18 +85,18 @@ pub struct UpstreamSettings {
     pub requests_max: usize,
 }
 
-/// Why there can be no client.
+/// Why no client can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum UpstreamError {
     /// The base URL lacks its scheme or its host.
     #[error("the base URL of the upstream is not absolute")]
     RelativeUrl,
     /// The token has bytes that no header can carry.
-    #[error("the token of the upstream cannot stand in a header")]
+    #[error("a header cannot carry the token of the upstream")]
     UnsendableToken,
 }
 
-/// Why there is no answer.
+/// Why a request got no answer.
 #[derive(Debug, Error)]
 pub enum SendError {
     /// No byte of the request left: there was no connection, or the target is no URL.
@@ -106,8 +105,8 @@ pub enum SendError {
     /// The connection ended after bytes may have been sent.
     #[error("the connection to the upstream was lost")]
     Lost(#[source] BoxError),
-    /// The request's own body did not come whole.
-    #[error("the request did not come whole")]
+    /// The request's own body ended early.
+    #[error("the request body ended early")]
     Unfinished(#[source] BoxError),
     /// The upstream did not answer in time. It may have acted all the same.
     #[error("the upstream did not answer within {} ms", .0.as_millis())]
@@ -168,9 +167,9 @@ impl Upstream {
     /// Sends a request and returns the head of its answer.
     ///
     /// `path_and_query` begins with `/`, is relative to the base URL and goes as it is. Our
-    /// `Authorization` and the upstream's `Host` replace those in `headers`. Where as many requests
-    /// are under way as may be, this one waits for a place as long as for a connection. Dropping the
-    /// call closes the connection; whether the upstream acts is unknown then.
+    /// `Authorization` and the upstream's `Host` replace those in `headers`. If too many requests
+    /// are under way, this one waits for a permit, at most as long as for a connection. Dropping
+    /// the call closes the connection; then it is unknown whether the upstream acts.
     ///
     /// # Errors
     /// [`SendError`] says whether the upstream can have seen the request.
@@ -188,7 +187,7 @@ impl Upstream {
         let uri = self.uri(path_and_query).map_err(SendError::NotSent)?;
         if !self.is_reachable() {
             return Err(SendError::NotSent(
-                "the last connections failed; it is tried again in the background".into(),
+                "the last connections failed; connecting is retried in the background".into(),
             ));
         }
         let permit = self.permit().await?;
@@ -202,7 +201,9 @@ impl Upstream {
         *request.headers_mut() = headers;
         let answer = self.exchange(request, &progress).await?;
         if answer.status().is_informational() {
-            return Err(SendError::Lost("it switched to another protocol".into()));
+            return Err(SendError::Lost(
+                "the upstream switched to another protocol".into(),
+            ));
         }
         Ok(answer.map(|body| {
             let body = Idle::new(body, self.idle_timeout);
@@ -210,20 +211,20 @@ impl Upstream {
         }))
     }
 
-    /// Waits for a place among the requests under way.
+    /// Waits for a permit for one more request.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, SendError> {
         let permit = Arc::clone(&self.permits).acquire_owned();
         match timeout(self.connect_timeout, permit).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(SendError::NotSent(closed.into())),
             Err(_elapsed) => Err(SendError::NotSent(
-                "as many requests are under way as may be".into(),
+                "too many requests to the upstream are in flight".into(),
             )),
         }
     }
 
-    /// Connecting has a deadline of its own. The request's begins once it has a connection, and
-    /// anew with every piece of its body.
+    /// Connecting has a deadline of its own. The request's deadline starts once it has a
+    /// connection, and restarts with every piece of its body.
     async fn exchange(
         &self,
         mut request: Request<OutgoingBody>,
@@ -270,7 +271,7 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// What is not provably unsent counts as sent.
+/// A request counts as sent unless it provably was not.
 fn classify(error: hyper_util::client::legacy::Error, progress: &Progress) -> SendError {
     if error.is_connect() {
         SendError::NotSent(error.into())

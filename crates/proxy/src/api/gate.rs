@@ -1,7 +1,7 @@
-//! Who may call, and which requests are too odd to be looked at.
+//! Decides who may call, and refuses malformed requests.
 //!
 //! A web page in the user's own browser can reach a loopback port. It must not be able to spend
-//! money: not by a request across sites (`Origin`, `Sec-Fetch-Site`), not by a host name of its
+//! money: neither by a request across sites (`Origin`, `Sec-Fetch-Site`), nor by a host name of its
 //! own that resolves to this machine (`Host`).
 
 use std::{collections::HashSet, net::IpAddr, net::SocketAddr};
@@ -105,7 +105,7 @@ impl Gate {
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
             return Err(Error::Unauthorized);
         }
-        // Every token is compared, so that the time tells nothing about which one came close.
+        // Every token is compared, so that the time does not tell which one was nearly right.
         let mut caller = None;
         for (idx, known) in self.tokens.iter().enumerate() {
             if bool::from(known.expose_secret().as_bytes().ct_eq(token)) {
@@ -126,7 +126,7 @@ fn host_of(named: &str) -> &str {
 
 /// Refuses paths that mean different things to different readers.
 fn check_path(path: &str) -> Result<(), Error> {
-    // Nothing to decode and nothing that could be odd: the usual path.
+    // The usual path: nothing to decode, nothing ambiguous.
     if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | 0)) && !path.contains("/.") {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `/leases`: who holds what, renewing, binding, giving back.
+//! `/leases`: shows, renews, binds and releases leases.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ impl Api {
     }
 
     pub(super) async fn lease(&self, request: Request<Incoming>, id: &str) -> Result<Reply, Error> {
-        // What is no id at all names no lease either.
+        // Text that is not an id names no lease.
         let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
         let method = request.method().clone();
         if method == Method::DELETE {

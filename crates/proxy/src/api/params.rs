@@ -63,7 +63,7 @@ where
     if !is_json(&head.headers) {
         return Err(Error::UnsupportedMedia);
     }
-    // A derived reader takes an array for an object with its fields in order.
+    // A derived deserializer would accept an array as an object with its fields in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::bad_request("body", "expected a JSON object"));
     }

@@ -69,7 +69,7 @@ impl Params {
         Ok(params)
     }
 
-    /// Both places together. A field in both is an error, even with the same value.
+    /// Query and body together. A field in both is an error, even with the same value.
     fn join(self, other: Self) -> Result<Self, Error> {
         fn one<T>(field: &str, a: Option<T>, b: Option<T>) -> Result<Option<T>, Error> {
             match (a, b) {
@@ -138,7 +138,7 @@ impl Api {
     /// The lease that an earlier pick under the same key was granted.
     async fn held(&self, id: LeaseId) -> Result<Reply, Error> {
         let lease = self.ledger.call(Lease { id }).await?;
-        // It has ended in this instant: the key is free, and the next pick under it gets a new one.
+        // The lease has just ended: the key is free, and the next pick under it gets a new lease.
         let lease = lease.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
         Ok(reply::json(&LeaseBody::new(&lease)))
     }
@@ -222,7 +222,7 @@ fn granted(slot: Slot) -> Reply {
     reply
 }
 
-/// Tells a pick from another one under the same key.
+/// Differs between two different picks under the same key.
 fn fingerprint(request: &PickRequest) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&request.email, &request.exclude).hash(&mut hasher);

@@ -24,13 +24,13 @@ const PROXY_NAME: &str = "kling-balancer";
 /// The place in the queue that a refused call had, or would have had, from 1.
 const QUEUE_POSITION: &str = "x-kling-queue-position";
 
-/// Room for a lease, the answer that is asked for most.
+/// Enough for a lease, the most frequent answer.
 const JSON_BYTES_USUAL: usize = 320;
 
-/// The body of an answer, and the slot it tells of.
+/// The body of an answer, and the slot that it grants.
 ///
-/// The slot is kept in the moment the bytes are taken for writing. An answer dropped before that
-/// takes its slot along: nobody can have learned of the lease.
+/// The slot is kept once the bytes are taken for writing. If the answer is dropped before that, its
+/// slot goes back: no client can have learned of the lease.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     content: Content,
@@ -133,7 +133,7 @@ pub(super) fn with_type(
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // Every answer is about this moment; a cached lease would be two clients' slot.
+    // Every answer is about this moment; a cached lease would give one slot to two clients.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
@@ -161,7 +161,8 @@ struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u128>,
     request_id: &'a str,
-    /// What may have come of the call: ids are strings, since many readers of JSON round them.
+    /// The tasks that the call may have become. Ids are strings, since many readers of JSON round
+    /// numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tasks: Vec<&'a str>,
 }
@@ -184,7 +185,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         headers.insert("proxy-status", value);
     }
     if let Some(after) = retry_after {
-        // Whole seconds, never earlier than we mean: RFC 9110 §10.2.3.
+        // Whole seconds, rounded up: RFC 9110 §10.2.3.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
@@ -195,7 +196,7 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         Error::Unauthorized => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // The body is not read, so what follows it never will be.
+        // The body is not read, so the connection cannot be reused.
         Error::BodyTooLarge { .. }
         | Error::HeadersTooLarge { .. }
         | Error::UnsupportedMedia

@@ -1,4 +1,4 @@
-//! Which path and method lead where.
+//! Maps paths and methods to routes.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::params::shown;
 use crate::{error::Error, forward::is_upstream};
 
-/// A place one can call, with what its path names.
+/// A route, with the names in its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     Pick,
@@ -43,7 +43,7 @@ pub(crate) const ROUTES: [&str; 12] = [
 ];
 
 impl<'a> Route<'a> {
-    /// Finds the place `path` names. `None`: nothing is served there.
+    /// Finds the route of `path`. `None`: nothing is served there.
     pub(super) fn find(path: &'a str) -> Option<Self> {
         match path {
             "/pick" => return Some(Self::Pick),
@@ -101,7 +101,7 @@ impl<'a> Route<'a> {
         matches!(self, Self::Metrics | Self::Livez | Self::Readyz)
     }
 
-    /// Refuses a query where none is read: it would be a wish that nobody hears.
+    /// Refuses a query on a route that reads none: it would be ignored silently.
     pub(super) fn check_query(&self, query: Option<&str>) -> Result<(), Error> {
         match (self, query) {
             (
@@ -124,7 +124,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Refuses methods the route does not take. `HEAD` goes wherever reading changes nothing.
+    /// Refuses methods the route does not take. `HEAD` is allowed wherever reading changes nothing.
     pub(super) fn check_method(&self, method: &Method) -> Result<(), Error> {
         let (allow, methods): (_, &[Method]) = match self {
             Self::Upstream => return Ok(()),

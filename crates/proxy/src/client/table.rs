@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The accounts, one a line.
+/// The accounts, one per line.
 pub(super) fn accounts(answer: &Value) -> String {
     let head = [
         "ACCOUNT",
@@ -35,7 +35,7 @@ pub(super) fn accounts(answer: &Value) -> String {
     aligned(&rows)
 }
 
-/// What a pick was granted, or what it would find.
+/// The lease of a pick, or the accounts that a dry run would find.
 pub(super) fn picked(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if let Some(accounts) = answer["accounts"].as_array() {

@@ -1,4 +1,4 @@
-//! Makes a [`Config`] of what was given, and collects what is wrong with it.
+//! Builds a [`Config`] from the layers, and collects their errors.
 
 use std::{
     fs,
@@ -23,14 +23,14 @@ const WAITERS_CEILING: usize = 1_000_000;
 /// The most worker threads.
 const WORKERS_CEILING: usize = 1024;
 
-/// Reads values and collects what is wrong with them.
+/// Reads values and collects their errors.
 pub(super) struct ConfigReader {
     pub(super) layers: Layers,
     pub(super) errors: ConfigErrors,
 }
 
 impl ConfigReader {
-    /// Every value is read before the first `?`, so that no mistake hides another one.
+    /// Every value is read before the first `?`, so that no error hides another one.
     pub(super) fn config(&mut self) -> Option<Config> {
         let listen = self.one("listen", value::socket_addr);
         let metrics_listen = self.one("metrics.listen", value::socket_addr);
@@ -89,7 +89,7 @@ impl ConfigReader {
         })
     }
 
-    /// What a caller of the sidecar needs to know.
+    /// The settings that a client of the sidecar needs.
     pub(super) fn client_config(&mut self) -> Option<ClientConfig> {
         let listen = self.one("listen", value::socket_addr);
         let metrics_listen = self.one("metrics.listen", value::socket_addr);
@@ -284,7 +284,7 @@ impl ConfigReader {
         Some([inline?, listed?].concat())
     }
 
-    /// Settings of parts that are not built yet: a mistake in one is told today, not on the day
+    /// Settings of parts that are not built yet: an error in one is reported today, not on the day
     /// it takes effect.
     fn settings_without_effect(&mut self) {
         self.one("state.kind", |text| match text {

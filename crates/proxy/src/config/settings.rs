@@ -7,7 +7,7 @@ pub struct Setting {
     /// Its name: `section.key` in the file, `--section.key` as a flag, `KLB_SECTION__KEY` in the
     /// environment.
     pub key: &'static str,
-    /// Its value where nobody gives one, as one would write it. Empty: none.
+    /// Its value if it is not set, as one would write it. Empty: none.
     pub default: &'static str,
     /// What it does, in one line.
     pub help: &'static str,
@@ -22,7 +22,7 @@ impl Setting {
     }
 }
 
-/// What the names of our environment variables begin with.
+/// The prefix of our environment variables.
 pub const ENV_PREFIX: &str = "KLB_";
 
 const fn setting(key: &'static str, default: &'static str, help: &'static str) -> Setting {

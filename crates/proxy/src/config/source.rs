@@ -1,4 +1,4 @@
-//! Where settings come from: flags, environment, file. Reads text, judges no value.
+//! The sources of settings: flags, environment, file. Reads text and does not check values.
 
 use std::{collections::HashMap, env, ffi::OsString, path::Path};
 
@@ -16,14 +16,14 @@ use super::{
 /// The largest settings file: a hundred times the annotated one.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The environment of this process. Bytes that are not UTF-8 become a mark that no setting takes
-/// for a value, so that they are told as a mistake.
+/// The environment of this process. Bytes that are not UTF-8 become a replacement character, which
+/// no setting accepts, so that they are reported as an error.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |text: OsString| text.to_string_lossy().into_owned();
     env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-/// Who gave a value.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Flag,
@@ -33,7 +33,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// Where `key` was given, in words that name it.
+    /// Names the source of `key`, in the words of that source.
     pub(super) fn naming(&self, key: &str) -> String {
         match self {
             Self::Flag => format!("--{key}"),
@@ -44,14 +44,14 @@ impl Origin {
     }
 }
 
-/// What was given: a word, or a list of words.
+/// A value as text: a word, or a list of words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Text {
     One(String),
     Many(Vec<String>),
 }
 
-/// The values given, each from the strongest source that gives one.
+/// The values from all sources, each from the strongest source that sets it.
 #[derive(Debug, Default)]
 pub(super) struct Layers(HashMap<&'static str, (Text, Origin)>);
 
@@ -72,7 +72,7 @@ impl Layers {
         layers
     }
 
-    /// What was given for `key`, else its default. `None` if there is neither.
+    /// The value of `key`, else its default. `None` if there is neither.
     pub(super) fn get(&self, key: &'static str) -> Option<(Text, Origin)> {
         if let Some(given) = self.0.get(key) {
             return Some(given.clone());
@@ -99,7 +99,7 @@ impl Layers {
         }
     }
 
-    /// An empty variable counts as not given: that is what `${NAME:-}` leaves behind.
+    /// An empty variable counts as not set: `${NAME:-}` leaves one behind.
     fn read_env(&mut self, env: impl Iterator<Item = (String, String)>, errors: &mut ConfigErrors) {
         let mut ours: Vec<_> = env
             .filter(|(name, value)| name.starts_with(ENV_PREFIX) && !value.is_empty())

@@ -1,4 +1,4 @@
-//! What a setting's text may say, kind by kind. Each failure says what was expected.
+//! Parsers for the values of settings. Each error says what was expected.
 
 use std::{net::IpAddr, net::SocketAddr, str::FromStr, time::Duration};
 
@@ -7,7 +7,7 @@ use http::Uri;
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
-/// The longest time any setting may name. Beyond a month a value is a slip of the pen.
+/// The longest time any setting may name. A value beyond a month is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// The largest size any setting may name: more memory than a sidecar has.
 const SIZE_MAX: usize = 64 << 30;
@@ -48,7 +48,7 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
         .map_err(|_error| "expected true or false".to_owned())
 }
 
-/// Reads a number of bytes that memory can be asked for.
+/// Reads a number of bytes that fits into memory.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let size = ByteSize::from_str(text)
         .map_err(|_error| "expected a size such as 512KiB or 16MiB".to_owned())?;
@@ -88,7 +88,7 @@ pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_error| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
-/// Reads a token: what can stand in a header.
+/// Reads a token: text that a header can carry.
 pub(super) fn token(text: &str) -> Result<SecretString, String> {
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -1,4 +1,4 @@
-//! The time that leases count by, and the calendar for people.
+//! The clock of leases, and the calendar time that people see.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,15 +8,15 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// How far the calendar may run away from a ledger's clock before it is looked at again: further
-/// than the corrections of a time server, far less than a suspended machine sleeps.
+/// How far the calendar may drift from a ledger's clock before it is read again: more than the
+/// corrections of a time server, far less than the sleep of a suspended machine.
 const CALENDAR_DRIFT_MAX: SignedDuration = SignedDuration::from_secs(1);
 
 /// The clock of a ledger. Leases count from its start, so that no wall clock decides about a slot.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
-    /// The calendar time of the start. It moves when the calendar is set, or the machine slept.
+    /// The calendar time of the start. It changes when the calendar is set or the machine slept.
     started_at: Mutex<Timestamp>,
 }
 
@@ -39,8 +39,8 @@ impl Clock {
         self.started.checked_add(time)
     }
 
-    /// What makes times of this clock calendar times, for people. The same time gives the same calendar
-    /// time until the calendar jumps.
+    /// Converts times of this clock to calendar times, for people. The same time gives the same
+    /// calendar time until the calendar jumps.
     pub fn calendar(&self) -> Calendar {
         let elapsed = SignedDuration::try_from(self.now()).unwrap_or(SignedDuration::MAX);
         let start = Timestamp::now()

@@ -1,7 +1,7 @@
 //! The ledger in this process: a [`Pool`] behind one short lock.
 //!
-//! Invariant: whoever was handed a slot is told under the lock that granted it. So a waiter that
-//! leaves finds either itself in the queue or its grant in its hands, never neither.
+//! Invariant: a waiter is told of its grant under the lock that granted it. So a waiter that leaves
+//! is either still in the queue or has its grant.
 
 use std::{collections::HashMap, process, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     sync::{Mutex, MutexGuard},
 };
 
-/// The book of one process.
+/// The ledger of one process.
 #[derive(Debug)]
 pub struct Local {
     clock: Clock,
@@ -37,18 +37,18 @@ pub struct Local {
 #[derive(Debug)]
 struct LedgerState {
     pool: Pool,
-    /// What accounts are drawn with.
+    /// The generator that draws accounts.
     rng: StdRng,
     waiting: HashMap<WaiterId, Seat, RandomState>,
-    /// The seats that were told of their grants, and have not looked yet.
+    /// The seats that were told of their grants but have not read them yet.
     told: HashMap<LeaseId, u64, RandomState>,
     seated_count: u64,
-    /// When [`Local::keep_time`] will look again.
+    /// When [`Local::keep_time`] wakes next.
     alarm: Duration,
 }
 
-/// Who listens for the slot of a waiter. A call that comes again with the same lease id takes the place of
-/// the one before.
+/// The call that listens for the slot of a waiter. A repeated call with the same lease id replaces
+/// the earlier one.
 #[derive(Debug)]
 struct Seat {
     number: u64,
@@ -61,11 +61,12 @@ struct Seat {
 pub enum Entry<'a> {
     /// A slot was free.
     Granted(LeaseView),
-    /// None was.
+    /// No slot was free.
     Waiting(Waiting<'a>),
 }
 
-/// A place in the queue. Dropped, it is left, and a slot handed over meanwhile goes back.
+/// A place in the queue. Dropping it leaves the queue, and gives back a slot that was handed over
+/// meanwhile.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Waiting<'a> {
@@ -77,12 +78,12 @@ pub struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits for the slot. Cancel-safe. `None` only if another call has taken this one's place.
+    /// Waits for the slot. Cancel-safe. `None` only if a repeated call has replaced this one.
     pub async fn granted(&mut self) -> Option<LeaseView> {
         (&mut self.granted).await.ok()
     }
 
-    /// Stops waiting. A slot handed over in the last instant is the caller's.
+    /// Stops waiting. The caller gets a slot that was handed over in the last moment.
     ///
     /// # Errors
     /// [`Refusal::Saturated`], with the place it had in the queue.
@@ -107,7 +108,7 @@ impl Waiting<'_> {
                 state.pool.leave(self.id);
                 return None;
             }
-            // The call came again, and has the grant: it is not this one's to give back.
+            // A repeated call has the grant: this one must not give it back.
             if state.told.get(&self.lease) != Some(&self.seat) {
                 return None;
             }
@@ -161,7 +162,7 @@ impl Local {
     /// Leases a slot, or takes a place in the queue for one.
     ///
     /// # Errors
-    /// [`PickError`] where waiting would not help, or nobody more may wait.
+    /// [`PickError`] if waiting would not help, or the queue is full.
     #[doc(hidden)]
     pub fn enter(&self, lease: LeaseId, request: &PickRequest) -> Result<Entry<'_>, PickError> {
         self.change(|state, now| {
@@ -210,8 +211,8 @@ impl Local {
         self.alarm_moved.notify_one();
     }
 
-    /// Every call ends what is overdue and takes back what was returned; this one makes sure that there
-    /// is a call in time.
+    /// Every call ends overdue leases and takes back returned slots; this loop makes sure that
+    /// there is a call on time.
     pub(super) async fn keep_time(&self) {
         loop {
             let alarm = self.change(|state, _| {
@@ -241,7 +242,7 @@ impl Local {
         Dated { view, calendar }
     }
 
-    /// Every use of the book goes through here.
+    /// Every access to the state goes through here.
     fn change<T>(&self, change: impl FnOnce(&mut LedgerState, Duration) -> T) -> T {
         let (mut state, now) = self.begin();
         let answer = change(&mut state, now);
@@ -249,7 +250,7 @@ impl Local {
         answer
     }
 
-    /// Locks the state. What is overdue ends, and then what was returned.
+    /// Locks the state. Ends overdue leases, then takes back returned slots.
     fn begin(&self) -> (MutexGuard<'_, LedgerState>, Duration) {
         let returned = self.returns.take();
         let mut state = self.lock();
@@ -262,7 +263,7 @@ impl Local {
         (state, now)
     }
 
-    /// Unlocks the state. Whoever was handed a slot is told before.
+    /// Unlocks the state. Waiters are told of their grants before.
     fn finish(&self, mut state: MutexGuard<'_, LedgerState>, now: Duration) {
         state.tell_waiters(now);
         if state.pool.take_round_due() {
@@ -286,12 +287,12 @@ impl Local {
     }
 
     /// A panic under the lock may have left half a change. Going on could overrun an account, so
-    /// the process ends instead.
+    /// the process ends.
     fn lock(&self) -> MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(|_| {
             tracing::error!(
-                "the book of leases may be half changed, since a panic happened under its lock; the \
-                 process ends"
+                "a panic under the ledger's lock may have left it half changed; the process ends. Restart \
+                 it, and report this bug"
             );
             process::abort()
         })
@@ -305,21 +306,31 @@ fn log_state_change(change: &StateChange) {
             %account,
             from,
             "account is quarantined: its session is broken. Add it again with POST /accounts at the \
-             upstream, then it is tried again"
+             upstream; then it is tried again"
         ),
         AccountState::Parked => {
-            tracing::warn!(%account, from, "account is parked: it has no credit")
+            tracing::warn!(
+                %account,
+                from,
+                "account is parked: it has no credit. Buy credit at the upstream, then resume the account"
+            )
         }
         AccountState::Error => {
-            tracing::warn!(%account, from, "account is in error at the upstream")
+            tracing::warn!(
+                %account,
+                from,
+                "the upstream reports an error of the account; see /accounts"
+            )
         }
         AccountState::Cooling => {
-            tracing::info!(%account, from, "account is left alone: the upstream pushed back");
+            tracing::info!(%account, from, "account is cooling: the upstream pushed back");
         }
         AccountState::Draining => {
-            tracing::info!(%account, from, "account is drained by the operator")
+            tracing::info!(%account, from, "the operator drained the account")
         }
-        AccountState::Removed => tracing::info!(%account, from, "account left the list"),
+        AccountState::Removed => {
+            tracing::info!(%account, from, "account was removed from the list")
+        }
         AccountState::Available | AccountState::Full => {
             tracing::info!(%account, from, "account is in use again")
         }
@@ -353,7 +364,7 @@ impl LedgerState {
         }
     }
 
-    /// Nobody has learned of a grant: its slot goes back, and its key is free.
+    /// The client never learned of a grant: its slot goes back, and its key is free.
     fn give_back(&mut self, lease: LeaseId, now: Duration) {
         self.pool
             .settle(lease, None, None, Settlement::Undelivered, now);

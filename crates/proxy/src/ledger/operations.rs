@@ -1,8 +1,8 @@
-//! What can be asked of the book, as values: applied in this process, or elsewhere one day.
+//! The operations on the ledger, as values: applied in this process, or elsewhere one day.
 //!
-//! They name accounts by e-mail and times as ages or tickets, since keys and clocks are the book's own.
-//! Asked twice, each takes effect once. What can be prepared is prepared before the book is locked: names are
-//! folded, lists compared, answers read.
+//! They name accounts by e-mail and give times as ages or tickets, since keys and clocks are
+//! internal to the ledger. An operation that is asked twice takes effect once. As much as possible
+//! is done before the ledger is locked: names are folded, lists compared, answers read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,25 +15,25 @@ use crate::pool::{
     Undecided, UnknownAccount, Update,
 };
 
-/// One thing that is asked of the book.
+/// One operation on the ledger.
 pub trait Operation {
-    /// What the book answers.
+    /// The answer.
     type Reply;
 
-    /// Decides, and changes the book.
+    /// Decides, and changes the pool.
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply;
 }
 
-/// The book at one moment.
+/// What an operation is applied to.
 #[derive(Debug)]
 pub struct Context<'a, R> {
-    /// The book.
+    /// The pool.
     pub pool: &'a mut Pool,
-    /// Its time.
+    /// The time of the ledger's clock.
     pub now: Duration,
-    /// What makes its times calendar times.
+    /// Converts times of the ledger to calendar times.
     pub clock: &'a Clock,
-    /// What it draws with.
+    /// The generator that draws accounts.
     pub rng: &'a mut R,
 }
 
@@ -44,7 +44,7 @@ impl<R> Context<'_, R> {
     }
 }
 
-/// What the book counts.
+/// The counts of the pool.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// Every account, in list order.
@@ -58,7 +58,7 @@ pub struct Stats {
 /// What a round starts from.
 #[derive(Clone, Debug)]
 pub struct RoundTicket {
-    /// The time of the book.
+    /// The time of the ledger's clock.
     pub sent_at: Duration,
     /// What the newest round showed, to compare this one with.
     pub listing: Option<Arc<Listing>>,
@@ -67,7 +67,7 @@ pub struct RoundTicket {
 /// Tells what became of a slot, or of a submission that had none.
 #[derive(Clone, Debug)]
 pub struct Settle {
-    /// Which lease; a submission without a slot has an id, too.
+    /// Which lease. A submission without a slot has an id too.
     pub lease: LeaseId,
     /// The account that was asked.
     pub email: Option<Name>,
@@ -91,7 +91,8 @@ impl Operation for Settle {
     }
 }
 
-/// Claims an idempotency key for a submission that has no slot, since its account is not in the list.
+/// Claims an idempotency key for a submission that has no slot because its account is not in the
+/// list.
 #[derive(Debug)]
 pub struct ClaimKey {
     /// The key.
@@ -154,7 +155,7 @@ impl Operation for Lease {
     }
 }
 
-/// Every held lease, in no order that means anything.
+/// Every held lease, in no particular order.
 #[derive(Debug)]
 pub struct Leases;
 
@@ -282,7 +283,7 @@ impl Operation for DryRun {
     }
 }
 
-/// Why no pick can be granted whatever is released, or `None`.
+/// Why no pick could be granted even if every slot were free, or `None`.
 #[derive(Debug)]
 pub struct UnavailableReason;
 
@@ -346,8 +347,8 @@ impl Operation for NewestList {
     }
 }
 
-/// Takes over a new account list. False if it was compared with a list that is no longer in force:
-/// nothing changes then.
+/// Takes over a new account list. False if the change was made against a list that is no longer in
+/// force: nothing changes then.
 #[derive(Debug)]
 pub struct FollowList {
     /// What the new list changes.
@@ -362,8 +363,8 @@ impl Operation for FollowList {
     }
 }
 
-/// A ticket for a question to the upstream: taken before it is sent, so that no answer is believed to be
-/// newer than it is.
+/// Takes a ticket for a question to the upstream. It is taken before the question is sent, so that
+/// no answer counts as newer than it is.
 #[derive(Debug)]
 pub struct RoundBase;
 
@@ -378,8 +379,8 @@ impl Operation for RoundBase {
     }
 }
 
-/// Learns from one round that was answered. `None` if it was compared with a round that is not the newest
-/// any more: nothing changes then.
+/// Learns from one round that was answered. `None` if the change was made against a round that is
+/// no longer the newest: nothing changes then.
 #[derive(Debug)]
 pub struct FollowRound {
     /// What the round changes.
@@ -398,7 +399,7 @@ impl Operation for FollowRound {
     }
 }
 
-/// Learns that a job is over. False if nobody waits for that: then no round need look for it.
+/// Learns that a job is over. False if the pool does not count it: then no round need look for it.
 #[derive(Debug)]
 pub struct JobOver {
     /// Which job.
@@ -440,7 +441,8 @@ impl Operation for UndecidedAccounts {
     }
 }
 
-/// Whether nothing behind one of these tasks of an account's history can be of an undecided submission.
+/// Whether one of these tasks of an account's history shows that no older task can belong to an
+/// undecided submission.
 #[derive(Debug)]
 pub struct ReachesBack {
     /// Which account.
@@ -465,7 +467,7 @@ pub struct Decide {
     pub email: Name,
     /// Its history.
     pub history: History,
-    /// The ticket that was taken before it was asked for.
+    /// The ticket that was taken before the history was asked for.
     pub asked_at: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What a pick asks for, and how the book decides about it in one step.
+//! What a pick asks for, and how the pool decides about it in one step.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -16,7 +16,8 @@ use crate::pool::{
 pub struct PickRequest {
     /// Only this account.
     pub email: Option<Name>,
-    /// This account, if it has a free slot now: no slot stands idle for it.
+    /// This account, if it has a free slot now. A pick never waits for it while another account is
+    /// free.
     pub preferred: Option<Name>,
     /// None of these. Sorted. Unknown e-mails exclude nothing.
     pub exclude: Arc<[Name]>,
@@ -25,11 +26,12 @@ pub struct PickRequest {
     pub ttl: Option<Duration>,
     /// How long to wait for a slot at most.
     pub wait: Duration,
-    /// What the job does, if that is known: for the guess when a slot will be free.
+    /// What the job does, if that is known: helps to guess when a slot will be free.
     pub operation: Option<OperationName>,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
-    /// The idempotency key of the call: claimed in the same step, unless it stands for something already.
+    /// The idempotency key of the call. It is claimed in the same step, unless it stands for
+    /// something already.
     pub claim: Option<Claim>,
 }
 
@@ -45,17 +47,17 @@ pub enum PickError {
     /// The idempotency key stands for something already.
     #[error("the idempotency key is known")]
     Known(Known),
-    /// The book cannot be asked.
+    /// The ledger cannot be reached.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
 impl PickRequest {
-    /// Claims the key and takes a slot, or a place in the queue, under the id `lease`. The same id again
-    /// gets what it got.
+    /// Claims the key and takes a slot, or a place in the queue, under the id `lease`. A call with
+    /// the same id gets the same again.
     ///
     /// # Errors
-    /// [`PickError`] where waiting would not help, or nobody more may wait; nothing has changed then.
+    /// [`PickError`] if waiting would not help, or the queue is full; nothing has changed then.
     pub(super) fn admit(
         &self,
         lease: LeaseId,
@@ -103,7 +105,7 @@ impl PickRequest {
     /// [`PickError`] if the account asked for cannot be found.
     pub(super) fn constraint(&self, pool: &Pool) -> Result<Constraint, PickError> {
         let constraint = pool.constraint_named(self.email.as_ref(), &self.exclude);
-        // Nothing can be known of an account before there is a list.
+        // No account is known before the first list.
         constraint.map_err(|unknown| {
             pool.unavailable_reason()
                 .map_or(unknown.into(), PickError::Refused)

@@ -1,7 +1,7 @@
-//! Settlements from where nothing can be awaited: the end of a value.
+//! Settlements from `Drop`, which cannot await.
 //!
 //! The list never refuses. It holds at most one settlement of each lease, since a slot and its
-//! submission are one value: so it is as long as there are leases, at most.
+//! submission are one value. So it is never longer than the number of leases.
 
 use std::{
     mem,
@@ -13,16 +13,16 @@ use std::{
 
 use super::Settle;
 
-/// What was returned, and not settled yet.
+/// The settlements that were returned and are not applied yet.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
     list: Mutex<Vec<Settle>>,
-    /// Read before every operation of the book, which must not take a second lock for nothing.
+    /// Read before every operation of the ledger, so that it takes no second lock for nothing.
     has_some: AtomicBool,
 }
 
 impl Returns {
-    /// Adds a settlement. Never blocks for longer than another one is added.
+    /// Adds a settlement. Blocks no longer than another one takes to be added.
     pub(super) fn push(&self, settle: Settle) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         list.push(settle);

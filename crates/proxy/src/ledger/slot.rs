@@ -1,16 +1,16 @@
-//! Granted slots as values: one that is dropped goes back, one that was sent does not.
+//! Granted slots as values: a dropped slot goes back, a sent submission does not.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use super::{Calendar, Ledger, Settle, Unavailable};
 use crate::pool::{Body, LeaseId, LeaseView, Name, Settlement};
 
-/// A view of the book, with what makes its times calendar times.
+/// A view of the pool, with the calendar that its times convert by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dated<T> {
     /// The view.
     pub view: T,
-    /// Of the book, when the view was made.
+    /// The calendar when the view was made.
     pub calendar: Calendar,
 }
 
@@ -22,10 +22,10 @@ impl<T> Deref for Dated<T> {
     }
 }
 
-/// A slot just granted, not yet in the hands of who asked for it.
+/// A slot just granted, which its caller does not know of yet.
 ///
 /// Dropped before it is [kept](Slot::keep), the slot goes back: a caller that is gone cannot know
-/// the lease, so nobody will use it.
+/// the lease and will not use it.
 #[derive(Debug)]
 #[must_use = "a dropped slot goes back at once"]
 pub struct Slot {
@@ -48,7 +48,7 @@ impl Slot {
         &self.lease
     }
 
-    /// Leaves the slot with its lease: from now on its holder releases it, or its ttl.
+    /// Leaves the slot to its lease: from now on the holder or the ttl ends it.
     pub fn keep(mut self) {
         self.is_kept = true;
     }
@@ -74,9 +74,9 @@ impl Drop for Slot {
     }
 }
 
-/// A submission that is about to be sent, until it is known what came of it.
+/// A submission that is about to be sent, until its outcome is known.
 ///
-/// Dropped undecided, its slot stays held as uncertain: nobody knows whether there is a job.
+/// If it is dropped undecided, its slot stays held as uncertain: there may be a job.
 #[derive(Debug)]
 #[must_use = "a dropped submission is an uncertain one"]
 pub struct Submission {
@@ -103,12 +103,12 @@ impl Submission {
         }
     }
 
-    /// The id of its lease, if it has a slot, and of what is remembered of it.
+    /// The id of its lease, if it has a slot, and of its resolution.
     pub fn lease(&self) -> LeaseId {
         self.lease
     }
 
-    /// Tells the book what became of it. If the book cannot be reached, it is told later.
+    /// Tells the ledger what became of it. If the ledger cannot be reached, it learns that later.
     pub async fn settle(mut self, settlement: Settlement) {
         self.is_decided = true;
         let settle = self.settlement(settlement);

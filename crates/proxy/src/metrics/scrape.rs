@@ -1,4 +1,4 @@
-//! The part of the metrics that is read off the book and the account list at each scrape.
+//! The metrics that are read from the ledger and the account list at each scrape.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::{
     pool::{AccountState, AccountView, Cause},
 };
 
-/// The most accounts that get series of their own. A user has a handful; Prometheus suffers from
-/// label sets without bound. The rest are added up under `other`.
+/// The most accounts that get series of their own. A user has a handful; unbounded label sets
+/// overload Prometheus. The rest are added up under `other`.
 pub const ACCOUNTS_MAX: usize = 200;
 const OTHER: &str = "other";
 
 /// What one scrape shows.
 #[derive(Debug)]
 pub struct Scrape<'a> {
-    /// The book.
+    /// The counts of the pool.
     pub stats: &'a Stats,
     /// The account list.
     pub listing: &'a Listing,

@@ -167,7 +167,7 @@ pub enum Refusal {
     #[error("the account list is empty")]
     NoAccounts,
     /// Every account that would do is draining or in error.
-    #[error("no account that would do is usable")]
+    #[error("none of the accepted accounts is usable")]
     NoUsableAccount,
     /// Every account that would do is full.
     #[error("all accounts are at capacity")]
@@ -185,7 +185,7 @@ pub enum Refusal {
     },
     /// Every account that would do is full, some of them only because of submissions whose outcome
     /// is unknown.
-    #[error("the slots that are left may be taken by submissions whose outcome is not known yet")]
+    #[error("the remaining slots may be taken by submissions whose outcome is not known yet")]
     Unverified,
     /// The queue is full.
     #[error("the queue of waiting calls is full")]

@@ -1,8 +1,8 @@
-//! A client's socket that can still be looked at while hyper reads and writes it.
+//! A client's socket that we can watch while hyper reads and writes it.
 //!
-//! hyper notices that a client is gone only while its read buffer is empty: one byte beyond the
-//! request, and a pick would wait on for a client that hung up. It also lets a client that never
-//! reads keep its connection for ever. Both are mended here.
+//! hyper notices that a client is gone only while its read buffer is empty: after one byte beyond
+//! the request, a pick would go on waiting for a client that hung up. It also lets a client that
+//! never reads keep its connection for ever. This module fixes both.
 
 use std::{
     io::{self, IoSlice},
@@ -21,12 +21,12 @@ use tokio::{
     time::{self, Sleep},
 };
 
-/// How long a client may refuse to take any byte of its answer.
+/// How long a client may take no byte of its answer.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
-/// How often the socket of a call that takes long is looked at.
+/// How often the socket of a long call is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The client at the other end, as seen beside hyper.
+/// The client at the other end, watched beside hyper.
 #[derive(Clone, Debug)]
 pub(super) struct Peer(Arc<Shared>);
 
@@ -92,7 +92,7 @@ impl Peer {
         }
     }
 
-    /// Reading and writing happen in one task: nobody ever waits for this lock.
+    /// Reading and writing happen in one task: this lock is never contended.
     fn stream(&self) -> MutexGuard<'_, TcpStream> {
         self.0.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }

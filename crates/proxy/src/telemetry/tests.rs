@@ -1,4 +1,5 @@
-//! Panics, in a process of their own: the hook is the process's, and some end it.
+//! Tests of panics, each in a process of its own: the hook belongs to the process, and some panics
+//! end it.
 
 use std::process::{Command, Output};
 

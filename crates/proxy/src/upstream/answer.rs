@@ -1,4 +1,4 @@
-//! The body of an answer, and what ends with it.
+//! The body of an answer. It holds the request's permit and its upload.
 
 use std::{
     pin::Pin,
@@ -15,8 +15,8 @@ use super::{Idle, IdleError};
 
 /// The body of an answer, as it comes.
 ///
-/// Dropped, read to its end or not, it gives back the request's place and ends what is left of the
-/// request's own body: an upstream that answered will not read it.
+/// Dropping it returns the request's permit and ends the rest of the request's own body: an
+/// upstream that answered will not read it.
 #[derive(Debug)]
 pub struct Answer {
     body: Idle<Incoming>,

@@ -34,7 +34,7 @@ pub enum AskError {
     #[error("the upstream's answer exceeds {0} bytes")]
     TooLarge(usize),
     /// The answer broke off.
-    #[error("the upstream's answer did not come whole")]
+    #[error("the upstream's answer ended early")]
     Incomplete(#[from] IdleError),
     /// The answer took too long.
     #[error("the upstream did not answer within {} s", ANSWER_TIMEOUT.as_secs())]

@@ -1,7 +1,8 @@
-//! Connections that fail one after the other: then nobody waits for the next one to fail.
+//! A circuit breaker for connections: after several failures in a row, requests are refused at
+//! once.
 //!
-//! All accounts share the upstream's host, so this says nothing about any of them. While the breaker
-//! is open, one task tries to connect in the background; nothing is sent by it. It ends with the
+//! All accounts share the upstream's host, so a failure says nothing about an account. While the
+//! breaker is open, one background task tries to connect and sends nothing. It ends with the
 //! breaker.
 
 use std::{
@@ -18,8 +19,8 @@ use super::connector::Dialer;
 
 /// How many connections fail in a row before the next request is refused at once.
 pub const FAILURES_MAX: u32 = 3;
-/// The pauses between two attempts in the background. They double up to the longest, which is how
-/// late the end of an outage is noticed, and are cut by up to a half at random.
+/// The pauses between two attempts in the background. They double up to the longest, which bounds
+/// how late the end of an outage is noticed. Each is shortened by up to half at random.
 const PROBE_PAUSE_MIN: Duration = Duration::from_millis(250);
 const PROBE_PAUSE_MAX: Duration = Duration::from_secs(4);
 
@@ -44,7 +45,7 @@ impl Breaker {
         let mut state = self.state();
         state.failed_count = 0;
         if state.probe.take().is_some() {
-            tracing::info!("the upstream can be reached again");
+            tracing::info!("the upstream is reachable again");
         }
     }
 
@@ -55,7 +56,7 @@ impl Breaker {
         if state.failed_count >= FAILURES_MAX && state.probe.is_none() {
             tracing::warn!(
                 failed_count = state.failed_count,
-                "the upstream cannot be reached; calls are refused until it can. Check \
+                "the upstream is unreachable; calls are refused until it is reachable again. Check \
                  upstream.base_url and the network"
             );
             let (dialer, uri) = (dialer.clone(), uri.clone());

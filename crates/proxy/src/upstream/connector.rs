@@ -29,14 +29,14 @@ pub(super) struct Dialer {
     connect_timeout: Duration,
 }
 
-/// Opens connections and tells the breaker how that went.
+/// Opens connections and reports each result to the breaker.
 #[derive(Clone)]
 pub(super) struct Connector {
     dialer: Dialer,
     breaker: Arc<Breaker>,
 }
 
-/// A connection was not there in time.
+/// The connection was not opened in time.
 #[derive(Debug, Error)]
 #[error("no connection within {} ms", .0.as_millis())]
 struct ConnectTimeout(Duration);
@@ -48,10 +48,10 @@ impl Dialer {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // An upstream that has answered and reads no more of the request would keep its connection
-        // for ever: hyper closes it only when it could write on.
+        // for ever: hyper closes it only once it can write again.
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(settings.idle_timeout));
-        // Of several addresses, each gets its share of this.
+        // Several addresses share this time.
         tcp.set_connect_timeout(Some(connect_timeout));
         Self {
             https: HttpsConnector::from((Tcp(tcp), tls)),

@@ -1,4 +1,4 @@
-//! A body that must go on.
+//! A body with a timeout between its pieces.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ use super::BoxError;
 
 /// A body that fails when its next piece does not come within a time.
 ///
-/// The time counts only while somebody waits for a piece: a slow reader is not the sender's fault.
+/// The time counts only while a reader waits for a piece: a slow reader is not the sender's fault.
 #[derive(Debug)]
 pub struct Idle<B> {
     body: B,
@@ -23,11 +23,11 @@ pub struct Idle<B> {
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why the rest of a body does not come.
+/// Why a body ended early.
 #[derive(Debug, Error)]
 pub enum IdleError {
-    /// It stood still.
-    #[error("the body stood still for {} ms", .0.as_millis())]
+    /// No piece came in time.
+    #[error("the body stalled for {} ms", .0.as_millis())]
     Stalled(Duration),
     /// It ended too early, or the connection did.
     #[error("the body broke off")]

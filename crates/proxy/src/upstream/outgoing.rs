@@ -48,19 +48,19 @@ impl Progress {
 
 /// Any body. Every piece of it that is taken marks progress.
 ///
-/// It fails once the answer is done with: hyper would wait for its rest, and neither close nor
-/// reuse the connection, <https://github.com/hyperium/hyper/issues/4176>.
+/// It fails once the answer is dropped: otherwise hyper would wait for the rest of the body and
+/// neither close nor reuse the connection, <https://github.com/hyperium/hyper/issues/4176>.
 pub(super) struct OutgoingBody {
     body: UnsyncBoxBody<Bytes, BoxError>,
     progress: Arc<Progress>,
     answered: CancellationToken,
-    /// There once the next piece has to be waited for.
+    /// Set once the body waits for its next piece.
     cut_off: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// The rest of a request is not wanted.
 #[derive(Debug, Error)]
-#[error("the request was answered before its end")]
+#[error("the answer came before the end of the request")]
 struct Answered;
 
 impl OutgoingBody {

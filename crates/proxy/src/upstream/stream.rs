@@ -1,9 +1,8 @@
-//! A connection that is read to its end though it takes no more bytes.
+//! A connection that is still read to its end when writes fail.
 //!
-//! An upstream that refuses a request in its middle answers and closes. The next write fails, and
-//! hyper would give up the connection with the answer unread in the socket's buffer. A write that
-//! fails is therefore no error here: whatever ended the connection ends its reading too, behind the
-//! bytes that came before.
+//! An upstream that refuses a request midway answers and closes. The next write fails, and hyper
+//! would give up the connection with the answer unread in the socket's buffer. So a failed write is
+//! no error here: the end of the connection ends reading too, after the bytes that came before.
 
 use std::{
     io::{self, IoSlice},

@@ -1,4 +1,4 @@
-//! The lock around the pool: what is logged, what is taken back, who is told.
+//! The lock around the pool: what is logged, what is taken back, which waiter is told.
 
 use std::{
     io::{self, Write},
@@ -104,7 +104,7 @@ async fn the_same_lease_id_again_gets_the_same_grant() {
     assert!(!ledger.call(Release { id }).await.unwrap(), "it was one");
 }
 
-/// One account with one slot, and room for two callers that wait.
+/// One account with one slot, and a queue of two.
 fn ledger_that_lets_wait() -> Arc<Ledger> {
     let hour = Duration::from_secs(3600);
     let ledger = ledger_of(1);
@@ -149,7 +149,7 @@ async fn a_waiter_that_is_gone_when_its_slot_comes_leaves_no_key_in_use() {
     let id = slot.lease().view.id;
     slot.keep();
     assert!(local.call(Release { id }));
-    // Its client hangs up in the instant in which the slot was handed over.
+    // Its client hangs up in the moment in which the slot was handed over.
     drop(waiting);
     assert!(!local.call(KnowsKey { key }), "nothing was sent");
     assert_eq!(held(&ledger).await, 0);
@@ -181,10 +181,10 @@ async fn a_call_that_waits_and_comes_again_keeps_its_place() {
     let gone = wait(first);
     let other = wait(second);
     let mut again = wait(first);
-    // The connection of the first try breaks: its place is another's by now.
+    // The connection of the first try breaks, but the second try has its place by now.
     drop(gone);
     drop(slot);
-    // Whoever keeps the time takes back what was dropped.
+    // The task that keeps time takes back what was dropped.
     tokio::select! {
         granted = again.granted() => assert_eq!(granted.unwrap().id, first),
         () = local.keep_time() => unreachable!("it has no end"),
@@ -205,7 +205,7 @@ async fn what_is_dropped_takes_effect_before_the_next_operation() {
             };
             drop(slot.submit(body));
             let account = &ledger.call(crate::ledger::Accounts).await.unwrap().view[0];
-            assert_eq!(account.uncertain, 1, "nobody knows whether it was sent");
+            assert_eq!(account.uncertain, 1, "it is unknown whether it was sent");
         } else {
             drop(slot);
             assert_eq!(held(&ledger).await, 0);
@@ -222,7 +222,7 @@ fn a_panic_under_the_lock_is_logged_and_ends_the_process() {
         let broken = std::panic::catch_unwind(|| local.change(|_, _| panic!("on purpose")));
         assert!(broken.is_err());
         local.change(|_, _| ());
-        unreachable!("the book may be half changed");
+        unreachable!("the ledger may be half changed");
     }
     let output = child(name, "panic");
     assert!(!output.status.success(), "{output:?}");
