@@ -1,6 +1,6 @@
-//! What an account is, as far as the balancer is concerned.
+//! The accounts, with what the balancer needs of them.
 //!
-//! Passwords, user ids and balances of the upstream's objects never get this far.
+//! Passwords, user ids and balances of the upstream's objects are never read.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::email::{self, Identity};
 pub struct Account {
     /// The key of the upstream's list, in its spelling.
     pub email: Arc<str>,
-    /// What this and any other spelling of the account have in common.
+    /// The same for every spelling of the account.
     pub identity: Identity,
     /// `a-` and 8 hex digits of the SHA-256 of the e-mail: its name in logs and metrics.
     pub alias: Arc<str>,

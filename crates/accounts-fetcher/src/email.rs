@@ -1,4 +1,5 @@
-//! The key of an account: which e-mails are acceptable, and when two of them mean one account.
+//! The key of an account: decides which e-mails are acceptable, and when two of them mean one
+//! account.
 //!
 //! Invariant: an accepted e-mail has no white space, no control and no invisible character, so it
 //! can be shown, logged and compared without surprises. Deliverability is not checked.
@@ -10,14 +11,14 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::EMAIL_BYTES_MAX;
 
-/// What two spellings of one account have in common: Unicode NFC, the domain in ASCII lower case.
+/// The same for every spelling of an account: Unicode NFC, the domain in ASCII lower case.
 ///
 /// The local part keeps its case: the upstream compares e-mails case-sensitively.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(Arc<str>);
 
 impl Identity {
-    /// The identity of the account `email` names.
+    /// The identity of the account that `email` names.
     #[must_use]
     pub fn of(email: &str) -> Identity {
         let mut composed: String = email.nfc().collect();
@@ -40,7 +41,8 @@ pub(crate) fn alias(email: &str) -> String {
 
 /// The e-mail in `key` without surrounding blanks, or `None` when the key is not acceptable.
 ///
-/// Controls are white space to Unicode, but nobody types them by accident: they are not trimmed.
+/// Controls are white space in Unicode, but people do not type them by accident: they are not
+/// trimmed.
 pub(crate) fn accept(key: &str) -> Option<&str> {
     let email = key.trim_matches(|c: char| c.is_whitespace() && !c.is_control());
     let (local, domain) = email.rsplit_once('@')?;
@@ -51,7 +53,7 @@ pub(crate) fn accept(key: &str) -> Option<&str> {
     is_acceptable.then_some(email)
 }
 
-/// Whether `c` leaves a mark of its own and cannot reorder its neighbours.
+/// Whether `c` is visible by itself and cannot reorder its neighbours.
 pub(crate) fn is_visible(c: char) -> bool {
     !(c.is_whitespace() || c.is_control() || is_invisible(c))
 }

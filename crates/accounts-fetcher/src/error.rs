@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use crate::FetchResult;
 
-/// Why a fetch brought no list.
+/// Why a fetch returned no list.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("token holds characters that a header cannot carry")]
@@ -21,7 +21,7 @@ pub(crate) enum FetchError {
         status: StatusCode,
         retry_after: Option<Duration>,
     },
-    #[error("account list does not call itself json")]
+    #[error("account list has another content type than json")]
     ContentType,
     #[error("account list has an unknown content encoding")]
     UnknownEncoding,
@@ -33,13 +33,13 @@ pub(crate) enum FetchError {
     Schema,
     #[error("account list exceeds {limit} {unit}")]
     TooLarge { limit: usize, unit: &'static str },
-    #[error("account list did not come in time: {0}")]
+    #[error("account list timed out: {0}")]
     Timeout(&'static str),
     #[error("no connection to the upstream")]
     Connect(#[source] hyper_util::client::legacy::Error),
-    #[error("exchange with the upstream broke off")]
+    #[error("connection to the upstream broke")]
     Exchange(#[source] hyper_util::client::legacy::Error),
-    #[error("account list broke off")]
+    #[error("account list ended early")]
     Body(#[source] hyper::Error),
     #[error("account file cannot be read")]
     File(#[source] io::Error),
@@ -73,7 +73,7 @@ impl FetchError {
         }
     }
 
-    /// How long the upstream asked to be left alone.
+    /// The pause that the upstream asked for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         if let FetchError::Refused { retry_after, .. } = self {
             *retry_after

@@ -5,7 +5,7 @@ use std::fmt;
 /// How one fetch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FetchResult {
-    /// The list was believed, every entry of it.
+    /// The list was believed, with every entry.
     Ok,
     /// The list was believed, but at least one of its entries was rejected.
     Partial,
@@ -23,7 +23,7 @@ pub enum FetchResult {
     Status,
     /// 3xx; never followed.
     Redirect,
-    /// Status 200 with something that does not call itself JSON.
+    /// Status 200 with a content type other than JSON.
     ContentType,
     /// A content encoding that was not asked for, or broken gzip.
     Encoding,
@@ -33,7 +33,7 @@ pub enum FetchResult {
     Schema,
     /// Beyond one of the [`limits`](crate::limits).
     TooLarge,
-    /// A deadline passed after the connection stood.
+    /// A deadline passed after the connection was open.
     Timeout,
     /// No connection: refused, unreachable, name not resolved, TLS not agreed.
     Connect,
@@ -66,7 +66,7 @@ impl FetchResult {
         FetchResult::File,
     ];
 
-    /// What a person can do about it, if anything.
+    /// What an operator can do about it, if anything.
     #[must_use]
     pub fn advice(self) -> Option<&'static str> {
         match self {
@@ -116,7 +116,7 @@ impl FetchResult {
         }
     }
 
-    /// Whether the list was believed, so that an unchanged source has nothing more to say.
+    /// Whether the list was believed, so that an unchanged source need not be read again.
     pub(crate) fn is_settled(self) -> bool {
         matches!(
             self,

@@ -1,6 +1,6 @@
 //! The loop: look at the source, judge, publish, pause.
 //!
-//! Invariant: single flight, by construction; there is one loop and it waits for each look.
+//! Invariant: there is never more than one fetch at a time, since one loop waits for each.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,14 +19,14 @@ use crate::pace::Pace;
 use crate::source::{FileWatch, HttpSource, Look, Source};
 use crate::{FetchResult, Listing};
 
-/// The longest time a changed list file goes unnoticed.
+/// The longest time before a changed list file is noticed.
 const FILE_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-/// Between two fetches that were asked for: each logs nothing and costs the upstream little, but a
-/// client that names unknown accounts in a loop must not turn into a flood.
+/// The pause between two requested fetches. Each logs nothing and costs the upstream little, but a
+/// client that names unknown accounts in a loop must not cause a flood of fetches.
 const WAKE_GAP: Duration = Duration::from_secs(1);
 
-/// When to fetch and how long to wait.
+/// When to fetch, and how long to wait for an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// From one answer to the next fetch; varied by a fifth.
@@ -37,7 +37,7 @@ pub struct Timing {
     pub backoff_max: Duration,
 }
 
-/// Fetches the account list for ever and publishes what can be believed.
+/// Fetches the account list for ever and publishes the lists that it believes.
 pub struct Fetcher {
     source: Source,
     timing: Timing,
@@ -45,10 +45,10 @@ pub struct Fetcher {
     waker: Waker,
 }
 
-/// Asks for a fetch before its time: something was heard of an account that is not in the list.
+/// Asks for an early fetch, after a sign of an account that is not in the list.
 ///
-/// One at a time and at most one a second. While fetches fail it changes nothing: they have a pace
-/// of their own. A file is looked at often enough by itself.
+/// Requested fetches run one at a time, at most one per second. While fetches fail it has no
+/// effect: retries have a pace of their own. A file is checked often enough without it.
 #[derive(Clone, Debug, Default)]
 pub struct Waker(Arc<Notify>);
 
@@ -60,7 +60,7 @@ impl Waker {
 }
 
 impl Fetcher {
-    /// A fetcher that has not fetched yet, and the receiver of what it will publish.
+    /// A fetcher that has not fetched yet, and the receiver of its lists.
     #[must_use]
     pub fn new(source: Source, timing: Timing) -> (Fetcher, watch::Receiver<Listing>) {
         let (tx, rx) = watch::channel(Listing::default());
@@ -80,16 +80,16 @@ impl Fetcher {
         )
     }
 
-    /// What asks for a fetch before its time.
+    /// The handle that asks for an early fetch.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// Fetches at once and then again and again, until all receivers are gone.
+    /// Fetches at once and then repeatedly, until all receivers are gone.
     ///
-    /// Cancel-safe: dropping the future ends a fetch in flight; what was published stays with the
-    /// receivers.
+    /// Cancel-safe: dropping the future ends a fetch in flight; the receivers keep what was
+    /// published.
     pub async fn run(self) {
         let tx = self.keeper.tx.clone();
         let fetching = async {
@@ -146,7 +146,7 @@ async fn watch(path: PathBuf, timing: Timing, mut keeper: Keeper) -> Infallible 
     }
 }
 
-/// Where the end of each fetch goes: the judge, the log, the receivers.
+/// Passes the result of each fetch to the judge, the log and the receivers.
 struct Keeper {
     tx: watch::Sender<Listing>,
     judge: Judge,
@@ -158,7 +158,7 @@ impl Keeper {
         match outcome {
             Ok(answer) => self.keep_answer(answer),
             Err(error) => {
-                self.judge.hear_failure();
+                self.judge.note_failure();
                 self.journal.note_failure(&error);
                 self.publish(error.result(), |_| {})
             }
@@ -170,7 +170,7 @@ impl Keeper {
             Answer::Listed(list) => Some(list.remarks.clone()),
             Answer::NotConfigured => None,
         };
-        let verdict = self.judge.hear(answer);
+        let verdict = self.judge.decide(answer);
         self.journal.note_verdict(&verdict);
         if let Some(remarks) = &remarks {
             self.journal.note_remarks(remarks);
@@ -195,7 +195,7 @@ impl Keeper {
         result
     }
 
-    /// The source still says what was believed before; that is no fetch of its own.
+    /// The source is unchanged since the last list was believed. This does not count as a fetch.
     fn confirm(&self) {
         self.tx
             .send_modify(|listing| listing.fetched_at = Some(Timestamp::now()));

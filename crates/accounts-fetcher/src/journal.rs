@@ -1,4 +1,4 @@
-//! What is said in the log about fetching: transitions, once each.
+//! Logs about fetching: each transition once.
 //!
 //! Invariant: aliases instead of e-mails, positions instead of text; see [`FetchError`].
 
@@ -18,7 +18,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Notes a failed fetch: aloud when it is the first of its row.
+    /// Notes a failed fetch. Logs a warning if it is the first in a row.
     pub(crate) fn note_failure(&mut self, failure: &FetchError) {
         let result = failure.result();
         let is_first = self.failed_count == 0;
@@ -28,7 +28,7 @@ impl Journal {
             if !std::mem::replace(&mut self.is_token_rejected, true) {
                 error!(
                     error = %Chain(failure),
-                    "account list needs another token: check upstream.token, the last list stays"
+                    "the upstream rejected the token: check upstream.token; the last account list stays"
                 );
             }
         } else if is_first {
@@ -38,12 +38,12 @@ impl Journal {
         debug!(result = result.as_str(), error = %Chain(failure), "account fetch failed");
     }
 
-    /// Notes an answer and what was made of it.
+    /// Notes an answer and the verdict on it.
     pub(crate) fn note_verdict(&mut self, verdict: &Verdict) {
         let failed_count = std::mem::take(&mut self.failed_count);
         self.is_token_rejected = false;
         if failed_count > 0 {
-            info!(failed_count, "account fetches healed");
+            info!(failed_count, "account fetches recovered");
         }
         let result = verdict.result;
         match verdict.change {
@@ -58,7 +58,10 @@ impl Journal {
             Some(Change { is_any: false, .. }) => {}
             None if self.held != Some(result) => {
                 let result = result.as_str();
-                warn!(result, "account list lost too much to be believed at once");
+                warn!(
+                    result,
+                    "account list lost many accounts; the last one stays until further fetches confirm that"
+                );
             }
             None => {}
         }
@@ -66,7 +69,7 @@ impl Journal {
         debug!(result = result.as_str(), "account list fetched");
     }
 
-    /// Notes the oddities of a list, unless they are those of the list before it.
+    /// Logs the odd entries of a list, unless the previous list had the same.
     pub(crate) fn note_remarks(&mut self, remarks: &Remarks) {
         if self.remarks == *remarks {
             return;

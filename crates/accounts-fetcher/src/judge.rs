@@ -1,11 +1,11 @@
-//! Which list to believe.
+//! Decides which list to believe.
 //!
-//! The judge holds the last good list and hears how each fetch ended. It guards against an upstream
-//! that is wrong in good form: an empty list is believed only the third time in a row, one that
-//! loses more than half of the known accounts the second time. A good list in between starts the
-//! row again: what comes and goes is not confirmed. A failed fetch says nothing about a loss, or an
-//! upstream that answers every other time would never be believed; but it does break a row of
-//! empty lists, which an upstream in trouble may well send.
+//! The judge holds the last good list and learns how each fetch ended. It guards against
+//! well-formed but wrong answers: an empty list is believed only the third time in a row, and a
+//! list that loses more than half of the known accounts the second time. A good list in between
+//! restarts the count: a loss that comes and goes is not confirmed. A failed fetch does not restart
+//! the count of a loss, or an upstream that answers every other time would never be believed. But
+//! it does restart the count of empty lists, which a troubled upstream may send.
 //!
 //! Pure: no I/O, no clock, no log.
 
@@ -20,15 +20,15 @@ use crate::limits::EMPTY_CONFIRMATIONS;
 use crate::list::{Entry, List};
 use crate::{Account, FetchResult, Snapshot};
 
-/// What a fetch that did not fail brought.
+/// What a successful fetch returned.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Listed(List),
-    /// The upstream says that it has no configuration: no list is no account.
+    /// The upstream says that it has no configuration: this counts as an empty list.
     NotConfigured,
 }
 
-/// What the judge made of an [`Answer`].
+/// The judge's decision about an [`Answer`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) result: FetchResult,
@@ -48,14 +48,14 @@ pub(crate) struct Change {
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     last_good: Option<Arc<Snapshot>>,
-    /// Where in the last good list each account is.
+    /// The index of each account in the last good list.
     places: HashMap<Identity, usize>,
-    doubt: Doubt,
+    unconfirmed: Unconfirmed,
 }
 
-/// What the previous fetch showed and was not believed.
+/// A loss that the previous fetch showed and that is not believed yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Doubt {
+enum Unconfirmed {
     #[default]
     None,
     Shrunk,
@@ -70,51 +70,51 @@ impl Judge {
         self.last_good.as_ref()
     }
 
-    /// Hears of a fetch that failed.
-    pub(crate) fn hear_failure(&mut self) {
-        if matches!(self.doubt, Doubt::Empty { .. }) {
-            self.doubt = Doubt::None;
+    /// Notes a fetch that failed.
+    pub(crate) fn note_failure(&mut self) {
+        if matches!(self.unconfirmed, Unconfirmed::Empty { .. }) {
+            self.unconfirmed = Unconfirmed::None;
         }
     }
 
     /// Decides whether to believe `answer`.
-    pub(crate) fn hear(&mut self, answer: Answer) -> Verdict {
+    pub(crate) fn decide(&mut self, answer: Answer) -> Verdict {
         match answer {
             Answer::NotConfigured => {
-                let change = self.hear_empty();
+                let change = self.decide_empty();
                 let result = FetchResult::NotConfigured;
                 Verdict { result, change }
             }
             Answer::Listed(list) if list.entries.is_empty() => {
-                let change = self.hear_empty();
+                let change = self.decide_empty();
                 let result = match change {
                     Some(_) => FetchResult::Empty,
                     None => FetchResult::EmptyHeld,
                 };
                 Verdict { result, change }
             }
-            Answer::Listed(list) => self.hear_accounts(list),
+            Answer::Listed(list) => self.decide_accounts(list),
         }
     }
 
-    fn hear_empty(&mut self) -> Option<Change> {
-        let seen = match self.doubt {
-            Doubt::Empty { seen } => seen + 1,
-            Doubt::None | Doubt::Shrunk => 1,
+    fn decide_empty(&mut self) -> Option<Change> {
+        let seen = match self.unconfirmed {
+            Unconfirmed::Empty { seen } => seen + 1,
+            Unconfirmed::None | Unconfirmed::Shrunk => 1,
         };
         let known = self.last_good.as_deref();
         let is_known = known.is_some_and(|known| known.accounts.is_empty());
         if is_known || seen >= EMPTY_CONFIRMATIONS {
             Some(self.believe(Vec::new()))
         } else {
-            self.doubt = Doubt::Empty { seen };
+            self.unconfirmed = Unconfirmed::Empty { seen };
             None
         }
     }
 
-    fn hear_accounts(&mut self, list: List) -> Verdict {
-        if self.is_sharp_loss(&list.entries) && self.doubt != Doubt::Shrunk {
-            self.doubt = Doubt::Shrunk;
+    fn decide_accounts(&mut self, list: List) -> Verdict {
+        if self.is_sharp_loss(&list.entries) && self.unconfirmed != Unconfirmed::Shrunk {
+            self.unconfirmed = Unconfirmed::Shrunk;
             let result = FetchResult::ShrinkHeld;
             return Verdict {
                 result,
@@ -127,7 +127,7 @@ impl Judge {
         };
         let mut accounts = Vec::with_capacity(list.entries.len());
         for Entry { identity, account } in list.entries {
-            // A rejected value leaves the account as it was, if it was known.
+            // A known account with a rejected value stays as it was.
             if let Some(account) = account.or_else(|| self.known(&identity).cloned()) {
                 accounts.push((account, identity));
             }
@@ -136,8 +136,8 @@ impl Judge {
         Verdict { result, change }
     }
 
-    /// Whether more than half of the known accounts are missing. One that is there with a rejected
-    /// value is not missing.
+    /// Whether more than half of the known accounts are missing. An account with a rejected value
+    /// is not missing.
     fn is_sharp_loss(&self, entries: &[Entry]) -> bool {
         let is_known = |entry: &&Entry| self.places.contains_key(&entry.identity);
         let missing = self.places.len() - entries.iter().filter(is_known).count();
@@ -149,9 +149,9 @@ impl Judge {
         self.last_good.as_ref()?.accounts.get(place)
     }
 
-    /// Makes `accounts` the last good list; the old snapshot stays when it says the same.
+    /// Makes `accounts` the last good list; the old snapshot stays if it is equal.
     fn believe(&mut self, accounts: Vec<(Account, Identity)>) -> Change {
-        self.doubt = Doubt::None;
+        self.unconfirmed = Unconfirmed::None;
         let (accounts, identities): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
         let known = self.last_good.as_deref();
         if known.is_some_and(|known| known.accounts == accounts) {

@@ -1,20 +1,20 @@
-//! The list of Kling accounts: what an account is, where the list comes from, and keeping the
-//! last good one.
+//! The list of Kling accounts: what an account is, where the list comes from, and how the last good
+//! one is kept.
 //!
 //! ```text
 //! Source ──bytes──▶ list ──entries──▶ Judge ──believed snapshot──▶ watch channel of Listing
 //!  (HTTP, file)     (parse)           (empty, shrunk, partial)
 //! ```
 //!
-//! A [`Fetcher`] owns one [`Source`] and looks at it for ever; the receivers of its [`Listing`]
-//! always see the last list that was believed, together with how the newest fetch ended.
+//! A [`Fetcher`] owns one [`Source`] and reads it for ever. The receivers of its [`Listing`] always
+//! see the last list that was believed, and how the newest fetch ended.
 //!
-//! Invariants: an unusable answer never replaces a usable list; whatever an upstream sends costs a
-//! bounded amount of memory, time and stack; the token goes to the configured host only, and
-//! neither it nor a body nor an e-mail reaches a log.
+//! Invariants: an unusable answer never replaces a usable list; any answer costs a bounded amount
+//! of memory, time and stack; the token goes to the configured host only; no token, body or e-mail
+//! reaches a log.
 //!
-//! Deliberately absent: choosing accounts, counting slots, and metrics. The counters travel in the
-//! [`Listing`], so that readers who skip updates lose none.
+//! Deliberately absent: choosing accounts, counting slots, and metrics. The counters are part of
+//! the [`Listing`], so that readers who skip updates lose none.
 
 mod account;
 mod email;

@@ -1,7 +1,7 @@
 //! Every limit of this crate, with its reason.
 //!
-//! The vendor documents no bound for anything here, so each one is chosen far above what a real
-//! account list needs and far below what would hurt the process.
+//! The vendor documents no bounds, so each limit is chosen far above the needs of a real account
+//! list and far below what would hurt the process.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use std::time::Duration;
 pub const WIRE_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of one list after decoding, and of a list file. JSON of this kind compresses about
-/// fivefold; whatever grows beyond four times [`WIRE_BYTES_MAX`] is a bomb, not a list.
+/// fivefold; an answer that grows beyond four times [`WIRE_BYTES_MAX`] is a bomb, not a list.
 pub const DECODED_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of a refusal that are read to tell what it means; the vendor's text has 70.
+/// Bytes of a refusal that are read to find out what it means; the vendor's text has 70.
 pub const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 /// Entries of one list. Choosing an account stays O(1) up to here, as measured.
@@ -35,6 +35,6 @@ pub const MAX_JOBS_CEILING: u32 = 1000;
 /// Longest `Retry-After` that is honoured: a hint must not switch the refresh off.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Consecutive empty answers after which the list is believed to be empty. Emptiness takes every
-/// account away at once and is also what a half-broken upstream says, so it must say so three times.
+/// Consecutive empty answers after which the list is believed to be empty. An empty list removes
+/// every account at once, and a half-broken upstream may send one, so it must come three times.
 pub const EMPTY_CONFIRMATIONS: u32 = 3;

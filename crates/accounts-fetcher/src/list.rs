@@ -1,11 +1,11 @@
-//! From the bytes of a list to its entries.
+//! Parses the bytes of a list into entries.
 //!
 //! Three steps, each with a failure of its own: the text is JSON; it has the shape of a list; each
 //! entry, alone, is an account. A bad entry is rejected without touching its neighbours.
 //!
 //! Invariant: work and memory are linear in the text and the stack is constant, however deep the
 //! text nests, since values are first skipped, then parsed only where they are expected to be flat.
-//! Which list to believe is not decided here.
+//! The judge decides which list to believe.
 
 mod entry;
 #[cfg(test)]
@@ -24,7 +24,7 @@ use crate::email::{self, Identity};
 use crate::error::FetchError;
 use crate::limits::ENTRIES_MAX;
 
-/// One parsed list: not empty, unless the upstream's was.
+/// One parsed list. It is empty only if the upstream's list is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct List {
     /// In the upstream's order, each identity once.
@@ -39,10 +39,10 @@ pub(crate) struct Entry {
     pub(crate) account: Option<Account>,
 }
 
-/// What was odd about a list that could be used all the same.
+/// What is odd about a list that is still usable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remarks {
-    /// Entries with a hostile key or an unusable value.
+    /// Entries with an unacceptable key or an unusable value.
     pub(crate) rejected: usize,
     /// Entries merged into an earlier one of the same identity.
     pub(crate) merged: usize,
@@ -92,7 +92,7 @@ impl List {
 
     /// Adds one entry: at the end, or merged into an earlier one of the same identity.
     fn add(&mut self, key: &RawValue, value: &RawValue, places: &mut HashMap<Identity, usize>) {
-        // A key that is no valid string (a lone surrogate) is as bad as any other hostile key.
+        // A key that is no valid string (a lone surrogate) is treated like any other hostile key.
         let key: String = serde_json::from_str(key.get()).unwrap_or_default();
         let Some(email) = email::accept(&key) else {
             self.remarks.rejected += 1;
@@ -135,8 +135,8 @@ impl List {
     }
 }
 
-/// Two entries that mean one account: the smaller limit wins, and an error of either is kept,
-/// since too little is safe and too much is not. Limits are never summed.
+/// Two entries that mean one account: the smaller limit wins, and an error of either is kept, since
+/// a limit that is too low is safe and one that is too high is not. Limits are never summed.
 fn merge(first: Account, twin: Account) -> Account {
     Account {
         max_jobs: first.max_jobs.min(twin.max_jobs),
@@ -153,7 +153,7 @@ fn into_parse_error(error: serde_json::Error) -> FetchError {
     }
 }
 
-/// The top level: keys and values in order, duplicates included, none of them looked into.
+/// The top level: keys and values in order, with duplicates, and not parsed further.
 struct Pairs<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Pairs<'de> {

@@ -1,4 +1,4 @@
-//! What the receivers of a [`Fetcher`](crate::Fetcher) see.
+//! The values that receivers of a [`Fetcher`](crate::Fetcher) see.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! How long to wait between two fetches.
+//! Computes the pause between two fetches.
 //!
 //! Invariant: the pause after a failure is never above `backoff_max`, unless the upstream itself
-//! asked for a longer one, and that is honoured up to [`RETRY_AFTER_MAX`]. Jitter keeps sidecars
-//! that were started together apart. Waiting itself is the caller's.
+//! asked for a longer one, which is honoured up to [`RETRY_AFTER_MAX`]. Jitter keeps sidecars apart
+//! that were started together. The caller does the waiting.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::error::FetchError;
 use crate::limits::RETRY_AFTER_MAX;
 use crate::{FetchResult, Timing};
 
-/// After an answer: a fifth around the interval.
+/// After an answer: up to a fifth above or below the interval.
 const JITTER_REFRESH: RangeInclusive<f64> = 0.8..=1.2;
-/// After a failure: downwards only, so that the maximum is one.
+/// After a failure: downwards only, so that no pause exceeds the maximum.
 const JITTER_BACKOFF: RangeInclusive<f64> = 0.8..=1.0;
-/// After a failure for which the upstream named a time: upwards only.
+/// After a failure with a `Retry-After`: upwards only.
 const JITTER_ASKED: RangeInclusive<f64> = 1.0..=1.2;
 /// The first pause after a failure, if the settings do not ask for a shorter one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -44,14 +44,14 @@ impl Pace {
         }
     }
 
-    /// The pause after an answer; a failure after it starts with a short pause again.
+    /// The pause after an answer. The next failure starts with a short pause again.
     pub(crate) fn after_answer(&mut self, rng: &mut impl Rng) -> Duration {
         self.backoff = backoff(self.refresh_interval, self.backoff_max);
         jittered(self.refresh_interval, JITTER_REFRESH, rng)
     }
 
-    /// The pause after a failure: doubled each time. A rejected token does not heal by itself, so
-    /// it gets the longest pause at once.
+    /// The pause after a failure: doubled each time. A rejected token does not recover by itself,
+    /// so it gets the longest pause at once.
     pub(crate) fn after_failure(&mut self, error: &FetchError, rng: &mut impl Rng) -> Duration {
         let is_unauthorized = error.result() == FetchResult::Unauthorized;
         let doubled = if is_unauthorized {
@@ -61,14 +61,14 @@ impl Pace {
         };
         let delay = doubled.unwrap_or(self.backoff_max);
         let pause = jittered(delay, JITTER_BACKOFF, rng).min(self.backoff_max);
-        // Not earlier than asked, and not all in the same instant.
+        // Not earlier than asked, and not all sidecars at the same moment.
         let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
         pause.max(jittered(asked, JITTER_ASKED, rng).min(RETRY_AFTER_MAX))
     }
 }
 
-/// Without the jitter of the crate, which goes beyond the maximum and is the same in every process
-/// when built without `std`.
+/// Without the jitter of the `backon` crate, which exceeds the maximum and, when built without
+/// `std`, is the same in every process.
 fn backoff(refresh_interval: Duration, backoff_max: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(BACKOFF_FIRST.min(refresh_interval).min(backoff_max))

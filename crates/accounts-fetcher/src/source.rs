@@ -1,5 +1,5 @@
-//! Where the list comes from. A source only brings an [`Answer`](crate::judge::Answer) or says why
-//! it could not; believing is the judge's, and when to ask again the fetcher's.
+//! The sources of the list. A source only returns an [`Answer`](crate::judge::Answer) or an error;
+//! the judge decides whether to believe it, and the fetcher when to ask again.
 
 mod encoding;
 mod file;

@@ -12,7 +12,7 @@ fn crowd(count: usize) -> Answer {
 
 fn judge_who_knows(answer: Answer) -> Judge {
     let mut judge = Judge::default();
-    assert_eq!(judge.hear(answer).result, FetchResult::Ok);
+    assert_eq!(judge.decide(answer).result, FetchResult::Ok);
     judge
 }
 
@@ -24,7 +24,7 @@ fn known_count(judge: &Judge) -> usize {
 
 #[test]
 fn the_first_list_is_believed_at_once() {
-    let verdict = Judge::default().hear(crowd(3));
+    let verdict = Judge::default().decide(crowd(3));
     let change = Change {
         is_any: true,
         added: 3,
@@ -44,14 +44,14 @@ fn the_first_list_is_believed_at_once() {
 fn an_unchanged_list_is_the_same_snapshot() {
     let mut judge = judge_who_knows(crowd(3));
     let before = Arc::clone(judge.last_good().unwrap());
-    assert_eq!(judge.hear(crowd(3)).change, Some(Change::default()));
+    assert_eq!(judge.decide(crowd(3)).change, Some(Change::default()));
     assert!(Arc::ptr_eq(&before, judge.last_good().unwrap()));
 }
 
 #[test]
 fn a_change_is_counted_by_account() {
     let mut judge = judge_who_knows(listed(r#"{"a@x":{},"b@x":{},"c@x":{}}"#));
-    let verdict = judge.hear(listed(
+    let verdict = judge.decide(listed(
         r#"{"d@x":{},"b@x":{"maxJobs":9},"a@X":{},"e@x":{}}"#,
     ));
     let change = Change {
@@ -78,7 +78,10 @@ fn a_change_is_counted_by_account() {
 #[test]
 fn another_order_is_another_snapshot() {
     let mut judge = judge_who_knows(listed(r#"{"a@x":{},"b@x":{}}"#));
-    let change = judge.hear(listed(r#"{"b@x":{},"a@x":{}}"#)).change.unwrap();
+    let change = judge
+        .decide(listed(r#"{"b@x":{},"a@x":{}}"#))
+        .change
+        .unwrap();
     assert_eq!(
         change,
         Change {
@@ -92,14 +95,14 @@ fn another_order_is_another_snapshot() {
 fn an_empty_list_is_believed_the_third_time_in_a_row() {
     for mut judge in [Judge::default(), judge_who_knows(crowd(2))] {
         let before = known_count(&judge);
-        assert_eq!(judge.hear(crowd(0)).result, FetchResult::EmptyHeld);
+        assert_eq!(judge.decide(crowd(0)).result, FetchResult::EmptyHeld);
         let held = Verdict {
             result: FetchResult::EmptyHeld,
             change: None,
         };
-        assert_eq!(judge.hear(crowd(0)), held);
+        assert_eq!(judge.decide(crowd(0)), held);
         assert_eq!(known_count(&judge), before);
-        let verdict = judge.hear(crowd(0));
+        let verdict = judge.decide(crowd(0));
         assert_eq!(verdict.result, FetchResult::Empty);
         assert_eq!(verdict.change.unwrap().removed, before);
         assert!(judge.last_good().unwrap().accounts.is_empty());
@@ -109,7 +112,7 @@ fn an_empty_list_is_believed_the_third_time_in_a_row() {
 #[test]
 fn not_configured_counts_like_an_empty_list() {
     let mut judge = judge_who_knows(crowd(1));
-    let verdict = judge.hear(Answer::NotConfigured);
+    let verdict = judge.decide(Answer::NotConfigured);
     assert_eq!(
         verdict,
         Verdict {
@@ -117,8 +120,8 @@ fn not_configured_counts_like_an_empty_list() {
             change: None
         }
     );
-    assert_eq!(judge.hear(crowd(0)).result, FetchResult::EmptyHeld);
-    let verdict = judge.hear(Answer::NotConfigured);
+    assert_eq!(judge.decide(crowd(0)).result, FetchResult::EmptyHeld);
+    let verdict = judge.decide(Answer::NotConfigured);
     assert_eq!(verdict.result, FetchResult::NotConfigured);
     assert!(
         verdict.change.is_some(),
@@ -129,15 +132,15 @@ fn not_configured_counts_like_an_empty_list() {
 #[test]
 fn anything_in_between_starts_the_row_of_empty_lists_again() {
     let interruptions: [fn(&mut Judge); 2] = [
-        |judge| assert_eq!(judge.hear(crowd(4)).result, FetchResult::Ok),
-        |judge| judge.hear_failure(),
+        |judge| assert_eq!(judge.decide(crowd(4)).result, FetchResult::Ok),
+        |judge| judge.note_failure(),
     ];
     for interrupt in interruptions {
         let mut judge = judge_who_knows(crowd(4));
-        judge.hear(crowd(0));
-        judge.hear(crowd(0));
+        judge.decide(crowd(0));
+        judge.decide(crowd(0));
         interrupt(&mut judge);
-        assert_eq!(judge.hear(crowd(0)).result, FetchResult::EmptyHeld);
+        assert_eq!(judge.decide(crowd(0)).result, FetchResult::EmptyHeld);
         assert_eq!(known_count(&judge), 4);
     }
 }
@@ -146,10 +149,10 @@ fn anything_in_between_starts_the_row_of_empty_lists_again() {
 fn what_is_already_empty_may_stay_empty() {
     let mut judge = Judge::default();
     for _ in 0..EMPTY_CONFIRMATIONS {
-        judge.hear(crowd(0));
+        judge.decide(crowd(0));
     }
-    judge.hear_failure();
-    let verdict = judge.hear(crowd(0));
+    judge.note_failure();
+    let verdict = judge.decide(crowd(0));
     assert_eq!(
         verdict,
         Verdict {
@@ -158,7 +161,7 @@ fn what_is_already_empty_may_stay_empty() {
         }
     );
     assert_eq!(
-        judge.hear(crowd(9)).result,
+        judge.decide(crowd(9)).result,
         FetchResult::Ok,
         "and may fill at once"
     );
@@ -171,10 +174,10 @@ fn losing_more_than_half_is_held_until_the_next_list_confirms_it() {
         result: FetchResult::ShrinkHeld,
         change: None,
     };
-    assert_eq!(judge.hear(crowd(4)), held);
+    assert_eq!(judge.decide(crowd(4)), held);
     assert_eq!(known_count(&judge), 10);
     assert_eq!(
-        judge.hear(crowd(1)).result,
+        judge.decide(crowd(1)).result,
         FetchResult::Ok,
         "the newer list, though it differs"
     );
@@ -184,15 +187,15 @@ fn losing_more_than_half_is_held_until_the_next_list_confirms_it() {
 #[test]
 fn losing_half_is_believed() {
     assert_eq!(
-        judge_who_knows(crowd(10)).hear(crowd(5)).result,
+        judge_who_knows(crowd(10)).decide(crowd(5)).result,
         FetchResult::Ok
     );
     assert_eq!(
-        judge_who_knows(crowd(3)).hear(crowd(2)).result,
+        judge_who_knows(crowd(3)).decide(crowd(2)).result,
         FetchResult::Ok
     );
     assert_eq!(
-        judge_who_knows(crowd(3)).hear(crowd(1)).result,
+        judge_who_knows(crowd(3)).decide(crowd(1)).result,
         FetchResult::ShrinkHeld
     );
 }
@@ -201,7 +204,9 @@ fn losing_half_is_believed() {
 fn a_list_of_strangers_is_a_loss_too() {
     let mut judge = judge_who_knows(crowd(2));
     assert_eq!(
-        judge.hear(listed(r#"{"a@y":{},"b@y":{},"c@y":{}}"#)).result,
+        judge
+            .decide(listed(r#"{"a@y":{},"b@y":{},"c@y":{}}"#))
+            .result,
         FetchResult::ShrinkHeld
     );
 }
@@ -210,8 +215,8 @@ fn a_list_of_strangers_is_a_loss_too() {
 fn a_flapping_list_is_never_believed() {
     let mut judge = judge_who_knows(crowd(10));
     for _ in 0..5 {
-        assert_eq!(judge.hear(crowd(1)).result, FetchResult::ShrinkHeld);
-        assert_eq!(judge.hear(crowd(10)).change, Some(Change::default()));
+        assert_eq!(judge.decide(crowd(1)).result, FetchResult::ShrinkHeld);
+        assert_eq!(judge.decide(crowd(10)).change, Some(Change::default()));
     }
     assert_eq!(known_count(&judge), 10);
 }
@@ -219,16 +224,16 @@ fn a_flapping_list_is_never_believed() {
 #[test]
 fn a_loss_is_confirmed_across_a_failed_fetch() {
     let mut judge = judge_who_knows(crowd(10));
-    assert_eq!(judge.hear(crowd(1)).result, FetchResult::ShrinkHeld);
-    judge.hear_failure();
-    assert_eq!(judge.hear(crowd(1)).result, FetchResult::Ok);
+    assert_eq!(judge.decide(crowd(1)).result, FetchResult::ShrinkHeld);
+    judge.note_failure();
+    assert_eq!(judge.decide(crowd(1)).result, FetchResult::Ok);
     assert_eq!(known_count(&judge), 1);
 }
 
 #[test]
 fn a_rejected_entry_keeps_its_previous_value_in_its_new_place() {
     let mut judge = judge_who_knows(listed(r#"{"a@x":{"maxJobs":7},"b@x":{"maxJobs":2}}"#));
-    let verdict = judge.hear(listed(
+    let verdict = judge.decide(listed(
         r#"{"b@x":{"maxJobs":3},"new@x":{"maxJobs":-1},"a@X":{"maxJobs":"8"}}"#,
     ));
     assert_eq!(verdict.result, FetchResult::Partial);
@@ -243,7 +248,7 @@ fn a_rejected_entry_keeps_its_previous_value_in_its_new_place() {
 #[test]
 fn a_rejected_entry_is_not_a_missing_one() {
     let mut judge = judge_who_knows(listed(r#"{"a@x":{},"b@x":{},"c@x":{}}"#));
-    let verdict = judge.hear(listed(r#"{"a@x":{},"b@x":0,"c@x":{"maxJobs":0.5}}"#));
+    let verdict = judge.decide(listed(r#"{"a@x":{},"b@x":0,"c@x":{"maxJobs":0.5}}"#));
     assert_eq!(verdict.result, FetchResult::Partial);
     assert_eq!(verdict.change, Some(Change::default()));
 }

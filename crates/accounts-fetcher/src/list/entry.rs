@@ -1,7 +1,7 @@
-//! From one value of the list to an account.
+//! Parses one value of the list into an account.
 //!
-//! Every field may be absent and unknown ones are skipped. Only `maxJobs` can cost an entry its
-//! place: a wrong limit is worth more than no entry. The password is not even declared here.
+//! Every field may be absent and unknown ones are skipped. Only a bad `maxJobs` rejects an entry: a
+//! wrong limit is worse than a missing entry. The password is not even declared here.
 
 #[cfg(test)]
 mod tests;
@@ -75,7 +75,7 @@ enum MaxJobs {
 impl MaxJobs {
     /// Reads a whole number, however it is spelled (`3`, `3.0`, `3e0`); `None` for anything else.
     fn parse(value: &RawValue) -> Option<MaxJobs> {
-        // Of all JSON values only numbers are floats to Rust; the absurdly large become infinite.
+        // Rust parses only JSON numbers as floats; absurdly large ones become infinite.
         let number: f64 = value.get().parse().ok()?;
         let is_whole = number.is_infinite() || number.fract() == 0.0;
         if !is_whole || number < 0.0 {
@@ -94,7 +94,7 @@ impl MaxJobs {
 }
 
 /// What the upstream says is wrong. `null`, `false` and an empty text mean healthy; any other value
-/// that is not a text is unknown to us and shown as it is, for the account is better left alone.
+/// that is not a text is unknown to us and shown as it is: such an account is better not used.
 fn error_text(value: &RawValue) -> Option<Arc<str>> {
     let text = match value.get() {
         "false" => return None,

@@ -1,4 +1,4 @@
-//! The content encodings that are understood, decoded within a limit.
+//! Decodes the supported content encodings within a limit.
 
 use std::io::Read;
 
@@ -16,7 +16,8 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding of a body with these headers. Several at once were not asked for.
+    /// The encoding of a body with these headers. Several at once are refused: we did not ask for
+    /// them.
     pub(super) fn of(headers: &HeaderMap) -> Result<Encoding, FetchError> {
         let mut values = headers.get_all(CONTENT_ENCODING).iter();
         let (value, more) = (values.next(), values.next());
@@ -54,8 +55,8 @@ impl Encoding {
     }
 }
 
-/// `body` without the content encoding that `headers` name; `None` if it is one that is not
-/// understood, is broken, or holds more than `limit` bytes.
+/// `body` without the content encoding that `headers` name. `None` if the encoding is unknown or
+/// broken, or the content exceeds `limit` bytes.
 pub fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Option<Bytes> {
     Encoding::of(headers).ok()?.decode(body, limit).ok()
 }

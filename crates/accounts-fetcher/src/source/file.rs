@@ -1,4 +1,4 @@
-//! The list in a file: looked at often, read only when it changed.
+//! The list in a file: checked often, read only when it changed.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -14,14 +14,14 @@ use crate::judge::Answer;
 use crate::limits::DECODED_BYTES_MAX;
 use crate::list::List;
 
-/// A list file and which version of it was read last.
+/// A list file, and the version that was read last.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     path: Arc<Path>,
     version: Option<Version>,
 }
 
-/// What one look at the file brought.
+/// The result of one check of the file.
 #[derive(Debug)]
 pub(crate) enum Look {
     Unchanged,
@@ -44,7 +44,7 @@ impl FileWatch {
         }
     }
 
-    /// Reads the file, unless what it said `is_settled` and it has not changed since.
+    /// Reads the file, unless its last content `is_settled` and it has not changed since.
     pub(crate) async fn look(&mut self, is_settled: bool) -> Look {
         let path = Arc::clone(&self.path);
         let known = self.version.filter(|_| is_settled);
@@ -61,7 +61,7 @@ fn look(path: &Path, known: Option<Version>) -> (Option<Version>, Look) {
         Ok(version) => version,
         Err(error) => return (None, Look::Read(Err(FetchError::File(error)))),
     };
-    // The version is older than what is read: a change in between shows at the next look.
+    // The version is taken before reading: the next check sees a change in between.
     let look = if known == Some(version) {
         Look::Unchanged
     } else {

@@ -1,7 +1,7 @@
 //! `GET {base_url}/accounts`.
 //!
 //! Invariants: the token is sent to the configured host only, since redirects are never followed;
-//! nothing is read beyond a limit or past a deadline. Each fetch has a connection of its own: at
+//! nothing is read beyond a limit or past a deadline. Each fetch has a connection of its own: with
 //! one fetch per interval a pool would only add stale connections and hide DNS changes.
 
 use std::fmt;
@@ -29,14 +29,14 @@ use crate::judge::Answer;
 use crate::limits::{DECODED_BYTES_MAX, REFUSAL_BYTES_MAX, WIRE_BYTES_MAX};
 use crate::list::List;
 
-/// How a 404 begins, in any case, when the token has no accounts at all.
+/// The beginning, in any letter case, of a 404 that means that the token has no accounts.
 const NOT_CONFIGURED: &str = "configuration not found";
 
 /// The upstream's account list over HTTP.
 pub struct HttpSource {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     uri: Uri,
-    /// `None` when the token cannot stand in a header.
+    /// `None` if a header cannot carry the token.
     authorization: Option<HeaderValue>,
     idle_timeout: Duration,
 }
@@ -44,8 +44,8 @@ pub struct HttpSource {
 impl HttpSource {
     /// A source under `base_url`, an absolute `http` or `https` URL, with or without a final slash.
     ///
-    /// `connect_timeout` ends a TCP connect, `idle_timeout` a body that stands still. With a token
-    /// that no header can carry, or a relative URL, every fetch fails.
+    /// `connect_timeout` bounds a TCP connect, `idle_timeout` the pause between two pieces of a
+    /// body. With a token that no header can carry, or a relative URL, every fetch fails.
     #[must_use]
     pub fn new(
         base_url: Uri,
@@ -119,7 +119,7 @@ impl HttpSource {
         Ok(request)
     }
 
-    /// Reads `body` whole, or no further once it announces or turns out to exceed `limit` bytes.
+    /// Reads the whole of `body`. Stops once it announces or contains more than `limit` bytes.
     async fn read(&self, mut body: Incoming, limit: usize) -> Result<Bytes, FetchError> {
         let unit = "bytes on the wire";
         if body.size_hint().lower() > limit as u64 {
@@ -127,12 +127,12 @@ impl HttpSource {
         }
         let mut bytes = BytesMut::new();
         loop {
-            let stall = FetchError::Timeout("its body stood still");
+            let stall = FetchError::Timeout("its body stalled");
             let frame = timeout(self.idle_timeout, body.frame()).await;
             let Some(frame) = frame.map_err(|_elapsed| stall)? else {
                 return Ok(bytes.freeze());
             };
-            // Trailers say nothing about accounts.
+            // Trailers hold no accounts.
             let data = frame.map_err(FetchError::Body)?.into_data();
             let data = data.unwrap_or_default();
             if bytes.len() + data.len() > limit {
@@ -142,7 +142,8 @@ impl HttpSource {
         }
     }
 
-    /// Whether a 404 means "no accounts" and not just "wrong URL". What cannot be read says neither.
+    /// Whether a 404 means "no accounts" and not just "wrong URL". An unreadable body means
+    /// neither.
     async fn is_not_configured(&self, headers: &HeaderMap, body: Incoming) -> bool {
         let limit = REFUSAL_BYTES_MAX;
         let text = async { Encoding::of(headers)?.decode(self.read(body, limit).await?, limit) };
@@ -195,7 +196,7 @@ fn bearer(token: &SecretString) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Whether the body calls itself JSON, or does not say what it is.
+/// Whether the content type is JSON or missing.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return true;

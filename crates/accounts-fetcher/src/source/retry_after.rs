@@ -1,11 +1,11 @@
-//! `Retry-After`, RFC 9110 §10.2.3: seconds or an HTTP date. Capping it is the pace's.
+//! `Retry-After`, RFC 9110 §10.2.3: seconds or an HTTP date. The pace caps it.
 
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-/// How long the sender of `headers` wants to be left alone, if it says so intelligibly.
+/// The pause that `headers` ask for, if they name a valid one.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {
     parse(
         headers.get(RETRY_AFTER)?.to_str().ok()?.trim(),

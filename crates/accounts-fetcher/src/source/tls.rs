@@ -1,4 +1,4 @@
-//! Whom to trust when the upstream is `https`.
+//! The trusted roots for an `https` upstream.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct TlsError(#[from] rustls::Error);
 /// A TLS configuration that trusts the roots of the machine, or Mozilla's when it has none.
 ///
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured. The crypto provider is named explicitly: a
-/// process-wide default may be missing, or somebody else's.
+/// process-wide default may be missing, or set by other code.
 ///
 /// # Errors
 /// [`TlsError`] if the provider supports none of the TLS versions of rustls.

@@ -52,7 +52,7 @@ async fn a_gzip_bomb_is_too_large() {
 }
 
 #[tokio::test]
-async fn an_encoding_nobody_asked_for_is_refused() {
+async fn an_encoding_that_was_not_asked_for_is_refused() {
     for encoding in ["br", "gzip, gzip", "zstd"] {
         let reply = Reply::json(GOOD).header("content-encoding", encoding);
         assert_keeps_the_last_good_list(reply, FetchResult::Encoding).await;
@@ -129,7 +129,7 @@ async fn an_upstream_that_never_answers_ends_by_the_total_deadline() {
 
 #[tokio::test]
 async fn a_reset_in_mid_body_keeps_the_last_good_list() {
-    // What came before the reset would be a whole list, and a smaller one.
+    // The bytes before the reset would be a complete, smaller list.
     let reset = Reply::json(r#"{"a@x":{"maxJobs":1}}"#)
         .announce(1000)
         .then_reset();

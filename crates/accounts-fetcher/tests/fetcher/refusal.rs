@@ -141,7 +141,7 @@ async fn failures_are_tried_again_with_growing_pauses() {
 
 #[tokio::test]
 async fn a_refused_connection_is_told_from_a_broken_one() {
-    // Bound but not listening: nobody else can get the port meanwhile.
+    // Bound but not listening: no other process can get the port meanwhile.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = socket.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! When the fetcher asks: at once, at intervals, one fetch at a time, and no longer than anybody
-//! listens.
+//! When the fetcher asks: at once, at intervals, one fetch at a time, and only as long as there is
+//! a receiver.
 
 use std::time::Duration;
 

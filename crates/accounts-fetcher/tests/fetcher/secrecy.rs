@@ -1,4 +1,4 @@
-//! Where the token goes, and what never reaches a log or a `Debug` output (A4, A13).
+//! The token goes to its host only, and secrets never reach a log or a `Debug` output (A4, A13).
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -12,8 +12,8 @@ use crate::watching::{TIMING, TOKEN, Watching, source};
 
 const GOOD: &str = r#"{"ann@x":{"maxJobs":3},"bob@x":{"maxJobs":2}}"#;
 
-/// With a single subscriber alive, `tracing` asks whichever thread meets a log line first whether
-/// anybody wants it, and remembers a no for all threads; with more than one it asks each time.
+/// With a single subscriber alive, `tracing` asks the first thread that meets a log line whether it
+/// is wanted, and remembers a no for all threads. With more than one it asks each time.
 static COMPANIONS: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
 
@@ -114,7 +114,7 @@ async fn logs_hold_no_token_no_email_and_nothing_of_a_body() {
         "account list changed",
         "odd entries",
         "line 1 column 1",
-        "another token",
+        "rejected the token",
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
@@ -148,9 +148,9 @@ async fn logs_tell_transitions_once() {
         "{}",
         log.text()
     );
-    assert_eq!(log.count("ERROR", "account list needs another token"), 1);
+    assert_eq!(log.count("ERROR", "the upstream rejected the token"), 1);
     assert_eq!(
-        log.count("INFO", "account fetches healed failed_count=6"),
+        log.count("INFO", "account fetches recovered failed_count=6"),
         1
     );
     assert_eq!(

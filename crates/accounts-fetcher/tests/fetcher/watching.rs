@@ -14,7 +14,7 @@ use crate::upstream::Upstream;
 
 pub(crate) const TOKEN: &str = "user:1234-s3cr3t";
 
-/// How long a test waits for what must come; only a failing test waits that long.
+/// How long a test waits at most; only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Short pauses, and deadlines too long to matter.
