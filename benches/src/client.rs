@@ -1,5 +1,5 @@
-//! A keep-alive connection that does as little as a client can: it writes a request made before
-//! and reads the status, the length and the lease id of the answer.
+//! A keep-alive connection that does as little as a client can: it writes a prepared request and
+//! reads the status, the length and the lease id of the answer.
 
 use std::{
     io::{self, Write},
@@ -15,7 +15,7 @@ use tokio::{
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const LENGTH_FIELD: &[u8] = b"content-length: ";
-/// What comes before the lease id in the answer to a pick.
+/// The bytes before the lease id in the answer to a pick.
 const LEASE_ID_FIELD: &[u8] = br#"{"leaseId":""#;
 const RELEASE_LINE: &[u8] = b"DELETE /leases/";
 

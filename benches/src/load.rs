@@ -19,12 +19,12 @@ use crate::{
     server::Server,
 };
 
-/// What the connections do.
+/// The calls of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// A pick, then its release, and again: as many slots are held as there are connections.
     PicksAndReleases,
-    /// Picks only. What they took is released after the window.
+    /// Picks only. Their leases are released after the window.
     Picks,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Load {
     pub(crate) window: Duration,
 }
 
-/// What one window showed.
+/// The results of one window.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Calls answered in the window, of either kind.
@@ -56,7 +56,7 @@ enum Phase {
     Over,
 }
 
-/// What the connections of a window share. They run on one thread.
+/// The state that the connections of a window share. They run on one thread.
 #[derive(Debug)]
 struct Board {
     phase: Cell<Phase>,

@@ -1,10 +1,11 @@
-//! Where the numbers come from, and the CPU time of a process: what `/proc` tells.
+//! Describes the machine, and reads the CPU time of a process from `/proc`.
 
 use std::{fs, io, thread, time::Duration};
 
 /// The kernel's unit of CPU time towards programs: `USER_HZ`, 100 on every architecture we meet.
 const TICK: Duration = Duration::from_millis(10);
-/// Where user and system time stand in `/proc/<pid>/stat`, counted from behind the name, proc(5).
+/// The index of the user time in `/proc/<pid>/stat`, counted after the name; the system time
+/// follows it. See proc(5).
 const USER_TIME_IDX: usize = 11;
 
 /// The machine, the kernel and the day, in two lines.

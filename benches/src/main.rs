@@ -1,8 +1,8 @@
-//! `pick-load`: what `/pick` costs over HTTP, beside a bare hyper server in the same run.
+//! `pick-load`: the cost of `/pick` over HTTP, beside a bare hyper server in the same run.
 //!
 //! Three processes: this one is the client (and the simulated upstream, which only serves the
-//! account list), each server is a child of its own, so that its CPU time can be read apart. The
-//! servers take turns, window by window, and whatever slows the machine down slows both.
+//! account list), each server is a child process, so that its CPU time can be read separately. The
+//! servers take turns, window by window, so that anything that slows the machine down slows both.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -36,7 +36,7 @@ type Fault = Box<dyn Error + Send + Sync>;
 
 /// Slots of each account: the most that a list may give.
 const MAX_JOBS: u32 = 1000;
-/// Picks that are not released are measured only where this many slots are there for a window.
+/// Picks without releases are measured only if a window has at least this many slots.
 const SLOTS_FOR_PICKS_ALONE: u32 = 1_000_000;
 
 /// Measures `/pick` of the sidecar beside a bare hyper server.

@@ -1,4 +1,4 @@
-//! The table: each server of a run, and the one as a multiple of the other.
+//! The table: each server of a run, and the sidecar as a multiple of the bare server.
 
 use hdrhistogram::{AdditionError, Histogram};
 
@@ -8,7 +8,7 @@ use crate::load::{Tally, Work};
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 const NANOS_PER_MICRO: f64 = 1000.0;
 
-/// What a table is about.
+/// The parameters of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) accounts_count: u32,
@@ -37,7 +37,7 @@ enum Kind {
 }
 
 impl Report {
-    /// What stands above the lines.
+    /// The heading of the table.
     pub(crate) const HEAD: &str = "\
 accounts  calls         server     calls/s  CPU µs/call  pick p50 µs   p99 µs  p99.9 µs";
 
@@ -109,7 +109,7 @@ impl Figures {
         ratio
     }
 
-    /// The columns. Counts have no decimals and times one, ratios have two of both.
+    /// The columns. Counts have no decimals, times have one, and ratios have two.
     fn line(&self, kind: Kind) -> String {
         let (count_digits, time_digits, unit) = match kind {
             Kind::Absolute => (0, 1, ""),

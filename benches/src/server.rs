@@ -136,7 +136,7 @@ impl Server {
         machine::cpu_time(self.child.id())
     }
 
-    /// Ends it and waits until it is gone. Dropped instead, it ends by itself.
+    /// Ends it and waits until it is gone. If it is dropped, it ends by itself.
     pub(crate) fn stop(mut self) -> io::Result<()> {
         drop(self.child.stdin.take());
         self.child.wait()?;
@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-/// What the bare server is told.
+/// The arguments of the bare server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bare {
     /// The answer to a GET
@@ -157,7 +157,7 @@ pub(crate) struct Bare {
     workers: NonZeroUsize,
 }
 
-/// What the sidecar is told.
+/// The arguments of the sidecar.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Upstream {
     #[arg(long)]
@@ -218,7 +218,7 @@ pub(crate) fn serve_sidecar(upstream: &Upstream) -> Result<(), Fault> {
         ("KLB_ACCOUNTS__REFRESH_INTERVAL", &upstream.refresh),
         // Nothing ends by itself while we measure.
         ("KLB_LEASES__TTL", "1h"),
-        // Per call it writes no more than the default filter does.
+        // Logs as little per call as the default filter does.
         ("KLB_LOG__FILTER", "warn"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));

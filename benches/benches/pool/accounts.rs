@@ -1,4 +1,4 @@
-//! What grows with the accounts: refusals that look at each, lists, and accounts that are forgotten.
+//! Costs that grow with the accounts: refusals, lists, and accounts that are forgotten.
 
 use std::{cell::LazyCell, num::NonZeroU32, time::Duration};
 
@@ -23,7 +23,7 @@ fn half_full(accounts_count: u32) -> FilledPool {
     filled
 }
 
-/// All accounts full, one of them only of a submission that nobody knows the outcome of.
+/// All accounts full, one of them only because of an uncertain submission.
 fn one_uncertain(accounts_count: u32) -> FilledPool {
     let mut filled = FilledPool::new(limits(), accounts_count);
     let held = filled.hold(accounts_count, MAX_JOBS);
@@ -60,9 +60,9 @@ struct Case {
     is_so: fn(Refusal) -> bool,
 }
 
-/// `refused/<accounts>/uncertain`: a pick that is refused, every slot held, one of them by a
-/// submission that nobody knows the outcome of. `/cooling`: one slot is free, on an account that
-/// cools. `/own-cap`: every account is half full, which is too much for the caller's own `maxJobs`.
+/// `refused/<accounts>/uncertain`: a pick that is refused, every slot held, one of them by an
+/// uncertain submission. `/cooling`: one slot is free, on an account that cools. `/own-cap`: every
+/// account is half full, which is too much for the caller's own `maxJobs`.
 pub(crate) fn refused(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("refused");
     let cases = [
@@ -98,12 +98,12 @@ pub(crate) fn refused(criterion: &mut Criterion) {
     }
 }
 
-/// Makes a list another one, at one place.
+/// Changes a list at one place.
 type Differ = fn(&mut Snapshot, usize);
 
-/// `swap/<accounts>/<what the other list is>`: the book takes over a list that was compared with the one
-/// before. Half of the slots are held, on each account. Two lists take turns, `one-gone` by one account in
-/// their middle leaving and coming back.
+/// `swap/<accounts>/<what the other list is>`: the pool takes over a list that was compared with
+/// the one before. Half of the slots of each account are held. Two lists alternate; in `one-gone`
+/// one account in their middle leaves and comes back.
 pub(crate) fn swap(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("swap");
     for (size, accounts_count) in SIZES {
@@ -127,7 +127,8 @@ pub(crate) fn swap(criterion: &mut Criterion) {
                     let mut taken = Duration::ZERO;
                     for _ in 0..swaps_count {
                         let list = lists.next().expect("a cycle has no end");
-                        // Whoever asks keeps the list before until the book has taken the new one.
+                        // The old list is kept until the pool has taken the new one, as the
+                        // ledger's callers do.
                         let before = filled.pool.list();
                         let change = ListChange::between(before.clone(), list);
                         let begun = Instant::now();
@@ -143,7 +144,8 @@ pub(crate) fn swap(criterion: &mut Criterion) {
     }
 }
 
-/// Each account holds one slot, and every second one has left the list. Those leases, in no order.
+/// Each account has one slot held, and every second one has left the list. Returns the leases on
+/// those, in random order.
 fn half_left(accounts_count: u32) -> (FilledPool, Vec<LeaseId>) {
     let mut filled = FilledPool::new(limits(), accounts_count);
     let held = filled.hold(accounts_count, 1);
@@ -159,7 +161,7 @@ fn half_left(accounts_count: u32) -> (FilledPool, Vec<LeaseId>) {
 
 /// `forget/<accounts>`: the end of the one lease on an account that has left the list, so that the
 /// account is forgotten. Half of the accounts have left when the first one ends, none of them is
-/// there after the last; then the book is built anew, unmeasured.
+/// left after the last one; then the pool is built again, unmeasured.
 pub(crate) fn forget(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forget");
     for (size, accounts_count) in SIZES {

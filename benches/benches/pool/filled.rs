@@ -1,4 +1,4 @@
-//! A book to measure on, and how it is filled.
+//! A filled pool to measure on.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use rand::rngs::ThreadRng;
 
 use crate::fixtures::{ask, email, snapshot};
 
-/// What lies between two leases, and between two rounds: so little that nothing ends by itself.
+/// The time between two leases, and between two rounds: so short that nothing ends by itself.
 pub(crate) const STEP: Duration = Duration::from_micros(1);
 
-/// A pool, and the time there.
+/// A pool, with its time and its random generator.
 pub(crate) struct FilledPool {
     pub(crate) pool: Pool,
     pub(crate) now: Duration,
@@ -18,8 +18,8 @@ pub(crate) struct FilledPool {
 }
 
 impl FilledPool {
-    /// A book with a list. Where rounds are held, an empty one comes first: nothing is granted
-    /// before it.
+    /// A pool with a list. If rounds are held, it has followed an empty one: nothing is granted
+    /// before the first.
     pub(crate) fn new(limits: Limits, accounts_count: u32) -> Self {
         let mut filled = Self {
             pool: Pool::new(limits),
@@ -40,7 +40,7 @@ impl FilledPool {
         ask(&self.pool, &mut self.rng)
     }
 
-    /// Asks for one account alone.
+    /// Asks for one account only.
     pub(crate) fn ask_for(&mut self, account_idx: u32) -> Ask {
         let constraint = self.only(account_idx);
         Ask {
@@ -88,7 +88,7 @@ impl FilledPool {
         }
     }
 
-    /// Learns from a round whose answer is there at once.
+    /// Learns from a round that is answered at once.
     pub(crate) fn reconcile(&mut self, round: &Round) {
         self.pool.reconcile(round, self.now, &mut self.rng);
     }

@@ -1,4 +1,4 @@
-//! What the benchmarks of the pool have in common: limits, lists, an ask for any account.
+//! Shared by the benchmarks of the pool: limits, lists, an ask for any account.
 
 use std::time::Duration;
 

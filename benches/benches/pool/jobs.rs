@@ -1,4 +1,4 @@
-//! What grows with the jobs: binding a lease to its own, and a round over all of them.
+//! Costs that grow with the jobs: binding a lease to its job, and a round over all jobs.
 
 use std::{cell::LazyCell, hint::black_box, time::Duration};
 
@@ -15,10 +15,10 @@ use crate::{
 /// Upstream jobs have ids of 18 digits.
 const FIRST_TASK_ID: u64 = 800_000_000_000_000_000;
 
-/// A book where submissions are carried.
+/// A pool with carried submissions.
 struct Carrier {
     filled: FilledPool,
-    /// As many as have begun.
+    /// How many jobs have started.
     tasks_count: u64,
 }
 
@@ -87,9 +87,9 @@ impl Carrier {
     }
 }
 
-/// `bind/<leases>`: one more submission is leased, answered with its job, and over, beside leases of
-/// submissions that are under way. `bind/<leases>/without`: the same but for the binding, so the
-/// difference is what binding costs.
+/// `bind/<leases>`: one more submission is leased, answered with its job, and over, beside leases
+/// of submissions that are under way. `bind/<leases>/without`: the same without the binding, so the
+/// difference is the cost of binding.
 pub(crate) fn bind(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("bind");
     for (size, leases_count) in SIZES {
@@ -114,9 +114,10 @@ pub(crate) fn bind(criterion: &mut Criterion) {
     }
 }
 
-/// `round/<jobs>/same`: one round that lists the bound jobs that the one before listed, and nothing
-/// else, as the book takes it. `round/<jobs>/one-new`: beside them, another foreign job than the one
-/// before. `round/<jobs>/compare`: what is done before the book is locked, of the same list.
+/// `round/<jobs>/same`: the pool follows one round that lists the same bound jobs as the one
+/// before, and nothing else. `round/<jobs>/one-new`: it also lists another foreign job than the one
+/// before. `round/<jobs>/compare`: the comparison of the same list, which happens before the ledger
+/// is locked.
 pub(crate) fn round(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("round");
     for (size, jobs_count) in SIZES {
@@ -147,7 +148,7 @@ pub(crate) fn round(criterion: &mut Criterion) {
     }
 }
 
-/// One iteration is one round. Its list is the one that the round before did not have.
+/// One iteration is one round. Its list is the one that the previous round did not have.
 fn take_turns(bencher: &mut Bencher<'_>, filled: &mut FilledPool, lists: [Vec<RunningJob>; 2]) {
     let mut rounds = lists.map(|list| filled.round(list));
     filled.reconcile(&rounds[0]);
@@ -157,7 +158,8 @@ fn take_turns(bencher: &mut Bencher<'_>, filled: &mut FilledPool, lists: [Vec<Ru
             rounds.swap(0, 1);
             filled.now += STEP;
             rounds[0].sent_at = filled.now;
-            // Whoever asks keeps the listing before until the book has taken the new one.
+            // The old listing is kept until the pool has taken the new one, as the ledger's callers
+            // do.
             let before = filled.pool.listing();
             let change = RoundChange::between(before.clone(), rounds[0].clone());
             let begun = Instant::now();

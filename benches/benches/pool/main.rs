@@ -1,9 +1,9 @@
-//! What the pool costs inside the process: a pick beside a floor, and what grows with the size of the
-//! book: with its accounts, its leases and jobs, its waiters.
+//! The costs of the pool inside the process: a pick beside a floor, and the costs that grow with
+//! the accounts, the leases and jobs, the waiters.
 //!
-//! Each row of what grows is measured at several sizes, so that the numbers of one row tell how its
-//! cost grows. A book is built once for its rows, and only if one of them runs; each iteration leaves
-//! it as it found it, but for the time.
+//! Each growing cost is measured at several sizes, so that the numbers of one row show how it
+//! grows. A pool is built once for its rows, and only if one of them runs; each iteration leaves it
+//! as it found it, except for the time.
 
 mod accounts;
 mod filled;

@@ -1,8 +1,8 @@
-//! What a pick costs inside the process: the pool, the ledger around it, and a floor beside them.
+//! The costs of a pick inside the process: the pool, the ledger around it, and a floor beside them.
 //!
-//! The floor does what no pick can go without, and nothing else: it draws a lease id and an
-//! account at random, and puts the one under the other into a hash map of the same size. So the
-//! distance to the floor is what our rules cost, on whatever machine this runs.
+//! The floor does only what every pick must do: it draws a lease id and an account at random, and
+//! puts the account under the id into a hash map of the same size. So the distance to the floor is
+//! the cost of our rules, on any machine.
 
 use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
 
@@ -77,7 +77,7 @@ fn filled_memory(accounts_count: u32, held_count: u32) -> Local {
     memory
 }
 
-/// The least that a pick and a release can be.
+/// The least work of a pick and a release.
 struct Floor {
     accounts: Vec<u32>,
     leases: HashMap<u128, u32, RandomState>,
@@ -170,10 +170,10 @@ pub(super) fn refused(criterion: &mut Criterion) {
     }
 }
 
-/// `apply/<what>/<accounts>/<what changed>`: half of the slots are held. Two lists take turns.
+/// `apply/<what>/<accounts>/<what changed>`: half of the slots are held. Two lists alternate.
 ///
-/// The floor looks every e-mail up and compares the account with the one it has: what one cannot
-/// go without to know that nothing changed.
+/// The floor looks every e-mail up and compares the account with the one it has: the least work
+/// that shows that nothing changed.
 pub(super) fn apply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("apply");
     for (size, accounts_count) in SIZES {

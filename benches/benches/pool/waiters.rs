@@ -1,4 +1,5 @@
-//! What grows with the queue: a slot that comes back and nobody may take, a waiter that gives up.
+//! Costs that grow with the queue: a slot that comes back and no waiter may take, a waiter that
+//! gives up.
 
 use std::{cell::LazyCell, num::NonZeroU32};
 
@@ -11,12 +12,12 @@ use crate::{
 };
 
 const SIZES: [(&str, u32); 3] = [("10", 10), ("1k", 1_000), ("10k", 10_000)];
-/// Few: it is the waiters that are many.
+/// Few accounts, many waiters.
 const ACCOUNTS: u32 = 10;
 /// The account whose slot comes back.
 const FREED: u32 = 0;
 
-/// How a waiter narrows its ask for any account down.
+/// Narrows down an ask for any account.
 type Narrow = fn(&Pool, Ask) -> Ask;
 
 fn as_it_is(_: &Pool, ask: Ask) -> Ask {
@@ -30,7 +31,7 @@ fn excluding(pool: &Pool, ask: Ask) -> Ask {
     Ask { constraint, ..ask }
 }
 
-/// The slot that comes back would be the one too many.
+/// The slot that comes back would exceed the waiter's own cap.
 fn with_own_cap(_: &Pool, ask: Ask) -> Ask {
     let max_jobs = NonZeroU32::new(MAX_JOBS - 1);
     Ask { max_jobs, ..ask }
@@ -107,7 +108,7 @@ pub(crate) fn release(criterion: &mut Criterion) {
     }
 }
 
-/// `give-up/<waiters>`: the last of them is told what it can expect, and leaves; another one joins.
+/// `give-up/<waiters>`: the last of them gets its estimate and leaves; another one joins.
 pub(crate) fn give_up(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("give-up");
     for (size, waiters_count) in SIZES {
