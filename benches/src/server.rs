@@ -1,6 +1,6 @@
 //! The two servers, as children of this process and from within.
 //!
-//! A child tells its address in the first line of its output and ends when its input does, so it
+//! A child prints its address in the first line of its output and ends when its input ends, so it
 //! cannot outlive its parent, however that one ends.
 #![expect(clippy::print_stdout, reason = "a child tells its parent the address")]
 

@@ -72,7 +72,7 @@ impl Carrier {
         self.filled
             .pool
             .bind(lease.id, task_id, self.filled.now)
-            .expect("the lease is held, and the job is nobody's");
+            .expect("the lease is held, and no lease has the job");
     }
 
     fn task_id(&mut self) -> TaskId {

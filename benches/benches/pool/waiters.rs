@@ -84,7 +84,7 @@ fn join(filled: &mut FilledPool, narrow: Narrow) -> WaiterId {
     let ask = narrow(&filled.pool, ask);
     match filled.pool.pick_or_wait(ask, filled.now, &mut filled.rng) {
         Ok(Admission::Queued(waiter)) => waiter,
-        other => unreachable!("no slot is left, and there is room in the queue: {other:?}"),
+        other => unreachable!("no slot is left, and the queue is not full: {other:?}"),
     }
 }
 

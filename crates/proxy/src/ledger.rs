@@ -62,9 +62,8 @@ impl Ledger {
         Ok(self.keeper().call(operation))
     }
 
-    /// Leases a slot of a random account that will do, under the id `lease`. Waits up to
-    /// `request.wait` for one. A call with the same id gets the same grant, as long as its lease
-    /// lives.
+    /// Leases a slot of a random accepted account, under the id `lease`. Waits up to `request.wait`
+    /// for one. A call with the same id gets the same grant, as long as its lease lives.
     ///
     /// Cancel-safe: a dropped call leaves the queue, and gives back what it was granted meanwhile.
     ///

@@ -132,7 +132,7 @@ impl Pool {
         }
     }
 
-    /// The next slot that was handed to a waiter. The owner tells it, in this order.
+    /// The next slot that was handed to a waiter. The owner tells the waiters in this order.
     pub fn next_handover(&mut self) -> Option<Handover> {
         self.outbox.next_handover()
     }

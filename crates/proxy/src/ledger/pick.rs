@@ -99,7 +99,7 @@ impl PickRequest {
         Ok(pool.pick_or_wait(ask, now, rng)?)
     }
 
-    /// Which accounts will do.
+    /// The accounts that the pick accepts.
     ///
     /// # Errors
     /// [`PickError`] if the account asked for cannot be found.

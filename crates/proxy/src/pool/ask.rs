@@ -8,7 +8,7 @@ use super::{
     AccountKey, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name, steps::Counted,
 };
 
-/// What a caller wants: a slot of which accounts, under which lease.
+/// What a caller asks for: the accounts it accepts, and the lease it will have.
 #[derive(Clone, Debug)]
 pub struct Ask {
     /// The id the lease will have.
@@ -16,15 +16,15 @@ pub struct Ask {
     /// How long it lasts unless renewed, bound or released. `None` for a submission that we carry:
     /// its lease lasts until it is answered.
     pub ttl: Option<Duration>,
-    /// Which accounts will do.
+    /// The accounts that the caller accepts.
     pub constraint: Constraint,
     /// What the job does, if the caller said.
     pub operation: Option<OperationName>,
-    /// The caller's own `maxJobs`: an account with as many slots in use will not do for it.
+    /// The caller's own `maxJobs`: it accepts no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
 }
 
-/// Which accounts will do. Made by [`Pool::constraint`](super::Pool::constraint).
+/// The accounts that a caller accepts. Made by [`Pool::constraint`](super::Pool::constraint).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Constraint {
     /// Only this one.
@@ -50,7 +50,7 @@ impl Ask {
 }
 
 impl Wish<'_> {
-    /// Whether an account with so many slots in use will do, as far as the caller's own cap goes.
+    /// Whether the caller's own cap allows an account with so many slots in use.
     pub(super) fn fits(&self, in_flight: u32) -> bool {
         self.max_jobs.is_none_or(|max| in_flight < max.get())
     }
@@ -166,10 +166,10 @@ pub enum Refusal {
     /// The list is empty.
     #[error("the account list is empty")]
     NoAccounts,
-    /// Every account that would do is draining or in error.
+    /// Every account that the caller accepts is draining, ejected or in error.
     #[error("none of the accepted accounts is usable")]
     NoUsableAccount,
-    /// Every account that would do is full.
+    /// Every account that the caller accepts is full.
     #[error("all accounts are at capacity")]
     Saturated {
         /// How long until a slot is free for this caller, as far as can be told.
@@ -177,14 +177,14 @@ pub enum Refusal {
         /// Its position in the queue, from 1: the one it has, or would have.
         position: usize,
     },
-    /// Every free slot that would do is on an account that the upstream wants left alone.
+    /// Every free slot that the caller accepts is on an account that is cooling.
     #[error("all accounts with a free slot are cooling down after the upstream pushed back")]
     CoolingDown {
         /// How long until the first of them is ready.
         ready_in: Duration,
     },
-    /// Every account that would do is full, some of them only because of submissions whose outcome
-    /// is unknown.
+    /// Every account that the caller accepts is full, some of them only because of submissions
+    /// whose outcome is unknown.
     #[error("the remaining slots may be taken by submissions whose outcome is not known yet")]
     Unverified,
     /// The queue is full.

@@ -28,7 +28,7 @@ impl Pool {
         }
     }
 
-    /// Like [`Pool::pick`], but joins the queue if every account that would do is full.
+    /// Like [`Pool::pick`], but joins the queue if every accepted account is full.
     ///
     /// # Errors
     /// A [`Refusal`] that waiting would not help, or [`Refusal::QueueFull`].
@@ -194,7 +194,7 @@ impl Pool {
         view
     }
 
-    /// Only called when no account that would do has a free slot.
+    /// Only called when no accepted account has a free slot.
     fn refusal(&mut self, constraint: &Constraint, now: Duration) -> Refusal {
         if let Some(reason) = self.unavailable_reason() {
             return reason;

@@ -58,7 +58,7 @@ impl Forecast {
         self.is_outdated = true;
     }
 
-    /// The answer to a caller behind `ahead` others, when every account that would do is full.
+    /// The answer to a caller behind `ahead` others, when every accepted account is full.
     pub(super) fn saturated(
         &mut self,
         leases: &Leases,

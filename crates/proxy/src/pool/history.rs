@@ -5,7 +5,7 @@
 //! module decides from data alone what a history proves about a task:
 //!
 //! - **older** than a submission: it was known before the submission's first byte, or it is listed
-//!   behind such a task, or its `createTime` is smaller than that of one;
+//!   behind such a task, or its `createTime` is smaller than such a task's;
 //! - **not ours**: it was named to another lease, or it has another prompt or type, and a history
 //!   has shown an accepted job of the operation with both unchanged;
 //! - **ours**: it agrees with the body in everything that both show, it agrees with no submission
@@ -39,7 +39,7 @@ const TYPES_MAX: usize = 16;
 pub struct Body {
     /// The operation that it starts.
     pub operation: OperationName,
-    /// Differs from that of another body of the same operation.
+    /// Two different bodies of one operation have different fingerprints.
     pub fingerprint: u64,
     /// Its prompt, if it has one.
     pub prompt: Option<Digest>,

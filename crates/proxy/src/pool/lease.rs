@@ -151,7 +151,7 @@ pub(super) struct Lease {
     pub(super) phase: Phase,
     /// Its ttl is over, and a round has to decide about it.
     pub(super) is_overdue: bool,
-    /// When the pool next looks at it by itself, as [`Leases`](super::leases::Leases) has noted it.
+    /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
     pub(super) deadline: Option<Duration>,
 }
 
@@ -308,7 +308,7 @@ impl Lease {
         }
     }
 
-    /// The expiry as its holder is told.
+    /// The expiry that its holder is told.
     pub(super) fn told_expiry(&self, limits: &Limits) -> Option<Duration> {
         let ends_at = self.ends_at(limits)?;
         match (&self.phase, self.ttl) {

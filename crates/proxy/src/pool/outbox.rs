@@ -30,7 +30,7 @@ impl Outbox {
         std::mem::take(&mut self.state_changes)
     }
 
-    /// Only a round can decide about something.
+    /// Notes that a round is due.
     pub(super) fn ask_for_round(&mut self) {
         self.is_round_due = true;
     }
@@ -39,7 +39,7 @@ impl Outbox {
         std::mem::take(&mut self.is_round_due)
     }
 
-    /// Only the history of an account can decide about something.
+    /// Notes that the history of an account is to be read.
     pub(super) fn ask_for_history(&mut self) {
         self.is_history_due = true;
     }

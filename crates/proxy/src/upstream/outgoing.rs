@@ -58,7 +58,7 @@ pub(super) struct OutgoingBody {
     cut_off: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
-/// The rest of a request is not wanted.
+/// The upstream does not read the rest of the request.
 #[derive(Debug, Error)]
 #[error("the answer came before the end of the request")]
 struct Answered;

@@ -6,7 +6,7 @@ use super::*;
 
 impl Resolutions {
     /// Panics if an index does not agree with the submissions, or if a submission would stay for
-    /// ever. `is_live` tells whether a submission has a lease, waits for one, or is on its way.
+    /// ever. `is_live` tells whether a submission has a lease, waits for one, or is under way.
     pub(in crate::pool) fn check(&self, is_live: impl Fn(LeaseId) -> bool) {
         let mut lost: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
         let mut unkeyed = BTreeSet::new();

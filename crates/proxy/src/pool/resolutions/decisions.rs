@@ -121,8 +121,8 @@ impl Resolutions {
         }
     }
 
-    /// Decides about the lost submissions of an account by its history. `task_of` tells the job that a round
-    /// gave to a lease. Returns how many keys are decided.
+    /// Decides about the lost submissions of an account by its history. `task_of` returns the job
+    /// that a round gave to a lease. Returns how many keys are decided.
     pub(in crate::pool) fn decide(
         &mut self,
         account: AccountKey,
