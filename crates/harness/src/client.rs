@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::PATIENCE;
 
-/// What came back.
+/// An answer, with its body as text.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.

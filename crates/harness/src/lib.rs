@@ -1,7 +1,7 @@
 //! What the integration tests of `proxy` share: simulators with their accounts, a running sidecar
 //! or only its rounds beside one, a small client, and the patience to wait.
 //!
-//! A crate, so that it is compiled once for all test binaries and each of them may use a part of it.
+//! It is a crate, so that it is compiled once for all test binaries and each may use a part of it.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -28,7 +28,7 @@ pub fn with_accounts(accounts: &[(&str, u32)]) -> SimBuilder {
     })
 }
 
-/// The same, and jobs end when they are told to.
+/// The same, and jobs end when the test says so.
 pub fn manual(accounts: &[(&str, u32)]) -> SimBuilder {
     with_accounts(accounts).job_duration(JobDuration::Manual)
 }

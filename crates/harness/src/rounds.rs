@@ -26,7 +26,7 @@ pub struct Bench {
     pub sim: Sim,
     /// The client that asks it.
     pub upstream: Arc<Upstream>,
-    /// What the rounds teach.
+    /// The ledger that the rounds update.
     pub ledger: Arc<Ledger>,
     /// The owners that rounds and searches teach.
     pub owners: Arc<Owners>,
@@ -38,7 +38,7 @@ pub struct Bench {
     running: Option<JoinHandle<()>>,
 }
 
-/// Settings of a client of the upstream, with deadlines that only tests that fail meet.
+/// Settings of a client of the upstream, with deadlines that only failing tests meet.
 pub fn settings(base_url: &str, token: &str) -> UpstreamSettings {
     UpstreamSettings {
         base_url: base_url.parse().unwrap(),
@@ -56,7 +56,7 @@ pub fn client(settings: UpstreamSettings) -> Upstream {
 }
 
 impl Bench {
-    /// Everything but the rounds runs. `accounts` as the simulator has them.
+    /// Starts everything but the rounds. `accounts` are those of the simulator.
     pub async fn quiet(sim: SimBuilder, accounts: &[(&str, u32)], interval: Duration) -> Self {
         let sim = sim.start().await.unwrap();
         let upstream = Arc::new(client(settings(&sim.base_url(), sim.token())));
@@ -99,7 +99,7 @@ impl Bench {
         self.running = Some(tokio::spawn(async move { rounds.run(interval).await }));
     }
 
-    /// With rounds of which the first was answered.
+    /// Starts everything, and waits until the first round was answered.
     pub async fn learned(sim: SimBuilder, accounts: &[(&str, u32)], interval: Duration) -> Self {
         let mut bench = Self::quiet(sim, accounts, interval).await;
         bench.run();
@@ -114,12 +114,12 @@ impl Bench {
         self.until_ok(count + 1).await;
     }
 
-    /// Waits until so many rounds succeeded.
+    /// Waits until this many rounds succeeded.
     pub async fn until_ok(&self, count: u64) {
         eventually(async || (self.rounds.counts().ok() >= count).then_some(())).await;
     }
 
-    /// Waits until so many rounds failed.
+    /// Waits until this many rounds failed.
     pub async fn until_failed(&self, count: u64) {
         eventually(async || (self.rounds.counts().failed() >= count).then_some(())).await;
     }

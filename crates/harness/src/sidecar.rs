@@ -29,8 +29,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Beside a simulator with these accounts, of which jobs end when they are told to. Returns
-    /// when it is ready.
+    /// Starts one beside a simulator with these accounts, whose jobs end when the test says so.
+    /// Returns when it is ready.
     pub async fn with(accounts: &[(&str, u32)]) -> Self {
         Self::configured(accounts, &[]).await
     }
@@ -50,7 +50,7 @@ impl Running {
         Self::beside(sim, settings).await
     }
 
-    /// Beside this simulator. Does not wait until it is ready.
+    /// Starts one beside this simulator. Does not wait until it is ready.
     pub async fn beside(sim: Sim, settings: &[(&str, &str)]) -> Self {
         let config = config(&sim, settings);
         let shutdown = CancellationToken::new();
@@ -172,7 +172,7 @@ fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {
         ("UPSTREAM__BASE_URL", &base_url),
         ("ACCOUNTS__REFRESH_INTERVAL", "100ms"),
     ];
-    // One name must come once: of two values nobody knows which one counts.
+    // A name must come once: of two values it is undefined which one counts.
     env.retain(|(name, _)| !settings.iter().any(|(given, _)| given == name));
     env.extend(settings);
     let env = env

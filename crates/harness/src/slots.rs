@@ -19,7 +19,7 @@ impl Slots {
         foreign: 0,
     };
 
-    /// So many held slots, and no others.
+    /// This many held slots, and no others.
     pub fn held(count: u32) -> Self {
         Self {
             held: count,
@@ -27,7 +27,7 @@ impl Slots {
         }
     }
 
-    /// So many uncertain slots, and no others.
+    /// This many uncertain slots, and no others.
     pub fn uncertain(count: u32) -> Self {
         Self {
             uncertain: count,
@@ -35,7 +35,7 @@ impl Slots {
         }
     }
 
-    /// So many foreign slots, and no others.
+    /// This many foreign slots, and no others.
     pub fn foreign(count: u32) -> Self {
         Self {
             foreign: count,

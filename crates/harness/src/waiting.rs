@@ -4,11 +4,11 @@ use tokio::{task, time};
 
 /// How long a test waits for what must happen: generous, since it only ends tests that fail.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Longer than any test: whatever has to wait for it happens for another reason.
+/// Longer than any test. An event that would have to wait for it happens for another reason.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
-/// Repeats `probe` until it finds what it looks for. Each probe is a round trip, which lets the
-/// other side run; nothing is assumed about how long anything takes.
+/// Repeats `probe` until it returns a value. Each probe is a round trip, which lets the other side
+/// run; the test assumes nothing about how long it takes.
 pub async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {
     let search = async {
         loop {
@@ -21,7 +21,7 @@ pub async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {
     within(search).await
 }
 
-/// Ends a test that waits for what does not happen.
+/// Waits for `future`, and ends the test if it does not complete in time.
 pub async fn within<F: Future>(future: F) -> F::Output {
     time::timeout(PATIENCE, future)
         .await

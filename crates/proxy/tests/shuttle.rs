@@ -1,6 +1,7 @@
 //! Model checking of the ledger: shuttle runs the same threads under many schedules, random ones
 //! and ones that delay a thread at the worst moment (PCT, Burckhardt et al. 2010). A failing
-//! schedule is printed and can be replayed. A waiter that is never woken is a deadlock to it.
+//! schedule is printed and can be replayed. Shuttle reports a waiter that is never woken as a
+//! deadlock.
 //!
 //! Run with `cargo test -p proxy --features shuttle --test shuttle`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]

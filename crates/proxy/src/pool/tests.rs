@@ -36,13 +36,13 @@ const LIMITS: Limits = Limits {
 const TTL: Duration = Duration::from_secs(60);
 const START: Duration = Duration::ZERO;
 
-/// A pool with its randomness, and short words for what tests do with it.
+/// A pool with its randomness, and short names for the operations of tests.
 struct Bench {
     pool: Pool,
     rng: SmallRng,
 }
 
-/// Accounts as tests name them.
+/// The operations on accounts, by e-mail.
 impl Pool {
     fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
         self.account_named(&Name::new(email))

@@ -18,7 +18,7 @@ const JOB: &str = "/v1/kling/videos/text2video";
 /// How long a client that calls the upstream itself waits for its answer.
 const DIRECT_PATIENCE: Duration = Duration::from_millis(250);
 
-/// The name of a job in its body, by which the audit knows it again.
+/// Reads the name of a job from its body. The audit recognises the job by it.
 pub(crate) fn reference(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let from = text
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// Submits through us until it is refused for good or sent, and does something with the job.
+    /// Submits through us until the job is sent or finally refused, and then uses the job.
     async fn submit(&mut self, name: &str, email: Option<&str>) {
         let (media, body) = self.body(name, email);
         let id = loop {
@@ -85,7 +85,7 @@ impl Client {
         match self.rng.random_range(0..4) {
             0 => {}
             1 => {
-                // Untracked: it still runs, and no longer counts.
+                // The job is untracked: it still runs but no longer counts.
                 let path = format!("/v1/kling/scheduler/{id}");
                 self.running.delete(&path).await;
             }
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    /// Sends a job start, or the beginning of one, and is gone.
+    /// Sends a job start or the beginning of one, and disconnects.
     async fn leave(&mut self, name: &str) {
         let (media, body) = self.body(name, None);
         let request = format!(
@@ -109,7 +109,7 @@ impl Client {
         };
         let mut stream = TcpStream::connect(self.running.addr).await.unwrap();
         stream.write_all(&request.as_bytes()[..sent]).await.unwrap();
-        // The moment of its death is what is drawn; nothing is waited for.
+        // The delay draws the moment of the disconnect; it waits for no event.
         sleep(Duration::from_micros(self.rng.random_range(0..20_000))).await;
     }
 
@@ -129,7 +129,7 @@ impl Client {
         let path = format!("{}{}", base_path(&sim.base_url()), "/videos/text2video");
         let called = try_send(sim.addr(), Method::POST, &path, &headers, &body);
         let Ok(Ok(answer)) = timeout(DIRECT_PATIENCE, called).await else {
-            // Nobody knows. The lease ends by itself, or is bound to what came of it.
+            // The outcome is unknown. The lease ends by itself or is bound to the job.
             return;
         };
         let lease = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
@@ -169,7 +169,7 @@ impl Client {
     }
 }
 
-/// Refused by the sidecar before anything was sent: the same job may come again.
+/// Whether the sidecar refused before it sent anything, so that the same job may come again.
 fn is_own_refusal(answer: &Answer) -> bool {
     let reason = json(answer)["reason"].as_str().map(str::to_owned);
     let is_known = |reason: &str| {
@@ -187,7 +187,7 @@ fn is_own_refusal(answer: &Answer) -> bool {
     reason.is_some_and(|reason| is_known(&reason))
 }
 
-/// The upstream said no, and no job came of it.
+/// Whether the upstream refused and started no job.
 fn is_refusal(answer: &Answer) -> bool {
     let is_moderated = answer.text.contains("CM_EXT");
     matches!(answer.status.as_u16(), 300..=407 | 409..=499 | 596) || is_moderated
@@ -197,7 +197,7 @@ fn is_over(poll: &Answer) -> bool {
     poll.status == 404 || json(poll)["status_final"] == true
 }
 
-/// What an answer says, if it is JSON.
+/// The body of an answer, if it is JSON.
 fn json(answer: &Answer) -> Value {
     serde_json::from_str(&answer.text).unwrap_or_default()
 }

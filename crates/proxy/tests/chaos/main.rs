@@ -1,7 +1,7 @@
-//! The whole at once: thousands of submissions against a simulator in which everything goes wrong,
-//! while accounts come and go and a second tool starts jobs. The simulator's books judge.
+//! Everything at once: thousands of submissions against a simulator that injects every fault, while
+//! accounts come and go and a second tool starts jobs. The simulator's books judge.
 //!
-//! `CHAOS_SUBMISSIONS` and `CHAOS_SEED` make a run longer, or one that failed again.
+//! `CHAOS_SUBMISSIONS` and `CHAOS_SEED` make a run longer, or repeat one that failed.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -23,7 +23,7 @@ use clients::Client;
 use surroundings::{ACCOUNTS, plan};
 
 const CLIENTS: usize = 32;
-/// Submissions of one seed, where nothing else is asked for.
+/// Submissions per seed by default.
 const SUBMISSIONS: usize = 2000;
 const SEEDS: [u64; 2] = [20_250_708, 4_711];
 /// Ends a run that hangs.
@@ -47,8 +47,8 @@ async fn whatever_goes_wrong_no_account_is_overrun_no_job_doubled_and_no_slot_lo
 
 #[expect(clippy::print_stdout, reason = "a long run shows what it did")]
 async fn run(seed: u64) {
-    // A job of a second tool can be taken for the one of a pick that is not submitted yet. So picks
-    // are tied where nobody else starts jobs, and bound or counted twice where somebody does.
+    // The sidecar can take a job of a second tool for the job of a pick that is not submitted yet.
+    // So it ties picks only if there is no second tool; else they are bound or counted twice.
     let has_second_tool = seed.is_multiple_of(2);
     let ties_picks = if has_second_tool { "false" } else { "true" };
     let submissions = from_env("CHAOS_SUBMISSIONS").unwrap_or(SUBMISSIONS);
@@ -74,7 +74,7 @@ async fn run(seed: u64) {
     running.sim.clear_faults();
     surroundings::restore(&running).await;
 
-    // Jobs run, and nothing else happens: both books agree, slot by slot.
+    // While jobs run and nothing else happens, both books agree slot by slot.
     for (email, _) in ACCOUNTS {
         running.sim.submit_directly(email, 1);
     }
@@ -95,7 +95,7 @@ async fn run(seed: u64) {
     }
 }
 
-/// Lets the clients do their work, and everything happen around them.
+/// Runs the clients and all disturbances around them.
 async fn disturbed(running: &Arc<Running>, seed: u64, has_second_tool: bool, submissions: usize) {
     let stop = CancellationToken::new();
     let mut around = JoinSet::new();
@@ -129,8 +129,8 @@ async fn disturbed(running: &Arc<Running>, seed: u64, has_second_tool: bool, sub
     around.join_all().await;
 }
 
-/// Waits until our book and the upstream's say the same of every account, nothing is in doubt, and
-/// as many jobs run as wanted.
+/// Waits until our book and the upstream's agree about every account, no slot is uncertain, and
+/// the number of running jobs is the wanted one.
 async fn agreed(running: &Running, is_wanted: impl Fn(u32) -> bool) {
     let mut seen = String::new();
     let agreement = async {

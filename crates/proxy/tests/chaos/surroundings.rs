@@ -22,14 +22,14 @@ pub(crate) const ACCOUNTS: [(&str, u32); 8] = [
     ("h@x", 7),
 ];
 
-/// Those that clients name.
+/// The accounts that clients name.
 pub(crate) const NAMED: [&str; 4] = ["a@x", "b@x", "c@x", "d@x"];
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Every class of answers to a submission, and of none.
+/// Every class of answer to a submission, and every way to get none.
 pub(crate) fn plan(seed: u64) -> ChaosPlan {
     let answer = |status: u16, body: &'static str| Effect::Answer(Answer::new(status).body(body));
     let no_account = "Account configuration not found. To create configuration use POST /accounts.";
@@ -65,11 +65,11 @@ pub(crate) fn plan(seed: u64) -> ChaosPlan {
     ] {
         plan = plan.with(0.003, Effect::Answer(Answer::new(status)));
     }
-    // No id in it.
+    // The answer has no id.
     plan.with(0.005, answer(200, "{}"))
 }
 
-/// Ends jobs that run, some at a time, also those that nobody knows of.
+/// Ends running jobs, some at a time, including jobs that no client knows of.
 pub(crate) async fn end_jobs(running: Arc<Running>, stop: CancellationToken, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed ^ 1);
     let token = format!("Bearer {}", running.sim.token());
@@ -117,7 +117,7 @@ pub(crate) async fn second_tool(running: Arc<Running>, stop: CancellationToken, 
     }
 }
 
-/// What an operator does when the alarms ring: the accounts that are left alone are tried again.
+/// Acts as an operator who answers alarms: puts accounts that are left alone back in use.
 pub(crate) async fn heal(running: Arc<Running>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         resume(&running).await;
@@ -125,7 +125,7 @@ pub(crate) async fn heal(running: Arc<Running>, stop: CancellationToken) {
     }
 }
 
-/// Every account as it was, and in use again.
+/// Restores every account and waits until it is in use again.
 pub(crate) async fn restore(running: &Running) {
     for (email, max_jobs) in ACCOUNTS {
         running.sim.set_account(email, max_jobs);

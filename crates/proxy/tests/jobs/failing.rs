@@ -16,7 +16,7 @@ fn answer(status: u16, body: &'static str) -> Effect {
     Effect::Answer(Answer::new(status).body(body))
 }
 
-/// What is no list of jobs, though some of it looks like one.
+/// Answers that are not a list of jobs, though some look like one.
 fn failures() -> Vec<Effect> {
     vec![
         answer(503, r#"{"executing":[]}"#),

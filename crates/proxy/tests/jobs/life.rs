@@ -1,4 +1,4 @@
-//! What rounds make of jobs that start and end.
+//! How rounds count jobs that start and end.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Short, for tests in which nobody wakes a round.
+/// Short, for tests that wake no round themselves.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn the_first_round_comes_at_once_and_knows_what_runs_already() {
     assert_eq!(bench.counts().skipped_entries(), 0);
 }
 
-/// With a plus in the e-mail, which a query must not turn into a space.
+/// The e-mail has a plus, which a query must not turn into a space.
 async fn a_bound_slot_returns_without_a_poll(task_ids: TaskIds) {
     let accounts = [("a+1@x", 1)];
     let lag = Duration::from_millis(200);
@@ -69,7 +69,7 @@ async fn a_bound_slot_returns_without_a_poll(task_ids: TaskIds) {
     assert!(bench.sim.finish(job));
     assert_eq!(bench.sim.executing("a+1@x"), 1, "it still counts upstream");
     loop {
-        // First ours, then theirs: the upstream never counts more than it did.
+        // Ours is read before theirs: the upstream's count only falls meanwhile.
         let held = bench.in_use("a+1@x").await.held;
         let counted = bench.sim.executing("a+1@x");
         if held == 0 {
@@ -104,7 +104,7 @@ async fn negative_ids_live_and_end_as_others_do() {
 #[tokio::test]
 async fn an_unlisted_job_that_is_not_final_keeps_its_slot() {
     let accounts = [("a@x", 1)];
-    // The upstream stops to track it at once; it runs on.
+    // The upstream stops tracking the job at once; the job keeps running.
     let sim = manual(&accounts).tracking(Duration::ZERO);
     let bench = Bench::learned(sim, &accounts, NEVER).await;
     let lease = bench.pick("a@x").await.unwrap();
@@ -132,7 +132,7 @@ async fn a_round_says_nothing_about_what_happened_after_it_was_sent() {
     let scripted = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         assert!(request(&mut stream).await.contains("/scheduler/available"));
-        // The list is made up, and a job starts before it arrives.
+        // A job starts after the list is made and before it arrives.
         let lease = bench.pick("a@x").await.unwrap();
         bench.bind(lease, "7".parse().unwrap()).await;
         answer(&mut stream, r#"{"executing":[]}"#).await;
@@ -182,7 +182,7 @@ async fn a_round_is_followed_by_a_bounded_number_of_checks_and_by_the_next_round
     let bench = Bench::learned(manual(&accounts), &accounts, NEVER).await;
     for id in 1..=count {
         let lease = bench.pick("a@x").await.unwrap();
-        // The upstream answers 404: gone.
+        // The upstream answers 404, so the job is gone.
         bench.bind(lease, id.to_string().parse().unwrap()).await;
     }
     let before = bench.paths().len();

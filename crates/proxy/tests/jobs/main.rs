@@ -1,6 +1,6 @@
 //! The upstream client and the rounds on real sockets against the simulator.
 //!
-//! One binary, since each one costs a link; the files are named by behaviour.
+//! All tests are one binary, because each binary costs a link; the files are named by behaviour.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod failing;

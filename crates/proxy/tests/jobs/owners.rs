@@ -1,4 +1,4 @@
-//! Whose task it is.
+//! Finding the account that owns a task.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const ACCOUNTS: [(&str, u32); 6] = [
     ("f@x", 1),
 ];
 
-/// Without rounds: they would teach owners.
+/// Runs no rounds, because rounds would teach owners.
 async fn quiet() -> (Bench, Vec<Arc<str>>) {
     let bench = Bench::quiet(manual(&ACCOUNTS), &ACCOUNTS, NEVER).await;
     (bench, ACCOUNTS.map(|(email, _)| email.into()).into())

@@ -72,7 +72,7 @@ async fn a_tls_handshake_that_fails_or_stalls_sent_nothing() {
     let mut settings = settings(&format!("https://{addr}/v1"), "t");
     settings.connect_timeout = SHORT;
     let upstream = client(settings);
-    // The kernel accepts the connection, and nobody shakes hands.
+    // The kernel accepts the connection, but no TLS handshake follows.
     let sent = timeout(PATIENCE / 2, submit(&upstream)).await;
     let error = sent.expect("it stalls for ever").unwrap_err();
     assert!(matches!(error, SendError::NotSent(_)), "{error:?}");
@@ -90,7 +90,7 @@ async fn a_tls_handshake_that_fails_or_stalls_sent_nothing() {
 async fn after_three_failed_connections_none_is_waited_for() {
     let (listener, addr) = listener().await;
     let (count, accepted) = watch::channel(0);
-    // It speaks no TLS.
+    // The server closes each connection without a handshake.
     let _refusing = AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             drop(listener.accept().await.unwrap());
@@ -224,7 +224,7 @@ async fn an_upstream_that_does_not_answer_is_given_up_in_time() {
     assert_eq!(sim.audit().submission_count, 3);
 }
 
-/// A job start of which one piece comes with each tick.
+/// A job start that sends one piece with each tick.
 struct Pieces {
     ticks: Interval,
     left: vec::IntoIter<&'static str>,
@@ -268,7 +268,7 @@ async fn a_request_that_moves_is_not_late_and_one_that_stands_still_is() {
         let sent = upstream.send(Method::POST, START, headers, body).await;
         sent.map(|response| response.status())
     };
-    // It takes longer than the timeout in all.
+    // The whole request takes longer than the timeout.
     assert_eq!(send(4 * SHORT).await.unwrap(), StatusCode::OK);
     let error = send(PATIENCE).await.unwrap_err();
     assert!(matches!(error, SendError::TimedOut(_)), "{error:?}");

@@ -1,4 +1,4 @@
-//! Bad requests: a clear answer that names the part, and nothing taken.
+//! Bad requests get a clear answer that names the wrong part, and take no slot.
 
 use harness::{Answer, Running};
 use http::Method;
@@ -150,7 +150,7 @@ async fn wrong_methods_types_and_sizes_are_told() {
     assert_eq!(running.held().await, 0);
 }
 
-/// The refusal comes while the client may still be sending, so it reads first.
+/// Reads before the client has sent all, because the refusal may come that early.
 async fn assert_refuses_a_large_body(running: &Running, body: &str) {
     let mut stream = TcpStream::connect(running.addr).await.unwrap();
     let head = format!(

@@ -8,7 +8,7 @@ use crate::program::output;
 
 const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
 
-/// Runs a command against the sidecar, with no setting but its address and a client token.
+/// Runs a command against the sidecar with only two settings: its address and a client token.
 async fn ask(running: &Running, args: &[&str]) -> (Option<i32>, String) {
     let listen = running.addr.to_string();
     let (code, said) = output(args, &[("KLB_LISTEN", &listen), TOKEN]).await;

@@ -1,4 +1,4 @@
-//! Who may call: web pages, rebound host names, client tokens; and paths that are too odd.
+//! Which callers are let in: web pages, rebound host names, client tokens; and odd paths.
 
 use harness::{Running, send};
 use http::{Method, StatusCode};

@@ -1,4 +1,4 @@
-//! Whatever happens to the account list, picks go on from the last good one.
+//! Picks continue from the last good account list when a fetch fails.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn picks_keep_working_from_the_last_good_list() {
     ];
     for (fault, result) in faults {
         let before = running.metric(&fetches(result)).await;
-        // A bomb takes a debug build longer to inflate than the deadline of a fetch.
+        // A debug build inflates a bomb for longer than the deadline of a fetch.
         let also = if fault == ListFault::GzipBomb {
             "timeout"
         } else {

@@ -135,7 +135,7 @@ async fn sixty_four_clients_for_half_a_minute_never_overrun_an_account() {
     );
 }
 
-/// Another tool adds an account, and takes it away again once its jobs are done.
+/// Acts as another tool that adds an account, and removes it once its jobs are done.
 async fn come_and_go(running: &Running) {
     running.sim.set_account("d@x", 4);
     until_account(running, |account| {

@@ -1,7 +1,7 @@
 //! The sidecar on real sockets against the simulator.
 //!
-//! One binary, since each one costs a link; the files are named by behaviour. What the simulator
-//! saw is asserted on the simulator's own books.
+//! All tests are one binary, because each binary costs a link; the files are named by behaviour.
+//! Asserts on what the upstream saw read the simulator's own books.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,4 +1,4 @@
-//! `/metrics`: which series there are, and how accounts are named.
+//! `/metrics`: its series, and the labels of accounts.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `/pick`: what it grants, what it refuses, and in which words.
+//! `/pick`: grants, refusals, and their messages.
 
 use std::collections::BTreeMap;
 

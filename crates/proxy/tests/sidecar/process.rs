@@ -1,4 +1,4 @@
-//! The program itself: exit codes, messages, signals, memory, and what its logs never say.
+//! The program itself: exit codes, messages, signals, memory, and no secrets in its logs.
 
 use std::net::SocketAddr;
 
@@ -60,7 +60,7 @@ async fn tells_waiting_clients_before_it_ends() {
     assert_eq!(process.end().await.0, Some(0));
 }
 
-/// Begins a call whose body is still to come, and returns once the sidecar waits for it.
+/// Begins a call without its body, and returns once the sidecar waits for the body.
 async fn begin_call(addr: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = b"POST /pick HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -239,7 +239,7 @@ async fn an_idle_sidecar_is_small() {
     let sim = sim().await;
     let process = Process::start(&sim, &[]).await;
     process.until_ready().await;
-    // Its own memory: how much of its code is mapped depends on how it was built.
+    // Only anonymous memory counts: the size of mapped code depends on the build.
     let kib = process.memory("RssAnon") / 1024;
     assert!(kib < 4 * 1024, "{kib} KiB resident");
 }

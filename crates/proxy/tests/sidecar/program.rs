@@ -104,7 +104,7 @@ impl Process {
         .await;
     }
 
-    /// Waits until it takes no connection any more: the drain has begun.
+    /// Waits until it accepts no more connections, which means that the drain has begun.
     pub(crate) async fn until_closed(&self) {
         eventually(async || TcpStream::connect(self.addr).await.is_err().then_some(())).await;
     }

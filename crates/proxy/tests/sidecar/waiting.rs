@@ -1,4 +1,4 @@
-//! Picks that wait: in order, bounded, and leaving nothing behind.
+//! Picks that wait: their order, their limit, and that they leave no slot behind.
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,7 +89,7 @@ async fn a_refusal_tells_when_jobs_like_those_will_be_over() {
     assert_eq!(job().await.status, 200);
     assert_eq!(told().await, 1000, "nothing is known yet");
     eventually(async || (job().await.status == 200).then_some(())).await;
-    // The second one runs, and one of its kind is known.
+    // The second job runs, and the duration of one such job is known.
     let told = told().await;
     assert!(told > 1000 && told < 10_000, "{told} ms");
 }
@@ -180,8 +180,9 @@ async fn a_client_that_hangs_up_is_noticed_whatever_it_sent_before() {
     assert_eq!(running.held().await, 0);
 }
 
-/// Clients hang up at every moment around the grant. Whatever they could not learn of comes back
-/// at once, the rest by its ttl; nothing is held in the end and the slot still serves.
+/// Clients hang up at every moment around the grant. A slot whose client could not learn of it
+/// comes back at once, any other by its ttl. In the end no slot is held, and every slot can be
+/// picked again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_disconnect_in_the_instant_of_the_grant_leak_nothing() {
     let running = Arc::new(Running::with(&[("a@x", 4)]).await);
@@ -195,7 +196,7 @@ async fn clients_that_disconnect_in_the_instant_of_the_grant_leak_nothing() {
             let running = Arc::clone(&running);
             tokio::spawn(async move { running.release(&holder).await })
         };
-        // Yields, not time: the hang-up comes a few scheduling steps sooner or later each round.
+        // Yields instead of time move the hang-up by a few scheduling steps each round.
         for _ in 0..round % 30 {
             tokio::task::yield_now().await;
         }

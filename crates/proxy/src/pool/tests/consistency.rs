@@ -1,7 +1,8 @@
-//! Events of all kinds at random: after each, every index agrees with the entries that it is kept beside.
+//! After each of many random events, every index agrees with its entries.
 //!
-//! Each part makes its own indexes anew from its raw entries. What concerns several parts is compared here:
-//! the slots in use, who waits, and what the newest round lists. Every e-mail means one account at most.
+//! Each part builds its own indexes again from its raw entries. This file compares what concerns several
+//! parts: the slots in use, the waiters, and the jobs of the newest round. Every e-mail means one account
+//! at most.
 
 mod check;
 mod event;
@@ -24,9 +25,9 @@ use super::{
 
 /// The second and the third are one account in two spellings.
 const EMAILS: &[&str] = &["Ann@x", "b@x", "b@X", "c@x"];
-/// How many different bodies there are, and as many prompts.
+/// The number of different bodies, and of different prompts.
 const BODIES: u64 = 3;
-/// Events concern the newest leases: so many of them.
+/// Events concern this many of the newest leases.
 const RECENT: usize = 8;
 
 type Email = &'static str;
@@ -35,7 +36,7 @@ fn prompt(body: u64) -> Digest {
     Digest::of(&(body % BODIES).to_string())
 }
 
-/// The book, and what the world around it knows.
+/// The book, and the state of the world around it.
 struct World {
     bench: Bench,
     now: u64,
@@ -141,7 +142,7 @@ impl World {
         );
     }
 
-    /// A submission settles in any way. A pick settles only because nobody learned of it.
+    /// A submission settles in any way. A pick settles only because its client did not learn of it.
     fn settle(&mut self, nth: usize, settlement: Settlement, is_told_twice: bool) {
         let Some(lease) = self.recent(nth) else {
             return;

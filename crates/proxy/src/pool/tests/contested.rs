@@ -1,4 +1,5 @@
-//! Jobs that two submissions may have: each is one's at most, and an answer says the last word.
+//! Jobs that two submissions may have started. A job belongs to one submission at most, and an answer
+//! decides.
 
 use super::{
     resolutions::{Fate, bench, whole},
@@ -92,7 +93,7 @@ fn a_task_that_a_submission_under_way_may_have_is_not_given_to_a_lost_one() {
     let under_way = bench.keyed(3);
     bench.round(122, &[]);
     bench.round(123, &[]);
-    // The task of the one under way.
+    // The history shows the task of the submission under way.
     bench.decide(124, &hidden(12, None));
     bench.accept(under_way, 125, 12, "tree");
     assert_eq!(bench.fate(under_way), Fate::Job(task(12)));
@@ -104,17 +105,17 @@ fn a_task_that_a_submission_under_way_may_have_is_not_given_to_a_lost_one() {
 #[test]
 fn a_submission_whose_job_may_turn_up_yet_takes_no_task_from_an_equal_one() {
     let mut bench = bench_that_shows();
-    // Lost late, though it was sent first.
+    // The submission that was sent first is lost last.
     let slow = bench.keyed(2);
     let fast = bench.keyed(3);
     bench.lose(fast, 3, "boat");
     bench.lose(slow, 100, "boat");
     bench.round(123, &[]);
     bench.round(124, &[]);
-    // 11 is the fast one's.
+    // Job 11 belongs to the fast submission.
     bench.decide(125, &whole(&[(11, "boat"), (10, "other")]));
     assert_eq!(bench.fate(fast), Fate::Job(task(11)));
-    // The slow one's own job turns up.
+    // The job of the slow submission turns up.
     bench.round(130, &[(12, "a@x")]);
     assert_eq!(bench.fate(slow), Fate::Job(task(12)));
     assert_eq!(bench.fate(fast), Fate::Job(task(11)));
@@ -139,7 +140,7 @@ fn a_task_of_a_type_that_no_reply_has_named_proves_no_absence() {
     bench.lose(lost, 3, "boat");
     bench.round(123, &[]);
     bench.round(124, &[]);
-    // It agrees with all that is known of the avatar: that proves nothing about the boat, now or later.
+    // The task fits all that is known of the avatar. That proves nothing about the boat, now or later.
     for seconds in [125, 126] {
         bench.decide(seconds, &hidden(12, Some("of a boat")));
         assert_eq!(bench.fate(lost), Fate::Open, "12 may be its job");
@@ -152,7 +153,7 @@ fn a_tie_that_ended_with_its_job_is_undone_by_a_later_answer() {
     let lost = bench.keyed(2);
     bench.lose(lost, 2, "boat");
     let slow = bench.keyed(3);
-    // The job of the slow one: it stands for it for a round, then the lost one has it.
+    // The slow submission stands for its job for one round, then the lost one gets the job.
     bench.round(10, &[(11, "a@x")]);
     bench.round(20, &[(11, "a@x")]);
     assert_eq!(bench.fate(lost), Fate::Open, "11 may be of the slow one");
@@ -240,7 +241,7 @@ fn a_job_that_another_submission_stood_for_counts_when_it_is_answered_late() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     let [first, second] = [1, 2].map(|seconds| bench.forward(seconds));
     bench.pool.release(second, at(3));
-    // The job of the second one: the first stands for it.
+    // The first submission stands for the job of the second one.
     bench.round(10, &[(11, "a@x")]);
     bench.accept(second, 11, 11, "tree");
     bench.accept(first, 12, 12, "boat");

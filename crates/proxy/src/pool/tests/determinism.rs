@@ -1,7 +1,7 @@
-//! The same operations with the same seed give the same result, whatever the hashers.
+//! The same operations with the same seed give the same result with any hashers.
 //!
-//! Every map of a pool draws a hasher of its own. So several pools that go through the same are several
-//! pools with different hashers.
+//! Every map of a pool draws a hasher of its own. So several pools that run the same operations run
+//! them with different hashers.
 
 use rand::RngExt;
 
@@ -10,7 +10,7 @@ use super::{
     *,
 };
 
-/// How many pools go through the same: an order of two that depends on a hasher passes once in 2^7.
+/// The number of pools. If a hasher decides the order of two entries, the test passes once in 2^7.
 const POOLS: usize = 8;
 const STEPS: u64 = 400;
 
@@ -23,7 +23,7 @@ const ACCOUNTS: [(&str, u32); 6] = [
     ("f@x", 2),
 ];
 
-/// Goes through `seed`'s operations, and writes down everything that shows.
+/// Runs the operations of `seed`, and records everything that can be seen.
 fn trace(seed: u64) -> Vec<String> {
     let mut bench = learned(RECONCILING, &ACCOUNTS);
     bench.rng = SmallRng::seed_from_u64(seed);
@@ -53,7 +53,7 @@ fn trace(seed: u64) -> Vec<String> {
             }
             4 if !running.is_empty() => {
                 running.swap_remove(choices.random_range(0..running.len()));
-                // Many end at once: their slots are free in some order.
+                // Many leases end at once, and their slots become free in some order.
                 running.truncate(running.len() / 2);
                 String::new()
             }

@@ -1,4 +1,4 @@
-//! What callers are told that find every slot in use.
+//! What the pool tells callers while every slot is in use.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Bench {
-    /// A job of `operation` from `seconds` on, of which the lease is returned.
+    /// Starts a job of `operation` at `seconds`, and returns its lease.
     fn job(&mut self, operation: &str, id: u64, seconds: u64) -> LeaseId {
         let ask = Ask {
             operation: Some(Arc::from(operation)),
@@ -82,7 +82,7 @@ fn whoever_stands_further_back_is_told_of_a_later_slot() {
         match bench.pool.pick_or_wait(ask, at(140), &mut bench.rng) {
             Ok(Admission::Queued(id)) => waiters.push(id),
             Ok(Admission::Granted(lease)) => panic!("{lease:?}"),
-            // The queue is three long.
+            // The queue holds three.
             Err(refusal) => assert_eq!((refusal, position), (Refusal::QueueFull, 4)),
         }
     }

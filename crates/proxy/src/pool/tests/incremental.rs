@@ -1,5 +1,5 @@
-//! Rounds tell only what changed. So whatever happens between two of them, every job that the newest one
-//! lists must be counted, or be known as one that the next round has to count.
+//! Rounds tell only what changed. So after any events between two rounds, every job that the newest
+//! round lists must be counted, or be known as one that the next round has to count.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ const EMAILS: [&str; 3] = ["a@x", "b@x", "c@x"];
 enum Event {
     Forward,
     Pick,
-    /// What became of a lease, in one of the ways there are.
+    /// A lease ends or is settled, in any way.
     Settle(usize, u8),
     Start(u64, usize),
     End(usize),
-    /// A job is listed on another account.
+    /// The upstream lists a job on another account.
     Move(usize, usize),
     Untrack(usize),
     Over(usize),
@@ -92,7 +92,7 @@ impl World {
             0 | 1 => drop(pool.bind(id, task(job), now)),
             2 => pool.mark_uncertain(id, now, now),
             3 => drop(pool.end(id, Cause::Refused, now)),
-            // Another job than the one that it is.
+            // The answer names another job.
             4 => drop(pool.bind(id, task(job / 2), now)),
             _ => drop(pool.release(id, now)),
         }
@@ -200,7 +200,7 @@ proptest! {
             world.check();
         }
         world.check_truth();
-        // Everything ends: no slot is left.
+        // After everything has ended, no slot is in use.
         world.running.clear();
         for (id, _) in std::mem::take(&mut world.leases) {
             world.bench.pool.end(id, Cause::Refused, at(world.now));

@@ -1,5 +1,5 @@
-//! What operations cost: counted in entries of the book that are looked at, at two sizes of the book. A cost
-//! that is proportional to what changed is the same at both.
+//! The cost of operations, counted in entries of the book that they look at, at two sizes of the book. A cost
+//! that is proportional to the change is the same at both.
 
 use super::{
     rounds::{RECONCILING, at, learned, task},
@@ -9,9 +9,10 @@ use crate::pool::steps;
 
 const SMALL: u32 = 200;
 const LARGE: u32 = 8 * SMALL;
-/// An order statistic takes a step for each bit of the number of entries: eightfold, three more, there and back.
+/// An order statistic takes a step for each bit of the number of entries. Eight times as many are three bits
+/// more, there and back.
 const BITS: u64 = 6;
-/// As many slots as each account has.
+/// The number of slots of each account.
 const MAX_JOBS: u32 = 5;
 
 const WIDE: Limits = Limits {
@@ -32,7 +33,7 @@ fn apply(bench: &mut Bench, list: &[(String, u32)], now: Duration) {
     bench.apply(&list, now);
 }
 
-/// A book of so many accounts, and as many waiters if it has any.
+/// A book of this many accounts, and as many waiters if it has any.
 fn book(accounts: u32) -> Bench {
     let mut bench = learned(WIDE, &[]);
     apply(&mut bench, &list(accounts, MAX_JOBS), START);
@@ -51,7 +52,7 @@ fn take_of(bench: &mut Bench, account: u32, seconds: u64, ttl: Option<Duration>)
         .id
 }
 
-/// Every account has so many jobs that run, and rounds list them all.
+/// Every account runs this many jobs, and rounds list them all.
 fn running_book(accounts: u32, jobs: u32) -> (Bench, Vec<(u64, String)>) {
     let mut bench = book(accounts);
     let mut running = Vec::new();
@@ -86,7 +87,7 @@ fn round(bench: &mut Bench, seconds: u64, jobs: &[(u64, String)]) {
     findings.expect("it is the newest");
 }
 
-/// What `operation` costs, after the book of each size is set up.
+/// The cost of `operation` on a prepared book of each size.
 fn costs<S>(mut set_up: impl FnMut(u32) -> S, operation: impl Fn(&mut S)) -> (u64, u64) {
     let mut cost = |size| {
         let mut book = set_up(size);
@@ -102,7 +103,7 @@ fn assert_flat(costs: (u64, u64), most: u64) {
     assert!(large <= most, "{large} steps");
 }
 
-/// Flat but for so many comings, leavings and places of waiters.
+/// Checks that the cost is flat, except for this many comings, leavings and places of waiters.
 #[track_caller]
 fn assert_nearly_flat(costs: (u64, u64), waiters: u64, most: u64) {
     let (small, large) = costs;
@@ -156,7 +157,7 @@ fn undoing_a_tie_is_flat() {
 fn losing_and_finding_a_submission_is_flat() {
     let set_up = |size| {
         let mut bench = book(size);
-        // Keys of other submissions, also of lost ones.
+        // The book holds keys of other submissions, including lost ones.
         for account in 0..size {
             let lease = take_of(&mut bench, account, 1, None);
             bench.claim_for(lease);
@@ -207,7 +208,7 @@ fn a_release_costs_a_step_for_each_constraint_of_those_who_wait() {
     };
     assert_nearly_flat(costs(set_up, hand_over), 1, 40);
     let expire = |(bench, _): &mut (Bench, Vec<LeaseId>)| {
-        // The slots of picks wait for a round: it returns ten, and five of them fit.
+        // The slots of expired picks wait for a round, which returns ten, and five of them fit.
         bench.pool.expire(at(62), &mut bench.rng);
         round(bench, 63, &[]);
         let handed_over = std::iter::from_fn(|| bench.pool.next_handover()).count();
@@ -244,7 +245,7 @@ fn giving_up_is_flat() {
     assert_nearly_flat(costs(set_up, give_up), 2, 60);
 }
 
-/// A book in which every account is full, and something is odd about the first.
+/// A book in which every account is full and the first one is special.
 fn full_book(size: u32, odd: impl Fn(&mut Bench, LeaseId)) -> Bench {
     let mut bench = book(size);
     for account in 0..size {
@@ -258,7 +259,7 @@ fn full_book(size: u32, odd: impl Fn(&mut Bench, LeaseId)) -> Bench {
             odd(&mut bench, last);
         }
     }
-    // The guess when a slot is free is made once in a while.
+    // The pool seldom guesses when a slot will be free. This refusal makes it guess.
     refuse(&mut bench, None);
     bench
 }
@@ -392,7 +393,7 @@ fn a_round_costs_what_it_changes() {
         let findings = bench.pool.follow_round(change, at(10), &mut bench.rng);
         findings.expect("it is the newest");
     };
-    // The first round has counted every account: what moved since is in the next one.
+    // The first round has counted every account, so the next round shows what moved since.
     let set_up = |how: fn(&mut Jobs)| {
         let set_up = set_up(how);
         move |size| {
@@ -427,7 +428,7 @@ fn the_end_of_a_ttl_is_flat() {
         round(bench, 32, &[]);
         assert_eq!(bench.pool.ended_counts()[Cause::Expired as usize], 1);
     };
-    // Every account has moved since the first round: that is counted apart.
+    // Every account has moved since the first round. A round of its own counts that.
     let settled = |size| {
         let mut bench = set_up(size);
         round(&mut bench, 2, &[]);

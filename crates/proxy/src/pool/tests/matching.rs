@@ -1,4 +1,4 @@
-//! Whose a job is that answers name, clients name, or rounds list.
+//! Which lease gets a job that an answer names, a client names, or a round lists.
 
 use super::{
     resolutions::Fate,
@@ -47,7 +47,7 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
     bench.pool.mark_uncertain(lease, at(21), at(21));
     assert_eq!(bench.job_of(lease), Some("7".to_owned()));
     assert_eq!(bench.in_use(), Slots::held(1));
-    // Or a little later, when its own round of standing for another one is over.
+    // The same a little later, when the submission no longer stands for the job.
     let late = bench.forward(22);
     bench.round(30, &[(7, "a@x"), (8, "a@x")]);
     let other = bench.forward(31);
@@ -165,7 +165,8 @@ fn a_lost_submission_that_stood_for_a_job_has_it() {
 
 #[test]
 fn a_job_that_one_submission_only_stood_for_is_found_for_the_lost_one() {
-    // Another one is under way, stands for the job first, and turns out to be another job or none.
+    // Another submission is under way, stands for the job first, and turns out to have another job
+    // or none.
     for ending in ["answered", "refused", "tied too"] {
         let mut bench = learned(RECONCILING, &[("a@x", 3)]);
         let lost = bench.forward(1);
@@ -334,7 +335,7 @@ fn a_job_that_a_submission_stood_for_is_counted_when_it_was_not_its_own() {
     bench.round(10, &[(11, "a@x")]);
     bench.pool.bind(lease, task(22), at(11)).unwrap();
     assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
-    // The upstream refused, or the submission was given up.
+    // The upstream refuses the submission, or the sidecar gives it up.
     for is_refused in [true, false] {
         let mut bench = learned(RECONCILING, &[("a@x", 1)]);
         let lease = bench.forward(1);

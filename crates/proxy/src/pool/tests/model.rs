@@ -150,7 +150,7 @@ impl Model {
             .copied()
     }
 
-    /// Takes over what the pool handed to waiters, checking that nobody was passed over.
+    /// Takes over the slots that the pool handed to waiters, and checks that it passed no waiter over.
     fn follow_handovers(&mut self, pool: &mut Pool, now: Duration) {
         while let Some(Handover { waiter: id, lease }) = pool.next_handover() {
             let place = self
@@ -324,7 +324,7 @@ impl Run {
                     Refusal::Saturated { .. } => !waits,
                     // Picks are never in doubt.
                     Refusal::Unverified => false,
-                    // Nor does the upstream refuse them.
+                    // The upstream does not refuse picks either.
                     Refusal::CoolingDown { .. } => false,
                     Refusal::QueueFull => self.model.queue.len() == LIMITS.waiters_max,
                 };

@@ -1,4 +1,4 @@
-//! Names that mean other accounts than they did: jobs, caps and exclusions follow them.
+//! When a name comes to mean another account, jobs, caps and exclusions follow it.
 
 use super::{
     rounds::{RECONCILING, at, learned},

@@ -1,4 +1,4 @@
-//! What becomes of idempotency keys: free only where there is provably no job.
+//! Idempotency keys become free only if there is provably no job.
 
 use super::{
     rounds::{RECONCILING, at, learned, task},
@@ -8,10 +8,10 @@ use crate::pool::resolutions::Resolutions;
 
 const VIDEO: &str = "/videos/text2video";
 
-/// What a key tells of the submission under it.
+/// What a key says about its submission.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Nobody knows.
+    /// It is undecided.
     Open,
     /// There is this job.
     Job(TaskId),
@@ -167,7 +167,7 @@ fn absence_is_not_proven_by_a_history_that_may_hide_the_job() {
         has_unreadable: true,
         ..whole(&older)
     };
-    // Of an operation whose jobs no history has shown, none may be shown.
+    // Histories may show no job of this operation, because none has shown one yet.
     let unproven = whole(&[]);
     for (history, why) in [
         (cut, "cut"),
@@ -215,7 +215,7 @@ fn what_may_be_its_job_keeps_a_key_in_use_and_is_named() {
     history.rows.insert(0, hidden(13));
     assert_eq!(bench.decide(now, &history), 0);
     assert_eq!(bench.candidates(lost), [task(13), task(12)]);
-    // Another submission's reply names one of the two: the other is left.
+    // The reply of another submission names one of the two jobs, so the other one is left.
     let late = bench.forward(now);
     bench.accept(late, now, 13, "late");
     assert_eq!(bench.decide(now + 1, &history), 1);
@@ -315,7 +315,7 @@ fn tasks_of_before_are_older_also_by_the_vendors_clock() {
     bench.accepted_job(1, 10, "other");
     let lost = bench.lost(2, "boat");
     let now = bench.absent_rounds(2);
-    // Listed in front of a task that was known, and created before it.
+    // The history lists the task in front of a known one, though it was created earlier.
     let mut history = whole(&[(9, "boat"), (10, "other"), (8, "boat")]);
     history.is_whole = false;
     assert_eq!(bench.decide(now, &history), 1);

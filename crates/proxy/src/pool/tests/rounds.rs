@@ -279,7 +279,7 @@ fn a_slot_in_doubt_is_named_as_what_stands_in_the_way() {
     assert_eq!(refused(&mut bench, Some(&doubted)), Refusal::Unverified);
     let refusal = refused(&mut bench, Some(&sure));
     assert!(matches!(refusal, Refusal::Saturated { .. }), "{refusal:?}");
-    // It may be a slot soon: whoever can wait, waits.
+    // The slot may be free soon, so a caller that can wait waits.
     let ask = bench.ask(None, &[]);
     let admission = bench.pool.pick_or_wait(ask, at(2), &mut bench.rng);
     assert!(matches!(admission, Ok(Admission::Queued(_))));

@@ -9,7 +9,7 @@ const PUSHED_BACK: Blame = Blame::PushedBack { retry_after: None };
 const MINUTE: u64 = 60;
 
 impl Bench {
-    /// A job start that is picked and refused at `seconds`.
+    /// Picks an account for a job start, which the upstream refuses at `seconds`.
     fn refused(&mut self, seconds: u64, blame: Blame) {
         let id = self.take(seconds, None);
         assert!(self.pool.refuse(id, blame, at(seconds)));
@@ -28,7 +28,7 @@ impl Bench {
             .unwrap_err()
     }
 
-    /// A job start that is picked and accepted.
+    /// Picks an account for a job start, which the upstream accepts.
     fn accepted(&mut self, seconds: u64, id: u64) {
         let lease = self.take(seconds, None);
         self.pool.bind(lease, task(id), at(seconds)).unwrap();
@@ -104,7 +104,7 @@ fn a_broken_session_is_tried_again_with_one_job() {
             "one job decides"
         );
         assert!(matches!(bench.refusal(now), Refusal::Saturated { .. }));
-        // It was never sent: another one decides.
+        // The job start was never sent, so another one decides.
         bench.pool.end(probe, Cause::Released, at(now));
     }
     bench.accepted(now, 1);
@@ -175,7 +175,7 @@ fn a_probe_that_a_round_finds_running_ends_the_quarantine() {
     bench.refused(1, Blame::SessionBroken);
     let now = 1 + 10 * MINUTE;
     bench.standing(now);
-    // A client that picked and calls the upstream itself need not say what came of it.
+    // A client that picks and calls the upstream itself need not report the outcome.
     bench.take(now, Some(at(60)));
     assert_eq!(bench.standing(now), (AccountState::Full, None));
     bench.round(now + 1, &[(7, "a@x")]);

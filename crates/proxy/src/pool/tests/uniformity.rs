@@ -1,4 +1,4 @@
-//! The choice is uniform over the eligible accounts, whatever is full and whatever is excluded.
+//! The choice is uniform over the eligible accounts, for any set of full or excluded accounts.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const DRAWS: usize = 100_000;
 
-/// Whether counts that should all be equal are so with p > 0.001.
+/// Whether counts agree with a uniform distribution at p > 0.001.
 ///
 /// Pearson's statistic against the 99.9 % quantile of the chi-square distribution, which Wilson
 /// and Hilferty (1931) approximate by the cube of a normal one; z(0.999) = 3.0902.
@@ -21,7 +21,7 @@ fn is_uniform(counts: &[usize]) -> bool {
     statistic < freedom * (1.0 - spread + 3.0902 * spread.sqrt()).powi(3)
 }
 
-/// How often each account was drawn, of accounts of one slot of which `full_count` are full.
+/// How often each account was drawn. Each has one slot, and `full_count` of them are full.
 fn draw_counts(accounts_count: usize, full_count: usize, exclude: &[&str]) -> Vec<usize> {
     let names: Vec<_> = (0..accounts_count).map(|n| format!("{n}@x")).collect();
     let accounts: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
@@ -56,7 +56,7 @@ fn draws_are_uniform_at_every_occupancy() {
 fn draws_are_uniform_among_what_is_not_excluded() {
     let names: Vec<_> = (0..195).map(|n| format!("{n}@x")).collect();
     let exclude: Vec<_> = names.iter().map(String::as_str).collect();
-    // A few are avoided by drawing again, many by walking the list.
+    // The pool avoids a few accounts by drawing again, and many by walking the list.
     for excluded_count in [10, 195] {
         let counts = draw_counts(200, 0, &exclude[..excluded_count]);
         assert_eq!(counts.len(), 200 - excluded_count);

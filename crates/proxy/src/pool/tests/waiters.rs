@@ -1,4 +1,4 @@
-//! Who waits for a slot, and who is served.
+//! Waiters: which of them is served, and when.
 
 use super::*;
 

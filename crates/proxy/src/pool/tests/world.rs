@@ -9,10 +9,10 @@ use super::{
     *,
 };
 
-/// What happens in the world around the book.
+/// An event in the world around the book.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A submission is begun; later its answer comes, or is lost, and there is a job or none.
+    /// A submission begins. Later its answer comes or is lost, and it started a job or none.
     Submit,
     Answer {
         nth: usize,
@@ -48,7 +48,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The upstream as it really is, and the book beside it.
+/// The true state of the upstream, and the book beside it.
 struct World {
     bench: Bench,
     now: u64,
@@ -78,7 +78,7 @@ impl World {
         Some((lease.id, lease.email.to_string()))
     }
 
-    /// A round that is answered with the truth, and what the sidecar does about it.
+    /// A round that tells the truth, and the reaction of the sidecar.
     fn round(&mut self) {
         self.now += 1;
         let jobs: Vec<_> = self
@@ -142,7 +142,7 @@ impl World {
                     return;
                 };
                 if let (id, Some(job)) = self.picked[nth] {
-                    // It may have ended, or another lease's holder may have been told of the job.
+                    // The lease may have ended, or another lease may have the job.
                     self.bench.pool.bind(id, task(job), now).ok();
                 }
             }
@@ -189,7 +189,7 @@ proptest! {
         for event in events {
             world.happen(event);
         }
-        // Everything ends: submissions are answered, jobs run out, and rounds go on.
+        // In the end all submissions are answered, all jobs end, and rounds continue.
         for (id, ..) in std::mem::take(&mut world.under_way) {
             world.bench.pool.end(id, Cause::Refused, at(world.now));
         }

@@ -1,4 +1,4 @@
-//! What a job start must be like, and whose account it names.
+//! Which bodies of job starts are accepted, and which account they name.
 
 use bytes::Bytes;
 use harness::{Running, Slots, eventually};
@@ -29,7 +29,7 @@ async fn post(running: &Running, query: &str, header: (&str, &str), body: &str) 
     exchange(running.addr, Method::POST, &path, &[header], body).await
 }
 
-/// Nothing was sent, and nothing is held.
+/// Checks that no job start was sent and no slot is held.
 async fn assert_untouched(running: &Running) {
     assert_eq!(running.sim.audit().submission_count, 0);
     let is_job_start = |path: &str| path.contains("/videos/");
@@ -215,7 +215,7 @@ async fn a_path_of_the_settings_starts_jobs_too() {
     let sent: Vec<_> = requests.iter().filter(|it| it.head.path == path).collect();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].body, r#"{"email":"a@x","x":1}"#);
-    // It is a job start only where the settings say so.
+    // The path starts jobs only if the settings say so.
     running.post("/v1/kling/videos/other-thing", "{}").await;
     let requests = running.sim.requests();
     assert_eq!(requests.last().unwrap().body, "{}");

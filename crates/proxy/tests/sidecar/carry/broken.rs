@@ -1,5 +1,5 @@
-//! What does not come, or not whole: never passed off as whole, and told apart by what the upstream
-//! may have done.
+//! Messages that break off or never come: the sidecar never completes them, and tells the client
+//! whether the upstream may have acted.
 
 use super::{
     framing::{Message, answer, fine, request},
@@ -27,7 +27,7 @@ async fn a_broken_answer_is_never_completed() {
         upstream.message().await;
         upstream.send(broken).await;
         drop(upstream);
-        // It may break off before its head is on its way, too.
+        // The answer may also break off before the sidecar has sent its head.
         let (told, _) = client.rest().await;
         let told = String::from_utf8(told).unwrap();
         let (head, body) = told.split_once("\r\n\r\n").unwrap_or_default();
@@ -239,7 +239,7 @@ async fn a_client_that_leaves_ends_its_answer_upstream() {
     upstream.ended().await;
     drop(flood);
 
-    // An upstream that is silent meanwhile hears of it too.
+    // An upstream that sends nothing notices the hang-up too.
     let mut client = stage.client_sends(&call).await;
     let mut upstream = stage.upstream().await;
     upstream.message().await;

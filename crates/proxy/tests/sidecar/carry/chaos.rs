@@ -1,4 +1,4 @@
-//! Everything that can go wrong with job starts at once, beside a second tool.
+//! All faults of job starts at once, beside a second tool.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -93,7 +93,7 @@ async fn whatever_goes_wrong_no_account_is_overrun_and_every_slot_returns() {
     for (reference, outcomes) in sent {
         let before_the_last = &outcomes[..outcomes.len() - 1];
         let is_refused = |outcome: &Outcome| *outcome == Outcome::Refused(429);
-        // Again only where an account was surely full.
+        // A job is sent again only after an account was provably full.
         assert!(
             outcomes.len() <= 3 && before_the_last.iter().all(is_refused),
             "{reference}: {outcomes:?}"

@@ -1,5 +1,5 @@
-//! What the tests of carried calls share: a client that keeps every byte, and words for what they
-//! look at.
+//! Helpers of all tests of carried calls: a client that keeps every byte, and short names for the
+//! values that they compare.
 
 use std::{env, net::SocketAddr};
 
@@ -108,7 +108,7 @@ pub(super) fn task_path(id: i64) -> String {
     format!("/v1/kling/tasks/{id}")
 }
 
-/// Starts a job on whatever account there is.
+/// Starts a job on any account.
 pub(super) async fn start_job(running: &Running) -> Answer {
     running.post(JOB, PROMPT).await
 }

@@ -7,7 +7,7 @@ use super::client::{leases, ready, start_job, task_id};
 
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 
-/// The queries of the downloads that the simulator was asked for, oldest first.
+/// The queries of all downloads that reached the simulator, oldest first.
 fn asked(sim: &Sim) -> Vec<String> {
     let requests = sim.requests().into_iter();
     let downloads = requests.filter(|seen| seen.head.path.ends_with("/assets/download"));
@@ -16,7 +16,7 @@ fn asked(sim: &Sim) -> Vec<String> {
         .collect()
 }
 
-/// A sidecar over three accounts, and a work that the last of them made before it started.
+/// A sidecar over three accounts, and a work that the last account made before the sidecar started.
 async fn unknown_work() -> (Running, i64) {
     let sim = Sim::builder()
         .account("a@x", 1)
@@ -59,7 +59,7 @@ async fn a_poll_teaches_whose_the_works_of_a_task_are() {
 async fn a_work_of_an_unknown_account_is_searched_once() {
     let (running, work) = unknown_work().await;
     let other = work + 7;
-    // Several works in one call, as browsers write the comma.
+    // One call names several works, with the comma encoded as browsers do.
     for (query, searched) in [
         (format!("fileTypes=MP4&workIds={work}%2C{work}"), true),
         (format!("workIds={work},{work}"), false),

@@ -1,5 +1,5 @@
-//! Answers before the end of a request: to clients that ask before they send, and to those that are
-//! told while they send.
+//! Answers before the end of a request, to clients that ask before they send and to clients that
+//! still send.
 
 use super::{
     framing::{answer, fine, request},
@@ -9,12 +9,12 @@ use super::{
 const EXPECT: &str = "expect: 100-continue";
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The lines of a job start that asks first.
+/// The header lines of a job start that asks before it sends its body.
 fn asking<'a>(length: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&[EXPECT, "content-type: application/json", length], more].concat()
 }
 
-/// The first thing said to a job start that asks first is its final answer.
+/// Checks that a job start that asks first gets its final answer at once.
 async fn assert_refused_unsent(stage: &Stage, lines: &[&str], status: u16, reason: &str) {
     let first = format!("POST {START}");
     let mut client = stage.client_sends(request(&first, lines, "")).await;
@@ -23,7 +23,7 @@ async fn assert_refused_unsent(stage: &Stage, lines: &[&str], status: u16, reaso
     if matches!(status, 413 | 415) {
         assert!(told.is("connection", "close"), "{told:?}");
     }
-    // What would come next might be the body after all, and must not be read as a request.
+    // The next bytes may be the body, so the sidecar must not read them as a request.
     client.ended().await;
 }
 
@@ -60,7 +60,8 @@ async fn a_job_start_that_asks_first_is_refused_before_the_list_is_known() {
     assert_refused_unsent(&stage, &wait, 503, "learning").await;
 }
 
-/// It is told to go on, then its answer, and the upstream hears nothing of the question.
+/// Checks that the client is told to go on and then gets its answer, and that the question does not
+/// reach the upstream.
 async fn assert_accepted(stage: &Stage, first: &str, lines: &[&str]) {
     let mut client = stage.client_sends(request(first, lines, "")).await;
     assert_eq!(client.take(GO_ON.len()).await, GO_ON);
@@ -98,7 +99,7 @@ async fn a_call_that_asks_first_keeps_its_body_if_the_upstream_is_not_there() {
 /// An upload much larger than all buffers on its way.
 const LARGE: &str = "content-length: 1000000000";
 
-/// The answer of an upstream that does not want it.
+/// The answer of an upstream that refuses the upload.
 fn too_large(lines: &[&str]) -> Vec<u8> {
     let lines = [&["content-length: 9", "x-any: y"], lines].concat();
     answer("413 Payload Too Large", &lines, "too large")
@@ -116,7 +117,7 @@ async fn assert_told(client: &mut Wire) {
 #[tokio::test]
 async fn an_answer_in_mid_upload_reaches_the_client_though_the_upstream_hangs_up() {
     let stage = Stage::new().await;
-    // Answer and end come close together, and either may be noticed first.
+    // Answer and end come close together, so the sidecar may notice either first.
     for _ in 0..100 {
         for body in [LARGE, "transfer-encoding: chunked"] {
             let call = request(&format!("POST {ANY}"), &[body], "");
@@ -159,7 +160,7 @@ async fn a_call_may_be_answered_while_it_is_sent() {
         assert_eq!(upstream.take(5).await, b"0\r\n\r\n");
         upstream.send("0\r\n\r\n").await;
         assert_eq!(client.take(5).await, b"0\r\n\r\n");
-        // Both connections are as good as new.
+        // Both connections can carry another call.
         client.send(&call).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What the upstream receives is what the client sent, but for the e-mail.
+//! The upstream receives exactly what the client sent, except for the e-mail.
 
 use std::str;
 
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::client::{JOB, JSON, drawn_seed, exchange, leases, ready, start_job, task_id};
 
-/// An e-mail with everything that some place would have to escape.
+/// An e-mail with every character that a query, a header, JSON or a form must escape.
 const ODD: &str = "o'dd+tag%20&=#?\"\\/é@exämple.com";
 /// The same in a query: all but unreserved characters percent-encoded.
 const ODD_IN_QUERY: &str = "o%27dd%2Btag%2520%26%3D%23%3F%22%5C%2F%C3%A9%40ex%C3%A4mple.com";
@@ -48,7 +48,7 @@ fn assert_same(received: &[u8], expected: &[u8]) {
     assert_eq!(text(received), text(expected));
 }
 
-/// Bodies that a reader who writes JSON anew would change.
+/// Bodies that parsing and writing them again would change.
 const ODD_JSON: [&str; 16] = [
     r#"{}"#,
     "  {\r\n\t}  \n",
@@ -157,7 +157,7 @@ async fn a_form_differs_by_the_email_alone() {
         .concat();
         let header = ("content-type", content_type);
         let (head, received) = passed(&running, JOB, header, &body).await;
-        // Without the part that holds the e-mail it is what the client sent.
+        // Without the part of the e-mail, the body equals the one that the client sent.
         let email = part(boundary, "email", "", ODD.as_bytes());
         let at = find(&received, &email).expect("a part of its own");
         let rest = [&received[..at], &received[at + email.len()..]].concat();
@@ -190,7 +190,7 @@ async fn random_binary_parts_pass_untouched() {
     let running = odd().await;
     for _ in 0..20 {
         let value: Vec<u8> = (0..rng.random_range(0..5000))
-            // Mostly what a scanner has to look twice at.
+            // Mostly bytes that can begin a boundary.
             .map(|_| match rng.random_range(0..4) {
                 0 => rng.random(),
                 n => b"\r\n-"[n - 1],
@@ -231,7 +231,7 @@ async fn a_body_that_has_no_place_for_it_gets_the_email_in_the_query() {
         assert_eq!(head.query.as_deref(), Some(expected.as_str()));
         assert_same(&received, body);
     }
-    // Without a content type, too.
+    // The same without a content type.
     exchange(running.addr, Method::POST, JOB, &[], &b"\x00\xff{"[..]).await;
     let (head, received) = received(&running);
     assert_eq!(head.query, Some(format!("email={ODD_IN_QUERY}")));
@@ -271,7 +271,7 @@ async fn a_creating_call_gets_the_email_as_a_job_start_does() {
     let path = "/v1/kling/avatars";
     let answer = exchange(running.addr, Method::POST, path, &form, body.clone()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    // What cannot stand in a header is percent-encoded, and so is the percent sign.
+    // Characters that a header cannot hold are percent-encoded, and so is the percent sign.
     assert_eq!(
         answer.header("x-kling-account"),
         r#"o'dd+tag%2520&=#?"\/%C3%A9@ex%C3%A4mple.com"#

@@ -1,6 +1,6 @@
-//! Requests and answers as they stand on the wire.
+//! Requests and answers as bytes on the wire.
 
-/// A request or an answer as it stood on the wire.
+/// A request or an answer, as it was read from the wire.
 #[derive(Debug, Default)]
 pub(super) struct Message {
     pub(super) first: String,
@@ -27,7 +27,7 @@ impl Message {
         !self.values(name).is_empty()
     }
 
-    /// All names, in the order of the alphabet.
+    /// All names in alphabetical order.
     pub(super) fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.lines.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();

@@ -1,4 +1,5 @@
-//! Clients that leave in the middle: their submissions go on, and no slot is lost or doubled.
+//! Clients leave in the middle of a call: their submissions continue, and no slot is lost or
+//! doubled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,8 +45,8 @@ async fn begin(running: &Running, reply_ref: &str, wait: &str) -> TcpStream {
     stream
 }
 
-/// One client that is killed: in its head, in its body, right behind it, or some time later, when
-/// it may wait for a slot or for its answer.
+/// One client that is killed in its head, in its body, right behind its body, or later, while it
+/// waits for a slot or for its answer.
 async fn killed_client(running: Arc<Running>, n: usize, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed.wrapping_add(n as u64));
     let (bytes, head_length) = submission(&format!("r{n}"), "60s");
@@ -58,7 +59,7 @@ async fn killed_client(running: Arc<Running>, n: usize, seed: u64) {
     let mut stream = TcpStream::connect(running.addr).await.unwrap();
     stream.write_all(&bytes[..sent]).await.unwrap();
     if lives_on {
-        // The moment of its death is what is drawn; nothing is waited for.
+        // The delay draws the moment of the disconnect; it waits for no event.
         sleep(Duration::from_micros(rng.random_range(0..60_000))).await;
     }
     drop(stream);
@@ -87,7 +88,7 @@ async fn a_thousand_killed_clients_lose_no_slot_and_start_no_job_twice() {
     }
     timeout(PATIENCE, clients.join_all()).await.unwrap();
 
-    // What was sent is answered, and who waited has left.
+    // All submissions are answered, and all waiters have left.
     eventually(async || {
         let held = leases(&running).await;
         let is_settled = held.iter().all(|lease| lease["state"] == "bound");
@@ -107,7 +108,7 @@ async fn a_thousand_killed_clients_lose_no_slot_and_start_no_job_twice() {
     assert_eq!(ended(&running, "absent").await, 0.0);
     assert_eq!(ended(&running, "unverified").await, 0.0);
 
-    // A last full house: every slot is there for those who come next.
+    // In the end new jobs can take every slot.
     running.sim.finish_all();
     for (email, _) in ACCOUNTS {
         until_slots(&running, email, Slots::NONE).await;
@@ -120,8 +121,8 @@ async fn a_thousand_killed_clients_lose_no_slot_and_start_no_job_twice() {
     assert_eq!(running.sim.audit().over_limit(), 0);
 }
 
-/// Waits until each account has as many slots held as the simulator counts jobs there, and no
-/// other in use.
+/// Waits until each account holds as many slots as the simulator counts jobs there, and no other
+/// slot is in use.
 async fn until_held_is_executing(running: &Running) {
     eventually(async || {
         let accounts = running.get("/accounts").await.json();
@@ -135,7 +136,7 @@ async fn until_held_is_executing(running: &Running) {
     .await;
 }
 
-/// A sidecar over one account whose job starts take a second, so that there is a middle to look at.
+/// A sidecar over one account whose job starts take a second, so that a test can look meanwhile.
 async fn slow() -> Running {
     let running = Running::configured(&[("a@x", 1)], &[("RECONCILE__INTERVAL", "1h")]).await;
     let slow = Effect::Delay(Duration::from_secs(1));
@@ -212,7 +213,8 @@ async fn a_client_that_leaves_with_bytes_behind_its_request_leaves_the_queue_too
     let running = Running::with(&[("a@x", 1)]).await;
     task_id(&start_job(&running).await);
     let mut client = begin(&running, "r1", "60s").await;
-    // More than the request: whoever reads only for the next one does not see the end.
+    // The client sends more than its request. A server that reads only the next request misses the
+    // end of the connection.
     client.write_all(b"GET /").await.unwrap();
     running
         .until_metric("kling_balancer_waiters", |count| count == 1.0)
@@ -229,7 +231,7 @@ async fn a_slow_sender_holds_no_slot() {
     let (bytes, head_length) = submission("r1", "0s");
     let mut slow = TcpStream::connect(running.addr).await.unwrap();
     slow.write_all(&bytes[..head_length + 5]).await.unwrap();
-    // Whatever it has sent so far, another one is served first.
+    // The sidecar serves another client first, though the slow one has sent a part of its body.
     task_id(&start_job(&running).await);
     slow.write_all(&bytes[head_length + 5..]).await.unwrap();
     let mut answer = [0; 12];

@@ -1,4 +1,4 @@
-//! Which headers pass, which stay, and what never becomes of a request or of an answer.
+//! Which headers pass, which are removed, and which harm no header may do.
 
 use harness::Running;
 use kling_sim::Sim;
@@ -8,7 +8,7 @@ use super::{
     sockets::{ACCOUNT, ANY, START, Stage, TASK, Wire},
 };
 
-/// Sorted, and each as often as it comes.
+/// All names, sorted, with repetitions.
 fn names<'a>(lists: &[&[&'a str]]) -> Vec<&'a str> {
     let mut names = lists.concat();
     names.sort_unstable();

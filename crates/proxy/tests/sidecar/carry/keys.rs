@@ -1,4 +1,4 @@
-//! `Idempotency-Key` on job starts: a retry gets the job that there is, and no second one.
+//! `Idempotency-Key` on job starts: a retry gets the first job and starts no second one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ async fn a_retry_gets_the_answer_that_there_was() {
         (format!("multipart/form-data; boundary={boundary}"), body)
     };
     let json = || ("application/json".to_owned(), PROMPT.to_owned());
-    // A client draws the boundary anew for every attempt.
+    // A client draws a new boundary for every attempt.
     for (count, (key, tries)) in [
         ("json", [json(), json()]),
         ("form", [form("one"), form("two")]),
@@ -142,7 +142,7 @@ async fn a_submission_that_became_no_job_frees_its_key() {
     );
 }
 
-/// A job of the operation that is accepted and over: histories show it.
+/// A job that was accepted and is over, which proves that histories show jobs of its operation.
 async fn proven(running: &Running) -> i64 {
     let id = task_id(&keyed(running, "proven").await);
     running.sim.finish(id);
@@ -150,7 +150,7 @@ async fn proven(running: &Running) -> i64 {
     id
 }
 
-/// Jobs that are over as soon as they are started, so that no round ever lists one.
+/// A sidecar over an account whose jobs end at once, so that no round ever lists one.
 async fn fleeting(settings: &[(&str, &str)]) -> Running {
     let moment = JobDuration::between(Duration::ZERO, Duration::ZERO);
     let sim = Sim::builder().account("a@x", 1).job_duration(moment);
@@ -193,7 +193,7 @@ async fn a_job_that_ran_while_rounds_failed_is_not_sent_again() {
     assert_eq!(running.sim.audit().submission_count, 2);
 }
 
-/// Waits until the upstream was asked for a history so often, at least.
+/// Waits until the upstream was asked for a history at least this often.
 async fn until_histories_asked(running: &Running, count: usize) {
     eventually(async || {
         let requests = running.sim.requests().into_iter();
@@ -234,7 +234,7 @@ async fn what_a_lost_submission_may_have_become_is_named() {
     keyed(&running, "k")
         .await
         .assert_refused(502, "outcome-unknown");
-    // Another tool's job on the same account: the history tells no prompts.
+    // Another tool starts a job on the same account, and the history shows no prompts.
     let sim = &running.sim;
     let token = format!("Bearer {}", sim.token());
     let headers = [JSON, ("authorization", &*token), ("x-sim-tool", "other")];
@@ -303,7 +303,7 @@ async fn while_a_job_start_is_answered_its_key_is_in_use() {
     client.write_all(head.as_bytes()).await.unwrap();
     eventually(async || (running.held().await == 1).then_some(())).await;
     keyed(&running, "k").await.assert_refused(409, "key-in-use");
-    // Its client leaves: the job is started all the same.
+    // The client leaves, and the job is started nevertheless.
     drop(client);
     let answer = until_decided(&running, "k").await;
     assert_eq!(accepted(&running.sim), [task_id(&answer)]);
@@ -403,7 +403,7 @@ async fn where_one_of_two_lost_submissions_became_a_job_no_key_is_free() {
     assert_eq!(running.sim.audit().submission_count, 2);
 }
 
-/// Starts one job, with as many attempts as it takes: what a careless client does. Returns what it sent, and
+/// Starts one job with as many attempts as it takes, as a careless client does. Returns what it sent, and
 /// the job that it was told of.
 async fn insist(running: Arc<Running>, job: usize, seed: u64) -> (String, i64) {
     let mut rng = SmallRng::seed_from_u64(seed.wrapping_add(job as u64));
@@ -412,7 +412,7 @@ async fn insist(running: Arc<Running>, job: usize, seed: u64) -> (String, i64) {
     let headers = [JSON, ("idempotency-key", &*key), ("x-kling-wait", "60s")];
     loop {
         if rng.random_ratio(1, 4) {
-            // Some attempts are given up before they are answered.
+            // The client gives up some attempts before they are answered.
             let attempt = send(running.addr, Method::POST, JOB, &headers, &body);
             let patience = Duration::from_millis(rng.random_range(0..50));
             drop(timeout(patience, attempt).await);
@@ -421,7 +421,7 @@ async fn insist(running: Arc<Running>, job: usize, seed: u64) -> (String, i64) {
         if answer.status == StatusCode::OK && answer.text.contains(r#""task""#) {
             return (body, task_id(&answer));
         }
-        // It waits as it is told.
+        // The client waits as long as the answer says.
         if answer.status == StatusCode::CONFLICT {
             let retry_after_ms = answer.json()["retryAfterMs"].as_u64().unwrap();
             sleep(Duration::from_millis(retry_after_ms)).await;

@@ -1,4 +1,4 @@
-//! Leases of submissions as `/leases` shows them, and what a hand on them does.
+//! Leases of submissions as `/leases` shows them, and how clients change them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +12,8 @@ use super::client::{
     JOB, JSON, PROMPT, exchange, leases, ready, slots, start_job, task_id, until_slots,
 };
 
-/// A sidecar over one account whose next job start takes a second, so that there is a middle to
-/// look at.
+/// A sidecar over one account whose next job start takes a second, so that a test can look
+/// meanwhile.
 async fn slow(task_ids: TaskIds) -> Arc<Running> {
     let sim = Sim::builder().account("a@x", 1).task_ids(task_ids);
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
@@ -63,7 +63,7 @@ async fn a_submission_is_reserved_and_then_bound_under_its_digits() {
         assert_eq!(bound["taskId"], id, "a string of all its digits");
         assert!(bound["expiresAt"].is_string(), "{bound}");
 
-        // The same digits find it again, and end it.
+        // The same digits find the job again and end it.
         let path = format!("/v1/kling/tasks/{id}");
         assert_eq!(running.get(&path).await.status, 200);
         let untracked = running.delete(&format!("/v1/kling/scheduler/{id}")).await;
@@ -180,7 +180,7 @@ async fn a_bound_lease_given_back_is_looked_for_at_once() {
     let running = ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await;
     let lease = running.pick("").await;
     let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
-    // A job that ended long ago.
+    // The job ended long ago.
     let bound = running.put(&path, r#"{"taskId":7}"#).await;
     assert_eq!(bound.status, 200, "{bound:?}");
     running.release(&lease).await;
@@ -197,7 +197,7 @@ async fn the_books_of_two_submissions_under_way_are_not_mixed_up_by_a_round() {
     let client = Arc::clone(&running);
     let slow = tokio::spawn(async move { client.post(JOB, PROMPT).await });
     reserved(&running).await;
-    // Rounds list this one while the other is still under way.
+    // Rounds list this job while the other submission is under way.
     let quick = task_id(&start_job(&running).await);
     let slow = task_id(&slow.await.unwrap());
     let held = leases(&running).await;

@@ -1,4 +1,4 @@
-//! What passing answers teach about owners.
+//! The sidecar learns owners from passing answers.
 
 use http::Method;
 use kling_sim::{Effect, Fault};
@@ -12,7 +12,7 @@ use super::{
 #[tokio::test]
 async fn lists_teach_whose_their_things_are() {
     let running = three(ROUNDS).await;
-    // Made behind the sidecar's back.
+    // The sidecar does not see these requests.
     let sim = &running.sim;
     let id = sim.submit_directly("c@x", 1)[0];
     assert!(sim.finish(id));

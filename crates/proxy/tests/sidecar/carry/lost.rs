@@ -1,4 +1,4 @@
-//! Submissions without an answer: what is told to the client, and what becomes of the slot.
+//! Submissions without an answer: what the client is told, and how the slot comes back.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn lost(effect: Effect, status: u16, settings: &[(&str, &str)]) -> Running
     running
 }
 
-/// When the simulator was asked for a round.
+/// The times at which rounds reached the simulator.
 fn rounds(sim: &Sim) -> Vec<Duration> {
     let requests = sim.requests().into_iter();
     let rounds = requests.filter(|request| request.head.path.ends_with(SCHEDULER));
@@ -111,7 +111,7 @@ async fn a_doubtful_answer_whose_job_exists_is_bound_by_a_round() {
         .sim
         .fault(Fault::status(524).on_job_starts().times(1));
     assert_eq!(start_job(&running).await.status, 524);
-    // The gateway gave up; what it had passed on became a job.
+    // The gateway gave up, but the submission that it had passed on became a job.
     let id = running.sim.submit_directly("a@x", 1)[0];
     let lease = eventually(async || {
         let held = leases(&running).await;
@@ -170,7 +170,7 @@ async fn an_uncertain_slot_can_be_given_back_by_hand() {
 async fn nothing_sent_takes_no_slot() {
     let running = Running::with(&[("a@x", 1)]).await;
     let Running { sim, addr, .. } = running;
-    // The port is closed from now on; idle connections are too.
+    // This closes the port and all idle connections.
     sim.shutdown().await;
     for _ in 0..3 {
         let answer = send(addr, Method::POST, JOB, &[JSON], PROMPT).await;

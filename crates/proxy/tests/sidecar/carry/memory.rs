@@ -1,6 +1,6 @@
 //! Large bodies and slow readers in bounded memory.
 //!
-//! The sidecar is a process of its own here, so that nothing but its own memory is measured.
+//! The sidecar is a process of its own here, so that the tests measure only its memory.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -58,7 +58,7 @@ async fn a_large_upload_passes_in_little_memory() {
     assert!(growth < GROWTH_MAX, "{} KiB", growth / KIB);
 }
 
-/// Small, so that what is on its way is in the sidecar and not in the system.
+/// A socket with small buffers, so that bytes on their way are in the sidecar, not in the system.
 fn socket() -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_send_buffer_size(64 * 1024).unwrap();
@@ -66,7 +66,7 @@ fn socket() -> TcpSocket {
     socket
 }
 
-/// Plays an upstream that sends `answer` to whoever connects and asks.
+/// Plays an upstream that sends `answer` to every request.
 async fn generous(listener: TcpListener, answer: Arc<[u8]>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -83,8 +83,8 @@ async fn generous(listener: TcpListener, answer: Arc<[u8]>) {
 async fn slow_readers_of_large_answers_take_little_memory() {
     const CLIENTS: usize = 200;
     const BYTES: usize = 4 * MIB;
-    // What hyper reads ahead, once in its buffer and once on its way to the other connection; what
-    // it keeps to be written, which the last piece may exceed; and two connections.
+    // The bytes that hyper reads ahead, once in its buffer and once on their way to the other
+    // connection; its write buffer, which the last piece may exceed; and two connections.
     const EACH_MAX: usize = 2 * 64 * KIB + (128 + 64) * KIB + 32 * KIB;
     let sim = sim().await;
     let listening = socket();
@@ -118,7 +118,7 @@ async fn slow_readers_of_large_answers_take_little_memory() {
         let told = client.head().await;
         assert!(told.is("content-length", &BYTES.to_string()), "{told:?}");
     }
-    // Some, one after the other; all others stand still meanwhile.
+    // Some clients read, one after the other, while all others stand still.
     for client in clients.iter_mut().step_by(4) {
         assert!(client.take(BYTES).await == vec![b'x'; BYTES]);
     }
@@ -127,7 +127,7 @@ async fn slow_readers_of_large_answers_take_little_memory() {
     upstream.abort();
 }
 
-/// A job start of `bytes` bytes, without its body, that asks before it sends it.
+/// The head of a job start of `bytes` bytes that asks before it sends its body.
 fn asking(bytes: usize) -> Vec<u8> {
     let length = format!("content-length: {bytes}");
     let lines = [
@@ -148,7 +148,7 @@ fn prompt(bytes: usize) -> Vec<u8> {
 
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Begins a job start whose body has its place in memory now.
+/// Begins a job start, and returns once its body has a place in memory.
 async fn begin(addr: SocketAddr, bytes: usize) -> Wire {
     let mut client = Wire::connect(addr).await;
     client.send(asking(bytes)).await;
@@ -162,7 +162,7 @@ async fn assert_full(addr: SocketAddr, call: impl AsRef<[u8]>) {
     let told = client.message().await;
     told.assert_refused(429, "queue-full");
     assert!(told.is("retry-after", "1"), "{told:?}");
-    // A client that tries again does so on another connection.
+    // A client that tries again must open another connection.
     assert!(told.is("connection", "close"), "{told:?}");
 }
 
@@ -176,7 +176,7 @@ async fn bodies_that_are_read_whole_share_a_bounded_memory() {
     let addr = stage.running.addr;
     let mut first = begin(addr, 700 * KIB).await;
     assert_full(addr, asking(400 * KIB)).await;
-    // A length that is not announced is found out.
+    // The sidecar counts a body whose length is not announced.
     let lines = ["transfer-encoding: chunked"];
     let body = chunked(&["x".repeat(400 * KIB).as_str()], &[]);
     assert_full(addr, request(&format!("POST {START}"), &lines, body)).await;
@@ -192,7 +192,7 @@ async fn bodies_that_are_read_whole_share_a_bounded_memory() {
     eventually_has_room(addr, 1024 * KIB).await;
 }
 
-/// Waits until a body of this size finds its place again.
+/// Waits until a body of this size gets a place again.
 async fn eventually_has_room(addr: SocketAddr, bytes: usize) {
     eventually(async || {
         let mut client = Wire::connect(addr).await;
@@ -205,7 +205,7 @@ async fn eventually_has_room(addr: SocketAddr, bytes: usize) {
 
 #[tokio::test]
 async fn a_body_that_was_answered_and_is_not_taken_keeps_its_place_in_memory() {
-    // More than all buffers of a connection on this machine take.
+    // The body exceeds all buffers of a connection on this machine.
     const BYTES: usize = 16 * MIB;
     let stage = Stage::with(&[("FORWARD__BUFFER_TOTAL", "16MiB")]).await;
     let addr = stage.running.addr;
@@ -224,7 +224,7 @@ async fn a_body_that_was_answered_and_is_not_taken_keeps_its_place_in_memory() {
 async fn full_buffers_take_the_memory_they_are_given() {
     const BYTES: usize = 8 * MIB;
     const AT_ONCE: usize = 4;
-    // Each body once as it came and once with its e-mail, while one becomes the other.
+    // Each body is in memory twice while the e-mail is put in: as it came, and with the e-mail.
     const GROWTH_MAX: usize = 2 * AT_ONCE * BYTES + 16 * MIB;
     let sim = sim().await;
     let limits = [

@@ -1,5 +1,5 @@
-//! Job starts that an account refuses move to another one, where that is safe; and accounts that
-//! refused are left alone.
+//! Job starts that an account refuses move to another account if that is safe. The sidecar leaves
+//! accounts alone that refused.
 
 use harness::{Running, Slots, eventually, manual, send};
 use kling_sim::{Answer, Effect, Fault, ListFault, Outcome, Sim};
@@ -35,7 +35,8 @@ async fn a_refused_job_start_moves_and_its_account_is_left_alone() {
         let running = Running::with(&[("a@x", 9), ("b@x", 9)]).await;
         refuse(&running, &["a@x"], status);
         let mut attempts = 0;
-        // Once it was drawn first, it is not drawn again. That it never is has a chance of 1 in 512.
+        // After a@x was drawn and refused, it is not drawn again. The chance that it is never drawn
+        // is 1 in 512.
         for _ in 0..9 {
             let answer = start_job(&running).await;
             task_id(&answer);
@@ -83,7 +84,7 @@ async fn three_accounts_are_tried_and_then_the_last_answer_passes_untouched() {
     sent.sort_unstable();
     sent.dedup();
     assert_eq!(sent.len(), 3, "three different ones: {sent:?}");
-    // The fourth is free still, and refuses the next one alone.
+    // The fourth account is still free. It gets the next job and refuses it.
     let answer = start_job(&running).await;
     assert_eq!(answer.header("x-kling-attempts"), "1");
     start_job(&running)
@@ -119,7 +120,7 @@ async fn what_may_have_been_accepted_never_moves() {
         Effect::ResetBefore,
         Effect::ResetAfter,
         Effect::TruncateAfter,
-        // Nobody else would take it either.
+        // No other account would take the job either.
         Effect::Answer(Answer::new(400)),
         Effect::Answer(Answer::new(422)),
         Effect::Answer(Answer::new(404)),
@@ -257,7 +258,7 @@ async fn a_calls_own_cap_holds_and_blames_no_account() {
     assert_eq!((audit.over_limit(), audit.submission_count), (0, 3));
 }
 
-/// A second tool, refusals of every kind and a random cap: nothing is sent twice, nothing is lost.
+/// With a second tool, refusals of every kind and a random cap, no job is sent twice or lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_never_starts_a_job_twice() {
     let seed = drawn_seed();

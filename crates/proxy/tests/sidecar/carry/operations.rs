@@ -1,4 +1,4 @@
-//! Every operation gets an e-mail in the place that the vendor's pages say, and no other.
+//! Every operation gets an e-mail only in the place that the vendor documents.
 
 use harness::Running;
 use http::Method;
@@ -9,7 +9,7 @@ use super::client::{JSON, exchange, ready};
 const EMAIL: &str = "a+1@x";
 const IN_QUERY: &str = "email=a%2B1%40x";
 
-/// Where an operation gets an e-mail from us, when the client gives none.
+/// Where the sidecar puts an e-mail if the client gives none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Query,
@@ -19,8 +19,8 @@ enum Place {
 
 use Place::{Body, Nowhere, Query};
 
-/// The table of `upstream.md` §1. Nothing is put into the e-mail of an account operation, which is
-/// its subject, nor guessed for what is deleted without a known owner.
+/// The table of `upstream.md` §1. The sidecar leaves the e-mail of an account operation alone,
+/// because it is the subject, and guesses none for a delete without a known owner.
 const OPERATIONS: [(&str, &str, Place); 45] = [
     ("GET", "/accounts", Nowhere),
     ("POST", "/accounts", Nowhere),
@@ -69,7 +69,7 @@ const OPERATIONS: [(&str, &str, Place); 45] = [
     ("POST", "/images/omni", Body),
 ];
 
-/// What is in no table: a proxy that knew better would break whoever knows more than it does.
+/// Operations that are in no table. The sidecar must not change them: clients may know newer ones.
 const STRANGERS: [(&str, &str); 8] = [
     ("POST", "/mcp"),
     ("GET", "/videos/text2video"),
@@ -84,7 +84,7 @@ const STRANGERS: [(&str, &str); 8] = [
 async fn two_accounts() -> Running {
     let sim = Sim::builder().account(EMAIL, 50).account("b@x", 1);
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
-    // Only the first one has slots to give: it is known where a job goes.
+    // Only the first account has free slots, so every job goes there.
     sim.submit_directly("b@x", 1);
     ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await
 }
@@ -98,7 +98,7 @@ async fn received(
 ) -> (Option<String>, String) {
     let method: Method = method.parse().unwrap();
     let target = format!("/v1/kling{target}");
-    // By this mark it is told from what we ask ourselves.
+    // The mark tells this call from calls of the sidecar itself.
     let headers = [JSON, ("x-mark", "client")];
     exchange(
         running.addr,

@@ -10,7 +10,7 @@ use super::client::{JOB, JSON, PROMPT, leases};
 
 const ACCOUNTS: [(&str, u32); 2] = [("a@x", 2), ("b@x", 2)];
 
-/// What becomes of the slot.
+/// The state of the slot afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Bound,
@@ -18,12 +18,12 @@ enum Slot {
     Uncertain,
 }
 
-/// What the client hears.
+/// What the client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     /// The upstream's answer, as it came.
     Answer(u16),
-    /// That nobody knows: lost, or too late.
+    /// The outcome is unknown: the answer was lost or late.
     Unknown(u16),
 }
 
@@ -99,7 +99,7 @@ fn table() -> Vec<Row> {
     rows
 }
 
-/// Rounds and fetches decide nothing meanwhile.
+/// A sidecar whose rounds and fetches decide nothing during the test.
 async fn running(row: &Row) -> Running {
     let settings = [
         ("RECONCILE__INTERVAL", "1h"),
@@ -116,7 +116,7 @@ async fn running(row: &Row) -> Running {
     running
 }
 
-/// A doubt asks for a round at once, which would find what came of it.
+/// Fails rounds: a doubt asks for one at once, and it would find the outcome.
 fn silence_rounds(running: &Running) {
     let silence = Fault::status(503).on("GET", "/scheduler/available");
     running.sim.fault(silence);
@@ -150,7 +150,7 @@ fn assert_told(row: &Row, answer: &Answer, attempts: usize) {
     }
 }
 
-/// The accounts as they are after so many of them were tried.
+/// Checks the accounts after those of `tried` were tried.
 async fn assert_accounts(row: &Row, running: &Running, tried: &[String]) {
     let listed = running.get("/accounts").await.json();
     for account in listed["accounts"].as_array().unwrap() {
@@ -192,7 +192,7 @@ async fn assert_accounts(row: &Row, running: &Running, tried: &[String]) {
     assert_eq!(states, wanted, "{row:?}");
 }
 
-/// The accounts that job starts came to, in their order.
+/// The accounts that job starts were sent to, in order.
 fn tried(running: &Running) -> Vec<String> {
     let submissions = running.sim.audit().submissions;
     submissions

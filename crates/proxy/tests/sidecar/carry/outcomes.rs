@@ -9,7 +9,7 @@ use super::client::{
     JOB, JSON, PROMPT, Raw, accepted, ended, exchange, leases, slots, start_job, task_id,
 };
 
-/// An answer with marks by which it can be told from any other.
+/// An answer with marks that tell it from any other.
 fn marked(status: u16, body: &str) -> Answer {
     Answer::new(status)
         .header("x-mark", "one")
@@ -18,7 +18,8 @@ fn marked(status: u16, body: &str) -> Answer {
         .body(body.to_owned())
 }
 
-/// Starts a job that is answered with `answer`, whatever it is, and checks that it passed as it was.
+/// Starts a job, lets the upstream answer with this status and body, and checks that the answer
+/// passed unchanged.
 async fn answered(running: &Running, status: u16, body: &str) -> Raw {
     let fault = Fault::new(Effect::Answer(marked(status, body)));
     running.sim.fault(fault.on_job_starts().times(1));
@@ -100,7 +101,7 @@ async fn a_doubtful_answer_holds_the_slot_as_uncertain() {
             (&"uncertain".into(), &"forward".into(), &().into()),
             "{status} {body}"
         );
-        // What is left may be taken: the account is not sent a job that it may have no room for.
+        // The uncertain slot may be taken, so the account gets no further job.
         start_job(&running).await.assert_refused(429, "unverified");
         assert_eq!(running.sim.audit().submission_count, 1);
     }
@@ -134,7 +135,7 @@ async fn the_simulators_own_refusals_return_the_slot() {
 
 #[tokio::test]
 async fn an_answer_before_the_body_was_read_counts_like_any_other() {
-    // Far more than any socket buffers: the answer comes while most of it is still to be sent.
+    // The body exceeds all socket buffers, so the answer comes before most of it is sent.
     let long = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(8 * 1024 * 1024));
     for body in [PROMPT.to_owned(), long] {
         let running = Running::with(&[("a@x", 1)]).await;

@@ -1,4 +1,4 @@
-//! What belongs to one account is used there, though the client names no account.
+//! Calls that name a thing go to the account that owns it, though the client names no account.
 
 use harness::{Running, Slots, eventually, manual};
 use http::Method;
@@ -72,7 +72,7 @@ async fn upload(running: &Running, query: &str) -> Raw {
     exchange(running.addr, Method::POST, &path, &[PNG], "PNG").await
 }
 
-/// The account that answered well.
+/// The account of an answer, which must be a success.
 #[track_caller]
 pub(super) fn account(answer: &Raw) -> &str {
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -85,7 +85,7 @@ fn started(answer: &Raw) -> i64 {
     answer.json()["task"]["id"].as_i64().unwrap()
 }
 
-/// What the simulator was asked at a path besides job starts, oldest first.
+/// The requests for a path that are no job starts, oldest first.
 pub(super) fn asked(sim: &Sim, method: &Method, path: &str) -> Vec<RequestSeen> {
     let path = format!("/v1/kling{path}");
     let requests = sim.requests().into_iter();
@@ -115,7 +115,7 @@ async fn task_of(running: &Running, email: &str) -> Value {
     task.json()
 }
 
-/// Does everything that a client of one account does with what it makes.
+/// Uses everything that it makes, as a client of one account does.
 async fn work(running: &Running, style: Style) {
     let job = async |path: &str, fields: Value| {
         let answer = post(running, style, path, &fields).await;
@@ -183,7 +183,7 @@ async fn a_client_of_one_account_uses_all_that_it_makes() {
     tokio::join!(client(), client(), client());
     let audit = running.sim.audit();
     assert_eq!((audit.over_limit(), audit.submission_count), (0, 48 * 8));
-    // Once in a hundred million runs 48 draws leave one out.
+    // In one of a hundred million runs, 48 draws leave one account out.
     let is_used = |account: &AccountAudit| account.accepted > 0;
     assert!(audit.accounts.iter().all(is_used), "{audit}");
     let accepted = audit.submissions.iter();
@@ -279,7 +279,7 @@ async fn what_belongs_to_two_accounts_is_refused_and_both_are_named() {
         for named in owners.into_iter().chain(list.iter().map(String::as_str)) {
             assert!(error.contains(named), "{error}");
         }
-        // An unknown one beside them changes nothing: the upstream judges.
+        // An unknown id beside them changes nothing: the upstream judges it.
         let mixed = format!("{path}7,{}", list[1]);
         let answer = call(&running, method, &mixed).await;
         assert_eq!(answer.header("x-kling-account"), owners[1]);
@@ -347,7 +347,7 @@ async fn an_id_is_never_moved_to_another_account() {
     );
     assert_eq!(answer.header("x-kling-account"), "b@x");
     assert_eq!(submissions(&running.sim).len(), 1);
-    // Nor is a drained owner left.
+    // A job does not leave a drained owner either.
     let drained = running.post("/accounts/b@x/drain", "").await;
     assert_eq!(drained.status, 200);
     let refused = post_at_once(&running, "/videos/omni", &fields).await;
@@ -379,12 +379,12 @@ async fn an_unknown_task_of_a_job_start_is_asked_for() {
         let answer = post(&running, style, "/images/upscale", &fields).await;
         assert_eq!(account(&answer), "c@x");
     }
-    // One that no account has is the upstream's to refuse.
+    // The upstream refuses a task that no account has.
     let unknown = json!({"task_id": 7});
     let answer = post(&running, Style::Json, "/videos/extend", &unknown).await;
     assert_eq!(answer.status, 404);
     assert_eq!(answer.json()["error"], "No works found for task 7");
-    // Nothing is guessed where an account cannot be asked.
+    // The sidecar does not guess if it cannot ask an account.
     let count = submissions(&running.sim).len();
     running.sim.fault(
         Fault::status(500)
@@ -401,7 +401,7 @@ async fn an_unknown_task_of_a_job_start_is_asked_for() {
 async fn a_file_prefers_its_owner_while_it_has_a_free_slot() {
     let running = with(&[("a@x", 9), ("b@x", 2), ("c@x", 9)], NO_ROUNDS).await;
     let file = upload(&running, "?email=b@x").await.json();
-    // As a signed URL, whose query differs each time.
+    // The same as a signed URL, whose query differs each time.
     let url = format!("{}?sign=7", file["url"].as_str().unwrap());
     let fields = json!({"prompt": "p", "image_tail": "https://other.example/x.png", "image": url});
     let path = "/videos/image2video-frames";
@@ -409,7 +409,7 @@ async fn a_file_prefers_its_owner_while_it_has_a_free_slot() {
         let answer = post(&running, style, path, &fields).await;
         assert_eq!(account(&answer), "b@x");
     }
-    // Nobody waits while other slots are free.
+    // The job start does not wait while other accounts have free slots.
     let third = post_at_once(&running, path, &fields).await;
     assert_ne!(account(&third), "b@x");
     assert_eq!(submissions(&running.sim).len(), 3);
@@ -422,7 +422,7 @@ async fn a_file_is_used_elsewhere_when_its_owner_takes_no_jobs() {
     let file = upload(&running, "?email=b@x").await.json();
     let fields = json!({"prompt": "p", "image": file["url"]});
     for status in [429, 412, 596] {
-        // Refused by its owner, it moves as every job does that names no account.
+        // After a refusal by the owner it moves, as every job does that names no account.
         let refusal = Fault::status(status).on("POST", path).account("b@x");
         running.sim.fault(refusal.times(1));
         for attempts in ["2", "1"] {

@@ -1,4 +1,4 @@
-//! Which account a call goes to that any could answer.
+//! Calls that any account could answer, and the account that gets them.
 
 use harness::{Running, eventually};
 use http::{Method, StatusCode};
@@ -80,7 +80,7 @@ async fn a_client_that_always_names_its_account_is_respected() {
             .await;
         assert_eq!(gone.status, 200, "{spelling}: {gone:?}");
     }
-    // Another account than the one it means is never taken for it.
+    // The sidecar never replaces an unknown account by another one.
     let strange = running.get("/v1/kling/tasks?email=nobody@x").await;
     assert_eq!(strange.status, 404, "{strange:?}");
     assert_eq!(strange.header("x-kling-account"), "nobody@x");

@@ -1,4 +1,4 @@
-//! A client written for one account, against three, with the program killed between its calls.
+//! A client written for one account uses three, and the program is killed between its calls.
 
 use harness::{PATIENCE, manual};
 use http::Method;
@@ -141,10 +141,10 @@ async fn a_killed_program_over_commits_no_account_when_it_comes_back() {
         "{audit}"
     );
     assert!(client.sim.finish(jobs[0]));
-    // It comes back with a round, in which that slot is free.
+    // The restarted program makes a round first, and the round shows that slot as free.
     client.json(Method::POST, "/videos/text2video", body).await;
     assert_eq!(client.sim.audit().over_limit(), 0);
-    // What was started before the kills is found, whoever it was.
+    // The program finds every job that was started before the kills.
     timeout(PATIENCE, async {
         for id in jobs {
             let task = client.json(Method::GET, &format!("/tasks/{id}"), "").await;

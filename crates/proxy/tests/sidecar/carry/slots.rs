@@ -1,4 +1,4 @@
-//! Slots that live as long as their jobs, judged by the simulator's books.
+//! Slots live as long as their jobs. The simulator's books judge.
 
 use std::{sync::Arc, time::Duration};
 
@@ -125,13 +125,13 @@ async fn sixty_that_wait_for_ten_slots_all_become_jobs() {
         task_id(&answer);
     }
     assert_clean(&running.sim, 60);
-    // Nobody asks for these jobs: rounds find their ends.
+    // No client polls these jobs: rounds find their ends.
     until_books_agree(&running).await;
     eventually(async || (running.held().await == 0).then_some(())).await;
     assert_eq!(ended(&running, "finished").await, 60.0);
 }
 
-/// Submits a job and polls it to its end, again and again, as impatiently as a client can.
+/// Submits a job and polls it without pause until it ends, again and again.
 async fn work(running: Arc<Running>, client: usize, job_count: usize) {
     for job in 0..job_count {
         let answer = submit(&running, client * 1000 + job, "60s").await;
@@ -179,7 +179,7 @@ async fn a_list_that_is_old_when_it_arrives_frees_no_running_job() {
         .job_duration(JobDuration::between(ms(20), ms(400)))
         .release_lag(ms(0)..=ms(200));
     let running = beside(sim, &[FAST_ROUNDS]).await;
-    // A list is made at once and comes byte by byte: jobs start and end meanwhile.
+    // The upstream makes the list at once and sends it byte by byte, while jobs start and end.
     let slow = Fault::new(Effect::Drip(Duration::from_micros(100)));
     running.sim.fault(slow.on("GET", "/scheduler/available"));
     let mut clients = JoinSet::new();
@@ -193,7 +193,7 @@ async fn a_list_that_is_old_when_it_arrives_frees_no_running_job() {
 
 #[tokio::test]
 async fn a_final_poll_leads_to_a_round_that_frees_the_slot() {
-    // No round comes by itself in the time a test takes.
+    // The interval is longer than the test, so no round comes by itself.
     let settings = [("RECONCILE__INTERVAL", "1h")];
     let running = Running::configured(&[("a@x", 1)], &settings).await;
     let id = task_id(&start_job(&running).await);
@@ -266,7 +266,7 @@ async fn to_stop_tracking_a_job_frees_its_slot_at_once() {
     );
     task_id(&start_job(&running).await);
     assert_eq!(running.sim.audit().over_limit(), 0);
-    // It happened once; a slot comes back once.
+    // The second delete is a 404 and returns no second slot.
     assert_eq!(running.delete(&path).await.status, StatusCode::NOT_FOUND);
     assert_eq!(slots(&running, "a@x").await, Slots::held(1));
     assert_eq!(leases(&running).await.len(), 1);

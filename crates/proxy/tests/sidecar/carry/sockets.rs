@@ -1,5 +1,5 @@
-//! Sockets that are read and written byte by byte: a client that hides nothing, and an upstream that
-//! does exactly what its test says.
+//! Sockets that tests read and write byte by byte: a client that shows every byte, and an upstream
+//! that does exactly what its test says.
 
 use std::{
     io::{self, ErrorKind},
@@ -25,21 +25,21 @@ use tokio::{
 
 use super::framing::{Message, field};
 
-/// What the base URL of the upstream adds in front of every path.
+/// The path of the upstream's base URL, which precedes every path.
 pub(super) const BASE: &str = "/base";
-/// A call that is carried as it came.
+/// A call that the sidecar carries unread.
 pub(super) const ANY: &str = "/v1/kling/any";
 /// A call that starts a job.
 pub(super) const START: &str = "/v1/kling/videos/text2video";
-/// A call about a task, whose answer is read.
+/// A call about a task. The sidecar reads its answer.
 pub(super) const TASK: &str = "/v1/kling/tasks/7";
-/// A call whose answer is heard as it passes.
+/// A call whose answer the sidecar overhears while it passes.
 pub(super) const HEARD: &str = "/v1/kling/assets";
 /// The one account of a [`Stage`], and how many jobs it may run.
 pub(super) const ACCOUNT: &str = "a@x";
 pub(super) const SLOTS: usize = 50;
 
-/// A sidecar in front of an upstream that is played by hand. Nothing but carried calls reaches it.
+/// A sidecar in front of an upstream that the test plays. Only carried calls reach the upstream.
 pub(super) struct Stage {
     pub(super) running: Running,
     listener: TcpListener,
@@ -111,7 +111,7 @@ impl Stage {
         Wire::new(stream)
     }
 
-    /// Carries one call over connections of its own: what the upstream got, and what the client got.
+    /// Carries one call over connections of its own. Returns what the upstream and the client got.
     pub(super) async fn exchange(
         &self,
         request: impl AsRef<[u8]>,
@@ -125,12 +125,12 @@ impl Stage {
         let seen = upstream.message().await;
         upstream.send(answer).await;
         let told = client.message().await;
-        // The next call is not to meet a connection that is about to close.
+        // The next call must not meet a connection that is about to close.
         upstream.close().await;
         (seen, told)
     }
 
-    /// The upstream as it is when nobody listens.
+    /// Closes the upstream's port.
     pub(super) fn close_upstream(self) -> Running {
         self.running
     }
@@ -141,7 +141,7 @@ pub(super) struct Wire {
     reading: OwnedReadHalf,
     /// `None` once another task sends.
     sending: Option<OwnedWriteHalf>,
-    /// Read already, and not yet asked for.
+    /// Bytes that were read and not asked for yet.
     read: Vec<u8>,
 }
 
@@ -169,13 +169,13 @@ impl Wire {
         within(sending.write_all(bytes.as_ref())).await
     }
 
-    /// Sends to another side that takes its time.
+    /// Sends without a deadline, to another side that reads slowly.
     pub(super) async fn send_patiently(&mut self, bytes: impl AsRef<[u8]>) {
         let sending = self.sending.as_mut().unwrap();
         sending.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends `piece` again and again, beside whatever is read, until the other side takes no more.
+    /// Sends `piece` again and again in a task of its own, until the other side takes no more.
     pub(super) fn flood(&mut self, piece: Vec<u8>) -> Flood {
         let mut sending = self.sending.take().unwrap();
         let sent = Arc::new(AtomicUsize::new(0));
@@ -238,7 +238,7 @@ impl Wire {
         message
     }
 
-    /// Reads one chunk; of the last one the size only.
+    /// Reads one chunk, or only the size if it is the last.
     pub(super) async fn chunk(&mut self) -> Vec<u8> {
         let size = self.line_end(b"\r\n").await;
         let size = String::from_utf8(size).unwrap();
@@ -272,13 +272,13 @@ impl Wire {
         std::mem::replace(&mut self.read, rest)
     }
 
-    /// Everything up to the end of the connection, and whether that was orderly.
+    /// Reads everything up to the end of the connection, and tells whether the end was orderly.
     pub(super) async fn rest(&mut self) -> (Vec<u8>, io::Result<()>) {
         let end = within(self.reading.read_to_end(&mut self.read)).await;
         (std::mem::take(&mut self.read), end.map(drop))
     }
 
-    /// Reads and forgets until the connection ends, in whichever way.
+    /// Discards everything until the connection ends in any way.
     pub(super) async fn ended(&mut self) {
         let mut scrap = vec![0; 64 * 1024];
         let ended = async { while matches!(self.reading.read(&mut scrap).await, Ok(1..)) {} };
@@ -302,14 +302,14 @@ impl Wire {
     }
 }
 
-/// What is sent without an end, until this is dropped.
+/// A task that sends without end until this is dropped.
 pub(super) struct Flood {
     task: JoinHandle<()>,
     sent: Arc<AtomicUsize>,
 }
 
 impl Flood {
-    /// Waits until all buffers on the way are full: nothing is taken, however often all others run.
+    /// Waits until all buffers on the way are full: no more is sent, however often other tasks run.
     pub(super) async fn until_blocked(&self) {
         let mut last = None;
         loop {

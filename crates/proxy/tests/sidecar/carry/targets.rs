@@ -1,4 +1,4 @@
-//! Where a request may lead: to the configured upstream, or nowhere.
+//! A request reaches the configured upstream or no server at all.
 
 use harness::Running;
 use http::Method;
@@ -9,7 +9,7 @@ use super::{
     sockets::{ANY, START, Stage, TASK},
 };
 
-/// Whatever came to the upstream before, the next connection would show it.
+/// Checks that the upstream got no earlier request: the next connection would show it.
 async fn assert_nothing_came(stage: &Stage) {
     let (seen, _) = stage
         .exchange(request(&format!("GET {ANY}/last"), &[], ""), fine())

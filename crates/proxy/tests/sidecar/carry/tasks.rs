@@ -12,10 +12,10 @@ use super::client::{
 };
 
 const THREE: [(&str, u32); 3] = [("a@x", 2), ("b@x", 2), ("c@x", 2)];
-/// No round comes by itself in the time a test takes.
+/// The interval is longer than any test, so no round comes by itself.
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 
-/// The questions for a task that the simulator was asked, oldest first.
+/// The requests for a task that reached the simulator, oldest first.
 fn asked(sim: &Sim, id: i64) -> Vec<RequestSeen> {
     let path = task_path(id);
     let requests = sim.requests().into_iter();
@@ -32,7 +32,7 @@ fn queries(asked: &[RequestSeen]) -> Vec<String> {
     queries
 }
 
-/// A job that no round of the sidecar has listed: it was over before the first.
+/// A job that no round of the sidecar has listed, because it ended before the first round.
 fn unknown_job(sim: &Sim, email: &str) -> i64 {
     let id = sim.submit_directly(email, 1)[0];
     assert!(sim.finish(id));
@@ -89,7 +89,7 @@ async fn a_task_that_no_account_has_is_missing() {
     let mut expected = ["email=a%40x", "email=b%40x", "email=c%40x"]
         .map(str::to_owned)
         .to_vec();
-    // The answer that passes is that of the first account.
+    // The search is followed by a request to the first account, whose answer passes.
     expected.insert(0, "email=a%40x".to_owned());
     assert_eq!(queries(&asked(&running.sim, 7)), expected);
 }
@@ -110,7 +110,7 @@ async fn a_task_is_not_said_to_be_missing_where_one_account_cannot_be_asked() {
         running.sim.fault(fault.account("b@x"));
         let answer = running.get(&task_path(7)).await;
         answer.assert_refused(503, "owner-unknown");
-        // Nothing was learnt from it.
+        // The sidecar learnt no owner from it.
         running.sim.clear_faults();
         assert_eq!(running.get(&task_path(7)).await.status, 404, "{effect:?}");
     }
@@ -133,14 +133,14 @@ async fn no_more_than_four_accounts_are_asked_at_a_time() {
     let sim = (0..12).fold(Sim::builder(), |sim, n| sim.account(format!("{n:02}@x"), 1));
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
     let running = ready(sim, &[NO_ROUNDS]).await;
-    // Nobody answers: no fifth is asked before that is given up.
+    // No account answers, so the sidecar asks no fifth one before a question times out.
     let stalled = Fault::new(Effect::StallBefore).on("GET", "/tasks/7");
     running.sim.fault(stalled);
     let client = running.get("/v1/kling/tasks/7");
     let watch = async {
         eventually(async || (asked(&running.sim, 7).len() >= 4).then_some(())).await;
         for _ in 0..20 {
-            // Time enough for a fifth question to arrive, if it were on its way.
+            // A fifth question on its way would arrive in this time.
             assert_eq!(running.get("/livez").await.status, 200);
         }
         asked(&running.sim, 7).len()
@@ -175,7 +175,7 @@ async fn to_delete_a_task_of_no_known_owner_is_never_guessed() {
         answer.status, 400,
         "the upstream's answer to no email: {answer:?}"
     );
-    // Nor where the owner cannot be found out.
+    // The owner is not guessed either if an account cannot be asked.
     running
         .sim
         .fault(Fault::status(500).on("GET", "/tasks/{task_id}"));
@@ -226,7 +226,7 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
         .metric("kling_balancer_rounds_total{result=\"ok\"}")
         .await;
     assert_eq!(slots(&running, &owner).await, Slots::held(1));
-    // Its owner's word is heard.
+    // The sidecar believes the owner.
     running.sim.finish(id);
     let answer = running
         .get(&format!("{}?email={owner}", task_path(id)))
@@ -247,7 +247,7 @@ async fn accounts_that_differ_in_case_are_two() {
     let id = task_id(&running.post(JOB, body).await);
     let other = running.get(&format!("{}?email=bob@x", task_path(id))).await;
     assert_eq!(other.status, 404, "{other:?}");
-    // Somebody stops the upstream from listing the job, which runs on.
+    // Another tool untracks the job: the upstream no longer lists it, and it keeps running.
     let bearer = format!("Bearer {}", running.sim.token());
     let path = format!("/v1/kling/scheduler/{id}");
     let bearer = [("authorization", bearer.as_str())];
@@ -298,7 +298,7 @@ async fn a_poll_right_after_a_job_start_on_an_account_of_no_list_finds_it() {
     let settings = [NO_ROUNDS, ("ACCOUNTS__REFRESH_INTERVAL", "1h")];
     let running = ready(three_accounts().await, &settings).await;
     running.sim.set_account("new@x", 1);
-    // Neither the next list nor the next round comes before the poll.
+    // The next list and the next round come after the poll.
     running.sim.list_fault(ListFault::status(503));
     running
         .sim

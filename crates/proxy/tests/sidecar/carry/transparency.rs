@@ -1,14 +1,14 @@
 //! The conformance list of a transparent proxy: methods, targets, statuses and bodies.
 //!
-//! Its further chapters: `headers`, `targets`, `early` for answers before the end of a request, and
-//! `broken` for what does not come whole.
+//! The list continues in `headers`, `targets`, `early` for answers before the end of a request, and
+//! `broken` for messages that break off.
 
 use super::{
     framing::{answer, chunked, fine, request},
     sockets::{ANY, BASE, HEARD, START, Stage, TASK},
 };
 
-/// Every byte there is, and an end that is no UTF-8.
+/// Every byte value, and an end that is not UTF-8.
 fn all_bytes() -> Vec<u8> {
     (0..=255).cycle().take(70_000).chain([0xc3]).collect()
 }
@@ -218,7 +218,7 @@ async fn announced_trailers_pass_both_ways() {
             .await;
         let sum = [("x-sum".to_owned(), "5".to_owned())];
         assert_eq!((&*told.content, &*told.trailers), (&b"abc"[..], &sum[..]));
-        // A body that is read whole goes on with its length, where trailers have no place.
+        // A body that is read whole is sent with its length, which leaves no place for trailers.
         if path != START {
             assert_eq!((&*asked.content, &*asked.trailers), (&b"abc"[..], &sum[..]));
         }

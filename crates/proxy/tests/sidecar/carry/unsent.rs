@@ -1,4 +1,4 @@
-//! Calls of which nothing was sent: no connection could be opened.
+//! Calls that were not sent, because no connection could be opened.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::client::{JOB, JSON, PROMPT, slots, start_job};
 
 const TRIED: &str = r#"kling_balancer_upstream_request_duration_seconds_count{class="job-start"}"#;
 
-/// A sidecar whose upstream's port is bound, and refuses connections until it listens.
+/// A sidecar whose upstream has bound its port, but refuses connections until it listens.
 async fn unreachable() -> (Arc<Running>, TcpSocket, NamedTempFile) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -37,7 +37,7 @@ async fn a_submission_that_was_not_sent_is_tried_again_and_takes_no_slot() {
         let answer = running.send(Method::POST, JOB, keyed, PROMPT).await;
         answer.assert_refused(502, "upstream-unreachable");
     }
-    // The first call opens the breaker with its three attempts, the second is refused at once.
+    // The three attempts of the first call open the breaker, so the second call is refused at once.
     assert_eq!(running.metric(TRIED).await, 4.0);
     let readiness = running.get("/readyz?verbose").await;
     assert_eq!(readiness.status, 200, "picks are granted");

@@ -1,4 +1,4 @@
-//! What several parts of the book must agree on.
+//! Checks that several parts of the book agree.
 
 use super::*;
 
@@ -29,7 +29,7 @@ pub(super) fn check_slots(pool: &Pool) {
     assert_eq!(counted, taken, "accounts count other slots than are taken");
 }
 
-/// Nobody waits for a slot that is free.
+/// No waiter waits for a slot that is free.
 pub(super) fn check_waiters(pool: &Pool) {
     for (key, account) in pool.accounts.all() {
         if pool.accounts.is_free(key) {
@@ -75,7 +75,7 @@ fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
     }
 }
 
-/// Whatever is marked as listed is in the newest round.
+/// The newest round lists every job that is marked as listed.
 fn check_marks(pool: &Pool, listing: &Listing) {
     let listed: BTreeSet<_> = listing.jobs().map(|(task_id, _)| task_id).collect();
     for (_, lease) in pool.leases.iter() {

@@ -1,4 +1,4 @@
-//! What happens to the book and around it, at random.
+//! Random events in the book and around it.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// What it claims. Calls of different kinds have different keys.
+    /// The key that it claims. Calls of different kinds have different keys.
     pub(super) fn claim(&self) -> Option<(Claim, Kind)> {
         let kind = if self.is_forward {
             Kind::Forward
@@ -39,7 +39,7 @@ pub(super) enum Event {
     /// A holder names the job of its lease.
     Bind(usize, u64),
     Renew(usize, u64),
-    /// A lease is given back by hand.
+    /// A client releases a lease.
     Release(usize),
     /// The sidecar learns what became of a slot, once or twice.
     Settle {
@@ -49,12 +49,12 @@ pub(super) enum Event {
     },
     /// A job is over.
     Over(u64),
-    /// A job that the upstream lists is not to be counted any more.
+    /// The upstream stops tracking a job that it lists.
     Untrack(u64),
     /// The sidecar learns of a job that has no lease.
     Started(u64, Email),
     List(Vec<(Email, u32)>),
-    /// Other jobs run now, and a round lists them. It may tell caps.
+    /// Other jobs run now, and a round lists them. The round may tell caps.
     Round {
         jobs: Vec<(u64, Email)>,
         cap: Option<u32>,
