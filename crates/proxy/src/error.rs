@@ -1,9 +1,9 @@
-//! The one mapping from what went wrong to what a client is told: status, reason, message, and
-//! when to come back.
+//! The one mapping from what went wrong to what a client is told: one row of facts for each error, and a
+//! message.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
     ledger::{PickError, Unavailable},
@@ -21,15 +21,15 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub enum Error {
     /// There is no slot to give.
     Refused(Refusal),
-    /// There is no list, since the upstream does not take our token.
+    /// There is no list, since the upstream does not take the token.
     TokenRejected,
-    /// The process is going away.
+    /// The process is shutting down.
     ShuttingDown,
     /// The table of idempotency keys is full.
     KeysFull,
-    /// The book of leases cannot be reached.
+    /// The ledger cannot be reached.
     Unavailable,
-    /// As many bytes of calls that are read whole are held as may be.
+    /// The memory for buffered bodies is full.
     BufferFull,
     /// The upstream cannot be reached: nothing was sent.
     Unreachable,
@@ -38,13 +38,13 @@ pub enum Error {
     OutcomeUnknown,
     /// The upstream did not answer in time after bytes were sent.
     TimedOut,
-    /// Not every account could be asked whether a task is its.
+    /// The owner of a task is not known, and not every account could be asked.
     OwnerUnknown,
     /// The account is not in the list.
     UnknownAccount,
     /// The lease is not held.
     UnknownLease,
-    /// The request does not say what it must, or says it wrong.
+    /// A part of the request is missing or wrong.
     BadRequest {
         /// Which part of the request.
         field: String,
@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// No or a wrong client token.
     Unauthorized,
-    /// A web page that may not call.
+    /// The call comes from a web page that may not call.
     ForbiddenOrigin,
     /// The `Host` is not ours.
     WrongHost,
@@ -66,10 +66,10 @@ pub enum Error {
         /// Which ones, as in the `Allow` header.
         allow: &'static str,
     },
-    /// A call with the same idempotency key is still being answered, or nobody knows yet what came
+    /// A call with the same idempotency key is still being answered, or it is not known yet what became
     /// of it.
     KeyInUse {
-        /// The tasks that may have come of it, as far as the history of its account shows.
+        /// The tasks that it may have become, as far as they are known.
         tasks: Vec<TaskId>,
     },
     /// The idempotency key belongs to another request.
@@ -79,9 +79,9 @@ pub enum Error {
         /// The limit, in bytes.
         max: usize,
     },
-    /// The body is not of a type we read.
+    /// The body has a type that is not read.
     UnsupportedMedia,
-    /// The head of the request is larger than the limits.
+    /// The head of the request exceeds a limit.
     HeadersTooLarge {
         /// The most header lines.
         lines_max: usize,
@@ -90,7 +90,114 @@ pub enum Error {
     },
 }
 
+/// What programs are told of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The word that programs branch on.
+    pub reason: &'static str,
+    /// The error type of the `Proxy-Status` header, RFC 9209 §2.3.
+    pub proxy_error: &'static str,
+    /// When to come back, if coming back can help.
+    pub retry_after: Option<Duration>,
+    /// What else the answer says.
+    pub header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Facts {
+    const fn new(status: StatusCode, reason: &'static str, proxy_error: &'static str) -> Self {
+        Self {
+            status,
+            reason,
+            proxy_error,
+            retry_after: None,
+            header: None,
+        }
+    }
+
+    fn retry(self, after: Duration) -> Self {
+        let retry_after = Some(after);
+        Self {
+            retry_after,
+            ..self
+        }
+    }
+
+    fn header(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        let header = Some((name, value.into()));
+        Self { header, ..self }
+    }
+
+    /// The connection cannot be reused, since the body is not read.
+    fn close(self) -> Self {
+        self.header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The upstream may have acted.
+    fn outcome_unknown(self) -> Self {
+        self.header(OUTCOME, HeaderValue::from_static("unknown"))
+    }
+}
+
+/// The place of a refused pick in the queue.
+const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-kling-queue-position");
+/// Says that it is not known whether the upstream acted.
+const OUTCOME: HeaderName = HeaderName::from_static("x-kling-outcome");
+
+/// Error types of RFC 9209 §2.3.
+const LIMIT: &str = "connection_limit_reached";
+const UNAVAILABLE: &str = "destination_unavailable";
+const DENIED: &str = "http_request_denied";
+const REQUEST: &str = "http_request_error";
+const INTERNAL: &str = "proxy_internal_error";
+
 impl Error {
+    /// One error of every kind. A test fails where one is missing.
+    pub(crate) const KINDS: [Self; 30] = [
+        Self::Refused(Refusal::Saturated {
+            free_in: None,
+            position: 1,
+        }),
+        Self::Refused(Refusal::Unverified),
+        Self::Refused(Refusal::CoolingDown {
+            ready_in: RETRY_AFTER,
+        }),
+        Self::Refused(Refusal::QueueFull),
+        Self::Refused(Refusal::Learning),
+        Self::Refused(Refusal::NoAccounts),
+        Self::Refused(Refusal::NoUsableAccount),
+        Self::TokenRejected,
+        Self::ShuttingDown,
+        Self::UnknownAccount,
+        Self::KeysFull,
+        Self::Unavailable,
+        Self::BufferFull,
+        Self::Unreachable,
+        Self::OutcomeUnknown,
+        Self::TimedOut,
+        Self::OwnerUnknown,
+        Self::UnknownLease,
+        Self::BadRequest {
+            field: String::new(),
+            expected: String::new(),
+        },
+        Self::Unauthorized,
+        Self::ForbiddenOrigin,
+        Self::WrongHost,
+        Self::NoRoute,
+        Self::NotForwarding,
+        Self::MethodNotAllowed { allow: "GET" },
+        Self::KeyInUse { tasks: Vec::new() },
+        Self::KeyReused,
+        Self::BodyTooLarge { max: 1 },
+        Self::UnsupportedMedia,
+        Self::HeadersTooLarge {
+            lines_max: 1,
+            bytes_max: 1,
+        },
+    ];
+
     /// A request whose `field` is wrong.
     pub fn bad_request(field: impl Into<String>, expected: impl Into<String>) -> Self {
         Self::BadRequest {
@@ -99,90 +206,86 @@ impl Error {
         }
     }
 
-    /// Every way a well-formed pick can be refused.
-    pub fn of_picks() -> [Self; 10] {
-        [
-            Self::Refused(Refusal::Saturated {
-                free_in: None,
-                position: 1,
-            }),
-            Self::Refused(Refusal::Unverified),
-            Self::Refused(Refusal::CoolingDown {
-                ready_in: RETRY_AFTER,
-            }),
-            Self::Refused(Refusal::QueueFull),
-            Self::Refused(Refusal::Learning),
-            Self::Refused(Refusal::NoAccounts),
-            Self::Refused(Refusal::NoUsableAccount),
-            Self::TokenRejected,
-            Self::ShuttingDown,
-            Self::UnknownAccount,
-        ]
-    }
-
-    /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Refused(
-                Refusal::Saturated { .. }
-                | Refusal::Unverified
-                | Refusal::CoolingDown { .. }
-                | Refusal::QueueFull,
+    /// Whether a well-formed pick can be refused with it.
+    pub(crate) fn is_of_picks(&self) -> bool {
+        let is_refusal = matches!(self, Self::Refused(_));
+        is_refusal
+            || matches!(
+                self,
+                Self::TokenRejected | Self::ShuttingDown | Self::UnknownAccount
             )
-            | Self::BufferFull => StatusCode::TOO_MANY_REQUESTS,
-            Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
-            | Self::TokenRejected
-            | Self::ShuttingDown
-            | Self::KeysFull
-            | Self::Unavailable
-            | Self::OwnerUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable | Self::OutcomeUnknown => StatusCode::BAD_GATEWAY,
-            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Self::UnknownAccount | Self::UnknownLease | Self::NoRoute | Self::NotForwarding => {
-                StatusCode::NOT_FOUND
-            }
-            Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
-            Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::KeyInUse { .. } => StatusCode::CONFLICT,
-            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        }
     }
 
-    /// The word that programs branch on.
-    pub fn reason(&self) -> &'static str {
+    /// What programs are told.
+    pub fn facts(&self) -> Facts {
+        let busy = |reason| Facts::new(StatusCode::TOO_MANY_REQUESTS, reason, LIMIT);
+        let down = |reason| {
+            let facts = Facts::new(StatusCode::SERVICE_UNAVAILABLE, reason, UNAVAILABLE);
+            facts.retry(RETRY_AFTER)
+        };
+        let store = Facts::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store-unavailable",
+            INTERNAL,
+        );
+        let wrong = |status, reason| Facts::new(status, reason, REQUEST);
         match self {
-            Self::Refused(Refusal::Saturated { .. }) => "saturated",
-            Self::Refused(Refusal::Unverified) => "unverified",
-            Self::Refused(Refusal::CoolingDown { .. }) => "cooling-down",
-            Self::Refused(Refusal::QueueFull) | Self::BufferFull => "queue-full",
-            Self::Refused(Refusal::Learning) => "learning",
-            Self::Refused(Refusal::NoAccounts) => "no-accounts",
-            Self::Refused(Refusal::NoUsableAccount) => "no-usable-account",
-            Self::TokenRejected => "token-rejected",
-            Self::ShuttingDown => "shutting-down",
-            Self::KeysFull | Self::Unavailable => "store-unavailable",
-            Self::Unreachable => "upstream-unreachable",
-            Self::OutcomeUnknown | Self::TimedOut => "outcome-unknown",
-            Self::OwnerUnknown => "owner-unknown",
-            Self::UnknownAccount => "unknown-account",
-            Self::UnknownLease => "unknown-lease",
-            Self::BadRequest { .. } => "bad-request",
-            Self::Unauthorized => "unauthorized",
-            Self::ForbiddenOrigin => "forbidden-origin",
-            Self::WrongHost => "wrong-host",
-            Self::NoRoute | Self::NotForwarding => "no-route",
-            Self::MethodNotAllowed { .. } => "method-not-allowed",
-            Self::KeyInUse { .. } => "key-in-use",
-            Self::KeyReused => "key-reused",
-            Self::BodyTooLarge { .. } => "body-too-large",
-            Self::UnsupportedMedia => "unsupported-media",
-            Self::HeadersTooLarge { .. } => "headers-too-large",
+            Self::Refused(Refusal::Saturated { free_in, position }) => {
+                let after = free_in.map_or(RETRY_AFTER, |free_in| {
+                    free_in.clamp(RETRY_AFTER, RETRY_AFTER_MAX)
+                });
+                let facts = busy("saturated").retry(after);
+                facts.header(QUEUE_POSITION, *position)
+            }
+            Self::Refused(Refusal::Unverified) => busy("unverified").retry(RETRY_AFTER),
+            Self::Refused(Refusal::CoolingDown { ready_in }) => {
+                busy("cooling-down").retry((*ready_in).max(RETRY_AFTER))
+            }
+            Self::Refused(Refusal::QueueFull) => busy("queue-full").retry(RETRY_AFTER),
+            Self::BufferFull => busy("queue-full").retry(RETRY_AFTER).close(),
+            Self::Refused(Refusal::Learning) => down("learning"),
+            Self::Refused(Refusal::NoAccounts) => down("no-accounts"),
+            Self::Refused(Refusal::NoUsableAccount) => down("no-usable-account"),
+            Self::TokenRejected => down("token-rejected"),
+            Self::ShuttingDown => down("shutting-down"),
+            Self::OwnerUnknown => down("owner-unknown"),
+            Self::KeysFull | Self::Unavailable => store.retry(RETRY_AFTER),
+            Self::Unreachable => {
+                let status = StatusCode::BAD_GATEWAY;
+                Facts::new(status, "upstream-unreachable", UNAVAILABLE).retry(RETRY_AFTER)
+            }
+            Self::OutcomeUnknown => {
+                let (status, lost) = (StatusCode::BAD_GATEWAY, "connection_terminated");
+                Facts::new(status, "outcome-unknown", lost).outcome_unknown()
+            }
+            Self::TimedOut => {
+                let (status, late) = (StatusCode::GATEWAY_TIMEOUT, "connection_read_timeout");
+                Facts::new(status, "outcome-unknown", late).outcome_unknown()
+            }
+            Self::UnknownAccount => wrong(StatusCode::NOT_FOUND, "unknown-account"),
+            Self::UnknownLease => wrong(StatusCode::NOT_FOUND, "unknown-lease"),
+            Self::NoRoute | Self::NotForwarding => wrong(StatusCode::NOT_FOUND, "no-route"),
+            Self::BadRequest { .. } => wrong(StatusCode::BAD_REQUEST, "bad-request"),
+            Self::Unauthorized => Facts::new(StatusCode::UNAUTHORIZED, "unauthorized", DENIED)
+                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Self::ForbiddenOrigin => Facts::new(StatusCode::FORBIDDEN, "forbidden-origin", DENIED),
+            Self::WrongHost => wrong(StatusCode::MISDIRECTED_REQUEST, "wrong-host"),
+            Self::MethodNotAllowed { allow } => {
+                wrong(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed")
+                    .header(header::ALLOW, HeaderValue::from_static(allow))
+            }
+            Self::KeyInUse { .. } => wrong(StatusCode::CONFLICT, "key-in-use").retry(RETRY_AFTER),
+            Self::KeyReused => wrong(StatusCode::UNPROCESSABLE_ENTITY, "key-reused"),
+            Self::BodyTooLarge { .. } => {
+                wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large").close()
+            }
+            Self::UnsupportedMedia => {
+                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media").close()
+            }
+            Self::HeadersTooLarge { .. } => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                wrong(status, "headers-too-large").close()
+            }
         }
     }
 
@@ -223,7 +326,7 @@ impl Error {
                     .to_owned()
             }
             Self::Unavailable => {
-                "the book of leases cannot be reached; try again, and see /readyz?verbose".to_owned()
+                "the ledger cannot be reached; try again, and see /readyz?verbose".to_owned()
             }
             Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
             Self::UnknownLease => "no such lease, or it has ended".to_owned(),
@@ -265,83 +368,14 @@ impl Error {
             &[]
         }
     }
-
-    /// When to come back, if coming back can help.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused(Refusal::Saturated {
-                free_in: Some(free_in),
-                ..
-            }) => Some((*free_in).clamp(RETRY_AFTER, RETRY_AFTER_MAX)),
-            Self::Refused(Refusal::CoolingDown { ready_in }) => Some((*ready_in).max(RETRY_AFTER)),
-            Self::Refused(_)
-            | Self::TokenRejected
-            | Self::ShuttingDown
-            | Self::KeysFull
-            | Self::Unavailable
-            | Self::BufferFull
-            | Self::Unreachable
-            | Self::OwnerUnknown
-            | Self::KeyInUse { .. } => Some(RETRY_AFTER),
-            Self::OutcomeUnknown
-            | Self::TimedOut
-            | Self::UnknownAccount
-            | Self::UnknownLease
-            | Self::BadRequest { .. }
-            | Self::Unauthorized
-            | Self::ForbiddenOrigin
-            | Self::WrongHost
-            | Self::NoRoute
-            | Self::NotForwarding
-            | Self::MethodNotAllowed { .. }
-            | Self::KeyReused
-            | Self::BodyTooLarge { .. }
-            | Self::UnsupportedMedia
-            | Self::HeadersTooLarge { .. } => None,
-        }
-    }
-
-    /// The error type of the `Proxy-Status` header, RFC 9209 §2.3.
-    pub fn proxy_status(&self) -> &'static str {
-        match self {
-            Self::Refused(
-                Refusal::Saturated { .. }
-                | Refusal::Unverified
-                | Refusal::CoolingDown { .. }
-                | Refusal::QueueFull,
-            )
-            | Self::BufferFull => "connection_limit_reached",
-            Self::Refused(Refusal::Learning | Refusal::NoAccounts | Refusal::NoUsableAccount)
-            | Self::TokenRejected
-            | Self::ShuttingDown
-            | Self::Unreachable
-            | Self::OwnerUnknown => "destination_unavailable",
-            Self::OutcomeUnknown => "connection_terminated",
-            Self::TimedOut => "connection_read_timeout",
-            Self::KeysFull | Self::Unavailable => "proxy_internal_error",
-            Self::Unauthorized | Self::ForbiddenOrigin => "http_request_denied",
-            Self::UnknownAccount
-            | Self::UnknownLease
-            | Self::BadRequest { .. }
-            | Self::WrongHost
-            | Self::NoRoute
-            | Self::NotForwarding
-            | Self::MethodNotAllowed { .. }
-            | Self::KeyInUse { .. }
-            | Self::KeyReused
-            | Self::BodyTooLarge { .. }
-            | Self::UnsupportedMedia
-            | Self::HeadersTooLarge { .. } => "http_request_error",
-        }
-    }
 }
 
 fn key_in_use_message(tasks: &[TaskId]) -> String {
     let message = if tasks.is_empty() {
-        "a call with this Idempotency-Key is still being answered, or nobody knows yet what came of \
-         it; come back with the same key"
+        "a call with this Idempotency-Key is still being answered, or it is not known yet what became \
+         of it; come back with the same key"
     } else {
-        "a call with this Idempotency-Key was lost, and one of these tasks may have come of it: look \
+        "a call with this Idempotency-Key was lost, and it may have become one of these tasks: look \
          at them. Come back with the same key, or start the job anyway with a new one"
     };
     message.to_owned()
@@ -417,55 +451,57 @@ impl From<LeaseError> for Error {
     }
 }
 
-/// One error of every kind. A new kind does not compile until it is here.
-#[cfg(test)]
-pub(crate) fn every() -> Vec<Error> {
-    let refusals = [
-        Refusal::Learning,
-        Refusal::NoAccounts,
-        Refusal::NoUsableAccount,
-        Refusal::Saturated {
-            free_in: None,
-            position: 1,
-        },
-        Refusal::Unverified,
-        Refusal::CoolingDown {
-            ready_in: RETRY_AFTER,
-        },
-        Refusal::QueueFull,
-    ];
-    let mut every = refusals.map(Error::Refused).to_vec();
-    let mut next = Some(Error::TokenRejected);
-    while let Some(error) = next {
-        next = match error {
-            Error::Refused(_) | Error::TokenRejected => Some(Error::ShuttingDown),
-            Error::ShuttingDown => Some(Error::KeysFull),
-            Error::KeysFull => Some(Error::Unavailable),
-            Error::Unavailable => Some(Error::BufferFull),
-            Error::BufferFull => Some(Error::Unreachable),
-            Error::Unreachable => Some(Error::OutcomeUnknown),
-            Error::OutcomeUnknown => Some(Error::TimedOut),
-            Error::TimedOut => Some(Error::OwnerUnknown),
-            Error::OwnerUnknown => Some(Error::UnknownAccount),
-            Error::UnknownAccount => Some(Error::UnknownLease),
-            Error::UnknownLease => Some(Error::bad_request("field", "expected")),
-            Error::BadRequest { .. } => Some(Error::Unauthorized),
-            Error::Unauthorized => Some(Error::ForbiddenOrigin),
-            Error::ForbiddenOrigin => Some(Error::WrongHost),
-            Error::WrongHost => Some(Error::NoRoute),
-            Error::NoRoute => Some(Error::NotForwarding),
-            Error::NotForwarding => Some(Error::MethodNotAllowed { allow: "GET" }),
-            Error::MethodNotAllowed { .. } => Some(Error::KeyInUse { tasks: Vec::new() }),
-            Error::KeyInUse { .. } => Some(Error::KeyReused),
-            Error::KeyReused => Some(Error::BodyTooLarge { max: 1 }),
-            Error::BodyTooLarge { .. } => Some(Error::UnsupportedMedia),
-            Error::UnsupportedMedia => Some(Error::HeadersTooLarge {
-                lines_max: 1,
-                bytes_max: 1,
-            }),
-            Error::HeadersTooLarge { .. } => None,
-        };
-        every.push(error);
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())
     }
-    every
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new kind does not compile until it is here.
+    fn place(error: &Error) -> usize {
+        match error {
+            Error::Refused(Refusal::Saturated { .. }) => 0,
+            Error::Refused(Refusal::Unverified) => 1,
+            Error::Refused(Refusal::CoolingDown { .. }) => 2,
+            Error::Refused(Refusal::QueueFull) => 3,
+            Error::Refused(Refusal::Learning) => 4,
+            Error::Refused(Refusal::NoAccounts) => 5,
+            Error::Refused(Refusal::NoUsableAccount) => 6,
+            Error::TokenRejected => 7,
+            Error::ShuttingDown => 8,
+            Error::UnknownAccount => 9,
+            Error::KeysFull => 10,
+            Error::Unavailable => 11,
+            Error::BufferFull => 12,
+            Error::Unreachable => 13,
+            Error::OutcomeUnknown => 14,
+            Error::TimedOut => 15,
+            Error::OwnerUnknown => 16,
+            Error::UnknownLease => 17,
+            Error::BadRequest { .. } => 18,
+            Error::Unauthorized => 19,
+            Error::ForbiddenOrigin => 20,
+            Error::WrongHost => 21,
+            Error::NoRoute => 22,
+            Error::NotForwarding => 23,
+            Error::MethodNotAllowed { .. } => 24,
+            Error::KeyInUse { .. } => 25,
+            Error::KeyReused => 26,
+            Error::BodyTooLarge { .. } => 27,
+            Error::UnsupportedMedia => 28,
+            Error::HeadersTooLarge { .. } => 29,
+        }
+    }
+
+    #[test]
+    fn every_kind_stands_at_its_place() {
+        let places = Error::KINDS.map(|error| place(&error));
+        assert_eq!(places, std::array::from_fn(|idx| idx));
+    }
 }

@@ -93,8 +93,8 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        for refusal in Error::of_picks() {
-            picks.with_label_values(&[refusal.reason()]);
+        for refusal in Error::KINDS.iter().filter(|it| it.is_of_picks()) {
+            picks.with_label_values(&[refusal.facts().reason]);
         }
         picks.with_label_values(&[CLIENT_GONE]);
         requests.with_label_values(&["/pick", "GET", "200"]);
@@ -191,7 +191,7 @@ impl PickCount<'_> {
             Some(error) => self
                 .metrics
                 .picks
-                .with_label_values(&[error.reason()])
+                .with_label_values(&[error.facts().reason])
                 .inc(),
         }
     }

@@ -7,7 +7,7 @@ use accounts_fetcher::Listing;
 use crate::{
     api::ROUTES,
     config::{AccountLabel, SETTINGS},
-    error::{Error, every},
+    error::Error,
     ledger::{Statistics, tests::ledger_of},
     metrics::{Metrics, Scrape},
 };
@@ -93,9 +93,10 @@ async fn metrics() {
 #[test]
 fn reasons() {
     let mut statuses: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for error in every() {
-        let status = error.status().as_str().to_owned();
-        let known = statuses.entry(error.reason()).or_default();
+    for error in Error::KINDS {
+        let facts = error.facts();
+        let status = facts.status.as_str().to_owned();
+        let known = statuses.entry(facts.reason).or_default();
         if !known.contains(&status) {
             known.push(status);
         }
@@ -141,7 +142,7 @@ fn messages_name_settings_that_exist() {
         "leases",
         "reconcile",
     ];
-    for error in every() {
+    for error in Error::KINDS {
         let message = Error::message(&error);
         let words = message.split(|c: char| !(c.is_ascii_alphanumeric() || "._".contains(c)));
         for word in words.map(|word| word.trim_end_matches('.')) {

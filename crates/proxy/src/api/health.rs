@@ -47,7 +47,7 @@ impl Api {
         };
         let picks = match &refusal {
             None => "can be granted".to_owned(),
-            Some(error) => format!("{}: {}", error.reason(), error.message()),
+            Some(error) => format!("{}: {}", error.facts().reason, error.message()),
         };
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
         let rounds = match rounds.map(|rounds| rounds.counts().standing()) {
@@ -73,7 +73,7 @@ impl Api {
         );
         let status = match &refusal {
             None => StatusCode::OK,
-            Some(error) => error.status(),
+            Some(error) => error.facts().status,
         };
         reply::text(status, text)
     }

@@ -15,14 +15,12 @@ use crate::{
     error::Error,
     forward::{Carried, CarriedBody},
     ledger::Slot,
-    pool::{Refusal, TaskId},
+    pool::TaskId,
     upstream::BoxError,
 };
 
 /// The product's name in `Proxy-Status`, RFC 9209 §2.
 const PROXY_NAME: &str = "kling-balancer";
-/// The place in the queue that a refused call had, or would have had, from 1.
-const QUEUE_POSITION: &str = "x-kling-queue-position";
 
 /// Enough for a lease, the most frequent answer.
 const JSON_BYTES_USUAL: usize = 320;
@@ -168,64 +166,27 @@ struct Envelope<'a> {
 }
 
 pub(super) fn error(error: &Error, request_id: &str) -> Reply {
-    let status = error.status();
-    let retry_after = error.retry_after();
+    let facts = error.facts();
     let mut reply = json(&Envelope {
         error: error.message(),
-        code: status.as_u16(),
-        reason: error.reason(),
-        retry_after_ms: retry_after.map(|after| after.as_millis()),
+        code: facts.status.as_u16(),
+        reason: facts.reason,
+        retry_after_ms: facts.retry_after.map(|after| after.as_millis()),
         request_id,
         tasks: error.tasks().iter().map(TaskId::as_str).collect(),
     });
-    *reply.status_mut() = status;
+    *reply.status_mut() = facts.status;
     let headers = reply.headers_mut();
-    let proxy_status = format!("{PROXY_NAME}; error={}", error.proxy_status());
+    let proxy_status = format!("{PROXY_NAME}; error={}", facts.proxy_error);
     if let Ok(value) = HeaderValue::try_from(proxy_status) {
         headers.insert("proxy-status", value);
     }
-    if let Some(after) = retry_after {
+    if let Some(after) = facts.retry_after {
         // Whole seconds, rounded up: RFC 9110 §10.2.3.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
-    match error {
-        Error::MethodNotAllowed { allow } => {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
-        }
-        Error::Unauthorized => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        // The body is not read, so the connection cannot be reused.
-        Error::BodyTooLarge { .. }
-        | Error::HeadersTooLarge { .. }
-        | Error::UnsupportedMedia
-        | Error::BufferFull => {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        Error::Refused(Refusal::Saturated { position, .. }) => {
-            headers.insert(QUEUE_POSITION, HeaderValue::from(*position));
-        }
-        Error::OutcomeUnknown | Error::TimedOut => {
-            headers.insert("x-kling-outcome", HeaderValue::from_static("unknown"));
-        }
-        Error::Refused(_)
-        | Error::TokenRejected
-        | Error::ShuttingDown
-        | Error::KeysFull
-        | Error::Unavailable
-        | Error::Unreachable
-        | Error::OwnerUnknown
-        | Error::UnknownAccount
-        | Error::UnknownLease
-        | Error::BadRequest { .. }
-        | Error::ForbiddenOrigin
-        | Error::WrongHost
-        | Error::NoRoute
-        | Error::NotForwarding
-        | Error::KeyInUse { .. }
-        | Error::KeyReused => {}
-    }
+    headers.extend(facts.header);
     reply
 }
 

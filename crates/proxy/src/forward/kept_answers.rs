@@ -2,14 +2,12 @@
 //!
 //! In memory only, and bounded: an answer that is not kept is made anew from what the upstream says.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::pool::{LeaseId, REMEMBERED_FOR};
@@ -68,7 +66,7 @@ impl KeptAnswers {
             body: Bytes::copy_from_slice(body),
         };
         let now = Instant::now();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         kept.forget_before(now);
         let bytes = answer.bytes();
         if kept.bytes + bytes <= self.bytes_max {
@@ -80,7 +78,7 @@ impl KeptAnswers {
 
     /// The answer to a submission, if it was kept.
     pub(super) fn get(&self, lease: LeaseId) -> Option<KeptAnswer> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         kept.answers.get(&lease).cloned()
     }
 }

@@ -1,14 +1,12 @@
 //! How the rounds went, to be read at any time.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 /// Counts of rounds since the start.
 #[derive(Debug, Default)]
@@ -45,10 +43,7 @@ impl RoundCounts {
 
     /// When the newest answered round was, by the calendar.
     pub fn last_success(&self) -> Option<Timestamp> {
-        *self
-            .last_success
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.last_success.lock()
     }
 
     /// Whether the newest round was answered, or what stood in the way.
@@ -56,11 +51,7 @@ impl RoundCounts {
     /// # Errors
     /// The problem in words.
     pub fn standing(&self) -> Result<(), String> {
-        let failure = self
-            .last_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let failure = self.last_failure.lock().clone();
         match failure {
             Some(problem) => Err(problem),
             None if self.ok() == 0 => Err("none was answered yet".to_owned()),
@@ -73,10 +64,7 @@ impl RoundCounts {
         self.lag_micros.store(lag, Ordering::Relaxed);
         let skipped = u64::try_from(skipped_count).unwrap_or(u64::MAX);
         self.skipped_entries.fetch_add(skipped, Ordering::Relaxed);
-        *self
-            .last_success
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
+        *self.last_success.lock() = Some(Timestamp::now());
         self.set_failure(None);
         self.ok.fetch_add(1, Ordering::Relaxed);
     }
@@ -87,9 +75,6 @@ impl RoundCounts {
     }
 
     fn set_failure(&self, failure: Option<String>) {
-        *self
-            .last_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = failure;
+        *self.last_failure.lock() = failure;
     }
 }

@@ -1,11 +1,9 @@
 //! The clock of leases, and the calendar time that people see.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How far the calendar may drift from a ledger's clock before it is read again: more than the
@@ -46,10 +44,7 @@ impl Clock {
         let start = Timestamp::now()
             .saturating_sub(elapsed)
             .unwrap_or(Timestamp::MIN);
-        let mut started_at = self
-            .started_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut started_at = self.started_at.lock();
         if start.duration_since(*started_at).abs() > CALENDAR_DRIFT_MAX {
             *started_at = start;
         }

@@ -5,11 +5,10 @@
 
 use std::{
     mem,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
+
+use parking_lot::Mutex;
 
 use super::Settle;
 
@@ -24,7 +23,7 @@ pub(super) struct Returns {
 impl Returns {
     /// Adds a settlement. Blocks no longer than another one takes to be added.
     pub(super) fn push(&self, settle: Settle) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list.lock();
         list.push(settle);
         self.has_some.store(true, Ordering::Release);
     }
@@ -34,7 +33,7 @@ impl Returns {
         if !self.has_some.load(Ordering::Acquire) {
             return Vec::new();
         }
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list.lock();
         self.has_some.store(false, Ordering::Release);
         mem::take(&mut *list)
     }

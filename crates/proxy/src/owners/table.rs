@@ -8,12 +8,13 @@
 use std::{
     mem,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use dashmap::DashMap;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 /// The owners of the ids of one kind.
 #[derive(Debug)]
@@ -77,10 +78,7 @@ impl OwnerTable {
 
     fn turn_over(&self) {
         let forgotten = {
-            let mut generations = self
-                .generations
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut generations = self.generations.write();
             let generations = &mut *generations;
             if *generations.young.count.get_mut() < self.generation_max {
                 return;
@@ -93,9 +91,7 @@ impl OwnerTable {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Generations> {
-        self.generations
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.generations.read()
     }
 }
 

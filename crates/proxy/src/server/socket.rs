@@ -8,13 +8,14 @@ use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -94,7 +95,7 @@ impl Peer {
 
     /// Reading and writing happen in one task: this lock is never contended.
     fn stream(&self) -> MutexGuard<'_, TcpStream> {
-        self.0.stream.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.stream.lock()
     }
 }
 

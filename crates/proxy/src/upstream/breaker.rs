@@ -5,12 +5,10 @@
 //! breaker is open, one background task tries to connect and sends nothing. It ends with the
 //! breaker.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::Uri;
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -72,7 +70,7 @@ impl Breaker {
     }
 
     fn state(&self) -> MutexGuard<'_, BreakerState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

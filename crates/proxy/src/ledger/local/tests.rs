@@ -2,9 +2,11 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
@@ -23,7 +25,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         lines.write(bytes)
     }
 
@@ -78,7 +80,7 @@ fn what_becomes_of_an_account_is_logged_once() {
         };
         local.call(resume).unwrap();
     });
-    let text = lines.0.lock().unwrap().clone();
+    let text = lines.0.lock().clone();
     let text = String::from_utf8(text).unwrap();
     assert_eq!(text.lines().count(), 2, "{text}");
     for (line, words) in text.lines().zip([
@@ -219,7 +221,9 @@ fn a_panic_under_the_lock_is_logged_and_ends_the_process() {
     if what_to_do().is_some() {
         let ledger = ledger_of(1);
         let Ledger::Local(local) = &*ledger;
-        let broken = std::panic::catch_unwind(|| local.change(|_, _| panic!("on purpose")));
+        let broken = panic::catch_unwind(AssertUnwindSafe(|| {
+            local.change(|_, _| panic!("on purpose"));
+        }));
         assert!(broken.is_err());
         local.change(|_, _| ());
         unreachable!("the ledger may be half changed");
