@@ -21,7 +21,7 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-pub use reply::{Reply, ReplyBody};
+pub(crate) use reply::Reply;
 
 use crate::{
     config::{AccountLabel, Config, Leases, Selection},
@@ -39,13 +39,13 @@ use route::Route;
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
 
 /// The most header lines of a request: hyper's own default.
-pub const HEADERS_MAX: usize = 100;
+pub(crate) const HEADERS_MAX: usize = 100;
 /// The largest head of a request, target included: the longest list of exclusions fits into it.
-pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Which listener a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
+pub(crate) enum ListenerKind {
     /// The API.
     Main,
     /// The metrics listener: monitoring only, no token asked.
@@ -54,7 +54,7 @@ pub enum ListenerKind {
 
 /// The surface, ready to answer.
 #[derive(Debug)]
-pub struct Api {
+pub(crate) struct Api {
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
@@ -68,7 +68,7 @@ pub struct Api {
 
 /// The parts that need the upstream's token.
 #[derive(Debug)]
-pub struct UpstreamDeps {
+pub(crate) struct UpstreamDeps {
     /// Carries calls.
     pub forward: Arc<Forward>,
     /// Asks which jobs run, if it is switched on.
@@ -77,7 +77,7 @@ pub struct UpstreamDeps {
 
 impl Api {
     /// A surface over `ledger`.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
@@ -101,7 +101,7 @@ impl Api {
     /// Answers one call.
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
-    pub async fn answer(&self, request: Request<Incoming>, kind: ListenerKind) -> Reply {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, kind: ListenerKind) -> Reply {
         let request_id = format!("{:016x}", rand::rng().random::<u64>());
         let uri = request.uri().clone();
         let route = Route::find(uri.path());

@@ -19,7 +19,7 @@ pub struct Caller(pub usize);
 ///
 /// # Errors
 /// [`Error::BadRequest`] if it has two, or one that is empty, too long or invisible.
-pub fn read(
+pub(crate) fn read(
     headers: &HeaderMap,
     caller: Caller,
     method: &Method,

@@ -4,13 +4,13 @@
 //! `references` which fields of a call hold ids and URLs, `shapes` where answers hold them, `scheduler` which
 //! jobs run, `task` what an account says about a task, `history` which tasks it had.
 
-pub mod endpoints;
-pub mod history;
-pub mod references;
-pub mod scheduler;
-pub mod shapes;
-pub mod task;
+pub(crate) mod endpoints;
+pub(crate) mod history;
+pub(crate) mod references;
+pub(crate) mod scheduler;
+pub(crate) mod shapes;
+pub(crate) mod task;
 
 /// The most of an answer that is read: every work of a task takes about 1 KiB, and a task has a dozen at
 /// most.
-pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 1024 * 1024;

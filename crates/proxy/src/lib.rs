@@ -17,25 +17,25 @@
 //! wrong to what a client is told. [`config`] makes one valid configuration of flags, environment
 //! and file, or a list of every mistake. [`sidecar`] wires the parts; [`server`] owns the sockets.
 
-pub mod api;
+mod api;
 pub mod cli;
 pub mod client;
 pub mod config;
-pub mod error;
+mod error;
 pub mod exit;
 pub mod forward;
 mod headers;
-pub mod idempotency;
+mod idempotency;
 pub mod jobs;
-pub mod kling;
+mod kling;
 pub mod ledger;
-pub mod metrics;
+mod metrics;
 pub mod owners;
-pub mod picker;
+mod picker;
 pub mod pool;
 #[cfg(test)]
 mod readme;
-pub mod server;
+mod server;
 pub mod shutdown;
 pub mod sidecar;
 mod sync;

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use crate::{error::Error, kling::endpoints::Class};
 
-pub use scrape::{ACCOUNTS_MAX, Scrape};
+pub(crate) use scrape::Scrape;
 
 /// The type of what [`Metrics::render`] writes.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// From the time of a lookup to the longest wait.
 const WAIT_BUCKETS: [f64; 14] = [

@@ -37,7 +37,7 @@ struct HungUp;
 /// Serves `api` until `shutdown`, then lets running calls finish. Returns when no call is left.
 ///
 /// At most `connections_max` clients are connected at once; further ones wait in the kernel.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     api: Arc<Api>,
     kind: ListenerKind,

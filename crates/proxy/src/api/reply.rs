@@ -30,7 +30,7 @@ const JSON_BYTES_USUAL: usize = 320;
 /// The slot is kept once the bytes are taken for writing. If the answer is dropped before that, its
 /// slot goes back: no client can have learned of the lease.
 #[derive(Debug, Default)]
-pub struct ReplyBody {
+pub(crate) struct ReplyBody {
     content: Content,
     slot: Option<Slot>,
     call: Option<TaskTrackerToken>,
@@ -109,7 +109,7 @@ impl http_body::Body for ReplyBody {
 }
 
 /// An answer of ours.
-pub type Reply = Response<ReplyBody>;
+pub(crate) type Reply = Response<ReplyBody>;
 
 pub(super) fn json(value: &impl Serialize) -> Reply {
     let mut bytes = Vec::with_capacity(JSON_BYTES_USUAL);

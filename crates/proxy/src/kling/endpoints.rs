@@ -63,7 +63,7 @@ impl Class {
 
 /// One endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     method: &'static str,
     /// Below the base URL; `*` stands for one segment.
     path: &'static str,
@@ -76,7 +76,7 @@ pub struct Endpoint {
 
 /// Where the head of a call holds references.
 #[derive(Clone, Copy, Debug)]
-pub enum HeadReferences {
+pub(crate) enum HeadReferences {
     /// Nowhere.
     None,
     /// In the last segment of the path.
@@ -121,7 +121,10 @@ impl Endpoint {
 
     /// The shape of the answer, if it holds references. `has` says whether the query has a field with
     /// a value.
-    pub fn answer_shape(&self, has: impl FnOnce(&str, &str) -> bool) -> Option<&'static Shape> {
+    pub(crate) fn answer_shape(
+        &self,
+        has: impl FnOnce(&str, &str) -> bool,
+    ) -> Option<&'static Shape> {
         let answer = self.answer?;
         let fits = answer
             .asked_with
@@ -197,7 +200,7 @@ const ENDPOINTS: &[Endpoint] = &[
 
 /// The endpoint of a call to `path`, below the base URL. `extra_jobs` are paths of further job starts.
 /// `HEAD` is a `GET` whose answer has no body, RFC 9110 §9.3.2.
-pub fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endpoint {
+pub(crate) fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endpoint {
     let method = if method == Method::HEAD {
         &Method::GET
     } else {

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::task::TaskId;
 
 /// How many entries a page may have.
-pub const PAGE_ROWS: usize = 100;
+pub(crate) const PAGE_ROWS: usize = 100;
 
 /// Stands for a text that is not kept. It only tells whether two texts are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ pub struct HistoryRow {
 
 /// The rows of one page.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// Its tasks, newest first.
     pub rows: Vec<HistoryRow>,
     /// It has rows without a task id that can be read.
@@ -99,7 +99,7 @@ impl Page {
     ///
     /// # Errors
     /// If it is no page of a history.
-    pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         let History { history } = serde_json::from_slice(body)?;
         let mut page = Self::default();
         let entries_count = history.len();

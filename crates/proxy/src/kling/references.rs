@@ -11,10 +11,10 @@ use super::task::TaskId;
 
 /// The most references read from one call: forms have some fifty fields that can hold one. The
 /// upstream judges the ones beyond.
-pub const REFERENCES_MAX: usize = 64;
+pub(crate) const REFERENCES_MAX: usize = 64;
 /// The longest URL that is remembered or looked up: browsers and gateways take no more. A longer
 /// value is a picture in base64.
-pub const URL_BYTES_MAX: usize = 2048;
+pub(crate) const URL_BYTES_MAX: usize = 2048;
 /// The longest id: the longest known ones have 20 characters.
 const ID_BYTES_MAX: usize = 64;
 /// An avatar id with at most this many digits is a template, which works on every account.

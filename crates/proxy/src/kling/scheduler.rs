@@ -29,7 +29,7 @@ pub struct RunningJob {
 
 /// The jobs that the upstream runs, and the caps that it tells.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Executing {
+pub(crate) struct Executing {
     /// The jobs.
     pub jobs: Vec<RunningJob>,
     /// The caps of accounts.
@@ -68,7 +68,7 @@ impl Executing {
     ///
     /// # Errors
     /// If it is not that list: it is no empty list either.
-    pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         let list: Available<'_> = serde_json::from_slice(body)?;
         let entries = list.executing.iter();
         let jobs: Vec<_> = entries.filter_map(|entry| running_in(entry)).collect();
@@ -93,7 +93,7 @@ fn read_caps(available: &RawValue) -> Vec<AccountCap> {
 }
 
 /// The job of one entry of the list, if it has an id and an e-mail.
-pub fn running_in(entry: &RawValue) -> Option<RunningJob> {
+pub(crate) fn running_in(entry: &RawValue) -> Option<RunningJob> {
     let entry: Entry<'_> = serde_json::from_str(entry.get()).ok()?;
     if entry.email.is_empty() {
         return None;

@@ -57,36 +57,37 @@ const VOICE: Shape = Members(&[
 ]);
 
 /// A task.
-pub const TASK: Shape = Members(&[("works", WORKS)]);
+pub(crate) const TASK: Shape = Members(&[("works", WORKS)]);
 /// Tasks of an account.
-pub const HISTORY: Shape = Members(&[("history", Each(&TASK))]);
+pub(crate) const HISTORY: Shape = Members(&[("history", Each(&TASK))]);
 /// The jobs that run.
-pub const JOBS: Shape = Each(&Job);
+pub(crate) const JOBS: Shape = Each(&Job);
 /// The same, and what is available.
-pub const EXECUTING: Shape = Members(&[("executing", JOBS)]);
+pub(crate) const EXECUTING: Shape = Members(&[("executing", JOBS)]);
 /// An avatar that was made.
-pub const NEW_AVATAR: Shape = Members(&[("id", Id(ReferenceKind::Avatar))]);
+pub(crate) const NEW_AVATAR: Shape = Members(&[("id", Id(ReferenceKind::Avatar))]);
 /// Avatars.
-pub const AVATARS: Shape = Each(&NEW_AVATAR);
+pub(crate) const AVATARS: Shape = Each(&NEW_AVATAR);
 /// An element, or one that was made: that answer's shape is not documented.
-pub const ONE_ELEMENT: Shape = Members(&[("element", ELEMENT), ("id", Id(ReferenceKind::Element))]);
+pub(crate) const ONE_ELEMENT: Shape =
+    Members(&[("element", ELEMENT), ("id", Id(ReferenceKind::Element))]);
 /// Elements.
-pub const ELEMENTS: Shape = Members(&[("elementsList", Each(&ELEMENT))]);
+pub(crate) const ELEMENTS: Shape = Members(&[("elementsList", Each(&ELEMENT))]);
 /// A file that was uploaded.
-pub const NEW_UPLOAD: Shape = Members(&[
+pub(crate) const NEW_UPLOAD: Shape = Members(&[
     ("url", Urls),
     ("resourceUrl", Urls),
     ("coverUrl", Urls),
     ("cover", Urls),
 ]);
 /// Files that were uploaded.
-pub const UPLOADS: Shape = Members(&[("uploadAssetsList", Each(&UPLOAD))]);
+pub(crate) const UPLOADS: Shape = Members(&[("uploadAssetsList", Each(&UPLOAD))]);
 /// Speech. The pages show its file in more than one place.
-pub const SPEECH: Shape = Members(&[("resource", Urls), ("cover", Urls), ("works", WORKS)]);
+pub(crate) const SPEECH: Shape = Members(&[("resource", Urls), ("cover", Urls), ("works", WORKS)]);
 /// Motions of one's own.
-pub const OWN_MOTIONS: Shape = Each(&MOTION);
+pub(crate) const OWN_MOTIONS: Shape = Each(&MOTION);
 /// Voices.
-pub const VOICES: Shape = Each(&VOICE);
+pub(crate) const VOICES: Shape = Each(&VOICE);
 
 /// What an answer holds.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -110,18 +110,18 @@ impl TaskStatus {
 }
 
 /// Whether a 404 says that the account is not configured, and nothing about what was asked of it.
-pub fn is_about_account(body: &[u8]) -> bool {
+pub(crate) fn is_about_account(body: &[u8]) -> bool {
     memchr::memmem::find(&body.to_ascii_lowercase(), NOT_CONFIGURED).is_some()
 }
 
 /// The id of the task in an answer, `task.id`, its digits as they are.
-pub fn accepted_id(body: &[u8]) -> Option<TaskId> {
+pub(crate) fn accepted_id(body: &[u8]) -> Option<TaskId> {
     id_of(task_in(body)?)
 }
 
 /// The type of the task in an answer, `task.type`. Read apart from the id: an odd type must not cost the
 /// id of a paid job.
-pub fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
+pub(crate) fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
     #[derive(Deserialize)]
     struct Typed<'a> {
         #[serde(borrow, rename = "type")]
@@ -132,7 +132,7 @@ pub fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
 }
 
 /// The member `task` of an answer, if it is the task `task_id`.
-pub fn task_json<'a>(body: &'a [u8], task_id: &TaskId) -> Option<&'a str> {
+pub(crate) fn task_json<'a>(body: &'a [u8], task_id: &TaskId) -> Option<&'a str> {
     let task = task_in(body)?;
     let is_same = id_of(task).as_ref() == Some(task_id);
     is_same.then(|| task.get())

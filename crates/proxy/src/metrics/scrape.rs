@@ -15,7 +15,7 @@ use crate::{
 
 /// The most accounts that get series of their own. A user has a handful; unbounded label sets
 /// overload Prometheus. The rest are added up under `other`.
-pub const ACCOUNTS_MAX: usize = 200;
+pub(crate) const ACCOUNTS_MAX: usize = 200;
 const OTHER: &str = "other";
 
 /// What one scrape shows.
