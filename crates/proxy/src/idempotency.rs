@@ -1,4 +1,4 @@
-//! Idempotency keys, as clients write them.
+//! The `Idempotency-Key` header: which keys are valid, and their scope. The pool keeps what they stand for.
 //!
 //! Follows draft-ietf-httpapi-idempotency-key-header-07, with one difference: a refusal is never
 //! remembered, so a client that retries after one makes a new attempt.

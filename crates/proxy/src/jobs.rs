@@ -32,19 +32,19 @@ use scheduler::RoundError;
 pub use counts::RoundCounts;
 pub use histories::Histories;
 
-/// How much rarer rounds are while nothing runs and nobody waits, and at most while they fail.
+/// How much rarer rounds are while no slot is in use and no caller waits, and at most while they fail.
 pub const IDLE_FACTOR: u32 = 6;
-/// How much more frequent rounds are while a job is over that the upstream still counts: it does so
-/// for seconds.
+/// How much more frequent rounds are while the upstream still counts a job that is over: it does so for
+/// seconds.
 pub const RELEASE_FACTOR: u32 = 5;
-/// The most jobs asked for after one round; the others have their turn after later ones.
+/// The most jobs that are asked about after one round. The others follow after later rounds.
 pub const CHECKS_MAX: usize = 64;
-/// All checks after a round: a task that cannot be asked for must not hold up the next round.
+/// The time for all checks after a round: a hung account must not hold up the next round.
 const CHECKS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause after a round failed, unless the interval is shorter. It doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// Surprises that follow one another share a round: ten rounds a second at most, whatever happens.
-const SURPRISE_GAP: Duration = Duration::from_millis(100);
+/// The least time between two rounds: ten rounds a second at most, however often one is asked for.
+const ROUND_GAP: Duration = Duration::from_millis(100);
 
 /// Asks the upstream which jobs run, and tells the ledger.
 #[derive(Debug)]
@@ -52,36 +52,36 @@ pub struct Rounds {
     upstream: Arc<Upstream>,
     ledger: Arc<Ledger>,
     owners: Arc<Owners>,
-    surprise: Notify,
+    woken: Notify,
     counts: RoundCounts,
     /// Held while rounds run.
     single: Mutex<()>,
 }
 
 /// How a round ended.
-enum Outcome {
-    /// Nothing more to be learnt now.
+enum RoundOutcome {
+    /// There is nothing more to learn now.
     Settled,
-    /// The upstream lists jobs that are over: it will let go of them soon.
+    /// The upstream lists jobs that are over: it will release them soon.
     ReleaseDue,
-    /// Jobs were found to be over: a round sent from now on frees their slots.
+    /// Jobs turned out to be over: a round that is sent from now on frees their slots.
     JobsOver,
 }
 
 impl Rounds {
-    /// Rounds to be [run](Self::run).
+    /// Rounds that begin with [`run`](Self::run).
     pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>, owners: Arc<Owners>) -> Self {
         Self {
             upstream,
             ledger,
             owners,
-            surprise: Notify::new(),
+            woken: Notify::new(),
             counts: RoundCounts::default(),
             single: Mutex::new(()),
         }
     }
 
-    /// Holds rounds until dropped: one at once, then one every `interval` while slots are in use or
+    /// Runs rounds until dropped: one at once, then one every `interval` while slots are in use or
     /// callers wait, sooner after a job ended, and rarer otherwise. A second call waits for the end of the first.
     ///
     /// Cancel-safe: a round that is cut off changes nothing.
@@ -95,13 +95,15 @@ impl Rounds {
             match round.instrument(tracing::info_span!("round")).await {
                 Ok(outcome) => {
                     if failed_count > 0 {
-                        tracing::info!(failed_count, "rounds healed");
+                        tracing::info!(failed_count, "rounds succeed again");
                     }
                     failed_count = 0;
                     match outcome {
-                        Outcome::Settled => self.pause(begun, interval).await,
-                        Outcome::ReleaseDue => self.pause(begun, interval / RELEASE_FACTOR).await,
-                        Outcome::JobsOver => sleep_until(begun + SURPRISE_GAP).await,
+                        RoundOutcome::Settled => self.pause(begun, interval).await,
+                        RoundOutcome::ReleaseDue => {
+                            self.pause(begun, interval / RELEASE_FACTOR).await
+                        }
+                        RoundOutcome::JobsOver => sleep_until(begun + ROUND_GAP).await,
                     }
                 }
                 Err(error) => {
@@ -113,10 +115,10 @@ impl Rounds {
         }
     }
 
-    /// Asks for a round at once: something happened that the book did not foresee. While rounds
-    /// fail it changes nothing, they are tried again soon.
+    /// Asks for a round at once: something happened that only a round can explain. While rounds fail
+    /// this changes nothing: they are tried again soon anyway.
     pub fn wake(&self) {
-        self.surprise.notify_one();
+        self.woken.notify_one();
     }
 
     /// How the rounds went so far.
@@ -124,7 +126,7 @@ impl Rounds {
         &self.counts
     }
 
-    async fn round(&self, is_degraded: &mut bool) -> Result<Outcome, RoundError> {
+    async fn round(&self, is_degraded: &mut bool) -> Result<RoundOutcome, RoundError> {
         let ticket = self.ledger.call(RoundBase).await?;
         let Executing {
             jobs,
@@ -134,9 +136,12 @@ impl Rounds {
         if (skipped_count > 0) != *is_degraded {
             *is_degraded = skipped_count > 0;
             if *is_degraded {
-                tracing::warn!(skipped_count, "rounds list jobs that cannot be read");
+                tracing::warn!(
+                    skipped_count,
+                    "rounds list jobs that cannot be read, so they are not counted"
+                );
             } else {
-                tracing::info!("rounds list no odd jobs any more");
+                tracing::info!("rounds list only jobs that can be read again");
             }
         }
         self.owners.learn_running(&jobs);
@@ -145,16 +150,16 @@ impl Rounds {
             executing: jobs,
             caps,
         };
-        // The ticket keeps what it is compared with until the book is unlocked: freeing it takes a while.
+        // The ticket keeps the compared listing alive until the pool is unlocked: freeing it takes a while.
         let change = RoundChange::between(ticket.listing.clone(), round);
         let followed = self.ledger.call(FollowRound { change }).await?;
         let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
         self.counts.note_ok(skipped_count, lag);
         let has_ended = self.check(findings.unlisted).await;
         Ok(match (has_ended, findings.is_release_due) {
-            (true, _) => Outcome::JobsOver,
-            (false, true) => Outcome::ReleaseDue,
-            (false, false) => Outcome::Settled,
+            (true, _) => RoundOutcome::JobsOver,
+            (false, true) => RoundOutcome::ReleaseDue,
+            (false, false) => RoundOutcome::Settled,
         })
     }
 
@@ -163,17 +168,18 @@ impl Rounds {
         if failed_count == 0 {
             tracing::warn!(
                 error,
-                "rounds began to fail; what other tools run is not seen"
+                "rounds began to fail, so jobs of other tools are not counted. Check upstream.base_url and \
+                 the network; /readyz?verbose shows the state"
             );
         }
         tracing::debug!(error, "round failed");
         self.counts.note_failed(error);
     }
 
-    /// Asks for jobs that the upstream no longer lists: that alone does not mean they are over. True
-    /// if one is.
+    /// Asks about jobs that the upstream no longer lists: that alone does not mean that they are over.
+    /// True if one is.
     async fn check(&self, mut unlisted: Vec<RunningJob>) -> bool {
-        // No job waits behind the same others for ever.
+        // At random, so that no job waits behind the same others for ever.
         unlisted.shuffle(&mut rand::rng());
         unlisted.truncate(CHECKS_MAX);
         let mut queries = TaskQueries::new(&self.upstream, unlisted);
@@ -189,18 +195,18 @@ impl Rounds {
         has_ended
     }
 
-    /// Waits for the time of the next round, for a surprise, or for the end of a ttl, which only a
-    /// round can decide about.
+    /// Waits for the time of the next round, for a call of [`wake`](Self::wake), or for the end of a ttl,
+    /// which only a round can decide about.
     async fn pause(&self, begun: Instant, interval: Duration) {
         for _ in 0..IDLE_FACTOR {
             let sooner = async {
                 tokio::select! {
-                    () = self.surprise.notified() => {}
+                    () = self.woken.notified() => {}
                     () = self.ledger.round_due() => {}
                 }
             };
             if timeout(interval, sooner).await.is_ok() {
-                sleep_until(begun + SURPRISE_GAP).await;
+                sleep_until(begun + ROUND_GAP).await;
                 return;
             }
             if self.ledger.call(IsBusy).await != Ok(false) {

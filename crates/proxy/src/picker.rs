@@ -1,5 +1,5 @@
-//! Picks for a client: what the ledger grants, beside what the fetcher knows and while the process
-//! takes new work.
+//! Picks: what the ledger grants, unless the process shuts down or the upstream rejects the token; counted,
+//! and explained with what the fetcher knows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,32 +16,32 @@ use crate::{
     pool::{Known, LeaseId, Refusal},
 };
 
-/// Picks, counts how they ended, and says why not.
+/// Takes slots from the ledger.
 #[derive(Debug)]
 pub struct Picker {
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-    /// When the upstream refused the token for a job, and how many fetches had been answered by then.
+    /// When the upstream rejected the token for a job, and how many fetches had succeeded by then.
     rejected_at: watch::Sender<Option<(Instant, u64)>>,
-    /// A list of a file shows no token to the upstream: then time has to do.
+    /// Whether the list comes from a file: then no fetch shows whether the token is valid again.
     has_own_list: bool,
 }
 
-/// What a pick got.
+/// What a pick returned.
 #[derive(Debug)]
 pub enum Picked {
     /// A slot.
     Slot(Slot),
-    /// Nothing new: this is what its idempotency key stands for.
+    /// No slot, since the idempotency key is known.
     Known(Known),
 }
 
-/// How long nothing is picked after the token was refused, where no fetch can say more.
-const REJECTED_REST: Duration = Duration::from_secs(60);
+/// How long nothing is picked after the token was rejected, where no fetch can show that it is valid.
+const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
-/// Fetches that the upstream answered with a list: it takes the token.
+/// Results of fetches that the upstream answered with a list: the token is valid.
 const ANSWERED: [FetchResult; 5] = [
     FetchResult::Ok,
     FetchResult::Partial,
@@ -51,7 +51,7 @@ const ANSWERED: [FetchResult; 5] = [
 ];
 
 impl Picker {
-    /// Picks from `ledger` until `shutdown`. `has_own_list`: the list does not come from the upstream.
+    /// Picks from `ledger` until `shutdown`. `has_own_list`: the list comes from a file.
     pub fn new(
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
@@ -69,7 +69,7 @@ impl Picker {
         }
     }
 
-    /// The upstream does not take the token: nothing is picked until a fetch is answered.
+    /// The upstream rejected the token: nothing is picked until a fetch succeeds.
     pub fn reject_token(&self) {
         let rejected_at = (Instant::now(), self.answered_count());
         if self.rejected_at.send_replace(Some(rejected_at)).is_none() {
@@ -77,13 +77,13 @@ impl Picker {
         }
     }
 
-    /// Notes it if the upstream takes the token again.
+    /// Lets picks go on if the token is valid again.
     fn heal_token(&self) {
         let answered_count = self.answered_count();
         let is_healed = self.rejected_at.send_if_modified(|rejected_at| {
             let is_over = |(at, count): &mut (Instant, u64)| {
                 if self.has_own_list {
-                    at.elapsed() >= REJECTED_REST
+                    at.elapsed() >= REJECTED_PAUSE
                 } else {
                     *count < answered_count
                 }
@@ -91,11 +91,11 @@ impl Picker {
             rejected_at.take_if(is_over).is_some()
         });
         if is_healed {
-            tracing::info!("the upstream takes the token again; picking goes on");
+            tracing::info!("the upstream accepts the token again; picking goes on");
         }
     }
 
-    /// Why nothing is picked, whatever is free.
+    /// Why nothing is picked, even if slots are free.
     fn stop(&self) -> Option<Error> {
         if self.shutdown.is_cancelled() {
             return Some(Error::ShuttingDown);
@@ -138,7 +138,7 @@ impl Picker {
     /// Why there is none.
     pub async fn pick_again(&self, request: &PickRequest) -> Result<Picked, Error> {
         if let Some(stop) = self.stop() {
-            // What was granted before stands.
+            // What was granted before is still valid.
             if let Some(claim) = request.claim.clone()
                 && let Some(known) = self.ledger.call(Recall { claim }).await?
             {
@@ -169,7 +169,7 @@ impl Picker {
         }
     }
 
-    /// Why no pick can be granted whatever is released, or `None`.
+    /// Why no pick can be granted even if slots are released, or `None`.
     pub async fn unavailable_reason(&self) -> Option<Error> {
         match self.stop() {
             None => self.explained(self.ledger.call(UnavailableReason).await),
@@ -184,7 +184,7 @@ impl Picker {
         }
     }
 
-    /// Says why there is no list, where the fetcher knows.
+    /// Replaces "there is no list yet" by the reason, if the fetcher knows it.
     pub fn explain(&self, error: Error) -> Error {
         if error != Error::Refused(Refusal::Learning) {
             return error;
@@ -226,7 +226,12 @@ mod tests {
         let (picker, _publish) = picker(true);
         picks(&picker).await.unwrap();
         picker.reject_token();
-        tokio::time::advance(REJECTED_REST.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        tokio::time::advance(
+            REJECTED_PAUSE
+                .checked_sub(Duration::from_millis(1))
+                .unwrap(),
+        )
+        .await;
         assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
         assert_eq!(
             picker.unavailable_reason().await,
@@ -240,7 +245,7 @@ mod tests {
     async fn time_alone_heals_no_token_that_fetches_show() {
         let (picker, _publish) = picker(false);
         picker.reject_token();
-        tokio::time::advance(100 * REJECTED_REST).await;
+        tokio::time::advance(100 * REJECTED_PAUSE).await;
         assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
     }
 }

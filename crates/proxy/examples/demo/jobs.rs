@@ -190,7 +190,7 @@ impl Client {
             started => started?,
         };
         let task = read::<Submitted>(START_PATH, &started)?.task;
-        // From now on the slot is held for the job, not for the ttl of a lease nobody uses.
+        // From now on the slot is held for the job, not for the ttl of an unused lease.
         let path = format!("/leases/{}", lease.lease_id);
         let bound = json!({ "taskId": task.id });
         self.balancer.call(Method::PUT, &path, Some(bound)).await?;

@@ -74,7 +74,7 @@ async fn run(args: &Args, screen: &mut Screen) -> Result<bool, Box<dyn Error>> {
     };
     let ending = show.play(&mut crew, &mut signals, args.seconds).await?;
     let is_good = show.tally.is_clean(&show.stage.audit());
-    // First the clients: a drain waits for whoever is still calling.
+    // First the clients: a drain waits for all running calls.
     drop(crew);
     stage.end().await;
     screen.freeze()?;

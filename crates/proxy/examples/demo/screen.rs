@@ -1,4 +1,4 @@
-//! The terminal: a table that is redrawn in place, or plain lines where nobody looks at it live.
+//! The terminal: a table that is redrawn in place, or plain lines if the output is no terminal.
 //!
 //! Text that stays goes above the table. No line is wider than 80 columns where names are as short
 //! as the demo's: a wrapped line would spoil the way back up.

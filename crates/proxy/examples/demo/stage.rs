@@ -136,7 +136,7 @@ impl Stage {
     }
 }
 
-/// Starts the sidecar where it was told to listen, or somewhere else if nobody said where and its
+/// Starts the sidecar at `listen`, or at a free port if no address was given and its
 /// usual port is taken; the address of that port is returned then.
 async fn start_sidecar(
     sim: &Sim,
@@ -156,8 +156,8 @@ async fn start_sidecar(
     }
 }
 
-/// The settings as a deployment would give them, but for a faster pace: nobody wants to watch a
-/// demo for half a minute until a list is fetched again. The user's own environment is left out: a real
+/// The settings as a deployment would give them, but at a faster pace: half a minute until a list is
+/// fetched again is too long for a demo. The user's own environment is left out: a real
 /// token in it must not get here. The address is a flag, so that complaints name `--listen`.
 fn config(sim: &Sim, listen: Option<String>) -> Result<Config, ConfigErrors> {
     let env = [

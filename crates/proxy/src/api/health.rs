@@ -50,7 +50,7 @@ impl Api {
             Some(error) => format!("{}: {}", error.facts().reason, error.message()),
         };
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
-        let rounds = match rounds.map(|rounds| rounds.counts().standing()) {
+        let rounds = match rounds.map(|rounds| rounds.counts().health()) {
             None => "[+] rounds: off".to_owned(),
             Some(Ok(())) => "[+] rounds: answered".to_owned(),
             Some(Err(problem)) => format!("[-] rounds: {problem}"),

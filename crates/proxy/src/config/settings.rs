@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "leases.job_ttl",
         "65m",
-        "how long a slot is held for a job nobody reports on",
+        "how long a slot is held for a job of which nothing more is heard",
     ),
     setting(
         "reconcile.interval",
@@ -134,7 +134,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "reconcile.tie_picks",
         "true",
-        "take a job nobody claims for that of a pick without a job",
+        "match a job that belongs to no submission to a pick without a job",
     ),
     setting(
         "forward.body_max",

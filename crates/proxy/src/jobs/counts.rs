@@ -26,17 +26,17 @@ impl RoundCounts {
         self.ok.load(Ordering::Relaxed)
     }
 
-    /// How many rounds were not answered, or not intelligibly.
+    /// How many rounds were not answered, or not with a list that can be read.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// How many jobs that rounds listed could not be counted, for want of an id or an e-mail.
+    /// How many listed jobs could not be counted, since they had no id or no e-mail.
     pub fn skipped_entries(&self) -> u64 {
         self.skipped_entries.load(Ordering::Relaxed)
     }
 
-    /// How long the newest answered round took, from its request to its effect on the book.
+    /// How long the newest answered round took, from its request to its effect on the ledger.
     pub fn lag(&self) -> Duration {
         Duration::from_micros(self.lag_micros.load(Ordering::Relaxed))
     }
@@ -46,11 +46,11 @@ impl RoundCounts {
         *self.last_success.lock()
     }
 
-    /// Whether the newest round was answered, or what stood in the way.
+    /// Whether the newest round was answered.
     ///
     /// # Errors
-    /// The problem in words.
-    pub fn standing(&self) -> Result<(), String> {
+    /// Why not, in words.
+    pub fn health(&self) -> Result<(), String> {
         let failure = self.last_failure.lock().clone();
         match failure {
             Some(problem) => Err(problem),

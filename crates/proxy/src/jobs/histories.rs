@@ -1,7 +1,7 @@
-//! The histories of accounts on which submissions were lost: what rounds did not see, they show.
+//! Reading the histories of accounts on which submissions were lost: they show jobs that no round listed.
 //!
-//! Read beside the rounds, one account apart from the other: one that does not answer holds up nobody. All
-//! lost submissions of an account are decided by one reading.
+//! They are read beside the rounds, each account on its own, so that a hung account delays no other. One
+//! reading decides about all lost submissions of an account.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,9 +26,9 @@ use crate::{
 
 /// Each work of a task takes about 1 KiB, and a task has a dozen at most.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The most histories that are read at once: one that hangs holds up none of fifteen others.
+/// The most histories that are read at once: a hung one leaves fifteen others.
 const READ_AT_ONCE: usize = 16;
-/// The longest pause before a history is read again that did not decide, unless rounds are rarer.
+/// The longest pause before a history that decided nothing is read again, unless rounds are rarer.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Reads histories, and tells the ledger.
@@ -76,7 +76,7 @@ impl Reading {
 }
 
 impl Histories {
-    /// Histories to be [read](Self::run), each at most once in `interval`.
+    /// Histories that [`run`](Self::run) reads, each at most once in `interval`.
     pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>, interval: Duration) -> Self {
         Self {
             upstream,
@@ -106,7 +106,7 @@ impl Histories {
         }
     }
 
-    /// Begins to read what is due. Returns when to look again.
+    /// Begins the readings that are due. Returns when to look again.
     async fn begin_readings(
         &self,
         readings: &mut HashMap<Arc<str>, Reading>,
@@ -129,7 +129,7 @@ impl Histories {
                 next = next.min(due);
                 continue;
             }
-            // One that ends makes room.
+            // The next one begins when one of these ends.
             if under_way.len() == READ_AT_ONCE {
                 continue;
             }
@@ -162,7 +162,7 @@ struct Reader {
     ledger: Arc<Ledger>,
     account: Undecided,
     asked_at: Duration,
-    /// Of the newest losses: what it finds is told once.
+    /// Whether it is the first reading for the newest losses: its result is logged once.
     is_first: bool,
 }
 
@@ -170,7 +170,7 @@ impl Reader {
     async fn read_and_decide(self) {
         match self.decided_count().await {
             Ok(0) if self.is_first => tracing::warn!(
-                "the history does not tell yet what came of lost submissions; their idempotency keys \
+                "the history does not tell yet what became of lost submissions; their idempotency keys \
                  stay in use"
             ),
             Ok(0) => tracing::debug!("history decided nothing"),

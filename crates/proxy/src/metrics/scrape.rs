@@ -77,7 +77,7 @@ impl Scrape<'_> {
         )?;
         let drift = gauges(
             "drift_slots",
-            "Slots in use by the book minus jobs that the newest round listed, before it was mended.",
+            "Slots in use minus jobs that the newest round listed, before the round corrected the count.",
             &["account"],
         )?;
         let overcommitted = IntGauge::new(
@@ -148,7 +148,7 @@ impl Scrape<'_> {
         )?;
         let lag = Gauge::new(
             "rounds_lag_seconds",
-            "How long the newest answered round took, from its request to its effect on the book.",
+            "How long the newest answered round took, from its request to its effect on the ledger.",
         )?;
         lag.set(self.rounds.map_or(0.0, |rounds| rounds.lag().as_secs_f64()));
         let count = |count: fn(&RoundCounts) -> u64| self.rounds.map_or(0, count);
