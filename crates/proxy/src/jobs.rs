@@ -13,7 +13,7 @@ mod scheduler;
 use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::Chain;
-use rand::{RngExt, seq::SliceRandom};
+use rand::seq::SliceRandom;
 use tokio::{
     sync::{Mutex, Notify},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
@@ -21,6 +21,7 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
+    backoff::{doubled, shortened},
     kling::{scheduler::Executing, task::TaskStatus},
     ledger::{FollowRound, IsBusy, JobOver, Ledger, RoundBase},
     owners::{Owners, TaskQueries},
@@ -108,7 +109,7 @@ impl Rounds {
                 }
                 Err(error) => {
                     self.note_failure(&error, failed_count);
-                    sleep(backoff(interval, failed_count)).await;
+                    sleep(pause_after(interval, failed_count)).await;
                     failed_count += 1;
                 }
             }
@@ -216,15 +217,11 @@ impl Rounds {
     }
 }
 
-/// The pause after a failure that `failed_count` others came before: doubled each time, cut by up
-/// to a half at random, so that several sidecars do not ask in step.
-fn backoff(interval: Duration, failed_count: u32) -> Duration {
+/// The pause after a round failed that `failed_count` others came before.
+fn pause_after(interval: Duration, failed_count: u32) -> Duration {
     let first = interval.min(BACKOFF_MIN);
-    let factor = 2_u32.saturating_pow(failed_count);
-    let pause = first
-        .saturating_mul(factor)
-        .min(interval.saturating_mul(IDLE_FACTOR));
-    rand::rng().random_range(pause / 2..=pause)
+    let longest = interval.saturating_mul(IDLE_FACTOR);
+    shortened(doubled(first, failed_count, longest))
 }
 
 #[cfg(test)]
@@ -243,7 +240,7 @@ mod tests {
             (Duration::from_millis(100), 9, Duration::from_millis(600)),
         ] {
             for _ in 0..100 {
-                let pause = backoff(interval, failed_count);
+                let pause = pause_after(interval, failed_count);
                 assert!(
                     longest / 2 <= pause && pause <= longest,
                     "{pause:?} after {failed_count}"

@@ -18,6 +18,7 @@
 //! and file, or a list of every mistake. [`sidecar`] wires the parts; [`server`] owns the sockets.
 
 mod api;
+mod backoff;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -11,6 +11,7 @@ mod answer;
 mod ask;
 mod breaker;
 mod connector;
+mod dialer;
 mod idle;
 mod outgoing;
 mod stream;

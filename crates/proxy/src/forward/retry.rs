@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::upstream::Upstream;
+use crate::{backoff::doubled, upstream::Upstream};
 
 /// The most times that a request is sent.
 const ATTEMPTS_MAX: u32 = 3;
@@ -18,6 +18,9 @@ pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after the first attempt of a read. It doubles with each attempt: a gateway that restarts is back
 /// within a second or two.
 pub(super) const READ_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause between two attempts: a client waits meanwhile.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What one call earns: a retry for every fifth.
 const EARNED: f64 = 0.2;
@@ -86,7 +89,7 @@ impl Attempts<'_> {
 
     /// Waits until the attempt that was taken may begin. The pause doubles with each one.
     pub(super) async fn pause(&self) {
-        sleep(self.first_pause * 2_u32.pow(self.count - 2)).await;
+        sleep(doubled(self.first_pause, self.count - 2, PAUSE_MAX)).await;
     }
 
     /// Gives back the attempt that was taken last: it was not made.

@@ -18,6 +18,7 @@ use tokio_util::task::JoinMap;
 use tracing::Instrument;
 
 use crate::{
+    backoff::doubled,
     kling::history::{PAGE_ROWS, Page},
     ledger::{Decide, Ledger, ReachesBack, Unavailable, UndecidedAccounts},
     pool::{History, Name, TASKS_MAX, Undecided},
@@ -69,9 +70,7 @@ impl Reading {
         if account.since > self.since {
             return self.begun + interval;
         }
-        let factor = 2_u32.saturating_pow(self.count);
-        let pause = interval.saturating_mul(factor).min(PAUSE_MAX);
-        self.begun + pause.max(interval)
+        self.begun + doubled(interval, self.count, PAUSE_MAX).max(interval)
     }
 }
 

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::LeaseId;
+use crate::backoff::doubled;
 
 /// The first cooling if the upstream names no time. The next round corrects a wrong count; a
 /// throttle lasts minutes, which the doubling finds out.
@@ -164,8 +165,4 @@ impl AccountHealth {
         let is_on_probation = matches!(self.probation, Some(Probation::Running(_)));
         self.cooling_until.is_none() && self.ejected.is_none() && !is_on_probation
     }
-}
-
-fn doubled(min: Duration, count: u32, max: Duration) -> Duration {
-    min.saturating_mul(2_u32.saturating_pow(count)).min(max)
 }

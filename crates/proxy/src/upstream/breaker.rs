@@ -9,11 +9,11 @@ use std::{sync::Arc, time::Duration};
 
 use http::Uri;
 use parking_lot::{Mutex, MutexGuard};
-use rand::RngExt;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connector::Dialer;
+use super::dialer::Dialer;
+use crate::backoff::{doubled, shortened};
 
 /// How many connections fail in a row before the next request is refused at once.
 pub const FAILURES_MAX: u32 = 3;
@@ -76,13 +76,11 @@ impl Breaker {
 
 /// Connects again and again until it succeeds.
 async fn probe(mut dialer: Dialer, uri: Uri) {
-    let mut pause = PROBE_PAUSE_MIN;
-    loop {
-        let cut = rand::rng().random_range(pause / 2..=pause);
-        sleep(cut).await;
+    for failed_count in 0.. {
+        let pause = doubled(PROBE_PAUSE_MIN, failed_count, PROBE_PAUSE_MAX);
+        sleep(shortened(pause)).await;
         if dialer.dial(uri.clone()).await.is_ok() {
             return;
         }
-        pause = (2 * pause).min(PROBE_PAUSE_MAX);
     }
 }
