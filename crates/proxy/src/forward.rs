@@ -1,7 +1,7 @@
 //! The transparent proxy: what a call to the upstream needs, and what is changed in passing.
 //!
 //! A call passes as it came, both ways, byte for byte and with back-pressure. Three things differ:
-//! the token is ours, an `email` is put in where [`endpoints`](crate::kling::endpoints) says so and the
+//! the token is ours, an `email` is put in where `kling/endpoints.rs` says so and the
 //! client gave none, and a call that starts a job takes a slot first.
 //!
 //! Invariants: a job start is sent once, in a task of its own, under a slot that goes back only

@@ -8,14 +8,16 @@
 //!                                └───────────────▶ upstream ◀─────────────────────┘
 //! ```
 //!
-//! The [`pool`] is the heart: accounts, slots, the choice, the waiters; pure, without I/O, lock or
-//! clock. The [`ledger`] keeps it, tells waiters, and ends leases in time. [`jobs`] asks the
-//! upstream in rounds which jobs run, and remembers who owns which. [`forward`] carries calls to
-//! the upstream: it takes the slot of a job start, puts the e-mail in, and settles the slot by the
-//! answer. [`upstream`] is the one client there, and tells "nothing was sent" from "lost". The
-//! [`api`] turns requests into questions to these; [`error`] holds the one mapping from what went
-//! wrong to what a client is told. [`config`] makes one valid configuration of flags, environment
-//! and file, or a list of every mistake. [`sidecar`] wires the parts; [`server`] owns the sockets.
+//! The [`pool`] makes every decision about slots; it is pure, without I/O, lock or clock. The [`ledger`] keeps
+//! it, tells waiters, and ends leases in time. [`jobs`] asks the upstream in rounds which jobs run. [`owners`]
+//! knows which account owns what. [`forward`] carries calls to the upstream: it takes the slot of a job start,
+//! puts the e-mail in, and settles the slot by the answer. [`upstream`] is the only client there, and tells
+//! "nothing was sent" from "lost". `kling` knows the vendor's paths and JSON. `api` answers our own paths;
+//! `error` holds the only mapping from what went wrong to what a client is told. [`config`] makes one valid
+//! configuration of flags, environment and file, or a list of every mistake. [`sidecar`] wires the parts;
+//! `server` owns the sockets.
+//!
+//! `ARCHITECTURE.md` says where which rule is decided.
 
 mod api;
 mod backoff;

@@ -1,7 +1,7 @@
 //! Owners: which account has a task, a work, an avatar, an element, a motion, a voice, a file.
 //!
 //! Rounds and answers teach it (`observe`), and accounts are asked for it (`search`); it is never guessed.
-//! Each kind has a [table](table) of its own, so that a flood of one kind pushes out no other.
+//! Each kind has a `table` of its own, so that a flood of one kind pushes out no other.
 
 mod observe;
 mod search;
@@ -98,7 +98,7 @@ impl Owners {
     ///
     /// # Errors
     /// [`Error::BadRequest`] if the ids belong to two accounts.
-    pub fn strict_owner(&self, references: &[Reference]) -> Result<Option<Arc<str>>, Error> {
+    pub(crate) fn strict_owner(&self, references: &[Reference]) -> Result<Option<Arc<str>>, Error> {
         let strict = references.iter().filter(|it| it.kind.is_strict());
         let mut known = strict.filter_map(|it| Some((it, self.owner(it)?)));
         let Some((first, owner)) = known.next() else {

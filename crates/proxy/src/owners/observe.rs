@@ -29,7 +29,7 @@ pub struct Observation {
 /// A body that passes unchanged, piece by piece, while its references are learnt.
 ///
 /// They are learnt before the last piece goes on, so that a client which has the whole answer can use
-/// them. Nothing is learnt from a body that is longer than [`ANSWER_BYTES_MAX`] or breaks off.
+/// them. Nothing is learnt from a body that is longer than 1 MiB or breaks off.
 #[derive(Debug)]
 pub struct ObservedBody<B> {
     body: B,
