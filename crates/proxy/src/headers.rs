@@ -15,11 +15,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Begins the names of headers between a client and us.
+/// The prefix of headers between a client and us.
 const OURS: &str = "x-kling-";
 
-/// Takes out what belongs to the connection it came by, with everything that any of its
-/// `Connection` lines names.
+/// Removes the headers of one connection, and those that any `Connection` line names.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -33,8 +32,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out what a client says to us and not to the upstream: its credentials, its `Host`, its
-/// wishes (`x-kling-…`), and `Expect`, which is answered here.
+/// Removes what a client says to us and not to the upstream: its credentials, its `Host`, its options
+/// (`x-kling-…`), and `Expect`, which is answered here.
 pub(crate) fn strip_client(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_all(headers, |name| {
@@ -51,14 +50,14 @@ pub(crate) fn strip_client(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out of an answer what belongs to the connection it came by, and what only we say.
+/// Removes from an answer the headers of its connection, and those that only we set.
 pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_all(headers, |name| name.starts_with(OURS));
 }
 
-/// Whether the body comes in no transfer coding but chunks, which are undone and made anew. The
-/// name of any other one would stay behind, RFC 9112 §7.
+/// Whether the body has no transfer coding but `chunked`, which is decoded and encoded again. Any other
+/// coding would be passed on without its name, RFC 9112 §7.
 pub(crate) fn has_only_chunks(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
     lines.all(|line| {

@@ -10,12 +10,12 @@ use crate::{error::Error, pool::Key};
 /// The longest key a client may choose.
 const WORD_CHARS_MAX: usize = 255;
 
-/// Which of the client tokens a caller showed. Keys of different tokens are apart.
+/// Which of the client tokens a caller showed. Each token has keys of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller(pub usize);
 
-/// Reads the key of a request to `path`, if it has one, in its scope: the same word of another client,
-/// method or path is another key.
+/// Reads the key of a request to `path`, if it has one, in its scope: the same key of another client, or
+/// for another method or path, is another key.
 ///
 /// # Errors
 /// [`Error::BadRequest`] if it has two, or one that is empty, too long or invisible.

@@ -22,7 +22,7 @@ use crate::{
     config, error::Error, headers::is_encoded, kling::references::Reference, pool, upstream::Idle,
 };
 
-/// Memory is given out in pieces of this size.
+/// Memory is counted in pieces of this size.
 const PIECE_BYTES: usize = 1024;
 
 /// The memory for buffered bodies.
@@ -36,7 +36,7 @@ pub(super) struct BodyBuffer {
 #[derive(Debug)]
 pub(super) struct BufferedRequest {
     bytes: Bytes,
-    /// The body as one that has a place for an e-mail. `None`: an e-mail goes into the query.
+    /// The body, if an e-mail can be put into it. `None`: an e-mail goes into the query.
     body: Option<email::Body>,
     in_query: Option<String>,
     /// The account that owns what the body refers to, if the client gave no e-mail.
@@ -56,7 +56,7 @@ pub(super) struct OutgoingRequest {
     pub(super) body: Bytes,
 }
 
-/// Bytes with the memory they take.
+/// Bytes with the permit for their memory.
 struct Held {
     bytes: Bytes,
     _memory: Arc<OwnedSemaphorePermit>,
@@ -77,7 +77,7 @@ impl BodyBuffer {
         }
     }
 
-    /// Reads a body whole, and the e-mail in it.
+    /// Reads a body whole, and finds the e-mail in it.
     ///
     /// Nothing is read of a body that is refused by its head, so that a client that asks first
     /// (`Expect`) keeps it.
@@ -237,7 +237,7 @@ impl BufferedRequest {
     }
 }
 
-/// What a body says it is.
+/// The type of a body.
 enum Media<'a> {
     Json,
     Form(&'a str),

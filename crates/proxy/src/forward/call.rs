@@ -20,16 +20,16 @@ use crate::{
     pool::{OperationName, TaskId},
 };
 
-/// Where the upstream's API begins at ours.
+/// The prefix of the upstream's paths at our address.
 pub(super) const PREFIX: &str = "/v1/kling";
-/// How long a job start waits for a slot, if it says so itself.
+/// The header by which a job start says how long it waits for a slot.
 const WAIT: &str = "x-kling-wait";
 
-/// The longest path with its query: no URL is longer than 64 KiB here, and the upstream's own path
-/// and an e-mail join it.
+/// The longest path with its query: URLs here are limited to 64 KiB, and the upstream's own path and an
+/// e-mail are added.
 const TARGET_BYTES_MAX: usize = 60 * 1024;
 
-/// The one transfer coding there is: its length is not known before its end.
+/// The only transfer coding that is passed on. The length of such a body is not known before its end.
 pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
@@ -39,12 +39,12 @@ pub fn is_upstream(path: &str) -> bool {
         .is_some_and(|below| below.starts_with('/'))
 }
 
-/// What a client wants of the upstream.
+/// A call of a client to the upstream, without its body.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
     pub(super) class: Class,
-    /// What goes on, without what is between the client and us.
+    /// The headers for the upstream, without those between the client and us.
     pub(super) headers: HeaderMap,
     pub(super) query: Query,
     /// The references in the head.
@@ -52,7 +52,7 @@ pub(super) struct Call {
     /// The shape of the answer, if the answer holds references.
     pub(super) shape: Option<&'static Shape>,
     pub(super) is_chunked: bool,
-    /// The client sends its body once it is told to.
+    /// Whether the client waits for `100 Continue` before it sends its body.
     pub(super) asks_first: bool,
     /// How long to wait for a slot, as the client wrote it.
     wait: Option<HeaderValue>,
@@ -66,11 +66,11 @@ impl Call {
     ///
     /// # Errors
     /// [`Error::BadRequest`] if it names two accounts, or two times to wait, or if its body comes
-    /// in a transfer coding besides chunks.
+    /// in another transfer coding than `chunked`.
     pub(super) fn read(head: request::Parts, extra_jobs: &[String]) -> Result<Self, Error> {
         let mut headers = head.headers;
         let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
-        // A further coding is not undone here, and the header that names it does not go on.
+        // Other codings are not decoded here, and the header that names them is not passed on.
         if !has_only_chunks(&headers) {
             return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
         }
@@ -89,7 +89,7 @@ impl Call {
         }
         let query = query::read(text)
             .map_err(|error| Error::bad_request(error.field(), error.to_string()))?;
-        // A path in other letters is the same path upstream.
+        // A percent-encoded path is the same path upstream.
         let plain = percent_decode_str(path).decode_utf8_lossy();
         let endpoint = endpoints::lookup(&head.method, &plain, extra_jobs);
         let shape = endpoint.answer_shape(|name, value| query.has(name, value));
@@ -117,23 +117,23 @@ impl Call {
         &self.target
     }
 
-    /// The path of it.
+    /// The path below the base URL, as it came.
     pub(super) fn path(&self) -> &str {
         &self.target[..self.path_bytes]
     }
 
-    /// What the job does that it starts.
+    /// The operation of the job that the call starts.
     pub(super) fn operation(&self) -> OperationName {
         self.path().trim_end_matches('/').into()
     }
 
-    /// The same with `email` in the query.
+    /// Path and query below the base URL, with `email` in the query.
     pub(super) fn target_with(&self, email: &str) -> String {
         let path = self.path();
         format!("{path}?{}", self.query.with_email(email))
     }
 
-    /// The task that the path names with its last segment.
+    /// The task in the last segment of the path.
     pub(super) fn task_id(&self) -> Option<TaskId> {
         let path = self.path().trim_end_matches('/');
         let segment = path.rsplit('/').next().unwrap_or_default();
@@ -152,12 +152,12 @@ impl Call {
         self.wait.as_ref().map(read).transpose()
     }
 
-    /// Whether it changes nothing upstream.
+    /// Whether the call only reads.
     pub(super) fn is_read(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    /// Whether it changes which accounts there are.
+    /// Whether the call adds, changes or removes accounts.
     pub(super) fn changes_accounts(&self) -> bool {
         let path = self.path();
         !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))

@@ -5,8 +5,8 @@
 //! e-mail in it; writing copies the bytes before and after that place. So big numbers, the order
 //! of keys, escapes, white space and binary parts reach the upstream as the client sent them.
 //!
-//! An empty e-mail, and `null` in JSON, count as absent. Two of them are refused, since a client
-//! and the upstream could take different ones.
+//! An empty e-mail, and `null` in JSON, count as absent. Two e-mails are refused, since the client and
+//! the upstream could read different ones.
 //!
 //! Deliberately absent: bodies in pieces. Job starts are read whole before an account is chosen, so
 //! [`Bytes`] go in and [`Bytes`] come out. Bodies in `x-www-form-urlencoded` are left to the
@@ -37,7 +37,7 @@ pub enum EmailError {
         /// In bytes; 0 is in front of the first one.
         column: usize,
     },
-    /// The body is JSON, though another value.
+    /// The body is JSON, but not an object.
     #[error("expected a JSON object")]
     NotAnObject,
     /// The content type names no boundary that RFC 2046 allows.
@@ -85,7 +85,7 @@ impl EmailError {
 
 /// An e-mail that would break the form it is written into.
 ///
-/// The account list has no such e-mail, so this is never a client's fault.
+/// No valid account list has such an e-mail, so this is never the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("an e-mail for a form must have no line break or NUL and not look like the boundary")]
 pub struct Unwritable;
@@ -119,13 +119,13 @@ impl Body {
     }
 
     /// The client's own cap on the jobs of the account: the smallest `maxJobs`, in digits, that is
-    /// given. Anything else is the upstream's to refuse.
+    /// given. The upstream refuses anything else.
     #[must_use]
     pub fn max_jobs(&self) -> Option<NonZeroU32> {
         self.max_jobs
     }
 
-    /// What stands for the prompt, if there is one.
+    /// The digest of the prompt, if there is one.
     #[must_use]
     pub fn prompt(&self) -> Option<Digest> {
         self.prompt
@@ -144,7 +144,7 @@ impl Body {
         }
     }
 
-    /// What the body names that belongs to one account, in its order.
+    /// The references in the body, in its order.
     #[must_use]
     pub fn references(&self) -> &[Reference] {
         self.references.as_slice()
@@ -206,7 +206,7 @@ impl Place {
 
 /// The smaller of the caps `known` and `text`, where `text` counts if it consists of digits.
 ///
-/// Which of two a parser takes is not known, and the smaller one fits both.
+/// It is not known which of two a parser reads; the smaller one is safe for both.
 fn smaller_cap(known: Option<NonZeroU32>, text: &str) -> Option<NonZeroU32> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let given = is_digits.then(|| text.parse().ok()).flatten();

@@ -14,7 +14,7 @@ use crate::pool::{LeaseId, REMEMBERED_FOR};
 
 /// The memory for answers, which take 1 to 4 KiB each.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What an answer takes beside its bytes, about.
+/// About what an answer takes beside its bytes.
 const OVERHEAD_BYTES: usize = 256;
 
 /// Kept answers by the leases of their submissions.
@@ -27,12 +27,12 @@ pub(super) struct KeptAnswers {
 #[derive(Debug, Default)]
 struct Kept {
     answers: HashMap<LeaseId, KeptAnswer, RandomState>,
-    /// In the order in which they came, with when.
+    /// In the order of arrival, with the time.
     order: VecDeque<(Instant, LeaseId)>,
     bytes: usize,
 }
 
-/// An answer as it was.
+/// An answer as it came.
 #[derive(Clone, Debug)]
 pub(super) struct KeptAnswer {
     pub(super) headers: HeaderMap,

@@ -16,7 +16,7 @@ use crate::{
 
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+enum Outcome {
     /// There is a job. Its slot is bound.
     Accepted {
         task_id: TaskId,
@@ -77,9 +77,33 @@ pub(super) enum FollowUp {
     RejectToken,
 }
 
+impl Verdict {
+    /// What follows from the answer to a job start. `body` may be cut short: a status can prove a refusal by
+    /// itself.
+    pub(super) fn of_answer(
+        status: StatusCode,
+        body: &[u8],
+        retry_after: Option<Duration>,
+        settings: &config::Forward,
+    ) -> Self {
+        let (outcome, may_move) = judge(status, body, settings);
+        outcome.verdict(may_move, retry_after)
+    }
+
+    /// What follows if there is no answer.
+    pub(super) fn of_error(error: &SendError) -> Self {
+        let outcome = match error {
+            SendError::NotSent(_) => Outcome::NotSent,
+            SendError::Lost(_) | SendError::Unfinished(_) => UNKNOWN,
+            SendError::TimedOut(timeout) => Outcome::Unknown { sent_ago: *timeout },
+        };
+        outcome.verdict(false, None)
+    }
+}
+
 impl Outcome {
     /// What follows. `may_move`: another account may take what this one refused.
-    pub(super) fn verdict(self, may_move: bool, retry_after: Option<Duration>) -> Verdict {
+    fn verdict(self, may_move: bool, retry_after: Option<Duration>) -> Verdict {
         let elsewhere = if may_move {
             Next::Elsewhere
         } else {
@@ -109,15 +133,6 @@ impl Outcome {
             settlement,
             next,
             follow_up,
-        }
-    }
-
-    /// The outcome of a submission that was not answered.
-    pub(super) fn of_error(error: &SendError) -> Self {
-        match error {
-            SendError::NotSent(_) => Self::NotSent,
-            SendError::Lost(_) | SendError::Unfinished(_) => UNKNOWN,
-            SendError::TimedOut(timeout) => Self::Unknown { sent_ago: *timeout },
         }
     }
 }
@@ -179,13 +194,8 @@ const TABLE: &[Row] = &[
     row(0..=u16::MAX, Says::Anything, UNKNOWN, Moves::Never),
 ];
 
-/// Judges the answer to a job start: its outcome, and whether another account may take the job. `body` may
-/// be cut short: a status can prove a refusal by itself.
-pub(super) fn judge(
-    status: StatusCode,
-    body: &[u8],
-    settings: &config::Forward,
-) -> (Outcome, bool) {
+/// The outcome of an answer, and whether another account may take the job.
+fn judge(status: StatusCode, body: &[u8], settings: &config::Forward) -> (Outcome, bool) {
     if status == StatusCode::OK
         && let Some(task_id) = task::accepted_id(body)
     {

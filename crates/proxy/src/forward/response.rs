@@ -21,7 +21,7 @@ use crate::{
 const ACCOUNT: &str = "x-kling-account";
 const ATTEMPTS: &str = "x-kling-attempts";
 
-/// What cannot stand in a header as it is. The percent sign stays readable the other way round.
+/// What is percent-encoded in a header value. The percent sign is, too, so that the value can be decoded.
 const INVISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// An answer of the upstream.
@@ -60,7 +60,7 @@ pub(super) struct PeekedBody {
     pub(super) bytes: Bytes,
     trailers: Option<HeaderMap>,
     end: PeekEnd,
-    /// Whether the upstream told its length.
+    /// Whether the upstream announced its length.
     is_sized: bool,
     /// The rest. `None` once the answer came whole: then its permit is given back.
     rest: Option<Answer>,
@@ -136,9 +136,9 @@ pub(super) fn into_response(answer: Response<PeekedBody>) -> Result<Carried, Err
 /// A body of which the beginning was read.
 struct PeekedThenRest {
     read: Option<Bytes>,
-    /// There only if there is no `rest`.
+    /// `None` if there is a `rest`.
     trailers: Option<HeaderMap>,
-    /// Whether the upstream told its length: then so do we.
+    /// Whether the upstream announced its length: then so do we.
     is_sized: bool,
     rest: Option<Answer>,
 }

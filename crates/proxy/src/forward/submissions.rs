@@ -1,6 +1,6 @@
 //! Submissions: a job start is sent under a slot, in a task of its own, and settled by its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use accounts_fetcher::Waker;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::{
     buffered::{BufferedRequest, OutgoingRequest},
     call::Call,
     kept_answers::KeptAnswers,
-    outcome::{self, FollowUp, Next, Outcome},
+    outcome::{FollowUp, Next, Verdict},
     response::{self, Carried, PeekedBody},
     retry::{Retry, UNSENT_PAUSE},
     sender::Sender,
@@ -238,8 +238,9 @@ impl Submissions {
         let (head, body) = answer.into_parts();
         let read = response::peek(body).await;
         let text = decoded(&head.headers, &read);
-        let (outcome, may_move) = outcome::judge(head.status, &text, &self.settings);
-        if let Outcome::Accepted { task_id, .. } = &outcome {
+        let retry_after = accounts_fetcher::retry_after(&head.headers);
+        let verdict = Verdict::of_answer(head.status, &text, retry_after, &self.settings);
+        if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
             if let Some(email) = email {
                 self.owners.learn_task(task_id, &email.into());
@@ -249,33 +250,29 @@ impl Submissions {
                     .keep(submission.lease(), &head.headers, &read.bytes);
             }
         }
-        let retry_after = accounts_fetcher::retry_after(&head.headers);
+        let next = verdict.next;
         let error = "the answer does not say whether there is a job";
-        let next = self
-            .settle(submission, outcome, may_move, retry_after, &error)
-            .await;
+        self.settle(submission, verdict, &error).await;
         let answer = response::into_response(Response::from_parts(head, read));
         Attempt { answer, next }
     }
 
     async fn settle_unanswered(&self, submission: Submission, error: SendError) -> Attempt {
-        let outcome = Outcome::of_error(&error);
-        let next = self.settle(submission, outcome, false, None, &error).await;
+        let verdict = Verdict::of_error(&error);
+        let next = verdict.next;
+        self.settle(submission, verdict, &error).await;
         let answer = Err(error.into());
         Attempt { answer, next }
     }
 
-    /// Tells the ledger what became of a submission, and those who have to act. `error` says why its
-    /// outcome is unknown, if it is.
+    /// Tells the ledger what became of a submission, and wakes those who have to act. `error` says why it
+    /// is not known, if it is not.
     async fn settle(
         &self,
         submission: Submission,
-        outcome: Outcome,
-        may_move: bool,
-        retry_after: Option<Duration>,
-        error: &(dyn std::fmt::Display + Send + Sync),
-    ) -> Next {
-        let verdict = outcome.verdict(may_move, retry_after);
+        verdict: Verdict,
+        error: &(dyn Display + Send + Sync),
+    ) {
         if let Settlement::Uncertain { .. } = verdict.settlement {
             tracing::warn!(
                 lease_id = %submission.lease(),
@@ -292,7 +289,6 @@ impl Submissions {
             FollowUp::Fetch => self.fetcher.wake(),
             FollowUp::None | FollowUp::RejectToken => {}
         }
-        verdict.next
     }
 }
 

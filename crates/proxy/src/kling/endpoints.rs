@@ -9,7 +9,7 @@ use super::{
     shapes::{self, Shape},
 };
 
-/// What a call needs of the sidecar.
+/// What the sidecar does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Starts a job: takes a slot until the job is over. `email` goes into the body.
