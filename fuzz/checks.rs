@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::email::{Body, EmailError, json, multipart};
+use super::email::{EmailBody, EmailError, json, multipart};
 
 /// What is written: it needs escapes in JSON.
 const EMAIL: &str = "a\"\\+b@exämple.com";
@@ -52,7 +52,7 @@ pub(crate) fn multipart(data: &[u8]) {
 }
 
 /// `source` was read as `body` and written as `written`, which was read as `again`.
-fn compare(source: &[u8], body: &Body, written: &Bytes, again: &Body) {
+fn compare(source: &[u8], body: &EmailBody, written: &Bytes, again: &EmailBody) {
     assert_eq!(again.email(), Some(EMAIL));
     assert_eq!(again.max_jobs(), body.max_jobs());
     assert_eq!(again.references(), body.references());

@@ -21,7 +21,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub enum Error {
     /// There is no slot to give.
     Refused(Refusal),
-    /// There is no list, since the upstream does not take the token.
+    /// The upstream rejects the token: there is no list, or a job was refused for it.
     TokenRejected,
     /// The process is shutting down.
     ShuttingDown,

@@ -1,7 +1,7 @@
 //! The transparent proxy: what a call to the upstream needs, and what is changed in passing.
 //!
-//! A call passes as it came, both ways, byte for byte and with back-pressure. Three things differ:
-//! the token is ours, an `email` is put in where `kling/endpoints.rs` says so and the
+//! A call passes as it came, both ways, byte for byte and with back-pressure. Besides the headers of a
+//! connection, three things differ: the token is ours, an `email` is put in where `kling/endpoints.rs` says so and the
 //! client gave none, and a call that starts a job takes a slot first.
 //!
 //! Invariants: a job start is sent once, in a task of its own, under a slot that goes back only
@@ -34,7 +34,7 @@ use std::{future, sync::Arc, time::Duration};
 use accounts_fetcher::{Listing, Waker};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
@@ -57,7 +57,7 @@ use buffered::{BodyBuffer, OutgoingRequest};
 use call::Call;
 use kept_answers::KeptAnswers;
 use response::PeekedBody;
-use retry::{READ_PAUSE, Retry, UNSENT_PAUSE};
+use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
 use router::Router;
 use sender::Sender;
 use submissions::Submissions;
@@ -136,7 +136,7 @@ impl Forward {
             fetcher: fetcher.clone(),
             settings: config.forward.clone(),
             answers: KeptAnswers::new(),
-            tasks: TaskTracker::new(),
+            under_way: TaskTracker::new(),
         };
         Self {
             router: Router::new(Arc::clone(&ledger), Arc::clone(&owners), search, listing),
@@ -230,7 +230,7 @@ impl Forward {
             let sent = self.sender.send(call, &outgoing.target, headers, body);
             let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));
-            if !is_unsent || !attempts.repeat() {
+            if !is_unsent || !attempts.take() {
                 return sent;
             }
             attempts.pause().await;
@@ -251,7 +251,7 @@ impl Forward {
         Ok(self.observe(call, answer, None))
     }
 
-    /// Passes a read on, and again where it failed for a reason that passes: a read changes nothing, and
+    /// Passes a read on, and again after a failure that may be over soon: a read changes nothing, and
     /// vendor clients give up a paid job on the first bad answer to a poll.
     async fn read(
         &self,
@@ -298,11 +298,11 @@ impl Forward {
                 Ok(answer) => Ok(taken(answer, &take).await),
                 Err(error) => Err(error),
             };
-            let may_pass = match &answer {
+            let is_worth_repeating = match &answer {
                 Ok(answer) => is_transient(answer.status()) || is_broken(answer.body()),
                 Err(error) => matches!(error, Error::Unreachable | Error::OutcomeUnknown),
             };
-            if !may_pass || !attempts.repeat() {
+            if !is_worth_repeating || !attempts.take() {
                 if let Ok(answer) = &mut answer {
                     response::count_attempts(answer, attempts.count());
                 }
@@ -338,10 +338,4 @@ where
 {
     let (head, body) = answer.into_parts();
     Response::from_parts(head, take(body).await)
-}
-
-/// Whether the upstream, or a gateway in front of it, is in trouble for a moment. 520 to 527 are the
-/// troubles of a gateway with its origin.
-fn is_transient(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502..=504 | 520..=527)
 }

@@ -21,10 +21,10 @@ use local::Local;
 
 pub use clock::{Calendar, Clock};
 pub use operations::{
-    AccountNow, Accounts, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
-    IsBusy, JobOver, JobUntracked, KnowsKey, Lease, Leases, NewestList, Operation, ReachesBack,
-    Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats,
-    UnavailableReason, UndecidedAccounts, UpdateLease,
+    AccountNow, AccountsNow, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
+    IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesNow, NewestList, Operation,
+    ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
+    Statistics, Stats, UnavailableReason, UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};
@@ -166,6 +166,6 @@ pub(crate) mod tests {
 
     /// The slots of `a@x` that are held.
     pub(crate) async fn held(ledger: &Ledger) -> u32 {
-        ledger.call(Accounts).await.unwrap().view[0].held
+        ledger.call(AccountsNow).await.unwrap().view[0].held
     }
 }

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::{Account, Snapshot};
 use proxy::{
     ledger::{
-        Accounts, FollowList, NewestList, PickRequest, Release,
+        AccountsNow, FollowList, NewestList, PickRequest, Release,
         local::{Entry, Local},
     },
     pool::{LeaseId, LeaseView, Limits, ListChange},
@@ -80,7 +80,7 @@ fn lease_or_wait(local: &Local) -> LeaseView {
 }
 
 fn held(local: &Local) -> u32 {
-    local.call(Accounts).view[0].held
+    local.call(AccountsNow).view[0].held
 }
 
 fn join_all(threads: Vec<thread::JoinHandle<()>>) {

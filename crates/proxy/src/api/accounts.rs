@@ -62,7 +62,7 @@ impl AccountBody {
 
 impl Api {
     pub(super) async fn list_accounts(&self) -> Result<Reply, Error> {
-        let Dated { view, calendar } = self.ledger.call(ledger::Accounts).await?;
+        let Dated { view, calendar } = self.ledger.call(ledger::AccountsNow).await?;
         let accounts = view.into_iter();
         let accounts = accounts.map(|account| AccountBody::new(account, calendar));
         let fetched_at = self.listing.borrow().fetched_at.map(WireTime);

@@ -89,7 +89,7 @@ struct UpdateParams {
 
 impl Api {
     pub(super) async fn list_leases(&self) -> Result<Reply, Error> {
-        let Dated { mut view, calendar } = self.ledger.call(ledger::Leases).await?;
+        let Dated { mut view, calendar } = self.ledger.call(ledger::LeasesNow).await?;
         view.sort_unstable_by_key(|lease| (lease.created_at, lease.id));
         let leases = view.iter().map(|lease| LeaseBody::of(lease, calendar));
         let leases = leases.collect();
@@ -112,7 +112,7 @@ impl Api {
             let update = self.read_update(params::json_object(request).await?)?;
             self.ledger.call(UpdateLease { id, update }).await??
         } else {
-            let lease = self.ledger.call(ledger::Lease { id }).await?;
+            let lease = self.ledger.call(ledger::LeaseNow { id }).await?;
             lease.ok_or(Error::UnknownLease)?
         };
         Ok(reply::json(&LeaseBody::new(&lease)))

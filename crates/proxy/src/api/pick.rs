@@ -20,7 +20,7 @@ use crate::{
     config::{TTL_MIN, duration, in_words},
     error::Error,
     idempotency::{self, Caller},
-    ledger::{DryRun, Lease, PickRequest, Slot},
+    ledger::{DryRun, LeaseNow, PickRequest, Slot},
     picker::Picked,
     pool::{Claim, Known, LeaseId, Name},
 };
@@ -137,7 +137,7 @@ impl Api {
 
     /// The lease that an earlier pick under the same key was granted.
     async fn held(&self, id: LeaseId) -> Result<Reply, Error> {
-        let lease = self.ledger.call(Lease { id }).await?;
+        let lease = self.ledger.call(LeaseNow { id }).await?;
         // The lease has just ended: the key is free, and the next pick under it gets a new lease.
         let lease = lease.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
         Ok(reply::json(&LeaseBody::new(&lease)))

@@ -37,7 +37,7 @@ pub(super) struct BodyBuffer {
 pub(super) struct BufferedRequest {
     bytes: Bytes,
     /// The body, if an e-mail can be put into it. `None`: an e-mail goes into the query.
-    body: Option<email::Body>,
+    body: Option<email::EmailBody>,
     in_query: Option<String>,
     /// The account that owns what the body refers to, if the client gave no e-mail.
     owner: Option<Arc<str>>,
@@ -160,7 +160,7 @@ impl BufferedRequest {
 
     /// The e-mail that the client gave.
     fn given(&self) -> Option<&str> {
-        let in_body = self.body.as_ref().and_then(email::Body::email);
+        let in_body = self.body.as_ref().and_then(email::EmailBody::email);
         self.in_query.as_deref().or(in_body)
     }
 
@@ -181,7 +181,7 @@ impl BufferedRequest {
         pool::Body {
             operation: call.operation(),
             fingerprint: self.fingerprint(call, state),
-            prompt: self.body.as_ref().and_then(email::Body::prompt),
+            prompt: self.body.as_ref().and_then(email::EmailBody::prompt),
         }
     }
 
@@ -192,12 +192,12 @@ impl BufferedRequest {
 
     /// The references in the body.
     pub(super) fn references(&self) -> &[Reference] {
-        self.body.as_ref().map_or(&[], email::Body::references)
+        self.body.as_ref().map_or(&[], email::EmailBody::references)
     }
 
     /// The client's own cap on the jobs of the account.
     pub(super) fn max_jobs(&self) -> Option<NonZeroU32> {
-        self.body.as_ref().and_then(email::Body::max_jobs)
+        self.body.as_ref().and_then(email::EmailBody::max_jobs)
     }
 
     /// The request that goes upstream: for the account `email`, for the one that will do, or as it

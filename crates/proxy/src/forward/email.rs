@@ -94,7 +94,7 @@ pub struct Unwritable;
 ///
 /// Made by [`json::read`] and [`multipart::read`]. Cheap to clone and to move.
 #[derive(Clone)]
-pub struct Body {
+pub struct EmailBody {
     bytes: Bytes,
     format: Format,
     email: Option<String>,
@@ -111,7 +111,7 @@ enum Format {
     Form(multipart::Boundary),
 }
 
-impl Body {
+impl EmailBody {
     /// The e-mail that the client gave, or `None` if it is absent or empty.
     #[must_use]
     pub fn email(&self) -> Option<&str> {
@@ -173,9 +173,9 @@ impl Body {
 }
 
 /// Shows no content: a body holds prompts and e-mails, which have no place in a log.
-impl fmt::Debug for Body {
+impl fmt::Debug for EmailBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body")
+        f.debug_struct("EmailBody")
             .field("byte_count", &self.bytes.len())
             .field("max_jobs", &self.max_jobs)
             .finish_non_exhaustive()

@@ -8,7 +8,7 @@ use super::{
     Forward,
     call::Call,
     response::Carried,
-    submissions::{JobStart, Place},
+    submissions::{JobStart, Reservation},
 };
 use crate::{
     error::Error,
@@ -62,8 +62,8 @@ impl Forward {
             preferred: preferred.as_deref().map(Name::new),
             ..start.pick(wait, Arc::default())
         };
-        let place = match self.picker.pick(&pick).await {
-            Ok(Picked::Slot(slot)) => Place::Slot(slot),
+        let reservation = match self.picker.pick(&pick).await {
+            Ok(Picked::Slot(slot)) => Reservation::Slot(slot),
             Ok(Picked::Known(known)) => return self.submissions.replay(known).await,
             // The account may be new; the upstream judges it.
             Err(Error::UnknownAccount) => {
@@ -72,11 +72,13 @@ impl Forward {
                 if let Some(known) = self.claim(&start, lease).await? {
                     return self.submissions.replay(known).await;
                 }
-                Place::Unlisted(lease)
+                Reservation::Unlisted(lease)
             }
             Err(refusal) => return Err(refusal),
         };
-        self.submissions.submit(start, place, request_id).await
+        self.submissions
+            .submit(start, reservation, request_id)
+            .await
     }
 
     /// Claims the key of a job start without a slot. Returns what the key stands for already, if anything.

@@ -57,7 +57,7 @@ pub(super) struct Verdict {
 pub(super) enum Next {
     /// Nothing: there may be a job, or no account would take it.
     Nothing,
-    /// An attempt on another account: this one refused for a reason of its own.
+    /// An attempt on another account, if the call takes any: this one refused for a reason of its own.
     Elsewhere,
     /// Another attempt: nothing was sent.
     Again,
@@ -72,8 +72,8 @@ pub(super) enum FollowUp {
     Round,
     /// The fetcher: the account's entry in the list may say more.
     Fetch,
-    /// The picker: it stops until the upstream takes the token. No fetch is woken, since it could succeed
-    /// at once, and the next job be refused again.
+    /// The picker: it stops until the upstream takes the token. No fetch is woken: it may succeed although
+    /// jobs are refused, and picks would go on too soon.
     RejectToken,
 }
 

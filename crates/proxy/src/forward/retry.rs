@@ -1,10 +1,12 @@
 //! Whether, when and how often a request is sent again.
 //!
-//! The budget is a share of the calls and a few more: where everything is refused, retries must not multiply
-//! what the upstream has to refuse.
+//! A budget bounds all retries together: a share of the calls and a few more. Where everything is refused,
+//! retries must not multiply what the upstream has to refuse. Job starts and all other calls have budgets of
+//! their own.
 
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -22,10 +24,16 @@ pub(super) const READ_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two attempts: a client waits meanwhile.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What one call earns: a retry for every fifth.
+/// What one call earns: five calls earn one retry.
 const EARNED: f64 = 0.2;
 /// The most that is saved up, and there from the start.
 const SAVED_MAX: f64 = 20.0;
+
+/// Whether the upstream, or a gateway in front of it, is in trouble for a moment. 520 to 527 are the
+/// troubles of a gateway with its origin.
+pub(super) fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504 | 520..=527)
+}
 
 /// Grants retries.
 #[derive(Debug)]
@@ -72,13 +80,13 @@ impl Attempts<'_> {
         self.count
     }
 
-    /// Takes another attempt of the same request. False if there is none.
-    pub(super) fn repeat(&mut self) -> bool {
-        self.retry.upstream.is_reachable() && self.spend()
+    /// Takes another attempt to send the same request. False if there is none.
+    pub(super) fn take(&mut self) -> bool {
+        self.retry.upstream.is_reachable() && self.take_elsewhere()
     }
 
-    /// Takes another attempt, to be sent to another account. False if there is none.
-    pub(super) fn spend(&mut self) -> bool {
+    /// Takes another attempt, for another account. False if there is none.
+    pub(super) fn take_elsewhere(&mut self) -> bool {
         let is_last = self.count == ATTEMPTS_MAX || self.begun.elapsed() >= self.retry.deadline;
         if is_last || !self.retry.budget.spend() {
             return false;

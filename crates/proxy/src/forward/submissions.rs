@@ -42,7 +42,7 @@ pub(super) struct Submissions {
     pub(super) fetcher: Waker,
     pub(super) settings: config::Forward,
     pub(super) answers: KeptAnswers,
-    pub(super) tasks: TaskTracker,
+    pub(super) under_way: TaskTracker,
 }
 
 /// A job start that is ready to be sent.
@@ -56,7 +56,7 @@ pub(super) struct JobStart {
 
 /// What a submission is sent under.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Reservation {
     /// A slot of an account.
     Slot(Slot),
     /// No slot, since its account is not in the list: the upstream judges it. The id by which it is
@@ -85,7 +85,7 @@ impl JobStart {
     }
 }
 
-impl Place {
+impl Reservation {
     fn email(&self) -> Option<&Arc<str>> {
         match self {
             Self::Slot(slot) => Some(&slot.lease().email),
@@ -96,42 +96,46 @@ impl Place {
 
 impl Submissions {
     /// Submits in a task that outlives the client: a client that hangs up neither aborts a job start nor
-    /// loses its slot.
+    /// loses its slot, since dropping the handle of a task does not end the task.
     ///
     /// # Errors
     /// Why there is no answer.
     pub(super) async fn submit(
         self: &Arc<Self>,
         start: JobStart,
-        place: Place,
+        reservation: Reservation,
         request_id: &str,
     ) -> Result<Carried, Error> {
         let submissions = Arc::clone(self);
-        let submitted = async move { submissions.attempt_all(&start, place).await };
-        detached(&self.tasks, request_id, submitted).await
+        let submitted = async move { submissions.attempt_all(&start, reservation).await };
+        detached(&self.under_way, request_id, submitted).await
     }
 
     /// Waits until no submission is under way. No call may come in any more.
     pub(super) async fn drained(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     /// Submits, and again where the upstream provably did not take it: on another account, or once
     /// more if nothing was sent.
-    async fn attempt_all(&self, start: &JobStart, mut place: Place) -> Result<Carried, Error> {
+    async fn attempt_all(
+        &self,
+        start: &JobStart,
+        mut reservation: Reservation,
+    ) -> Result<Carried, Error> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let mut refused_by = Vec::new();
         loop {
-            let account = place.email().map(|email| Name::new(email));
-            let Attempt { answer, next } = self.attempt(start, place).await?;
-            let may_move = start.request.email().is_none();
+            let account = reservation.email().map(|email| Name::new(email));
+            let Attempt { answer, next } = self.attempt(start, reservation).await?;
+            let takes_any_account = start.request.email().is_none();
             let is_repeated = match (next, account) {
-                (Next::Elsewhere, Some(account)) if may_move => {
+                (Next::Elsewhere, Some(account)) if takes_any_account => {
                     refused_by.push(account);
-                    attempts.spend()
+                    attempts.take_elsewhere()
                 }
-                (Next::Again, Some(_)) if attempts.repeat() => {
+                (Next::Again, Some(_)) if attempts.take() => {
                     attempts.pause().await;
                     true
                 }
@@ -150,7 +154,7 @@ impl Submissions {
                 response::count_attempts(&mut answer, attempts.count());
                 return Ok(answer);
             };
-            place = Place::Slot(slot);
+            reservation = Reservation::Slot(slot);
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
         }
     }
@@ -171,15 +175,15 @@ impl Submissions {
     ///
     /// # Errors
     /// If there is nothing that could be sent.
-    async fn attempt(&self, start: &JobStart, place: Place) -> Result<Attempt, Error> {
+    async fn attempt(&self, start: &JobStart, reservation: Reservation) -> Result<Attempt, Error> {
         let outgoing = match start
             .request
-            .outgoing(&start.call, place.email().map(|it| &**it))
+            .outgoing(&start.call, reservation.email().map(|it| &**it))
         {
             Ok(outgoing) => outgoing,
             Err(error) => {
                 // A dropped slot goes back by itself; a key that was claimed without one must be freed.
-                if let Place::Unlisted(lease) = place {
+                if let Reservation::Unlisted(lease) = reservation {
                     let body = start.body.clone();
                     let submission = self.ledger.submit_without_slot(lease, None, body);
                     submission.settle(Settlement::NotSent).await;
@@ -187,8 +191,8 @@ impl Submissions {
                 return Err(error);
             }
         };
-        let has_slot = matches!(place, Place::Slot(_));
-        let submission = self.begin(start, place);
+        let has_slot = matches!(reservation, Reservation::Slot(_));
+        let submission = self.begin(start, reservation);
         let OutgoingRequest {
             email,
             target,
@@ -212,16 +216,16 @@ impl Submissions {
         }
     }
 
-    /// Takes the place for the submission.
-    fn begin(&self, start: &JobStart, place: Place) -> Submission {
+    /// Takes the reservation for the submission.
+    fn begin(&self, start: &JobStart, reservation: Reservation) -> Submission {
         let body = start.body.clone();
-        match place {
-            Place::Slot(slot) => {
+        match reservation {
+            Reservation::Slot(slot) => {
                 let account = tracing::field::display(&slot.lease().alias);
                 Span::current().record("account", account);
                 slot.submit(body)
             }
-            Place::Unlisted(lease) => {
+            Reservation::Unlisted(lease) => {
                 let given = start.request.email().map(Name::new);
                 self.ledger.submit_without_slot(lease, given, body)
             }
@@ -309,7 +313,7 @@ async fn detached<T: Send + 'static>(
     let task = tasks.spawn(submission.instrument(span.clone()));
     task.await.unwrap_or_else(|error| {
         let _entered = span.entered();
-        // A panic was logged with its place where it happened.
+        // A panic was logged with its reservation where it happened.
         tracing::error!(%error, "submission ended by a bug; its slot stays held as uncertain");
         Err(Error::OutcomeUnknown)
     })

@@ -55,13 +55,13 @@ pub(crate) struct Page {
 }
 
 #[derive(Deserialize)]
-struct History<'a> {
+struct HistoryPage<'a> {
     #[serde(borrow)]
     history: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Entry<'a> {
+struct HistoryEntry<'a> {
     #[serde(borrow)]
     works: Vec<&'a RawValue>,
 }
@@ -100,12 +100,12 @@ impl Page {
     /// # Errors
     /// If it is no page of a history.
     pub(crate) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
-        let History { history } = serde_json::from_slice(body)?;
+        let HistoryPage { history } = serde_json::from_slice(body)?;
         let mut page = Self::default();
         let entries_count = history.len();
         let mut works_count = 0;
         for entry in history {
-            let works = serde_json::from_str::<Entry<'_>>(entry.get());
+            let works = serde_json::from_str::<HistoryEntry<'_>>(entry.get());
             let works = works.map(|entry| entry.works).unwrap_or_default();
             page.has_unreadable |= works.is_empty();
             works_count += works.len();

@@ -55,7 +55,7 @@ struct Capacity<'a> {
 }
 
 #[derive(Deserialize)]
-struct Entry<'a> {
+struct ExecutingEntry<'a> {
     /// As it stands there: a number beyond 2^53 must not pass through a float.
     #[serde(borrow)]
     id: &'a RawValue,
@@ -94,7 +94,7 @@ fn read_caps(available: &RawValue) -> Vec<AccountCap> {
 
 /// The job of one entry of the list, if it has an id and an e-mail.
 pub(crate) fn running_in(entry: &RawValue) -> Option<RunningJob> {
-    let entry: Entry<'_> = serde_json::from_str(entry.get()).ok()?;
+    let entry: ExecutingEntry<'_> = serde_json::from_str(entry.get()).ok()?;
     if entry.email.is_empty() {
         return None;
     }

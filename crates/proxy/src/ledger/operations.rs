@@ -141,12 +141,12 @@ impl Operation for KnowsKey {
 
 /// One lease, if it is held.
 #[derive(Debug)]
-pub struct Lease {
+pub struct LeaseNow {
     /// Which lease.
     pub id: LeaseId,
 }
 
-impl Operation for Lease {
+impl Operation for LeaseNow {
     type Reply = Option<Dated<LeaseView>>;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
@@ -157,9 +157,9 @@ impl Operation for Lease {
 
 /// Every held lease, in no particular order.
 #[derive(Debug)]
-pub struct Leases;
+pub struct LeasesNow;
 
-impl Operation for Leases {
+impl Operation for LeasesNow {
     type Reply = Dated<Vec<LeaseView>>;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
@@ -203,9 +203,9 @@ impl Operation for Release {
 
 /// Every account, in list order.
 #[derive(Debug)]
-pub struct Accounts;
+pub struct AccountsNow;
 
-impl Operation for Accounts {
+impl Operation for AccountsNow {
     type Reply = Dated<Vec<AccountView>>;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {

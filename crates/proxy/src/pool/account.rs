@@ -93,7 +93,7 @@ pub(super) struct Account {
     pub(super) observed_cap: Option<u32>,
     /// A cap that a round changed, and that the list does not show yet.
     pub(super) lowered_cap: Option<u32>,
-    pub(super) is_listed: bool,
+    pub(super) is_in_list: bool,
     pub(super) is_draining: bool,
     pub(super) health: AccountHealth,
     /// Leased slots whose jobs, if any, are known.
@@ -103,7 +103,7 @@ pub(super) struct Account {
     /// Slots of jobs that run without a lease.
     pub(super) foreign: u32,
     /// How many jobs the newest round listed on it.
-    pub(super) listed_jobs: u32,
+    pub(super) jobs_in_round: u32,
     /// By how many slots the pool and the newest round differed, before the round corrected the
     /// pool.
     pub(super) drift: i64,
@@ -128,13 +128,13 @@ impl Account {
             rank,
             observed_cap: None,
             lowered_cap: None,
-            is_listed: true,
+            is_in_list: true,
             is_draining: false,
             health: AccountHealth::default(),
             held: 0,
             uncertain: 0,
             foreign: 0,
-            listed_jobs: 0,
+            jobs_in_round: 0,
             drift: 0,
             is_moved: false,
         }
@@ -176,7 +176,7 @@ impl Account {
 
     /// The account could be picked if all its slots were free.
     pub(super) fn is_usable(&self) -> bool {
-        self.is_listed
+        self.is_in_list
             && !self.is_draining
             && self.listed.error.is_none()
             && self.listed.max_jobs > 0
@@ -191,7 +191,7 @@ impl Account {
     /// It can be removed: it is off the list, has no slot in use, and the operator did not drain
     /// it.
     pub(super) fn is_forgettable(&self) -> bool {
-        !self.is_listed && self.in_flight() == 0 && !self.is_draining
+        !self.is_in_list && self.in_flight() == 0 && !self.is_draining
     }
 
     /// The slot of a lease comes back.
@@ -221,7 +221,7 @@ impl Account {
     }
 
     pub(super) fn state(&self) -> AccountState {
-        if !self.is_listed {
+        if !self.is_in_list {
             AccountState::Removed
         } else if self.is_draining {
             AccountState::Draining

@@ -397,7 +397,7 @@ impl Accounts {
         for key in mem::take(&mut self.moved).into_iter().counted() {
             if let Some(account) = self.slots.get_mut(key) {
                 account.is_moved = false;
-                account.drift = i64::from(account.in_flight()) - i64::from(account.listed_jobs);
+                account.drift = i64::from(account.in_flight()) - i64::from(account.jobs_in_round);
             }
         }
     }
@@ -416,10 +416,10 @@ impl Accounts {
     /// The newest round lists another number of jobs on an account.
     pub(super) fn count_listed(&mut self, key: AccountKey, is_added: bool) {
         if let Some(account) = self.slots.get_mut(key) {
-            account.listed_jobs = if is_added {
-                account.listed_jobs + 1
+            account.jobs_in_round = if is_added {
+                account.jobs_in_round + 1
             } else {
-                account.listed_jobs.saturating_sub(1)
+                account.jobs_in_round.saturating_sub(1)
             };
             self.note_moved(key);
         }

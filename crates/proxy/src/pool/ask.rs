@@ -160,7 +160,7 @@ pub struct Handover {
 /// Why no slot was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// No list has been applied yet.
+    /// There is no account list yet, or no round has shown which jobs run.
     #[error("the account list is not known yet")]
     Learning,
     /// The list is empty.

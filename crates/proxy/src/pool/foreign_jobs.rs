@@ -27,7 +27,7 @@ const UNTRACKED_MAX: usize = 10_000;
 /// A job that runs without a lease.
 #[derive(Clone, Debug)]
 pub(super) struct ForeignJob {
-    place: Place,
+    place: JobPlace,
     /// When the first round that listed it was sent. `None` for a job that an answer or a client
     /// named before.
     first_at: Option<Duration>,
@@ -42,7 +42,7 @@ pub(super) struct ForeignJob {
 
 /// Where a job runs.
 #[derive(Clone, Debug)]
-enum Place {
+enum JobPlace {
     Account(AccountKey),
     /// On an account that is not in the list.
     Elsewhere(Name),
@@ -103,35 +103,35 @@ impl ForeignJobs {
     ) -> bool {
         let place = self.jobs.get(task_id).map(|job| &job.place);
         match (place, account) {
-            (Some(Place::Account(key)), account) => Some(*key) == account,
-            (Some(Place::Elsewhere(name)), None) => name.folded() == email.folded(),
-            (Some(Place::Elsewhere(_)), Some(_)) | (None, _) => false,
+            (Some(JobPlace::Account(key)), account) => Some(*key) == account,
+            (Some(JobPlace::Elsewhere(name)), None) => name.folded() == email.folded(),
+            (Some(JobPlace::Elsewhere(_)), Some(_)) | (None, _) => false,
         }
     }
 
     /// The account that a job counts on.
     pub(super) fn account(&self, task_id: &TaskId) -> Option<AccountKey> {
         match self.jobs.get(task_id)?.place {
-            Place::Account(key) => Some(key),
-            Place::Elsewhere(_) => None,
+            JobPlace::Account(key) => Some(key),
+            JobPlace::Elsewhere(_) => None,
         }
     }
 
     /// Adds a job on an account. False if the job is there already.
     pub(super) fn add(&mut self, job: Listed, account: AccountKey, seen_at: Duration) -> bool {
-        self.insert(job, Place::Account(account), seen_at)
+        self.insert(job, JobPlace::Account(account), seen_at)
     }
 
     /// Remembers a job on an account that is not in the list.
     pub(super) fn add_elsewhere(&mut self, job: Listed, email: Name, seen_at: Duration) {
         if self.elsewhere_count < ELSEWHERE_MAX {
-            self.insert(job, Place::Elsewhere(email), seen_at);
+            self.insert(job, JobPlace::Elsewhere(email), seen_at);
         } else if job.is_listed {
             self.note_uncounted(job.task_id, email);
         }
     }
 
-    fn insert(&mut self, job: Listed, place: Place, seen_at: Duration) -> bool {
+    fn insert(&mut self, job: Listed, place: JobPlace, seen_at: Duration) -> bool {
         let Listed {
             task_id,
             first_at,
@@ -157,8 +157,8 @@ impl ForeignJobs {
         let job = self.jobs.remove(task_id)?;
         self.unindex(task_id, &job);
         let account = match job.place {
-            Place::Account(key) => Some(key),
-            Place::Elsewhere(_) => None,
+            JobPlace::Account(key) => Some(key),
+            JobPlace::Elsewhere(_) => None,
         };
         let listed = Listed {
             task_id: task_id.clone(),
@@ -231,7 +231,7 @@ impl ForeignJobs {
         let task_ids = self.elsewhere.get(folded).cloned().unwrap_or_default();
         let jobs = task_ids.into_iter().counted().filter_map(|task_id| {
             let ForeignJob { place, seen_at, .. } = self.jobs[&task_id].clone();
-            let Place::Elsewhere(email) = place else {
+            let JobPlace::Elsewhere(email) = place else {
                 return None;
             };
             let (job, _) = self.remove(&task_id)?;
@@ -319,14 +319,14 @@ impl ForeignJobs {
 
     fn index(&mut self, task_id: &TaskId, job: &ForeignJob) {
         match &job.place {
-            Place::Account(key) => {
+            JobPlace::Account(key) => {
                 if let Some(at) = job.first_at
                     && let Some(entry) = self.adoptable.entry(*key)
                 {
                     entry.or_default().insert((at, task_id.clone()));
                 }
             }
-            Place::Elsewhere(email) => {
+            JobPlace::Elsewhere(email) => {
                 let of_account = self.elsewhere.entry(Arc::clone(email.folded()));
                 of_account.or_default().insert(task_id.clone());
                 self.elsewhere_count += 1;
@@ -340,14 +340,14 @@ impl ForeignJobs {
 
     fn unindex(&mut self, task_id: &TaskId, job: &ForeignJob) {
         match &job.place {
-            Place::Account(key) => {
+            JobPlace::Account(key) => {
                 if let Some(at) = job.first_at
                     && let Some(of_account) = self.adoptable.get_mut(*key)
                 {
                     of_account.remove(&(at, task_id.clone()));
                 }
             }
-            Place::Elsewhere(email) => {
+            JobPlace::Elsewhere(email) => {
                 if let Some(of_account) = self.elsewhere.get_mut(email.folded()) {
                     of_account.remove(task_id);
                     if of_account.is_empty() {

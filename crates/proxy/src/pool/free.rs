@@ -11,9 +11,8 @@ use super::{AccountKey, steps::Counted};
 
 /// How often a draw that hit an unwanted account is repeated before the list is walked instead.
 ///
-/// Both ways are uniform over the accounts that remain. Where at least an eighth of the list is
-/// wanted, 64 draws miss once in 5,000 lists; where less is wanted, a walk is cheaper than more
-/// draws.
+/// Both ways are uniform over the accounts that remain. If at least one account in eight is wanted, 64 draws
+/// miss about once in 5,000 times, and the list is walked then. If fewer are wanted, the walk is cheaper.
 const DRAWS_MAX: usize = 64;
 
 /// The most levels of use that are told apart: further up, accounts count as equally full.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::LeaseId;
 use crate::backoff::doubled;
 
-/// The first cooling if the upstream names no time. The next round corrects a wrong count; a
-/// throttle lasts minutes, which the doubling finds out.
+/// The first cooling if the upstream names no time. It is short: if only our count was wrong, the next round
+/// corrects it. A throttle lasts minutes, and the doubling gets there.
 const COOLING_MIN: Duration = Duration::from_secs(2);
 /// The longest cooling, whatever the upstream asks for: a throttle was seen to be over after ten
 /// minutes.

@@ -78,7 +78,7 @@ pub(super) struct Lost<'a> {
 
 /// What a history says about a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HistoryVerdict {
     /// It became this job.
     Job(TaskId),
     /// It became none.
@@ -194,7 +194,7 @@ pub(super) fn decide(
     known: &KnownTasks,
     shown: &Shown,
     under_way: Option<Duration>,
-) -> Vec<(LeaseId, Verdict)> {
+) -> Vec<(LeaseId, HistoryVerdict)> {
     let mut views: Vec<_> = lost
         .iter()
         .map(|lost| View::new(lost, history, known, shown))
@@ -238,7 +238,7 @@ pub(super) fn decide(
             let place = own.iter().position(|row| candidates.contains(row));
             if let Some(place) = place.filter(|_| is_told && lost[idx].is_settled) {
                 let task_id = history.rows[own.remove(place)].task_id.clone();
-                verdicts.push((lost[idx].id, Verdict::Job(task_id)));
+                verdicts.push((lost[idx].id, HistoryVerdict::Job(task_id)));
                 continue;
             }
             let is_others = |row: &usize| {
@@ -253,9 +253,9 @@ pub(super) fn decide(
                 && lost[idx].is_settled
                 && shown.has_shown(&lost[idx].body.operation);
             let verdict = if left.is_empty() && is_proven {
-                Verdict::NoJob
+                HistoryVerdict::NoJob
             } else {
-                Verdict::Unknown(left)
+                HistoryVerdict::Unknown(left)
             };
             verdicts.push((lost[idx].id, verdict));
         }

@@ -88,9 +88,8 @@ impl Pool {
     }
 
     /// Matches the new jobs of a round to leases: each lease without a job that was made before the
-    /// round was sent gets one. Only the surplus is foreign. A job that a submission under way has
-    /// stood for since an earlier round counts beside it from now on: it may be foreign, so it may
-    /// be hidden for one round only.
+    /// round was sent gets one. Only the surplus is foreign. A submission under way hides a new job for one
+    /// round only, since the job may be foreign: from the next round on both count.
     pub(super) fn match_new(
         &mut self,
         sent_at: Duration,

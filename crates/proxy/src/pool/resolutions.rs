@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod check;
 mod decisions;
+mod keys;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -20,15 +21,16 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, LeaseId, LeaseView, TaskId,
+    AccountKey, Cause, LeaseId, TaskId,
     deadlines::Deadlines,
     history::{Body, Shown},
     known_tasks::{KnownTasks, Taken},
     lease::{Kind, Lease, Phase},
-    steps::Counted,
 };
 pub(super) use decisions::Asked;
 pub use decisions::Undecided;
+pub use keys::{Claim, Key, Known};
+pub(super) use keys::{Holding, Tie};
 
 /// The most keys at once: more than a job a minute on each of 50 accounts, for a day.
 pub const KEYS_MAX: usize = 100_000;
@@ -39,68 +41,6 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 const UNKEYED_MAX: usize = 10_000;
 /// The most tasks that are named as candidates for a lost submission.
 const CANDIDATES_MAX: usize = 20;
-
-/// An idempotency key with its scope: the same text from another client or for another operation is
-/// another key. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key(Arc<str>);
-
-impl Key {
-    /// The key that this text names.
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
-/// A call under an idempotency key.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// The key.
-    pub key: Key,
-    /// Tells the call from another one under the same key.
-    pub fingerprint: u64,
-}
-
-/// What a key stands for already: the call under it gets this, and nothing new.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// A call that is being answered, or a lost submission that may have become one of these tasks.
-    InUse(Vec<TaskId>),
-    /// Another call.
-    Reused,
-    /// A pick's lease that is held.
-    Held(Box<LeaseView>),
-    /// A job.
-    Job {
-        /// Which job.
-        task_id: TaskId,
-        /// On which account, if that is known.
-        email: Option<Arc<str>>,
-        /// The lease that its submission had.
-        lease: LeaseId,
-    },
-    /// Nothing, but the table of keys is full.
-    Full,
-}
-
-/// A lease as its key is asked about.
-#[derive(Debug)]
-pub(super) struct Holding {
-    pub(super) view: LeaseView,
-    /// `None` if it has no job, or one that a reply or a client named.
-    pub(super) tie: Option<Tie>,
-}
-
-/// The job that a round gave to a lease, since nothing better is known.
-#[derive(Debug)]
-pub(super) struct Tie {
-    pub(super) account: AccountKey,
-    pub(super) task_id: TaskId,
-    /// When the first round that listed the job was sent.
-    pub(super) first_at: Duration,
-    /// Whether a submission is under way on the account since before then: the job may be its.
-    pub(super) has_rivals: bool,
-}
 
 #[derive(Debug)]
 pub(super) struct Resolutions {
@@ -173,111 +113,9 @@ impl Resolutions {
         }
     }
 
-    /// Claims a key for the call that will have the lease `lease`. The same call may claim it again.
-    ///
-    /// # Errors
-    /// What the key stands for.
-    pub(super) fn claim(
-        &mut self,
-        claim: &Claim,
-        lease: LeaseId,
-        kind: Kind,
-        of_lease: impl FnOnce(LeaseId) -> Option<Holding>,
-    ) -> Result<(), Known> {
-        if self.by_key.get(&claim.key) == Some(&lease) {
-            return Ok(());
-        }
-        if let Some(known) = self.recall(claim, of_lease) {
-            return Err(known);
-        }
-        if self.by_key.len() >= self.keys_max {
-            return Err(Known::Full);
-        }
-        self.by_key.insert(claim.key.clone(), lease);
-        let submission = TrackedSubmission {
-            claim: Some(claim.clone()),
-            kind,
-            email: None,
-            resolution: Resolution::Open,
-            expires_at: None,
-        };
-        self.submissions.insert(lease, submission);
-        Ok(())
-    }
-
-    /// What a key stands for already.
-    pub(super) fn recall(
-        &self,
-        claim: &Claim,
-        of_lease: impl FnOnce(LeaseId) -> Option<Holding>,
-    ) -> Option<Known> {
-        let id = *self.by_key.get(&claim.key)?;
-        let submission = self.submissions.get(&id)?;
-        let known = submission.claim.as_ref();
-        if known.is_some_and(|known| known.fingerprint != claim.fingerprint) {
-            return Some(Known::Reused);
-        }
-        let job = |task_id, email| Known::Job {
-            task_id,
-            email,
-            lease: id,
-        };
-        let in_use = Known::InUse(Vec::new());
-        Some(
-            match (of_lease(id), submission.kind, &submission.resolution) {
-                (Some(lease), Kind::Pick, _) => Known::Held(Box::new(lease.view)),
-                (Some(lease), Kind::Forward, _) => match (lease.view.task_id, lease.tie) {
-                    (None, _) => in_use,
-                    (Some(task_id), Some(tie)) if !self.is_certain(id, &tie) => {
-                        Known::InUse(vec![task_id])
-                    }
-                    (Some(task_id), _) => job(task_id, Some(lease.view.email)),
-                },
-                (None, Kind::Forward, Resolution::Job(task_id) | Resolution::Given(task_id, _)) => {
-                    job(task_id.clone(), submission.email.clone())
-                }
-                (None, Kind::Forward, Resolution::Lost(lost)) => {
-                    Known::InUse(lost.candidates.clone())
-                }
-                (None, Kind::Pick | Kind::Forward, _) => in_use,
-            },
-        )
-    }
-
-    /// Whether a job that a round gave to a lost submission can be of no other submission. Equal ones share
-    /// their jobs.
-    fn is_certain(&self, id: LeaseId, tie: &Tie) -> bool {
-        let resolution = self.submissions.get(&id).map(|it| &it.resolution);
-        let Some(Resolution::Lost(about)) = resolution else {
-            return true;
-        };
-        let known = self.known.get(tie.account);
-        let task = known.and_then(|known| known.get(&tie.task_id));
-        let is_taken = task.is_some_and(|task| task.taken.is_some());
-        let is_rival = |other: &LeaseId| {
-            let Some(Resolution::Lost(lost)) = self.submissions.get(other).map(|it| &it.resolution)
-            else {
-                return false;
-            };
-            let was_there = lost.on.is_some_and(|(_, since)| since < tie.first_at);
-            let is_equal = match (&lost.body, &about.body) {
-                (Some(body), Some(other)) => body.is_equal(other),
-                (_, None) | (None, _) => false,
-            };
-            *other != id && was_there && !is_equal
-        };
-        let mut lost = self.lost.get(tie.account).into_iter().flatten().counted();
-        !is_taken && !tie.has_rivals && !lost.any(is_rival)
-    }
-
     /// Whether submissions with keys are undecided on an account.
     pub(super) fn is_undecided(&self, account: AccountKey) -> bool {
         self.undecided.contains(&account)
-    }
-
-    /// Whether a call with this key would get nothing new.
-    pub(super) fn knows(&self, key: &Key) -> bool {
-        self.by_key.contains_key(key)
     }
 
     /// A submission became no job: its key is free. Returns the account on which it was undecided.

@@ -39,7 +39,7 @@ impl Pool {
     ) -> Result<Constraint, UnknownAccount> {
         match only {
             Some(name) => match self.accounts.find(name) {
-                Some(key) if self.accounts[key].is_listed => Ok(Constraint::Only(key)),
+                Some(key) if self.accounts[key].is_in_list => Ok(Constraint::Only(key)),
                 Some(_) | None => Err(UnknownAccount),
             },
             None => {
@@ -83,7 +83,7 @@ impl Pool {
             if let Some(key) = self.accounts.of_identity(&identity) {
                 self.accounts.set_removed(key);
                 self.accounts
-                    .update(key, &mut self.outbox, |account| account.is_listed = false);
+                    .update(key, &mut self.outbox, |account| account.is_in_list = false);
             }
         }
         self.finish_drawn(now, rng);
@@ -130,10 +130,10 @@ impl Pool {
         };
         self.accounts.set_rank(key, rank);
         let known = &self.accounts[key];
-        if known.is_listed && known.listed == *listed {
+        if known.is_in_list && known.listed == *listed {
             return;
         }
-        let was_removed = !known.is_listed;
+        let was_removed = !known.is_in_list;
         if known.listed.email != listed.email {
             self.accounts.rename(key, &folded);
         }
@@ -143,7 +143,7 @@ impl Pool {
                 account.lowered_cap = None;
             }
             account.listed = (*listed).clone();
-            account.is_listed = true;
+            account.is_in_list = true;
         });
         if was_removed {
             self.join(key);

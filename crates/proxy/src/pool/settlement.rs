@@ -71,15 +71,15 @@ impl Pool {
                 }
             }
             Settlement::Refused(blame) => {
-                self.free_key(id);
+                self.forget_claim(id);
                 self.refuse(id, blame, now);
             }
             Settlement::NotSent => {
-                self.free_key(id);
+                self.forget_claim(id);
                 self.end(id, Cause::Released, now);
             }
             Settlement::Undelivered => {
-                self.free_key(id);
+                self.forget_claim(id);
                 self.end(id, Cause::Undelivered, now);
             }
             Settlement::Uncertain { sent_ago } => {
@@ -100,7 +100,7 @@ impl Pool {
     }
 
     /// A submission became no job.
-    fn free_key(&mut self, id: LeaseId) {
+    fn forget_claim(&mut self, id: LeaseId) {
         let undecided = self.resolutions.free(id);
         self.note_decided(undecided);
     }

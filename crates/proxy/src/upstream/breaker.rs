@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::dialer::Dialer;
 use crate::backoff::{doubled, shortened};
 
-/// How many connections fail in a row before the next request is refused at once.
+/// After so many failed connections in a row, requests are refused at once.
 pub const FAILURES_MAX: u32 = 3;
 /// The pauses between two attempts in the background. They double up to the longest, which bounds
 /// how late the end of an outage is noticed. Each is shortened by up to half at random.
@@ -38,8 +38,8 @@ impl Breaker {
         self.state().probe.is_some()
     }
 
-    /// A connection was opened.
-    pub(super) fn closes(&self) {
+    /// A connection was opened: the breaker closes, and calls go on.
+    pub(super) fn note_success(&self) {
         let mut state = self.state();
         state.failed_count = 0;
         if state.probe.take().is_some() {
@@ -62,7 +62,7 @@ impl Breaker {
             let probe = tokio::spawn(async move {
                 probe(dialer, uri).await;
                 if let Some(breaker) = breaker.upgrade() {
-                    breaker.closes();
+                    breaker.note_success();
                 }
             });
             state.probe = Some(AbortOnDropHandle::new(probe));

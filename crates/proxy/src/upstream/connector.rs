@@ -49,7 +49,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let connected = connecting.await;
             match &connected {
-                Ok(_) => breaker.closes(),
+                Ok(_) => breaker.note_success(),
                 Err(_) => breaker.note_failure(&dialer, &uri),
             }
             connected

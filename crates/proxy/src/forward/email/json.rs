@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::{Value, error::Category, value::RawValue};
 
-use super::{Body, EmailError, Format, Place, smaller_cap};
+use super::{EmailBody, EmailError, Format, Place, smaller_cap};
 use crate::{
     kling::references::{References, text_in},
     pool::Digest,
@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// [`EmailError::NotJson`], [`EmailError::NotAnObject`], [`EmailError::GivenTwice`] or
 /// [`EmailError::NotText`].
-pub fn read(bytes: Bytes) -> Result<Body, EmailError> {
+pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
     let members: Members<'_> = serde_json::from_slice(&bytes).map_err(refusal)?;
     if members.has_two_emails {
         return Err(EmailError::GivenTwice);
@@ -33,7 +33,7 @@ pub fn read(bytes: Bytes) -> Result<Body, EmailError> {
         Some(raw) => (given(raw)?, Place::of_value(range_of(raw, &bytes))),
         None => (None, start_of(&bytes, members.is_empty)),
     };
-    Ok(Body {
+    Ok(EmailBody {
         format: Format::Json,
         email,
         max_jobs: members.max_jobs,

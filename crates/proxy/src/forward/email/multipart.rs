@@ -16,7 +16,7 @@ use self::{
     parameter::parameter,
     scan::{Part, scan},
 };
-use super::{Body, EmailError, Format, Place, Unwritable, smaller_cap};
+use super::{EmailBody, EmailError, Format, Place, Unwritable, smaller_cap};
 use crate::{
     kling::references::{References, URL_BYTES_MAX},
     pool::Digest,
@@ -72,7 +72,7 @@ fn is_boundary_character(byte: u8) -> bool {
 /// # Errors
 /// [`EmailError::GivenTwice`] or [`EmailError::NotText`] for the e-mail; all others but those of
 /// JSON for the form.
-pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
+pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
     let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
     let (start, parts) = scan(&bytes, &boundary)?;
     let (mut found, mut max_jobs, mut prompt) = (None, None, None);
@@ -98,7 +98,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<Body, EmailError> {
         ),
         None => (None, part_at(start, &boundary)),
     };
-    Ok(Body {
+    Ok(EmailBody {
         format: Format::Form(boundary),
         email,
         max_jobs,

@@ -17,7 +17,7 @@ impl Accounts {
         let mut health_deadlines = Deadlines::default();
         for (key, account) in &self.slots {
             let now = Indexed::of(account);
-            listed += usize::from(account.is_listed);
+            listed += usize::from(account.is_in_list);
             usable += usize::from(now.is_usable);
             in_flight += u64::from(now.in_flight);
             assert_eq!(self.is_free(key), now.is_eligible, "{account:?}");
@@ -28,7 +28,7 @@ impl Accounts {
                 unverified.insert(key);
             }
             let is_listed = matches!(account.rank, Rank::Listed(_));
-            assert_eq!(account.is_listed, is_listed, "{account:?}");
+            assert_eq!(account.is_in_list, is_listed, "{account:?}");
             assert_eq!(self.order.get(&account.rank), Some(&key));
             let identity = &account.listed.identity;
             assert_eq!(self.by_identity.get(identity), Some(&key));

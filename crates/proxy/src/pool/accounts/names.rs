@@ -59,7 +59,7 @@ impl Accounts {
     ) {
         for key in self.by_name.get(folded).cloned().unwrap_or_default() {
             let count = counts.get(&key).copied().unwrap_or(0);
-            if mem::replace(&mut self.slots[key].listed_jobs, count) != count {
+            if mem::replace(&mut self.slots[key].jobs_in_round, count) != count {
                 self.note_moved(key);
             }
         }

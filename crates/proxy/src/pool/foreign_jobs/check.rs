@@ -12,14 +12,14 @@ impl ForeignJobs {
         let mut deadlines = Deadlines::default();
         for (task_id, job) in &self.jobs {
             match &job.place {
-                Place::Account(key) => {
+                JobPlace::Account(key) => {
                     *counts.entry(*key).or_default() += 1;
                     if let Some(first_at) = job.first_at {
                         let entry = adoptable.entry(*key).or_default();
                         entry.insert((first_at, task_id.clone()));
                     }
                 }
-                Place::Elsewhere(name) => {
+                JobPlace::Elsewhere(name) => {
                     let entry = elsewhere.entry(Arc::clone(name.folded())).or_default();
                     entry.insert(task_id.clone());
                 }
@@ -46,8 +46,8 @@ impl ForeignJobs {
     pub(in crate::pool) fn place(&self, task_id: &TaskId) -> Option<(Option<AccountKey>, bool)> {
         let job = self.jobs.get(task_id)?;
         let key = match &job.place {
-            Place::Account(key) => Some(*key),
-            Place::Elsewhere(_) => None,
+            JobPlace::Account(key) => Some(*key),
+            JobPlace::Elsewhere(_) => None,
         };
         Some((key, job.is_listed))
     }

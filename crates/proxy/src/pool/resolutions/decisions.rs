@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     super::{
         AccountKey, History, LeaseId, TaskId,
-        history::{self, Lost, Verdict},
+        history::{self, HistoryVerdict, Lost},
         known_tasks::{AcceptedJob, KnownTask, KnownTasks, Taken},
         steps::Counted,
     },
@@ -166,7 +166,7 @@ impl Resolutions {
         &mut self,
         account: AccountKey,
         id: LeaseId,
-        verdict: &Verdict,
+        verdict: &HistoryVerdict,
         now: Duration,
     ) -> bool {
         let Some(submission) = self.submissions.get_mut(&id) else {
@@ -181,14 +181,14 @@ impl Resolutions {
             return false;
         }
         match verdict {
-            Verdict::Unknown(candidates) => {
+            HistoryVerdict::Unknown(candidates) => {
                 lost.candidates = candidates.iter().take(CANDIDATES_MAX).cloned().collect();
                 return false;
             }
-            Verdict::NoJob => {
+            HistoryVerdict::NoJob => {
                 self.free(id);
             }
-            Verdict::Job(task_id) => self.give(id, account, task_id, now),
+            HistoryVerdict::Job(task_id) => self.give(id, account, task_id, now),
         }
         is_keyed
     }

@@ -6,7 +6,7 @@ use crate::forward::email::tests::checks;
 const EMAIL: &str = "a\"+b@x";
 const SPELLED: &str = r#""a\"+b@x""#;
 
-fn read_text(text: &str) -> Result<Body, EmailError> {
+fn read_text(text: &str) -> Result<EmailBody, EmailError> {
     read(Bytes::copy_from_slice(text.as_bytes()))
 }
 

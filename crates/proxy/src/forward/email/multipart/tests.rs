@@ -7,7 +7,7 @@ const TYPE: &str = "multipart/form-data; boundary=b";
 const EXTRA: &str =
     "--b\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\na+b@exämple.com\r\n";
 
-fn read_text(form: &str) -> Result<Body, EmailError> {
+fn read_text(form: &str) -> Result<EmailBody, EmailError> {
     read(Bytes::copy_from_slice(form.as_bytes()), TYPE)
 }
 
