@@ -141,7 +141,7 @@ pub(crate) fn round(criterion: &mut Criterion) {
             let filled = &carrier.filled;
             bencher.iter_batched(
                 || filled.round(jobs.clone()),
-                |round| RoundChange::between(filled.pool.listing(), round),
+                |round| RoundChange::between(filled.pool.running(), round),
                 BatchSize::LargeInput,
             );
         });
@@ -158,9 +158,9 @@ fn take_turns(bencher: &mut Bencher<'_>, filled: &mut FilledPool, lists: [Vec<Ru
             rounds.swap(0, 1);
             filled.now += STEP;
             rounds[0].sent_at = filled.now;
-            // The old listing is kept until the pool has taken the new one, as the ledger's callers
+            // The old jobs are kept until the pool has taken the new one, as the ledger's callers
             // do.
-            let before = filled.pool.listing();
+            let before = filled.pool.running();
             let change = RoundChange::between(before.clone(), rounds[0].clone());
             let begun = Instant::now();
             let findings = filled

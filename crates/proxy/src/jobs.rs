@@ -151,8 +151,8 @@ impl Rounds {
             executing: jobs,
             caps,
         };
-        // The ticket keeps the compared listing alive until the pool is unlocked: freeing it takes a while.
-        let change = RoundChange::between(ticket.listing.clone(), round);
+        // The ticket keeps the compared jobs alive until the pool is unlocked: freeing it takes a while.
+        let change = RoundChange::between(ticket.running.clone(), round);
         let followed = self.ledger.call(FollowRound { change }).await?;
         let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
         self.counts.note_ok(skipped_count, lag);

@@ -32,13 +32,13 @@ mod known_tasks;
 mod lease;
 mod leases;
 mod list;
-mod listing;
 mod matching;
 mod name;
 mod outbox;
 mod resolutions;
 mod roster;
 mod rounds;
+mod running_jobs;
 mod settlement;
 mod steps;
 mod waiters;
@@ -59,10 +59,10 @@ pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
 pub use list::{List, ListChange};
-pub use listing::{Listing, RoundChange};
 pub use name::Name;
 pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
 pub use rounds::{Findings, Round};
+pub use running_jobs::{RoundChange, RunningJobs};
 pub use settlement::Settlement;
 pub use waiters::WaiterId;
 
@@ -105,7 +105,7 @@ pub struct Pool {
     /// The account list in force.
     list: Option<Arc<List>>,
     /// What the newest round showed.
-    listing: Option<Arc<Listing>>,
+    running: Option<Arc<RunningJobs>>,
     accounts: Accounts,
     leases: Leases,
     foreign_jobs: ForeignJobs,
@@ -121,7 +121,7 @@ impl Pool {
         Self {
             limits,
             list: None,
-            listing: None,
+            running: None,
             accounts: Accounts::default(),
             leases: Leases::new(limits),
             foreign_jobs: ForeignJobs::new(limits.job_ttl),
@@ -348,8 +348,8 @@ impl Pool {
 
     /// The account that the newest round lists a job on.
     fn listed_on(&self, task_id: &TaskId) -> Option<Name> {
-        let listing = self.listing.as_ref()?;
-        listing.account_of(task_id).cloned()
+        let running = self.running.as_ref()?;
+        running.account_of(task_id).cloned()
     }
 
     /// Changes the phase of a lease, and the counts of its account with it.

@@ -11,7 +11,7 @@ use rand::Rng;
 use super::{Clock, Dated, PickError, PickRequest};
 use crate::pool::{
     AccountView, Body, Cause, Claim, Findings, History, Key, Kind, Known, LeaseError, LeaseId,
-    LeaseView, List, ListChange, Listing, Name, Pool, Refusal, RoundChange, Settlement, TaskId,
+    LeaseView, List, ListChange, Name, Pool, Refusal, RoundChange, RunningJobs, Settlement, TaskId,
     Undecided, UnknownAccount, Update,
 };
 
@@ -61,7 +61,7 @@ pub struct RoundTicket {
     /// The time of the ledger's clock.
     pub sent_at: Duration,
     /// What the newest round showed, to compare this one with.
-    pub listing: Option<Arc<Listing>>,
+    pub running: Option<Arc<RunningJobs>>,
 }
 
 /// Tells what became of a slot, or of a submission that had none.
@@ -374,7 +374,7 @@ impl Operation for RoundBase {
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         RoundTicket {
             sent_at: context.now,
-            listing: context.pool.listing(),
+            running: context.pool.running(),
         }
     }
 }

@@ -164,7 +164,7 @@ impl Pool {
 
     /// The accounts, or the jobs that run on them, are not known yet.
     fn is_learning(&self) -> bool {
-        self.list.is_none() || (self.limits.reconciles && self.listing.is_none())
+        self.list.is_none() || (self.limits.reconciles && self.running.is_none())
     }
 
     fn grant(

@@ -152,7 +152,7 @@ impl Pool {
 
     /// An account joins the list: rounds compare its cap with the list's.
     fn join(&mut self, key: AccountKey) {
-        if self.listing.is_some() {
+        if self.running.is_some() {
             self.accounts
                 .update(key, &mut self.outbox, Account::reset_cap);
             self.accounts.note_joined(key);
@@ -175,15 +175,15 @@ impl Pool {
 
     /// Counts the jobs that were seen on a name on the account that the name means now.
     fn follow_name(&mut self, folded: &str) {
-        if let Some(listing) = self.listing.clone() {
+        if let Some(running) = self.running.clone() {
             let mut counts = BTreeMap::new();
-            for (task_id, name) in listing.of_name(folded) {
+            for (task_id, name) in running.of_name(folded) {
                 steps::step();
                 let account = self.accounts.find(name);
                 if let Some(key) = account {
                     *counts.entry(key).or_default() += 1;
                 }
-                self.place_anew(task_id, name, account, listing.sent_at);
+                self.place_anew(task_id, name, account, running.sent_at);
             }
             self.accounts.recount_listed(folded, &counts);
         }

@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
-    AccountCap, AccountKey, Cause, History, LeaseId, LeaseState, Listing, Name, Pool, RoundChange,
-    RunningJob, TaskId, Undecided,
+    AccountCap, AccountKey, Cause, History, LeaseId, LeaseState, Name, Pool, RoundChange,
+    RunningJob, RunningJobs, TaskId, Undecided,
     lease::{Listed, Phase},
     leases::MatchRank,
     resolutions::Asked,
@@ -44,13 +44,13 @@ pub struct Findings {
 
 impl Pool {
     /// What the newest round showed.
-    pub fn listing(&self) -> Option<Arc<Listing>> {
-        self.listing.clone()
+    pub fn running(&self) -> Option<Arc<RunningJobs>> {
+        self.running.clone()
     }
 
     /// Learns from one round that was answered.
     pub fn reconcile(&mut self, round: &Round, now: Duration, rng: &mut impl Rng) -> Findings {
-        let change = RoundChange::between(self.listing(), round.clone());
+        let change = RoundChange::between(self.running(), round.clone());
         self.follow_round(change, now, rng).unwrap_or_default()
     }
 
@@ -64,17 +64,17 @@ impl Pool {
     ) -> Option<Findings> {
         let RoundChange {
             base,
-            listing,
+            running,
             appeared,
             vanished,
             caps,
         } = change;
-        if self.listing.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
+        if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return None;
         }
-        let sent_at = listing.sent_at;
-        self.learn_caps(&listing, caps);
-        self.listing = Some(listing);
+        let sent_at = running.sent_at;
+        self.learn_caps(&running, caps);
+        self.running = Some(running);
         for (task_id, email) in vanished {
             steps::step();
             self.count_listed(&email, false);
@@ -216,7 +216,7 @@ impl Pool {
     }
 
     /// A cap counts if a round changes it.
-    fn learn_caps(&mut self, listing: &Listing, changed: Vec<(Name, u32)>) {
+    fn learn_caps(&mut self, running: &RunningJobs, changed: Vec<(Name, u32)>) {
         let changed = changed.into_iter().filter_map(|(name, cap)| {
             steps::step();
             Some((self.accounts.find(&name)?, cap))
@@ -224,7 +224,7 @@ impl Pool {
         let changed: Vec<_> = changed.collect();
         let joined = self.accounts.take_joined().into_iter().filter_map(|key| {
             steps::step();
-            let cap = listing.cap(&Name::new(&self.accounts.get(key)?.listed.email))?;
+            let cap = running.cap(&Name::new(&self.accounts.get(key)?.listed.email))?;
             Some((key, cap))
         });
         let joined: Vec<_> = joined.collect();

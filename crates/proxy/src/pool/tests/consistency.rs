@@ -15,7 +15,7 @@ use std::{
 use proptest::prelude::*;
 
 use self::{
-    check::{check_listing, check_slots, check_truth, check_waiters},
+    check::{check_running, check_slots, check_truth, check_waiters},
     event::{Call, Event, any_event},
 };
 use super::{
@@ -322,8 +322,8 @@ impl World {
         assert_eq!(pool.waiters_count(), self.waiting.len());
         check_slots(pool);
         check_waiters(pool);
-        if let Some(listing) = pool.listing() {
-            check_listing(pool, &listing);
+        if let Some(running) = pool.running() {
+            check_running(pool, &running);
         }
     }
 }

@@ -152,10 +152,10 @@ impl World {
 
     fn check(&self) {
         let pool = &self.bench.pool;
-        let Some(listing) = pool.listing() else {
+        let Some(running) = pool.running() else {
             return;
         };
-        for (task_id, _) in listing.jobs() {
+        for (task_id, _) in running.jobs() {
             let is_counted = pool.leases.of_task(task_id).is_some()
                 || pool.leases.stand_in(task_id).is_some()
                 || pool.foreign_jobs.contains(task_id)

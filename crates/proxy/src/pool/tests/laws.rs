@@ -78,7 +78,7 @@ fn change_of_round(bench: &Bench, seconds: u64, jobs: &[(u64, String)]) -> Round
         executing: executing.collect(),
         caps: Vec::new(),
     };
-    RoundChange::between(bench.pool.listing(), round)
+    RoundChange::between(bench.pool.running(), round)
 }
 
 fn round(bench: &mut Bench, seconds: u64, jobs: &[(u64, String)]) {
@@ -400,7 +400,7 @@ fn a_round_costs_what_it_changes() {
             let (mut bench, change) = set_up(size);
             let jobs = running_book(size, 3).1;
             round(&mut bench, 5, &jobs);
-            let base = bench.pool.listing();
+            let base = bench.pool.running();
             let change = change.map(|change| RoundChange { base, ..change });
             (bench, change)
         }

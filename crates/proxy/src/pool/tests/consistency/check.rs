@@ -40,11 +40,11 @@ pub(super) fn check_waiters(pool: &Pool) {
 }
 
 /// The book and the newest round agree about what is listed.
-pub(super) fn check_listing(pool: &Pool, listing: &Listing) {
-    for (task_id, name) in listing.jobs() {
+pub(super) fn check_running(pool: &Pool, running: &RunningJobs) {
+    for (task_id, name) in running.jobs() {
         check_listed_job(pool, task_id, name);
     }
-    check_marks(pool, listing);
+    check_marks(pool, running);
 }
 
 /// A job that the newest round lists is counted, where it runs, by one that knows that it is listed.
@@ -76,8 +76,8 @@ fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
 }
 
 /// The newest round lists every job that is marked as listed.
-fn check_marks(pool: &Pool, listing: &Listing) {
-    let listed: BTreeSet<_> = listing.jobs().map(|(task_id, _)| task_id).collect();
+fn check_marks(pool: &Pool, running: &RunningJobs) {
+    let listed: BTreeSet<_> = running.jobs().map(|(task_id, _)| task_id).collect();
     for (_, lease) in pool.leases.iter() {
         let bound_to = lease.binding().filter(|binding| binding.is_listed);
         let bound_to = bound_to.map(|binding| &binding.task_id);

@@ -17,7 +17,7 @@ use super::{AccountCap, Round, TaskId, name::Name};
 
 /// The jobs and caps that one round listed.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct RunningJobs {
     pub(super) sent_at: Duration,
     jobs: IndexMap<TaskId, Name, RandomState>,
     /// The jobs by the folded e-mail that they are listed on.
@@ -28,9 +28,9 @@ pub struct Listing {
 /// What a round changes, to be applied by [`Pool::follow_round`](super::Pool::follow_round).
 #[derive(Debug)]
 pub struct RoundChange {
-    /// The listing that it changes; `None` before the first round.
-    pub(super) base: Option<Arc<Listing>>,
-    pub(super) listing: Arc<Listing>,
+    /// The jobs of the round before; `None` before the first round.
+    pub(super) base: Option<Arc<RunningJobs>>,
+    pub(super) running: Arc<RunningJobs>,
     /// In the upstream's order.
     pub(super) appeared: Vec<(TaskId, Name)>,
     pub(super) vanished: Vec<(TaskId, Name)>,
@@ -40,48 +40,48 @@ pub struct RoundChange {
 impl RoundChange {
     /// When the round was sent.
     pub fn sent_at(&self) -> Duration {
-        self.listing.sent_at
+        self.running.sent_at
     }
 
     /// Compares `round` with what the newest round showed.
-    pub fn between(base: Option<Arc<Listing>>, round: Round) -> Self {
-        let none = Listing::default();
+    pub fn between(base: Option<Arc<RunningJobs>>, round: Round) -> Self {
+        let none = RunningJobs::default();
         let old = base.as_deref().unwrap_or(&none);
-        let mut listing = Listing {
+        let mut running = RunningJobs {
             sent_at: round.sent_at,
-            ..Listing::default()
+            ..RunningJobs::default()
         };
-        listing.jobs.reserve(round.executing.len());
+        running.jobs.reserve(round.executing.len());
         for job in round.executing {
             let known = old.jobs.get(&job.task_id);
             let known = known.filter(|name| **name.given() == *job.email);
             let name = known.cloned().unwrap_or_else(|| Name::new(&job.email));
-            listing.jobs.entry(job.task_id).or_insert(name);
+            running.jobs.entry(job.task_id).or_insert(name);
         }
-        for (task_id, name) in &listing.jobs {
-            let of_name = listing.by_name.entry(Arc::clone(name.folded()));
+        for (task_id, name) in &running.jobs {
+            let of_name = running.by_name.entry(Arc::clone(name.folded()));
             of_name.or_default().push(task_id.clone());
         }
         for AccountCap { email, max_jobs } in round.caps {
-            listing.caps.insert(Name::new(&email), max_jobs);
+            running.caps.insert(Name::new(&email), max_jobs);
         }
-        let moved = |task_id: &TaskId, name: &Name, other: &Listing| {
+        let moved = |task_id: &TaskId, name: &Name, other: &RunningJobs| {
             // Accounts may differ in case only.
             other.jobs.get(task_id) != Some(name)
         };
-        let appeared = listing.jobs.iter();
+        let appeared = running.jobs.iter();
         let appeared = appeared.filter(|(task_id, name)| moved(task_id, name, old));
         let appeared = appeared.map(|(task_id, name)| (task_id.clone(), name.clone()));
         let appeared = appeared.collect();
         let vanished = old.jobs.iter();
-        let vanished = vanished.filter(|(task_id, name)| moved(task_id, name, &listing));
+        let vanished = vanished.filter(|(task_id, name)| moved(task_id, name, &running));
         let vanished = vanished.map(|(task_id, name)| (task_id.clone(), name.clone()));
         let vanished = vanished.collect();
-        let caps = listing.caps.iter();
+        let caps = running.caps.iter();
         let caps = caps.filter(|(name, cap)| old.caps.get(*name) != Some(*cap));
         let caps = caps.map(|(name, cap)| (name.clone(), *cap)).collect();
         Self {
-            listing: Arc::new(listing),
+            running: Arc::new(running),
             appeared,
             vanished,
             caps,
@@ -90,7 +90,7 @@ impl RoundChange {
     }
 }
 
-impl Listing {
+impl RunningJobs {
     /// The account that a job is listed on.
     pub(super) fn account_of(&self, task_id: &TaskId) -> Option<&Name> {
         self.jobs.get(task_id)
