@@ -2,10 +2,7 @@
 //!
 //! Invariant: no text here holds a byte of a body or of the token.
 
-use std::error::Error;
-use std::fmt;
-use std::io;
-use std::time::Duration;
+use std::{error::Error, fmt, io, time::Duration};
 
 use http::StatusCode;
 

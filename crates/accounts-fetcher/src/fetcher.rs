@@ -2,22 +2,22 @@
 //!
 //! Invariant: there is never more than one fetch at a time, since one loop waits for each.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
-use crate::error::FetchError;
-use crate::journal::Journal;
-use crate::judge::{Answer, Judge};
-use crate::pace::Pace;
-use crate::source::{FileWatch, HttpSource, Look, Source};
-use crate::{FetchResult, Listing};
+use crate::{
+    FetchResult, Listing,
+    error::FetchError,
+    journal::Journal,
+    judge::{Answer, Judge},
+    pace::Pace,
+    source::{FileWatch, HttpSource, Look, Source},
+};
 
 /// The longest time before a changed list file is noticed.
 const FILE_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);

@@ -4,10 +4,12 @@
 
 use tracing::{debug, error, info, warn};
 
-use crate::FetchResult;
-use crate::error::{Chain, FetchError};
-use crate::judge::{Change, Verdict};
-use crate::list::Remarks;
+use crate::{
+    FetchResult,
+    error::{Chain, FetchError},
+    judge::{Change, Verdict},
+    list::Remarks,
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct Journal {

@@ -12,13 +12,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use crate::email::Identity;
-use crate::limits::EMPTY_CONFIRMATIONS;
-use crate::list::{Entry, List};
-use crate::{Account, FetchResult, Snapshot};
+use crate::{
+    Account, FetchResult, Snapshot,
+    email::Identity,
+    limits::EMPTY_CONFIRMATIONS,
+    list::{Entry, List},
+};
 
 /// What a successful fetch returned.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,18 +11,21 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::collections::hash_map;
-use std::fmt;
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map},
+    fmt,
+    sync::Arc,
+};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::Account;
-use crate::email::{self, Identity};
-use crate::error::FetchError;
-use crate::limits::ENTRIES_MAX;
+use crate::{
+    Account,
+    email::{self, Identity},
+    error::FetchError,
+    limits::ENTRIES_MAX,
+};
 
 /// One parsed list. It is empty only if the upstream's list is.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -4,15 +4,12 @@
 //! asked for a longer one, which is honoured up to [`RETRY_AFTER_MAX`]. Jitter keeps sidecars apart
 //! that were started together. The caller does the waiting.
 
-use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rand::{Rng, RngExt};
 
-use crate::error::FetchError;
-use crate::limits::RETRY_AFTER_MAX;
-use crate::{FetchResult, Timing};
+use crate::{FetchResult, Timing, error::FetchError, limits::RETRY_AFTER_MAX};
 
 /// After an answer: up to a fifth above or below the interval.
 const JITTER_REFRESH: RangeInclusive<f64> = 0.8..=1.2;

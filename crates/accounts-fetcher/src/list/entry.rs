@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::Account;
-use crate::email;
-use crate::limits::{ERROR_TEXT_CHARS_MAX, MAX_JOBS_CEILING, MAX_JOBS_DEFAULT};
+use crate::{
+    Account, email,
+    limits::{ERROR_TEXT_CHARS_MAX, MAX_JOBS_CEILING, MAX_JOBS_DEFAULT},
+};
 
 /// Longest RFC 3339 time: nanoseconds and a numeric offset.
 const RFC_3339_BYTES_MAX: usize = "2025-01-01T12:13:14.123456789+00:00".len();

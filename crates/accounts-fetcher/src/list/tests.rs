@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::FetchResult;
-use crate::limits::{EMAIL_BYTES_MAX, MAX_JOBS_CEILING};
+use crate::{
+    FetchResult,
+    limits::{EMAIL_BYTES_MAX, MAX_JOBS_CEILING},
+};
 
 fn parse(text: &str) -> List {
     List::parse(text.as_bytes()).unwrap()

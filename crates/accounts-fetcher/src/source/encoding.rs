@@ -4,8 +4,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use crate::error::FetchError;
 

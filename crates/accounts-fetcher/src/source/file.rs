@@ -1,18 +1,17 @@
 //! The list in a file: checked often, read only when it changed.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tokio::task::spawn_blocking;
 
-use crate::error::FetchError;
-use crate::judge::Answer;
-use crate::limits::DECODED_BYTES_MAX;
-use crate::list::List;
+use crate::{error::FetchError, judge::Answer, limits::DECODED_BYTES_MAX, list::List};
 
 /// A list file, and the version that was read last.
 #[derive(Debug)]

@@ -4,30 +4,31 @@
 //! nothing is read beyond a limit or past a deadline. Each fetch has a connection of its own: with
 //! one fetch per interval a pool would only add stale connections and hide DNS changes.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::{
+    HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap},
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
-use super::encoding::Encoding;
-use super::retry_after;
-use crate::error::FetchError;
-use crate::judge::Answer;
-use crate::limits::{DECODED_BYTES_MAX, REFUSAL_BYTES_MAX, WIRE_BYTES_MAX};
-use crate::list::List;
+use super::{encoding::Encoding, retry_after};
+use crate::{
+    error::FetchError,
+    judge::Answer,
+    limits::{DECODED_BYTES_MAX, REFUSAL_BYTES_MAX, WIRE_BYTES_MAX},
+    list::List,
+};
 
 /// The beginning, in any letter case, of a 404 that means that the token has no accounts.
 const NOT_CONFIGURED: &str = "configuration not found";

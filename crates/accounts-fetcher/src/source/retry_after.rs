@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::{HeaderMap, header::RETRY_AFTER};
 
 /// The pause that `headers` ask for, if they name a valid one.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {

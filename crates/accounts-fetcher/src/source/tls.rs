@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tracing::warn;
 
 /// Why no TLS configuration could be made.
