@@ -169,6 +169,24 @@ pub struct Forward {
     pub retry_statuses: Vec<u16>,
     /// Texts by which a 500 says that the input was refused.
     pub refusal_patterns: Vec<String>,
+    /// What an `email` of the client means, unless the call says otherwise.
+    pub client_email: ClientEmail,
+}
+
+/// What an `email` of a client means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEmail {
+    /// The call goes to that account.
+    Respect,
+    /// On job starts, calls about tasks and downloads it counts as absent. Uploads and creating calls keep
+    /// it if it names a healthy account.
+    Ignore,
+}
+
+impl ClientEmail {
+    /// Every value by its word.
+    pub(crate) const WORDS: [(&'static str, Self); 2] =
+        [("respect", Self::Respect), ("ignore", Self::Ignore)];
 }
 
 /// Who may call.

@@ -171,7 +171,12 @@ impl Forward {
         request_id: &str,
     ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
-        let call = Call::read(head, &self.settings.extra_jobs)?;
+        let call = Call::read(head, &self.settings)?;
+        if call.ignores_email
+            && let Some(given) = call.query.email()
+        {
+            self.router.note_ignored(given).await;
+        }
         match call.class {
             Class::JobStart => self.start_job(call, body, caller, request_id).await,
             Class::Create => self.create(call, body).await,
@@ -208,7 +213,12 @@ impl Forward {
         let preferred = self.router.bind_to_owner(&mut request).await?;
         let email = match request.email() {
             Some(given) => self.router.respelled(given).await,
-            None => self.router.healthy(preferred).await,
+            None => {
+                let preferred = preferred.as_deref();
+                self.router
+                    .healthy(request.given().into_iter().chain(preferred))
+                    .await
+            }
         };
         let outgoing = request.outgoing(&call, email.as_deref())?;
         let mut answer = self.send_unsent_again(&call, &outgoing).await?;

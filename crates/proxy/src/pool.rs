@@ -272,13 +272,13 @@ impl Pool {
         Ok(self.accounts[key].view())
     }
 
-    /// The account for a call that takes no slot: `preferred`, if it is healthy, or else the first healthy
-    /// account of the list. Healthy are those that could be picked if a slot were free.
-    pub fn healthy_account(&self, preferred: Option<&Name>) -> Option<&Arc<str>> {
-        let preferred = preferred.and_then(|name| self.accounts.find(name));
-        let key = preferred
-            .filter(|key| self.accounts[*key].is_healthy())
-            .or_else(|| self.accounts.first_healthy())?;
+    /// The account for a call that takes no slot: the first preferred one that is healthy, or else the first
+    /// healthy account of the list. An account that cools is healthy, too: it
+    /// only takes no jobs.
+    pub fn healthy_account(&self, preferred: &[Name]) -> Option<&Arc<str>> {
+        let known = preferred.iter().filter_map(|name| self.accounts.find(name));
+        let mut healthy = known.filter(|key| self.accounts[*key].is_usable());
+        let key = healthy.next().or_else(|| self.accounts.first_healthy())?;
         Some(&self.accounts[key].listed.email)
     }
 

@@ -10,8 +10,8 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    AccountLabel, Accounts, Auth, ClientConfig, Config, ConfigErrors, Forward, Leases, ListSource,
-    LogFormat, Reconcile, Selection, TTL_MIN, Upstream,
+    AccountLabel, Accounts, Auth, ClientConfig, ClientEmail, Config, ConfigErrors, Forward, Leases,
+    ListSource, LogFormat, Reconcile, Selection, TTL_MIN, Upstream,
     source::{Layers, Origin, Text},
     value::{self, duration},
 };
@@ -222,6 +222,7 @@ impl ConfigReader {
         let extra_jobs = self.many("forward.extra_jobs", value::path);
         let retry_statuses = self.many("forward.retry_statuses", value::status);
         let refusal_patterns = self.many("forward.refusal_patterns", value::word);
+        let client_email = self.one("forward.client_email", value::one_of(&ClientEmail::WORDS));
         if let (Some(body_max), Some(total)) = (body_max, buffer_total)
             && body_max > total
         {
@@ -233,6 +234,7 @@ impl ConfigReader {
             extra_jobs: extra_jobs?,
             retry_statuses: retry_statuses?,
             refusal_patterns: refusal_patterns?,
+            client_email: client_email?,
         })
     }
 

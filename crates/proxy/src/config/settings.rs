@@ -157,6 +157,11 @@ pub const SETTINGS: &[Setting] = &[
         r#"["CM_EXT", "community guidelines"]"#,
         "texts of a 500 that say the input was refused",
     ),
+    setting(
+        "forward.client_email",
+        "respect",
+        "what an email of a client means: respect (the call goes there) or ignore (the sidecar chooses)",
+    ),
     setting("state.kind", "memory", "where leases are kept: memory"),
     setting("state.path", "", "file of the leases. No effect yet"),
     secret("state.url", "server of the leases. No effect yet"),

@@ -39,7 +39,9 @@ pub(super) struct BufferedRequest {
     /// The body, if an e-mail can be put into it. `None`: an e-mail goes into the query.
     body: Option<email::EmailBody>,
     in_query: Option<String>,
-    /// The account that owns what the body refers to, if the client gave no e-mail.
+    /// Whether an e-mail of the client counts as absent.
+    ignores_given: bool,
+    /// The account that owns what the body refers to, if the client named none.
     owner: Option<Arc<str>>,
     memory: Arc<OwnedSemaphorePermit>,
 }
@@ -109,6 +111,7 @@ impl BodyBuffer {
             bytes,
             body,
             in_query,
+            ignores_given: call.ignores_email,
             owner: None,
             memory: Arc::new(memory),
         })
@@ -155,11 +158,12 @@ impl BodyBuffer {
 impl BufferedRequest {
     /// The one account that will do: the client's, or the owner of what the body refers to.
     pub(super) fn email(&self) -> Option<&str> {
-        self.given().or(self.owner.as_deref())
+        let named = self.given().filter(|_| !self.ignores_given);
+        named.or(self.owner.as_deref())
     }
 
     /// The e-mail that the client gave.
-    fn given(&self) -> Option<&str> {
+    pub(super) fn given(&self) -> Option<&str> {
         let in_body = self.body.as_ref().and_then(email::EmailBody::email);
         self.in_query.as_deref().or(in_body)
     }
@@ -208,15 +212,20 @@ impl BufferedRequest {
         email: Option<&str>,
     ) -> Result<OutgoingRequest, Error> {
         let email = email.or(self.email());
+        // An e-mail that counts as absent does not say where the upstream looks for one: it is in the body.
+        let is_misplaced = self.ignores_given && self.in_query.is_some() && self.body.is_some();
         let mut target = call.target().to_owned();
         let mut bytes = self.bytes.clone();
         match (email, &self.body) {
             (None, _) => {}
-            (Some(email), _) if self.given() == Some(email) => {}
-            (Some(email), Some(body)) if self.in_query.is_none() => {
+            (Some(email), _) if self.given() == Some(email) && !is_misplaced => {}
+            (Some(email), Some(body)) if self.in_query.is_none() || is_misplaced => {
                 bytes = body
                     .with_email(email)
                     .map_err(|error| Error::bad_request("body", error.to_string()))?;
+                if is_misplaced {
+                    target = call.target_with(email);
+                }
             }
             (Some(email), _) => target = call.target_with(email),
         }

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::email::query::{self, Query};
 use crate::{
-    config::duration,
+    config::{self, ClientEmail, duration},
     error::Error,
     headers::{has_only_chunks, strip_client},
     kling::{
@@ -24,6 +24,8 @@ use crate::{
 pub(super) const PREFIX: &str = "/v1/kling";
 /// The header by which a job start says how long it waits for a slot.
 const WAIT: &str = "x-kling-wait";
+/// The header by which a call says what its `email` means.
+const EMAIL: &str = "x-kling-email";
 
 /// The longest path with its query: URLs here are limited to 64 KiB, and the upstream's own path and an
 /// e-mail are added.
@@ -52,6 +54,8 @@ pub(super) struct Call {
     /// The shape of the answer, if the answer holds references.
     pub(super) shape: Option<&'static Shape>,
     pub(super) is_chunked: bool,
+    /// Whether an `email` of the client counts as absent, or, where nothing else decides, as a wish.
+    pub(super) ignores_email: bool,
     /// Whether the client waits for `100 Continue` before it sends its body.
     pub(super) asks_first: bool,
     /// How long to wait for a slot, as the client wrote it.
@@ -65,9 +69,9 @@ impl Call {
     /// Reads a head whose path leads to the upstream.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] if it names two accounts, or two times to wait, or if its body comes
-    /// in another transfer coding than `chunked`.
-    pub(super) fn read(head: request::Parts, extra_jobs: &[String]) -> Result<Self, Error> {
+    /// [`Error::BadRequest`] if it names two accounts, or two times to wait, if a header of ours cannot be
+    /// read, or if its body comes in another transfer coding than `chunked`.
+    pub(super) fn read(head: request::Parts, settings: &config::Forward) -> Result<Self, Error> {
         let mut headers = head.headers;
         let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
         // Other codings are not decoded here, and the header that names them is not passed on.
@@ -75,10 +79,11 @@ impl Call {
             return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
         }
         let asks_first = headers.contains_key(header::EXPECT);
-        if headers.get_all(WAIT).iter().count() > 1 {
-            return Err(Error::bad_request(WAIT, "given twice"));
-        }
-        let wait = headers.get(WAIT).cloned();
+        let wait = only(&headers, WAIT)?.cloned();
+        let client_email = match only(&headers, EMAIL)? {
+            None => settings.client_email,
+            Some(word) => client_email(word)?,
+        };
         strip_client(&mut headers);
         let path = head.uri.path();
         let path = path.strip_prefix(PREFIX).unwrap_or(path);
@@ -91,7 +96,7 @@ impl Call {
             .map_err(|error| Error::bad_request(error.field(), error.to_string()))?;
         // A percent-encoded path is the same path upstream.
         let plain = percent_decode_str(path).decode_utf8_lossy();
-        let endpoint = endpoints::lookup(&head.method, &plain, extra_jobs);
+        let endpoint = endpoints::lookup(&head.method, &plain, &settings.extra_jobs);
         let shape = endpoint.answer_shape(|name, value| query.has(name, value));
         if shape.is_some() || is_read_here(endpoint.class, &plain) {
             // A gateway would compress `task.id` away.
@@ -104,6 +109,8 @@ impl Call {
             shape,
             query,
             is_chunked,
+            ignores_email: client_email == ClientEmail::Ignore
+                && endpoint.class.takes_any_account(),
             asks_first,
             wait,
             target: text.map_or_else(|| path.to_owned(), |text| format!("{path}?{text}")),
@@ -140,6 +147,11 @@ impl Call {
         percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
     }
 
+    /// The account that the client names in the query, unless that counts as absent.
+    pub(super) fn named(&self) -> Option<&str> {
+        self.query.email().filter(|_| !self.ignores_email)
+    }
+
     /// How long the client wants to wait for a slot.
     ///
     /// # Errors
@@ -162,6 +174,23 @@ impl Call {
         let path = self.path();
         !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))
     }
+}
+
+/// The one value of a header of ours.
+fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a HeaderValue>, Error> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Error::bad_request(name, "given twice")),
+    }
+}
+
+fn client_email(word: &HeaderValue) -> Result<ClientEmail, Error> {
+    let mut words = ClientEmail::WORDS.iter();
+    let known = words.find(|(known, _)| word.as_bytes().eq_ignore_ascii_case(known.as_bytes()));
+    let (_, client_email) =
+        known.ok_or_else(|| Error::bad_request(EMAIL, "expected respect or ignore"))?;
+    Ok(*client_email)
 }
 
 /// The references in a head.

@@ -11,6 +11,7 @@ use super::{
     Forward,
     call::Call,
     response::{self, Carried},
+    router::emails,
 };
 use crate::{
     error::Error,
@@ -23,7 +24,7 @@ impl Forward {
     /// Downloads works, from the account that has them.
     pub(super) async fn download(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let mut owner = self.router.owner_in_head(&call).await?;
-        if owner.is_none() && call.query.email().is_none() {
+        if owner.is_none() && call.named().is_none() {
             match call.references.first().cloned() {
                 // A body can be sent only once.
                 Some(work) if body.is_end_stream() => {
@@ -32,7 +33,7 @@ impl Forward {
                 }
                 Some(_) => {}
                 // It names no work: any account will say so.
-                None => owner = self.router.healthy(None).await,
+                None => owner = self.router.healthy(call.query.email()).await,
             }
         }
         self.read(&call, body, owner).await.map(response::carried)
@@ -46,8 +47,9 @@ impl Forward {
         let _permit = self.router.search_permit().await;
         let mut missing = None;
         let mut is_missing_everywhere = list.accounts.len() <= SEARCH_ACCOUNTS_MAX;
-        for account in list.accounts.iter().take(SEARCH_ACCOUNTS_MAX) {
-            let target = call.target_with(&account.email);
+        let emails = emails(&list.accounts, call.query.email());
+        for email in emails.iter().take(SEARCH_ACCOUNTS_MAX) {
+            let target = call.target_with(email);
             let headers = call.headers.clone();
             let sent = self
                 .sender
@@ -56,7 +58,7 @@ impl Forward {
                 is_missing_everywhere = false;
                 continue;
             };
-            response::name_account(&mut answer, Some(&account.email));
+            response::name_account(&mut answer, Some(email));
             match answer.status() {
                 StatusCode::NOT_FOUND => match not_found(answer).await {
                     Some(answer) => missing = missing.or(Some(answer)),
@@ -69,7 +71,7 @@ impl Forward {
                 status => {
                     if status.is_success() {
                         let Reference { kind, text, .. } = work;
-                        self.owners.learn(kind, &text, &account.email);
+                        self.owners.learn(kind, &text, email);
                     }
                     return Ok(response::carried(answer));
                 }

@@ -238,6 +238,7 @@ mod tests {
             extra_jobs: Vec::new(),
             retry_statuses: vec![429, 500],
             refusal_patterns: vec!["CM_EXT".to_owned(), "community guidelines".to_owned()],
+            client_email: config::ClientEmail::Respect,
         };
         let status = StatusCode::from_u16(status).unwrap();
         judge(status, body.as_bytes(), &settings)

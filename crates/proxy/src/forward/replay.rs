@@ -54,7 +54,7 @@ impl Submissions {
     async fn task_now(&self, task_id: &TaskId, email: Option<Arc<str>>) -> Option<String> {
         let request = Request::get(format!("{PREFIX}/tasks/{}", task_id.as_str()));
         let (head, ()) = request.body(()).ok()?.into_parts();
-        let call = Call::read(head, &[]).ok()?;
+        let call = Call::read(head, &self.settings).ok()?;
         let asked = self.sender.pass(&call, Empty::<Bytes>::new(), email).await;
         let (head, body) = asked.ok()?.into_parts();
         let read = response::peek(body).await;

@@ -1,12 +1,13 @@
 //! Which account a call goes to.
 //!
-//! An `email` of the client wins over everything. A call that refers to a resource by its id, strictly, goes
+//! An `email` of the client wins over everything, unless it is ignored (`forward.client_email`). A call that refers to a resource by its id, strictly, goes
 //! to the owner or nowhere, and two owners are refused; of the files that it refers to by URL, the owner of
 //! the first known one is preferred. An id wins over a URL. Any other call goes to a healthy account.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use accounts_fetcher::{Listing, Snapshot};
+use accounts_fetcher::{Account, Listing, Snapshot};
+use parking_lot::Mutex;
 use tokio::{
     sync::{SemaphorePermit, watch},
     time::timeout,
@@ -24,6 +25,8 @@ use crate::{
 /// How long a call waits for the first account list. A client that polls for a paid job gives up on
 /// any error, also in the first moments after a restart.
 const LIST_WAIT: Duration = Duration::from_secs(5);
+/// The most accounts outside the list that are logged.
+const IGNORED_MAX: usize = 100;
 
 /// Finds the account of a call. E-mails are returned in the list's spelling.
 #[derive(Debug)]
@@ -32,6 +35,19 @@ pub(super) struct Router {
     owners: Arc<Owners>,
     search: OwnerSearch,
     listing: watch::Receiver<Listing>,
+    /// The accounts outside the list that clients named.
+    ignored: Mutex<BTreeSet<Name>>,
+}
+
+/// The e-mails of `accounts`, beginning with `first` if it is one of them.
+pub(super) fn emails(accounts: &[Account], first: Option<&str>) -> Vec<Arc<str>> {
+    let mut emails: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.email)).collect();
+    if let Some(first) = first
+        && let Some(place) = emails.iter().position(|it| it.eq_ignore_ascii_case(first))
+    {
+        emails[..=place].rotate_right(1);
+    }
+    emails
 }
 
 impl Router {
@@ -46,6 +62,7 @@ impl Router {
             owners,
             search,
             listing,
+            ignored: Mutex::default(),
         }
     }
 
@@ -56,7 +73,7 @@ impl Router {
     /// [`Error::BadRequest`] if its references belong to two accounts.
     pub(super) async fn any_account(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
         match self.owner_in_head(call).await? {
-            None if call.query.email().is_none() => Ok(self.healthy(None).await),
+            None if call.named().is_none() => Ok(self.healthy(call.query.email()).await),
             owner => Ok(owner),
         }
     }
@@ -66,7 +83,7 @@ impl Router {
     /// # Errors
     /// [`Error::BadRequest`] if its references belong to two accounts.
     pub(super) async fn owner_in_head(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
-        match call.query.email() {
+        match call.named() {
             Some(given) => Ok(self.respelled(given).await),
             None => self.owners.strict_owner(&call.references),
         }
@@ -106,15 +123,15 @@ impl Router {
         let Some(task_id) = tasks.next().and_then(|it| it.text.parse().ok()) else {
             return Ok(None);
         };
-        match self.task_owner(&task_id).await {
+        match self.task_owner(&task_id, None).await {
             FoundOwner::Account(owner) => Ok(Some(owner)),
             FoundOwner::Nobody => Ok(None),
             FoundOwner::Unknown => Err(Error::OwnerUnknown),
         }
     }
 
-    /// The owner of a task, as remembered or as the accounts say.
-    pub(super) async fn task_owner(&self, task_id: &TaskId) -> FoundOwner {
+    /// The owner of a task, as remembered or as the accounts say. The account `first` is asked first.
+    pub(super) async fn task_owner(&self, task_id: &TaskId, first: Option<&str>) -> FoundOwner {
         if let Some(owner) = self.owners.of_task(task_id) {
             return FoundOwner::Account(owner);
         }
@@ -124,7 +141,7 @@ impl Router {
         match &*list.accounts {
             [only] => FoundOwner::Account(Arc::clone(&only.email)),
             accounts => {
-                let emails: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.email)).collect();
+                let emails = emails(accounts, first);
                 self.search.find_task(task_id, &emails).await
             }
         }
@@ -143,14 +160,34 @@ impl Router {
         Some(account.view.email).filter(|email| **email != *given)
     }
 
-    /// The account `preferred`, if it is healthy, or else the first healthy account of the list. If there
-    /// is none, the first account: its answer says more than that an e-mail is missing.
-    pub(super) async fn healthy(&self, preferred: Option<Arc<str>>) -> Option<Arc<str>> {
+    /// The first of the `preferred` accounts that is healthy, or else the first healthy account of the list.
+    /// If there is none, the first account: its answer says more than that an e-mail is missing.
+    pub(super) async fn healthy<'a>(
+        &self,
+        preferred: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Arc<str>> {
         let list = self.list().await?;
-        let preferred = preferred.as_deref().map(Name::new);
+        let preferred = preferred.into_iter().map(Name::new).collect();
         let healthy = self.ledger.call(HealthyAccount { preferred }).await;
         let healthy = healthy.ok().flatten();
         healthy.or_else(|| Some(Arc::clone(&list.accounts.first()?.email)))
+    }
+
+    /// Logs once that a client names an account outside the list, since its e-mail is ignored.
+    pub(super) async fn note_ignored(&self, given: &str) {
+        let name = Name::new(given);
+        let email = name.clone();
+        if !matches!(self.ledger.call(AccountNow { email }).await, Ok(Err(_))) {
+            return;
+        }
+        let mut ignored = self.ignored.lock();
+        if ignored.len() < IGNORED_MAX && ignored.insert(name) {
+            tracing::warn!(
+                account = %Account::new(given, 0).alias,
+                "a client names an account that is not in the list; its e-mail is ignored, as \
+                 forward.client_email or x-kling-email says"
+            );
+        }
     }
 
     /// The newest account list. Waits a little for the first one.

@@ -26,12 +26,13 @@ impl Forward {
             return Ok(response::carried(answer));
         };
         let is_read = call.is_read();
-        let owner = match call.query.email() {
-            Some(given) => self.router.respelled(given).await,
-            None => match self.router.task_owner(&task_id).await {
+        let given = call.query.email();
+        let owner = match call.named() {
+            Some(named) => self.router.respelled(named).await,
+            None => match self.router.task_owner(&task_id, given).await {
                 FoundOwner::Account(owner) => Some(owner),
                 // Every account said that it does not have it: so will this one.
-                FoundOwner::Nobody if is_read => self.router.healthy(None).await,
+                FoundOwner::Nobody if is_read => self.router.healthy(given).await,
                 FoundOwner::Unknown if is_read => return Err(Error::OwnerUnknown),
                 // A deletion is never sent on a guess.
                 FoundOwner::Nobody | FoundOwner::Unknown => None,

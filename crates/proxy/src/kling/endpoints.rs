@@ -46,6 +46,14 @@ impl Class {
         Self::Other,
     ];
 
+    /// Whether the sidecar may choose the account, whatever the client names.
+    pub fn takes_any_account(self) -> bool {
+        match self {
+            Self::JobStart | Self::Task | Self::Download | Self::Upload | Self::Create => true,
+            Self::Untrack | Self::Read | Self::Other => false,
+        }
+    }
+
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {

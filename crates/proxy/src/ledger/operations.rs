@@ -230,19 +230,19 @@ impl Operation for AccountNow {
     }
 }
 
-/// The account for a call that takes no slot: the preferred one, if it is healthy, or else the first healthy
-/// account of the list.
+/// The account for a call that takes no slot: the first preferred one that is healthy, or else the first
+/// healthy account of the list.
 #[derive(Debug)]
 pub struct HealthyAccount {
-    /// The account to prefer.
-    pub preferred: Option<Name>,
+    /// The accounts to prefer, in this order.
+    pub preferred: Vec<Name>,
 }
 
 impl Operation for HealthyAccount {
     type Reply = Option<Arc<str>>;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
-        let email = context.pool.healthy_account(self.preferred.as_ref());
+        let email = context.pool.healthy_account(&self.preferred);
         email.cloned()
     }
 }

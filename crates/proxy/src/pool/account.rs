@@ -183,11 +183,6 @@ impl Account {
             && self.health.ejected().is_none()
     }
 
-    /// Nothing but full slots stands in the way of a call.
-    pub(super) fn is_healthy(&self) -> bool {
-        self.is_usable() && self.health.cooling_until().is_none()
-    }
-
     /// It can be removed: it is off the list, has no slot in use, and the operator did not drain
     /// it.
     pub(super) fn is_forgettable(&self) -> bool {

@@ -341,7 +341,7 @@ impl Accounts {
     /// slot.
     pub(super) fn first_healthy(&self) -> Option<AccountKey> {
         let mut first = self.iter_keys().take(HEALTHY_LOOKS_MAX);
-        let healthy = first.find(|key| self.slots[*key].is_healthy());
+        let healthy = first.find(|key| self.slots[*key].is_usable());
         healthy.or_else(|| self.free.list().first())
     }
 
