@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod gzip;
 pub mod rounds;
 mod sidecar;
 mod slots;
@@ -17,6 +18,7 @@ mod waiting;
 use kling_sim::{JobDuration, Sim, SimBuilder};
 
 pub use client::{Answer, send, try_send};
+pub use gzip::stored_gzip;
 pub use sidecar::Running;
 pub use slots::Slots;
 pub use waiting::{NEVER, PATIENCE, eventually, within};

@@ -25,7 +25,10 @@ impl Encoding {
             more,
         ) {
             (None, _) => Ok(Encoding::Identity),
-            (Some(value), None) if value == b"identity" => Ok(Encoding::Identity),
+            // Gateways name none, or a charset, though nothing is encoded.
+            (Some(value), None) if matches!(&*value, b"identity" | b"" | b"utf-8") => {
+                Ok(Encoding::Identity)
+            }
             // RFC 9110 §8.4.1.3: x-gzip is the same.
             (Some(value), None) if value == b"gzip" || value == b"x-gzip" => Ok(Encoding::Gzip),
             (Some(_), _) => Err(FetchError::UnknownEncoding),
@@ -91,7 +94,8 @@ mod tests {
         assert_eq!(encoding(&["br"]), None);
         assert_eq!(encoding(&["gzip, gzip"]), None);
         assert_eq!(encoding(&["gzip", "br"]), None);
-        assert_eq!(encoding(&[""]), None);
+        assert_eq!(encoding(&[""]), Some(Encoding::Identity));
+        assert_eq!(encoding(&["UTF-8"]), Some(Encoding::Identity));
     }
 
     #[test]

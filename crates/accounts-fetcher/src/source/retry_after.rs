@@ -1,15 +1,20 @@
-//! `Retry-After`, RFC 9110 §10.2.3: seconds or an HTTP date. The pace caps it.
+//! `Retry-After`, RFC 9110 §10.2.3: seconds or an HTTP date. Callers cap it.
+//!
+//! A date is counted from the answer's own `Date`, so that a clock that is off does not matter.
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap, HeaderName,
+    header::{DATE, RETRY_AFTER},
+};
 
 /// The pause that `headers` ask for, if they name a valid one.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {
-    parse(
-        headers.get(RETRY_AFTER)?.to_str().ok()?.trim(),
-        SystemTime::now(),
-    )
+    let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+    let sent_at = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    let sent_at = sent_at.unwrap_or_else(SystemTime::now);
+    parse(text(RETRY_AFTER)?, sent_at)
 }
 
 fn parse(value: &str, now: SystemTime) -> Option<Duration> {
@@ -23,7 +28,39 @@ fn parse(value: &str, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn a_date_counts_from_the_date_of_the_answer() {
+        let headers = |date: &'static str, retry_after: &'static str| {
+            let pairs = [
+                (DATE, HeaderValue::from_static(date)),
+                (RETRY_AFTER, HeaderValue::from_static(retry_after)),
+            ];
+            HeaderMap::from_iter(pairs)
+        };
+        let later = "Sun, 06 Nov 1994 08:50:37 GMT";
+        let pause = |headers| of(&headers).map(|pause| pause.as_secs());
+        assert_eq!(
+            pause(headers("Sun, 06 Nov 1994 08:49:37 GMT", later)),
+            Some(60)
+        );
+        assert_eq!(
+            pause(headers("Sun, 06 Nov 1994 08:50:37 GMT", later)),
+            Some(0)
+        );
+        assert_eq!(
+            pause(headers("nonsense", later)),
+            Some(0),
+            "it is long over"
+        );
+        assert_eq!(
+            pause(headers("Sun, 06 Nov 1994 08:49:37 GMT", "7")),
+            Some(7)
+        );
+    }
 
     #[test]
     fn both_forms_are_understood_and_nonsense_is_not() {

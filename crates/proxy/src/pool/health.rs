@@ -17,6 +17,8 @@ use crate::backoff::doubled;
 /// The first cooling if the upstream names no time. It is short: if only our count was wrong, the next round
 /// corrects it. A throttle lasts minutes, and the doubling gets there.
 const COOLING_MIN: Duration = Duration::from_secs(2);
+/// The shortest cooling that the upstream can ask for: with less, an account that is full is asked in a loop.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest cooling, whatever the upstream asks for: a throttle was seen to be over after ten
 /// minutes.
 const COOLING_MAX: Duration = Duration::from_secs(10 * 60);
@@ -77,7 +79,8 @@ impl AccountHealth {
                     self.cooled_count += 1;
                 }
                 let backoff = doubled(COOLING_MIN, self.cooled_count - 1, COOLING_MAX);
-                let until = now + retry_after.unwrap_or(backoff).min(COOLING_MAX);
+                let pause = retry_after.map_or(backoff, |pause| pause.max(PAUSE_MIN));
+                let until = now + pause.min(COOLING_MAX);
                 self.cooling_until = self.cooling_until.max(Some(until));
             }
             Blame::SessionBroken => self.eject(Ejection::Quarantined, now),

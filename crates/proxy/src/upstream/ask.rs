@@ -13,7 +13,6 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{Answer, IdleError, SendError, Upstream};
-use crate::headers::is_encoded;
 
 /// The time for one question and its whole answer. It is far more than any answer takes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,8 +26,10 @@ pub enum AskError {
     /// The answer has another status than 200 and 404.
     #[error("the upstream answered with status {0}")]
     Refused(StatusCode),
-    /// The answer is encoded.
-    #[error("the upstream's answer is encoded, though that was not asked for")]
+    /// The answer is encoded in a way that cannot be decoded.
+    #[error(
+        "the upstream's answer is encoded, though that was not asked for, and cannot be decoded"
+    )]
     Encoded,
     /// The answer is longer than the limit.
     #[error("the upstream's answer exceeds {0} bytes")]
@@ -58,10 +59,10 @@ impl Upstream {
             if !matches!(status, StatusCode::OK | StatusCode::NOT_FOUND) {
                 return Err(AskError::Refused(status));
             }
-            if is_encoded(response.headers()) {
-                return Err(AskError::Encoded);
-            }
-            Ok((status, read(response.into_body(), bytes_max).await?))
+            let (head, body) = response.into_parts();
+            let bytes = read(body, bytes_max).await?;
+            let text = accounts_fetcher::decoded(&head.headers, bytes, bytes_max);
+            Ok((status, text.ok_or(AskError::Encoded)?))
         };
         let answered = timeout(ANSWER_TIMEOUT, asked).await;
         answered.unwrap_or(Err(AskError::TimedOut))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::{
     NEVER, Slots, manual,
     rounds::{Bench, ours},
+    stored_gzip,
 };
 use kling_sim::{Answer, Effect, Fault};
 use proxy::{ledger::PickError, pool::Refusal};
@@ -135,4 +136,25 @@ async fn jobs_that_cannot_be_read_are_counted_as_skipped_and_the_others_as_forei
     bench.round().await;
     assert_eq!(bench.in_use("a@x").await, Slots::foreign(1));
     assert_eq!(bench.counts().skipped_entries(), 2);
+}
+
+#[tokio::test]
+async fn an_encoded_list_is_decoded() {
+    let accounts = [("a@x", 3)];
+    for encoding in ["gzip", "x-gzip", "utf-8", "identity", ""] {
+        let bench = Bench::learned(manual(&accounts), &accounts, NEVER).await;
+        let list = br#"{"executing":[{"id":7,"email":"a@x"}]}"#;
+        let body = if encoding.ends_with("gzip") {
+            stored_gzip(list)
+        } else {
+            list.to_vec().into()
+        };
+        let encoded = Answer::new(200)
+            .header("content-encoding", encoding)
+            .body(body);
+        let fault = Fault::new(Effect::Answer(encoded)).on("GET", SCHEDULER);
+        bench.sim.fault(fault.times(1));
+        bench.round().await;
+        assert_eq!(bench.in_use("a@x").await, Slots::foreign(1), "{encoding:?}");
+    }
 }

@@ -69,6 +69,17 @@ fn the_upstreams_own_time_counts_up_to_a_cap_and_the_later_end_wins() {
 }
 
 #[test]
+fn an_account_cools_for_a_second_at_least() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let id = bench.take(1, None);
+    let retry_after = Some(Duration::ZERO);
+    bench
+        .pool
+        .refuse(id, Blame::PushedBack { retry_after }, at(1));
+    assert_eq!(bench.standing(1), (AccountState::Cooling, Some(2)));
+}
+
+#[test]
 fn whoever_waits_is_served_when_the_cooling_ends() {
     let mut bench = learned(RECONCILING, &[("a@x", 1)]);
     bench.refused(1, PUSHED_BACK);

@@ -1,7 +1,6 @@
 //! What each answer to a job start means for its slot and for the client.
 
-use bytes::Bytes;
-use harness::{Running, Slots};
+use harness::{Running, Slots, stored_gzip};
 use http::Method;
 use kling_sim::{Answer, Effect, Fault, Outcome};
 
@@ -149,23 +148,6 @@ async fn an_answer_before_the_body_was_read_counts_like_any_other() {
         assert_eq!(answer.body, "too much");
         assert_eq!(slots(&running, "a@x").await, Slots::NONE, "{length} bytes");
     }
-}
-
-/// Bytes as gzip, stored and not compressed (RFC 1951 §3.2.4, RFC 1952 §2.3).
-fn stored_gzip(bytes: &[u8]) -> Bytes {
-    let crc = !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
-        })
-    });
-    let length = u16::try_from(bytes.len()).unwrap();
-    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
-    gzip.extend(length.to_le_bytes());
-    gzip.extend((!length).to_le_bytes());
-    gzip.extend(bytes);
-    gzip.extend(crc.to_le_bytes());
-    gzip.extend(u32::from(length).to_le_bytes());
-    gzip.into()
 }
 
 #[tokio::test]
