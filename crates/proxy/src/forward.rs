@@ -172,11 +172,7 @@ impl Forward {
     ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
         let call = Call::read(head, &self.settings)?;
-        if call.ignores_email
-            && let Some(given) = call.query.email()
-        {
-            self.router.note_ignored(given).await;
-        }
+        self.note_ignored(&call, call.query.email()).await;
         match call.class {
             Class::JobStart => self.start_job(call, body, caller, request_id).await,
             Class::Create => self.create(call, body).await,
@@ -207,9 +203,17 @@ impl Forward {
         self.submissions.drained().await;
     }
 
+    /// Logs an e-mail outside the list, if the call ignores it.
+    async fn note_ignored(&self, call: &Call, given: Option<&str>) {
+        if let Some(given) = given.filter(|_| call.ignores_email) {
+            self.router.note_ignored(given).await;
+        }
+    }
+
     /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
         let mut request = self.buffer.read(&call, body, self.idle_timeout).await?;
+        self.note_ignored(&call, request.given()).await;
         let preferred = self.router.bind_to_owner(&mut request).await?;
         let email = match request.email() {
             Some(given) => self.router.respelled(given).await,

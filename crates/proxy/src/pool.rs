@@ -278,7 +278,7 @@ impl Pool {
     pub fn healthy_account(&self, preferred: &[Name]) -> Option<&Arc<str>> {
         let known = preferred.iter().filter_map(|name| self.accounts.find(name));
         let mut healthy = known.filter(|key| self.accounts[*key].is_usable());
-        let key = healthy.next().or_else(|| self.accounts.first_healthy())?;
+        let key = healthy.next().or_else(|| self.accounts.first_usable())?;
         Some(&self.accounts[key].listed.email)
     }
 

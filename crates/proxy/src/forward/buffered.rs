@@ -172,8 +172,14 @@ impl BufferedRequest {
     /// clients draw anew, such as boundaries, is left out.
     fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
         let mut hasher = state.build_hasher();
-        call.target().hash(&mut hasher);
+        // An e-mail that counts as absent makes no other request.
+        if self.ignores_given {
+            call.target_with("").hash(&mut hasher);
+        } else {
+            call.target().hash(&mut hasher);
+        }
         match &self.body {
+            Some(body) if self.ignores_given => body.hash_without_email(&mut hasher),
             Some(body) => body.hash_content(&mut hasher),
             None => hasher.write(&self.bytes),
         }

@@ -134,10 +134,22 @@ impl EmailBody {
     /// Hashes what the client said. The boundary of a form is left out: senders draw it anew for
     /// every attempt.
     pub fn hash_content(&self, hasher: &mut impl Hasher) {
+        self.hash_bytes(&self.bytes, hasher);
+    }
+
+    /// The same, whatever e-mail the client gave.
+    pub fn hash_without_email(&self, hasher: &mut impl Hasher) {
+        match self.with_email("") {
+            Ok(blank) => self.hash_bytes(&blank, hasher),
+            Err(Unwritable) => self.hash_content(hasher),
+        }
+    }
+
+    fn hash_bytes(&self, bytes: &Bytes, hasher: &mut impl Hasher) {
         match &self.format {
-            Format::Json => hasher.write(&self.bytes),
+            Format::Json => hasher.write(bytes),
             Format::Form(boundary) => {
-                for piece in boundary.split(&self.bytes) {
+                for piece in boundary.split(bytes) {
                     hasher.write(piece);
                 }
             }

@@ -40,11 +40,7 @@ impl Forward {
             return Err(refusal);
         }
         let mut request = self.buffer.read(&call, body, self.idle_timeout).await?;
-        if call.ignores_email
-            && let Some(given) = request.given()
-        {
-            self.router.note_ignored(given).await;
-        }
+        self.note_ignored(&call, request.given()).await;
         let body = request.submitted(&call, &self.hasher);
         let claim = key.map(|key| Claim {
             key,

@@ -104,7 +104,7 @@ impl Router {
         }
         let references = request.references();
         let owner = match self.owners.strict_owner(references)? {
-            None => self.search_first_task(references).await?,
+            None => self.search_first_task(references, request.given()).await?,
             owner => owner,
         };
         let Some(owner) = owner else {
@@ -114,16 +114,20 @@ impl Router {
         Ok(None)
     }
 
-    /// Asks all accounts for the first task among the references. If no account has it, the upstream may
-    /// refuse the call.
-    async fn search_first_task(&self, references: &[Reference]) -> Result<Option<Arc<str>>, Error> {
+    /// Asks all accounts for the first task among the references, beginning with `first`. If no account has
+    /// it, the upstream may refuse the call.
+    async fn search_first_task(
+        &self,
+        references: &[Reference],
+        first: Option<&str>,
+    ) -> Result<Option<Arc<str>>, Error> {
         let mut tasks = references
             .iter()
             .filter(|it| it.kind == ReferenceKind::Task);
         let Some(task_id) = tasks.next().and_then(|it| it.text.parse().ok()) else {
             return Ok(None);
         };
-        match self.task_owner(&task_id, None).await {
+        match self.task_owner(&task_id, first).await {
             FoundOwner::Account(owner) => Ok(Some(owner)),
             FoundOwner::Nobody => Ok(None),
             FoundOwner::Unknown => Err(Error::OwnerUnknown),
@@ -175,6 +179,10 @@ impl Router {
 
     /// Logs once that a client names an account outside the list, since its e-mail is ignored.
     pub(super) async fn note_ignored(&self, given: &str) {
+        // Before there is a list, no account is known.
+        if self.listing.borrow().snapshot.is_none() {
+            return;
+        }
         let name = Name::new(given);
         let email = name.clone();
         if !matches!(self.ledger.call(AccountNow { email }).await, Ok(Err(_))) {

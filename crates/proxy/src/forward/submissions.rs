@@ -313,7 +313,7 @@ async fn detached<T: Send + 'static>(
     let task = tasks.spawn(submission.instrument(span.clone()));
     task.await.unwrap_or_else(|error| {
         let _entered = span.entered();
-        // A panic was logged with its reservation where it happened.
+        // A panic was logged with its place where it happened.
         tracing::error!(%error, "submission ended by a bug; its slot stays held as uncertain");
         Err(Error::OutcomeUnknown)
     })

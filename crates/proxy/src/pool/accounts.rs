@@ -30,9 +30,6 @@ use super::{
     steps::Counted,
 };
 
-/// How many accounts are looked at to find a healthy one: as many as an operator may have in trouble.
-const HEALTHY_LOOKS_MAX: usize = 64;
-
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     slots: SlotMap<AccountKey, Account>,
@@ -43,7 +40,8 @@ pub(super) struct Accounts {
     by_identity: HashMap<Identity, AccountKey, RandomState>,
     free: FreeAccounts,
     listed_count: usize,
-    usable_count: usize,
+    /// Accounts that could be picked if slots were free, in list order.
+    usable: BTreeSet<(Rank, AccountKey)>,
     in_flight: u64,
     /// Accounts that cannot be picked only because they cool, by when they are ready.
     cooling: Deadlines<AccountKey>,
@@ -143,8 +141,14 @@ impl Accounts {
             self.in_flight += u64::from(after.in_flight);
             self.note_moved(key);
         }
-        self.usable_count -= usize::from(before.is_usable);
-        self.usable_count += usize::from(after.is_usable);
+        if before.is_usable != after.is_usable {
+            let place = (self.slots[key].rank, key);
+            if after.is_usable {
+                self.usable.insert(place);
+            } else {
+                self.usable.remove(&place);
+            }
+        }
         self.free.change(key, before.level(), after.level());
         let is_opened = !before.is_eligible || after.in_flight < before.in_flight;
         if after.is_eligible && is_opened {
@@ -210,9 +214,11 @@ impl Accounts {
     pub(super) fn insert(&mut self, account: Account) -> AccountKey {
         let (identity, folded) = (account.listed.identity.clone(), Arc::clone(&account.folded));
         let (rank, indexed) = (account.rank, Indexed::of(&account));
-        self.usable_count += usize::from(indexed.is_usable);
         self.listed_count += 1;
         let key = self.slots.insert(account);
+        if indexed.is_usable {
+            self.usable.insert((rank, key));
+        }
         self.order.insert(rank, key);
         self.by_identity.insert(identity, key);
         self.renamed.push(Arc::clone(&folded));
@@ -232,6 +238,9 @@ impl Accounts {
             self.order.remove(&old);
         }
         self.order.insert(Rank::Listed(rank), key);
+        if self.usable.remove(&(old, key)) {
+            self.usable.insert((Rank::Listed(rank), key));
+        }
         self.listed_count += usize::from(matches!(old, Rank::Removed(_)));
     }
 
@@ -244,6 +253,9 @@ impl Accounts {
             self.order.remove(&old);
         }
         self.order.insert(rank, key);
+        if self.usable.remove(&(old, key)) {
+            self.usable.insert((rank, key));
+        }
         self.listed_count -= usize::from(matches!(old, Rank::Listed(_)));
     }
 
@@ -265,7 +277,7 @@ impl Accounts {
     }
 
     pub(super) fn has_usable(&self) -> bool {
-        self.usable_count > 0
+        !self.usable.is_empty()
     }
 
     /// Slots in use on all accounts.
@@ -279,7 +291,7 @@ impl Accounts {
         match constraint {
             Constraint::Only(key) => usize::from(is_usable(key)),
             Constraint::AnyBut(excluded) => {
-                self.usable_count - excluded.keys().counted().filter(is_usable).count()
+                self.usable.len() - excluded.keys().counted().filter(is_usable).count()
             }
         }
     }
@@ -337,12 +349,9 @@ impl Accounts {
         wish.fits(self.slots[key].in_flight())
     }
 
-    /// The first healthy account of the list. Where those in front are many and in trouble, any with a free
-    /// slot.
-    pub(super) fn first_healthy(&self) -> Option<AccountKey> {
-        let mut first = self.iter_keys().take(HEALTHY_LOOKS_MAX);
-        let healthy = first.find(|key| self.slots[*key].is_usable());
-        healthy.or_else(|| self.free.list().first())
+    /// The first account of the list that could be picked if slots were free.
+    pub(super) fn first_usable(&self) -> Option<AccountKey> {
+        self.usable.first().map(|(_, key)| *key)
     }
 
     /// When the health of an account changes by itself next.

@@ -38,10 +38,6 @@ impl FreeList {
         self.dense.len()
     }
 
-    pub(super) fn first(&self) -> Option<AccountKey> {
-        self.dense.first().copied()
-    }
-
     pub(super) fn set(&mut self, key: AccountKey, is_free: bool) {
         match (is_free, self.position.get(key).copied()) {
             (true, None) => {

@@ -269,6 +269,12 @@ impl Lease {
         }
     }
 
+    /// Whether only a round says which job it has.
+    pub(super) fn is_tied(&self) -> bool {
+        self.binding()
+            .is_some_and(|binding| binding.tied_from.is_some())
+    }
+
     pub(super) fn stands_for(&self) -> Option<&Listed> {
         match &self.phase {
             Phase::Reserved { stands_for } => stands_for.as_deref(),

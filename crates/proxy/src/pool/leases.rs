@@ -19,7 +19,7 @@ use slotmap::SecondaryMap;
 use super::{
     AccountKey, Cause, LeaseId, Limits, TaskId,
     deadlines::Deadlines,
-    lease::{Lease, Listed, Phase},
+    lease::{Kind, Lease, Listed, Phase},
     resolutions::Tie,
     steps::Counted,
 };
@@ -57,6 +57,8 @@ struct RoundIndexes {
     overdue: BTreeSet<(Duration, LeaseId)>,
     /// Lost submissions, by when no job of theirs can turn up any more.
     settling: BTreeSet<(Duration, LeaseId)>,
+    /// Leases whose jobs only a round gave them.
+    tied: SecondaryMap<AccountKey, BTreeSet<LeaseId>>,
     /// Bound leases whose jobs the newest round does not list.
     unlisted: BTreeSet<LeaseId>,
     /// Bound leases whose jobs are over and still listed.
@@ -65,6 +67,11 @@ struct RoundIndexes {
 
 impl RoundIndexes {
     fn add(&mut self, id: LeaseId, lease: &Lease, settle: Duration) {
+        if lease.is_tied()
+            && let Some(entry) = self.tied.entry(lease.account)
+        {
+            entry.or_default().insert(id);
+        }
         match &lease.phase {
             Phase::Reserved { stands_for } => {
                 if let Some(job) = stands_for {
@@ -88,6 +95,11 @@ impl RoundIndexes {
     }
 
     fn remove(&mut self, id: LeaseId, lease: &Lease, settle: Duration) {
+        if lease.is_tied()
+            && let Some(tied) = self.tied.get_mut(lease.account)
+        {
+            tied.remove(&id);
+        }
         match &lease.phase {
             Phase::Reserved { stands_for } => {
                 if let Some(job) = stands_for {
@@ -375,16 +387,30 @@ impl Leases {
 
     /// The job that a round gave to a lease, if it has such a one.
     pub(super) fn tie_of(&self, lease: &Lease) -> Option<Tie> {
-        let binding = lease.binding()?;
-        binding.tied_from.as_ref()?;
+        let binding = lease.binding().filter(|_| lease.is_tied())?;
         let (account, first_at) = (lease.account, binding.since);
-        let without_job = self.without_job(account, first_at);
-        let mut ranks = without_job.into_iter().map(|(rank, _)| rank);
+        let without_job = self.rounds.unmatched.get(account);
+        let tied = self.rounds.tied.get(account);
+        let others = without_job
+            .into_iter()
+            .flatten()
+            .chain(tied.into_iter().flatten());
+        let mut others = others.counted().filter_map(|id| self.by_id.get(id));
+        // What is lost is compared by its body.
+        let is_rival = |other: &Lease| {
+            let is_lost = match &other.phase {
+                Phase::Reserved { .. } => false,
+                Phase::Uncertain { .. } => true,
+                Phase::Bound(_) => other.kind() == Kind::Forward,
+            };
+            !is_lost && other.created_at < first_at
+        };
         Some(Tie {
             account,
             task_id: binding.task_id.clone(),
             first_at,
-            has_rivals: ranks.any(|rank| rank == MatchRank::Forward),
+            settle: self.limits.settle,
+            has_rivals: others.any(is_rival),
         })
     }
 
@@ -395,6 +421,7 @@ impl Leases {
     /// An account is forgotten: it has no leases.
     pub(super) fn forget_account(&mut self, account: AccountKey) {
         self.rounds.unmatched.remove(account);
+        self.rounds.tied.remove(account);
     }
 
     /// Changes a lease, and the indexes of deadlines and rounds with it.

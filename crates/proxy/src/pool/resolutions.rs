@@ -319,6 +319,10 @@ impl Resolutions {
             {
                 lost.ended_at = Some(now);
                 self.let_expire(id, now);
+                if !is_certain && cause == Cause::Released {
+                    self.free(id);
+                    return false;
+                }
                 if is_certain {
                     self.give(id, lease.account, &binding.task_id, now);
                 } else if is_keyed {

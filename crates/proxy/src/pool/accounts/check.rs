@@ -10,7 +10,7 @@ impl Accounts {
 
     /// Panics if an index does not agree with the accounts.
     pub(in crate::pool) fn check(&self) {
-        let (mut listed, mut usable, mut in_flight) = (0, 0, 0);
+        let (mut listed, mut usable, mut in_flight) = (0, BTreeSet::new(), 0);
         let mut levels = Vec::new();
         let mut cooling = Deadlines::default();
         let mut unverified = BTreeSet::new();
@@ -18,7 +18,7 @@ impl Accounts {
         for (key, account) in &self.slots {
             let now = Indexed::of(account);
             listed += usize::from(account.is_in_list);
-            usable += usize::from(now.is_usable);
+            usable.extend(now.is_usable.then_some((account.rank, key)));
             in_flight += u64::from(now.in_flight);
             assert_eq!(self.is_free(key), now.is_eligible, "{account:?}");
             levels.extend(now.level());
@@ -39,7 +39,7 @@ impl Accounts {
         let names: usize = self.by_name.values().map(Vec::len).sum();
         let sizes = [self.order.len(), self.by_identity.len(), names];
         assert_eq!(sizes, [self.slots.len(); 3]);
-        assert_eq!((self.listed_count, self.usable_count), (listed, usable));
+        assert_eq!((self.listed_count, &self.usable), (listed, &usable));
         assert_eq!(
             (self.in_flight, self.free.list().len()),
             (in_flight, levels.len())

@@ -32,6 +32,12 @@ impl Leases {
         assert_eq!(self.rounds.settling, rounds.settling);
         assert_eq!(self.rounds.unlisted, rounds.unlisted);
         assert_eq!(self.rounds.releasing, rounds.releasing);
+        let held = |tied: &SecondaryMap<AccountKey, BTreeSet<LeaseId>>| {
+            let held = tied.iter().filter(|(_, ids)| !ids.is_empty());
+            held.map(|(key, ids)| (key, ids.clone()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(held(&self.rounds.tied), held(&rounds.tied));
         let mut kept = BTreeMap::new();
         for (key, ids) in self
             .rounds

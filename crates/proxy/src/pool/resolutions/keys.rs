@@ -63,7 +63,9 @@ pub(in crate::pool) struct Tie {
     pub(in crate::pool) task_id: TaskId,
     /// When the first round that listed the job was sent.
     pub(in crate::pool) first_at: Duration,
-    /// Whether a submission is under way on the account since before then: the job may be its.
+    /// How long after its last byte a lost submission may still turn up as a job.
+    pub(in crate::pool) settle: Duration,
+    /// Whether another lease without a named job was there before then: the job may be of that.
     pub(in crate::pool) has_rivals: bool,
 }
 
@@ -155,11 +157,16 @@ impl Resolutions {
                 return false;
             };
             let was_there = lost.on.is_some_and(|(_, since)| since < tie.first_at);
+            // It had turned up by then, or never does.
+            let settled_at = lost.lost_at + tie.settle;
+            let is_settled = lost
+                .ended_at
+                .is_some_and(|at| settled_at <= at && at < tie.first_at);
             let is_equal = match (&lost.body, &about.body) {
                 (Some(body), Some(other)) => body.is_equal(other),
                 (_, None) | (None, _) => false,
             };
-            *other != id && was_there && !is_equal
+            *other != id && was_there && !is_settled && !is_equal
         };
         let mut lost = self.lost.get(tie.account).into_iter().flatten().counted();
         !is_taken && !tie.has_rivals && !lost.any(is_rival)

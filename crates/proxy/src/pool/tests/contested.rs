@@ -207,6 +207,67 @@ fn of_two_lost_submissions_each_is_told_its_own_job() {
 }
 
 #[test]
+fn a_tie_is_not_told_while_a_pick_may_have_the_job() {
+    for ties_picks in [true, false] {
+        let limits = Limits {
+            ties_picks,
+            ..RECONCILING
+        };
+        let mut bench = learned(limits, &[("a@x", 9)]);
+        let lost = bench.keyed(2);
+        bench.lose(lost, 2, "boat");
+        let pick = bench.take(3, Some(TTL));
+        bench.round(10, &[(11, "a@x")]);
+        assert_eq!(bench.fate(lost), Fate::Open, "11 may be of the pick");
+        bench.pool.bind(pick, task(12), at(11)).unwrap();
+        assert_eq!(bench.fate(lost), Fate::Job(task(11)));
+    }
+}
+
+#[test]
+fn a_tie_is_not_told_while_a_pick_is_only_tied() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let lost = bench.keyed(2);
+    bench.lose(lost, 2, "boat");
+    let pick = bench.take(3, Some(TTL));
+    bench.round(10, &[(11, "a@x"), (12, "a@x")]);
+    assert_eq!(
+        bench.fate(lost),
+        Fate::Open,
+        "it may have 12, and the pick 11"
+    );
+    bench.pool.bind(pick, task(11), at(12)).unwrap();
+    bench.round(20, &[(11, "a@x"), (12, "a@x")]);
+    assert_eq!(bench.fate(lost), Fate::Job(task(12)));
+}
+
+#[test]
+fn a_loss_that_can_turn_up_no_more_is_no_rival() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let old = bench.forward(2);
+    bench.lose(old, 2, "tree");
+    bench.round(123, &[]);
+    bench.round(124, &[]);
+    let lost = bench.keyed(3000);
+    bench.lose(lost, 3000, "boat");
+    bench.round(3010, &[(11, "a@x")]);
+    assert_eq!(bench.fate(lost), Fate::Job(task(11)));
+}
+
+#[test]
+fn a_lease_that_is_given_back_by_hand_frees_its_key_though_it_may_have_a_job() {
+    let mut bench = learned(RECONCILING, &[("a@x", 9)]);
+    let lost = bench.keyed(2);
+    bench.lose(lost, 2, "boat");
+    let _slow = bench.keyed(3);
+    bench.round(10, &[(11, "a@x")]);
+    bench.round(20, &[(11, "a@x")]);
+    assert_eq!(bench.fate(lost), Fate::Open);
+    assert!(bench.pool.release(lost, at(21)));
+    assert_eq!(bench.fate(lost), Fate::NoJob);
+}
+
+#[test]
 fn equal_lost_submissions_share_what_rounds_list() {
     let mut bench = bench_that_shows();
     let (first, second) = (bench.keyed(2), bench.keyed(3));

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     client::{JOB, JSON, Raw, exchange, ready, task_id, task_path},
-    ownership::{Style, account, call, post},
+    ownership::{Style, account, call, keyed_post, post},
 };
 
 const THREE: [(&str, u32); 3] = [("a@x", 2), ("b@x", 2), ("c@x", 2)];
@@ -174,6 +174,53 @@ async fn a_deletion_goes_to_the_owner_that_a_search_finds() {
     let missing = call(&running, Method::GET, "/tasks/12?email=b@x").await;
     assert_eq!(missing.status, 404, "{missing:?}");
     assert_eq!(missing.header("x-kling-account"), "b@x");
+}
+
+#[tokio::test]
+async fn a_task_in_a_body_is_searched_beginning_with_the_named_account() {
+    let others: Vec<_> = (0..9).map(|idx| format!("{idx}@x")).collect();
+    let accounts = others.iter().map(|email| (email.as_str(), 1));
+    let accounts: Vec<_> = accounts.chain([("z@x", 1)]).collect();
+    let sim = manual(&accounts).start().await.unwrap();
+    let id = sim.submit_directly("z@x", 1)[0];
+    assert!(sim.finish(id));
+    let running = ready(sim, &[IGNORE, NO_ROUNDS]).await;
+    for email in &others {
+        let stalled = Fault::new(Effect::StallBefore).account(email);
+        running.sim.fault(stalled);
+    }
+    let fields = json!({ "task_id": id.get(), "prompt": "x", "email": "z@x" });
+    let extended = post(&running, Style::Json, "/videos/extend", &fields).await;
+    assert_eq!(account(&extended), "z@x");
+}
+
+#[tokio::test]
+async fn a_key_stands_for_the_same_job_whatever_account_is_named() {
+    for style in [Style::Json, Style::Form] {
+        let running = three(&[IGNORE]).await;
+        let mut ids = Vec::new();
+        for email in ["a@x", "b@x", "gone@x"] {
+            let fields = json!({ "prompt": "a boat", "email": email });
+            let answer = keyed_post(&running, style, &fields).await;
+            assert_eq!(answer.status, 200, "{email}: {answer:?}");
+            ids.push(answer.json()["task"]["id"].clone());
+        }
+        assert_eq!(ids[0], ids[1]);
+        assert_eq!(ids[0], ids[2]);
+        let other = json!({ "prompt": "a tree", "email": "a@x" });
+        let reused = keyed_post(&running, style, &other).await;
+        assert_eq!(reused.status, 422, "{reused:?}");
+        assert_eq!(running.sim.audit().submission_count, 1);
+    }
+    let running = three(&[IGNORE]).await;
+    for email in ["a%40x", "b%40x"] {
+        let path = format!("{JOB}?email={email}");
+        let headers = [JSON, ("idempotency-key", "k")];
+        let body = r#"{"prompt":"a boat"}"#;
+        let answer = exchange(running.addr, Method::POST, &path, &headers, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(running.sim.audit().submission_count, 1);
 }
 
 #[tokio::test]

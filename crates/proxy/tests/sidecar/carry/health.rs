@@ -60,6 +60,18 @@ async fn an_account_that_cools_or_is_full_is_healthy() {
 }
 
 #[tokio::test]
+async fn the_first_healthy_account_is_found_behind_many_that_are_not() {
+    let emails: Vec<_> = (0..70).map(|idx| format!("{idx:02}@x")).collect();
+    let accounts: Vec<_> = emails.iter().map(|email| (email.as_str(), 1)).collect();
+    let running = ready(manual(&accounts).start().await.unwrap(), &[]).await;
+    for email in &emails[..64] {
+        let drained = running.post(&format!("/accounts/{email}/drain"), "").await;
+        assert_eq!(drained.status, StatusCode::OK);
+    }
+    assert_eq!(served_by(&running).await, ["64@x"; 3]);
+}
+
+#[tokio::test]
 async fn where_no_account_is_healthy_the_first_one_answers() {
     let running = refused_with(596).await;
     let drained = running.post("/accounts/b@x/drain", "").await;

@@ -5,7 +5,7 @@ use http::Method;
 use kling_sim::{AccountAudit, Fault, Outcome, RequestSeen, Sim, Submission};
 use serde_json::{Value, json};
 
-use super::client::{JSON, Raw, exchange, ready, until_slots};
+use super::client::{JOB, JSON, Raw, exchange, ready, until_slots};
 
 const THREE: [(&str, u32); 3] = [("a@x", 4), ("b@x", 4), ("c@x", 4)];
 pub(super) const ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "100ms");
@@ -52,6 +52,16 @@ pub(super) async fn post(running: &Running, style: Style, path: &str, fields: &V
         Style::Form => (FORM, form(fields)),
     };
     exchange(running.addr, Method::POST, &path, &[header, LONG], body).await
+}
+
+/// Starts a job under the idempotency key `k`.
+pub(super) async fn keyed_post(running: &Running, style: Style, fields: &Value) -> Raw {
+    let (header, body) = match style {
+        Style::Json => (JSON, fields.to_string()),
+        Style::Form => (FORM, form(fields)),
+    };
+    let headers = [header, LONG, ("idempotency-key", "k")];
+    exchange(running.addr, Method::POST, JOB, &headers, body).await
 }
 
 /// Posts without waiting for a slot.
