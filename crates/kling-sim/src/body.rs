@@ -141,7 +141,7 @@ impl Fields {
         Some(id).filter(|id| !id.is_empty())
     }
 
-    /// A cap on jobs: a number, or a string of digits.
+    /// A cap on jobs: a whole number, or a text that spells one.
     pub(crate) fn max_jobs(&self) -> Result<Option<u32>, Refusal> {
         let number = match self.0.get("maxJobs") {
             None | Some(Value::Null) => return Ok(None),
@@ -181,12 +181,19 @@ impl Fields {
     }
 }
 
-/// A number, or a string of digits.
+/// A whole number, or a text that spells one, as JavaScript reads it: `2`, `2.0`, `" 2 "`.
 fn number(value: &Value) -> Option<u32> {
-    match value.as_str() {
-        Some(text) => text.parse().ok(),
-        None => value.as_u64().and_then(|number| number.try_into().ok()),
-    }
+    let number = match value.as_str() {
+        Some(text) => text.trim().parse().ok()?,
+        None => value.as_f64()?,
+    };
+    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole, and within the limits"
+    )]
+    is_whole.then_some(number as u32)
 }
 
 fn as_argument((name, value): (&String, &Value)) -> Option<(String, String)> {

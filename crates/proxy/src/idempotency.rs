@@ -14,8 +14,8 @@ const WORD_CHARS_MAX: usize = 255;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller(pub usize);
 
-/// Reads the key of a request to `path`, if it has one, in its scope: the same key of another client, or
-/// for another method or path, is another key.
+/// Reads the key of a request for `operation`, if it has one, in its scope: the same key of another client,
+/// or for another method or operation, is another key.
 ///
 /// # Errors
 /// [`Error::BadRequest`] if it has two, or one that is empty, too long or invisible.
@@ -23,7 +23,7 @@ pub(crate) fn read(
     headers: &HeaderMap,
     caller: Caller,
     method: &Method,
-    path: &str,
+    operation: &str,
 ) -> Result<Option<Key>, Error> {
     const NAME: &str = "Idempotency-Key";
     let mut values = headers.get_all(NAME).iter();
@@ -40,8 +40,8 @@ pub(crate) fn read(
             if (1..=WORD_CHARS_MAX).contains(&word.len())
                 && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
         {
-            // Neither a method nor a path nor a word has a space in it.
-            let text = format!("{} {method} {path} {word}", caller.0);
+            // Neither a method nor a key has a space in it.
+            let text = format!("{} {method} {operation} {word}", caller.0);
             Ok(Some(Key::new(&text)))
         }
         _ => Err(Error::bad_request(

@@ -82,7 +82,9 @@ fn read(path: &Path) -> Result<Answer, FetchError> {
             unit: "bytes of file",
         });
     }
-    List::parse(&text).map(Answer::Listed)
+    // Some editors begin a file with a byte order mark; an upstream does not.
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+    List::parse(text).map(Answer::Listed)
 }
 
 impl Version {

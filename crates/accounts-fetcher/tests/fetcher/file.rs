@@ -53,6 +53,16 @@ async fn a_file_is_read_again_when_it_is_rewritten_or_replaced() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_ignored() {
+    let (_directory, path) = directory_with(&format!("\u{feff}{GOOD}"));
+    let mut watching = watch(&path);
+    assert_eq!(
+        max_jobs(&*watching.first_list().await),
+        [("a@x", 3), ("b@x", 5)]
+    );
+}
+
+#[tokio::test]
 async fn an_unchanged_file_is_confirmed_without_being_read() {
     let (_directory, path) = directory_with(GOOD);
     let mut watching = watch(&path);

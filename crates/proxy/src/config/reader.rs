@@ -300,7 +300,10 @@ impl ConfigReader {
     /// The text of the file that a setting names.
     fn secret_file(&mut self, key: &'static str) -> Option<String> {
         let path = self.one(key, value::word)?;
-        let text = match fs::read_to_string(&path) {
+        // Some editors begin a file with a byte order mark.
+        let text = fs::read_to_string(&path);
+        let text = text.map(|text| text.trim_start_matches('\u{feff}').to_owned());
+        let text = match text {
             Ok(text) if text.trim().is_empty() => Err(format!("the file {path} is empty")),
             Ok(text) => Ok(text),
             Err(error) => Err(format!("the file {path} cannot be read ({error})")),

@@ -194,6 +194,12 @@ fn a_token_comes_from_one_place_and_is_never_shown() {
         token_of(load(&["--upstream.token_file", path], &[], None).unwrap()),
         "user:2-file"
     );
+    let marked = file("\u{feff}user:2-file\n");
+    let marked = marked.path().to_str().unwrap();
+    assert_eq!(
+        token_of(load(&["--upstream.token_file", marked], &[], None).unwrap()),
+        "user:2-file"
+    );
 
     let said = load(&["--upstream.token_file", path], &[TOKEN], None).unwrap_err();
     assert!(

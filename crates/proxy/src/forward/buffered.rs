@@ -25,6 +25,9 @@ use crate::{
 /// Memory is counted in pieces of this size.
 const PIECE_BYTES: usize = 1024;
 
+/// UTF-8's own.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// The memory for buffered bodies.
 #[derive(Debug)]
 pub(super) struct BodyBuffer {
@@ -93,7 +96,15 @@ impl BodyBuffer {
             return Err(Error::UnsupportedMedia);
         }
         let (bytes, memory) = self.collect(body, idle_timeout).await?;
-        let body = match media(&call.headers) {
+        let media = media(&call.headers);
+        let bytes = match media {
+            // RFC 8259 §8.1: a byte order mark may be ignored.
+            Media::Json if bytes.starts_with(BYTE_ORDER_MARK) => {
+                bytes.slice(BYTE_ORDER_MARK.len()..)
+            }
+            Media::Json | Media::Form(_) | Media::Other => bytes,
+        };
+        let body = match media {
             Media::Json => Some(json::read(bytes.clone()).map_err(refusal)?),
             Media::Form(content_type) => {
                 Some(multipart::read(bytes.clone(), content_type).map_err(refusal)?)
@@ -168,15 +179,16 @@ impl BufferedRequest {
         self.in_query.as_deref().or(in_body)
     }
 
-    /// A hash that tells this request from others to the same path, and is the same for each attempt: what
+    /// A hash that tells this request from others of the same operation, and is the same for each attempt: what
     /// clients draw anew, such as boundaries, is left out.
     fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
         let mut hasher = state.build_hasher();
+        call.operation().hash(&mut hasher);
         // An e-mail that counts as absent makes no other request.
         if self.ignores_given {
-            call.target_with("").hash(&mut hasher);
+            call.query.with_email("").hash(&mut hasher);
         } else {
-            call.target().hash(&mut hasher);
+            call.query.as_str().hash(&mut hasher);
         }
         match &self.body {
             Some(body) if self.ignores_given => body.hash_without_email(&mut hasher),

@@ -1,5 +1,7 @@
 //! The head of a passing call, read once.
 
+use std::sync::Arc;
+
 use http::{
     HeaderMap, HeaderValue, Method,
     header::{self, ACCEPT_ENCODING},
@@ -7,7 +9,10 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
-use super::email::query::{self, Query};
+use super::email::{
+    EmailError,
+    query::{self, Query},
+};
 use crate::{
     config::{self, ClientEmail, duration},
     error::Error,
@@ -63,6 +68,8 @@ pub(super) struct Call {
     /// Path and query below the base URL, as they came.
     target: String,
     path_bytes: usize,
+    /// The path, decoded and without a trailing slash.
+    operation: OperationName,
 }
 
 impl Call {
@@ -92,8 +99,13 @@ impl Call {
             let expected = format!("expected at most {TARGET_BYTES_MAX} bytes with the query");
             return Err(Error::bad_request("path", expected));
         }
-        let query = query::read(text)
-            .map_err(|error| Error::bad_request(error.field(), error.to_string()))?;
+        let refused = |error: EmailError| Error::bad_request(error.field(), error.to_string());
+        let mut query = query::read(text).map_err(refused)?;
+        let encoded = query.without_plus();
+        if encoded.is_some() {
+            query = query::read(encoded.as_deref()).map_err(refused)?;
+        }
+        let text = encoded.as_deref().or(text);
         // A percent-encoded path is the same path upstream.
         let plain = percent_decode_str(path).decode_utf8_lossy();
         let endpoint = endpoints::lookup(&head.method, &plain, &settings.extra_jobs);
@@ -115,6 +127,7 @@ impl Call {
             wait,
             target: text.map_or_else(|| path.to_owned(), |text| format!("{path}?{text}")),
             path_bytes: path.len(),
+            operation: plain.trim_end_matches('/').into(),
             method: head.method,
         })
     }
@@ -131,7 +144,7 @@ impl Call {
 
     /// The operation of the job that the call starts.
     pub(super) fn operation(&self) -> OperationName {
-        self.path().trim_end_matches('/').into()
+        Arc::clone(&self.operation)
     }
 
     /// Path and query below the base URL, with `email` in the query.

@@ -118,8 +118,8 @@ impl EmailBody {
         self.email.as_deref()
     }
 
-    /// The client's own cap on the jobs of the account: the smallest `maxJobs`, in digits, that is
-    /// given. The upstream refuses anything else.
+    /// The client's own cap on the jobs of the account: the smallest `maxJobs` that is a whole number. The
+    /// upstream refuses anything else.
     #[must_use]
     pub fn max_jobs(&self) -> Option<NonZeroU32> {
         self.max_jobs
@@ -216,13 +216,29 @@ impl Place {
     }
 }
 
-/// The smaller of the caps `known` and `text`, where `text` counts if it consists of digits.
+/// The smaller of the caps `known` and `text`, where `text` counts if it is a whole number, however it is
+/// spelled (`3`, `3.0`, `3e0`).
 ///
 /// It is not known which of two a parser reads; the smaller one is safe for both.
 fn smaller_cap(known: Option<NonZeroU32>, text: &str) -> Option<NonZeroU32> {
-    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let given = is_digits.then(|| text.parse().ok()).flatten();
-    known.into_iter().chain(given).min()
+    known.into_iter().chain(whole(text)).min()
+}
+
+fn whole(text: &str) -> Option<NonZeroU32> {
+    let text = text.trim_ascii();
+    // Not `inf`, `nan` or a sign.
+    let number: f64 = text
+        .starts_with(|first: char| first.is_ascii_digit())
+        .then(|| text.parse().ok())??;
+    if number.fract() != 0.0 || number > f64::from(u32::MAX) {
+        return None;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole, not negative, and within the limit"
+    )]
+    NonZeroU32::new(number as u32)
 }
 
 #[cfg(test)]

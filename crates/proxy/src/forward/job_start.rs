@@ -28,7 +28,7 @@ impl Forward {
         caller: Caller,
         request_id: &str,
     ) -> Result<Carried, Error> {
-        let key = idempotency::read(&call.headers, caller, &call.method, call.path())?;
+        let key = idempotency::read(&call.headers, caller, &call.method, &call.operation())?;
         let wait = match call.wait()? {
             Some(wait) => wait.min(self.selection.wait_max),
             None => self.selection.wait,

@@ -26,6 +26,7 @@ mod reads;
 mod restart;
 mod slots;
 mod sockets;
+mod spelling;
 mod targets;
 mod tasks;
 mod transparency;

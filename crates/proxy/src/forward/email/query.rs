@@ -58,6 +58,22 @@ impl Query {
         self.email.as_deref()
     }
 
+    /// The query as it goes on.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The query with its plus signs in the e-mail encoded, if there are any: a server that decodes forms would
+    /// read them as spaces.
+    #[must_use]
+    pub fn without_plus(&self) -> Option<String> {
+        let email = self.email.as_deref()?;
+        self.text[self.place.at.clone()]
+            .contains('+')
+            .then(|| self.with_email(email))
+    }
+
     /// The items of the comma lists that the fields `name` hold, in order.
     pub fn list(&self, name: &str) -> impl Iterator<Item = String> {
         let lists = self.values(name).filter_map(|value| {

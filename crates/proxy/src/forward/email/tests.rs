@@ -41,7 +41,7 @@ fn debug_output_tells_no_content() {
 }
 
 #[test]
-fn the_smallest_cap_in_digits_counts() {
+fn the_smallest_cap_counts_however_it_is_spelled() {
     let cap = |texts: &[&str]| {
         let known = texts
             .iter()
@@ -50,14 +50,21 @@ fn the_smallest_cap_in_digits_counts() {
     };
     assert_eq!(cap(&["7"]), Some(7));
     assert_eq!(cap(&["7", "3", "null", "5"]), Some(3));
+    for two in ["2", "2.0", "2e0", "0.2e1", " 2 ", "2.0e+0", "20E-1", "002"] {
+        assert_eq!(cap(&[two]), Some(2), "{two}");
+    }
     for refused in [
         "",
         "0",
         "-1",
         "+1",
-        "1.0",
-        " 1",
-        "1e1",
+        "1.5",
+        ".5",
+        "1e",
+        "1 1",
+        "inf",
+        "nan",
+        "1e999",
         "99999999999",
         "[1]",
     ] {
