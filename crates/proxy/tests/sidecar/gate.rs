@@ -52,9 +52,14 @@ async fn a_rebound_host_is_refused() {
         "10.0.0.1",
         "",
     ] {
-        for path in ["/pick", "/livez", "/accounts"] {
+        for path in ["/pick", "/metrics", "/accounts"] {
             let answer = running.send(Method::GET, path, &[("host", host)], "").await;
             answer.assert_refused(421, "wrong-host");
+        }
+        // A probe calls by an address that it was told, and shows what anyone may know.
+        for path in ["/livez", "/readyz", "/healthz"] {
+            let answer = running.send(Method::GET, path, &[("host", host)], "").await;
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
         }
     }
     for target in [
