@@ -57,8 +57,8 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
 }
 
 async fn route(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Reply, Cut> {
-    let path = head.uri.path();
-    let path = path.strip_suffix('/').unwrap_or(path);
+    let path = merged(head.uri.path());
+    let path = path.as_str();
     if head.method == Method::GET && path == AUDIT_PATH {
         return Ok(audit(shared));
     }
@@ -79,6 +79,12 @@ async fn route(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Rep
         email: email_in_head(operation, &call),
     };
     serve(shared, target, call, body).await
+}
+
+/// The path without empty segments, as servers that merge slashes read it.
+fn merged(path: &str) -> String {
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.flat_map(|segment| ["/", segment]).collect()
 }
 
 /// Takes a request through all its steps.

@@ -2,13 +2,6 @@
 
 use std::sync::Arc;
 
-use http::{
-    HeaderMap, HeaderValue, Method,
-    header::{self, ACCEPT_ENCODING},
-    request,
-};
-use percent_encoding::percent_decode_str;
-
 use super::email::{
     EmailError,
     query::{self, Query},
@@ -23,6 +16,11 @@ use crate::{
         shapes::Shape,
     },
     pool::{OperationName, TaskId},
+};
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{self, ACCEPT_ENCODING},
+    request,
 };
 
 /// The prefix of the upstream's paths at our address.
@@ -42,8 +40,18 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// Whether `path` leads to the upstream.
 pub fn is_upstream(path: &str) -> bool {
-    path.strip_prefix(PREFIX)
-        .is_some_and(|below| below.starts_with('/'))
+    below_prefix(path).is_some()
+}
+
+/// What follows [`PREFIX`] in `path`. Clients whose base URL ends in a slash send two, and servers read
+/// these as one.
+fn below_prefix(path: &str) -> Option<&str> {
+    let mut rest = path;
+    for name in PREFIX.split('/').skip(1) {
+        let segment = rest.strip_prefix('/')?.trim_start_matches('/');
+        rest = segment.strip_prefix(name)?;
+    }
+    rest.starts_with('/').then_some(rest)
 }
 
 /// A call of a client to the upstream, without its body.
@@ -68,7 +76,7 @@ pub(super) struct Call {
     /// Path and query below the base URL, as they came.
     target: String,
     path_bytes: usize,
-    /// The path, decoded and without a trailing slash.
+    /// The path, as [`endpoints::plain`] spells it.
     operation: OperationName,
 }
 
@@ -93,7 +101,7 @@ impl Call {
         };
         strip_client(&mut headers);
         let path = head.uri.path();
-        let path = path.strip_prefix(PREFIX).unwrap_or(path);
+        let path = below_prefix(path).unwrap_or(path);
         let text = head.uri.query();
         if path.len() + text.map_or(0, str::len) > TARGET_BYTES_MAX {
             let expected = format!("expected at most {TARGET_BYTES_MAX} bytes with the query");
@@ -106,8 +114,7 @@ impl Call {
             query = query::read(encoded.as_deref()).map_err(refused)?;
         }
         let text = encoded.as_deref().or(text);
-        // A percent-encoded path is the same path upstream.
-        let plain = percent_decode_str(path).decode_utf8_lossy();
+        let plain = endpoints::plain(path);
         let endpoint = endpoints::lookup(&head.method, &plain, &settings.extra_jobs);
         let shape = endpoint.answer_shape(|name, value| query.has(name, value));
         if shape.is_some() || is_read_here(endpoint.class, &plain) {
@@ -127,7 +134,7 @@ impl Call {
             wait,
             target: text.map_or_else(|| path.to_owned(), |text| format!("{path}?{text}")),
             path_bytes: path.len(),
-            operation: plain.trim_end_matches('/').into(),
+            operation: plain.into(),
             method: head.method,
         })
     }
@@ -155,9 +162,7 @@ impl Call {
 
     /// The task in the last segment of the path.
     pub(super) fn task_id(&self) -> Option<TaskId> {
-        let path = self.path().trim_end_matches('/');
-        let segment = path.rsplit('/').next().unwrap_or_default();
-        percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
+        self.operation.rsplit('/').next()?.parse().ok()
     }
 
     /// The account that the client names in the query, unless that counts as absent.
@@ -184,7 +189,7 @@ impl Call {
 
     /// Whether the call adds, changes or removes accounts.
     pub(super) fn changes_accounts(&self) -> bool {
-        let path = self.path();
+        let path = &*self.operation;
         !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))
     }
 }
@@ -211,7 +216,6 @@ fn references(source: HeadReferences, path: &str, query: &Query) -> Vec<Referenc
     match source {
         HeadReferences::None => Vec::new(),
         HeadReferences::LastSegment(kind) => {
-            let path = path.strip_suffix('/').unwrap_or(path);
             let id = path.rsplit('/').next().unwrap_or_default();
             Vec::from_iter(Reference::new("path", kind, id))
         }

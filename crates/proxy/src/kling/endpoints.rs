@@ -3,6 +3,7 @@
 //! gathered in July 2026. A call to any other path is forwarded as it came.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use super::{
     references::ReferenceKind,
@@ -206,7 +207,21 @@ const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/images/omni", Class::JobStart),
 ];
 
-/// The endpoint of a call to `path`, below the base URL. `extra_jobs` are paths of further job starts.
+/// A path as the table spells it: decoded, without empty segments. The upstream documents some paths
+/// with a trailing slash and some without, and clients use both; two slashes in a row come from base URLs
+/// that end in one.
+pub(crate) fn plain(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let mut plain = String::with_capacity(decoded.len());
+    for segment in decoded.split('/').filter(|segment| !segment.is_empty()) {
+        plain.push('/');
+        plain.push_str(segment);
+    }
+    plain
+}
+
+/// The endpoint of a call to a [`plain`] path below the base URL. `extra_jobs` are paths of further job
+/// starts.
 /// `HEAD` is a `GET` whose answer has no body, RFC 9110 §9.3.2.
 pub(crate) fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endpoint {
     let method = if method == Method::HEAD {
@@ -214,22 +229,15 @@ pub(crate) fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endp
     } else {
         method
     };
-    let path = without_slash(path);
     let mut rows = ENDPOINTS.iter();
     let row = rows.find(|row| row.method == method.as_str() && fits(row.path, path));
     let endpoint = row.copied().unwrap_or(UNKNOWN);
     let mut extra_jobs = extra_jobs.iter();
-    if method == Method::POST && extra_jobs.any(|job| job.trim_end_matches('/') == path) {
+    if method == Method::POST && extra_jobs.any(|job| plain(job) == path) {
         let class = Class::JobStart;
         return Endpoint { class, ..endpoint };
     }
     endpoint
-}
-
-/// The path without one trailing slash: the upstream documents some paths with it and some without, and
-/// clients use both.
-fn without_slash(path: &str) -> &str {
-    path.strip_suffix('/').unwrap_or(path)
 }
 
 fn fits(template: &str, path: &str) -> bool {
@@ -237,7 +245,7 @@ fn fits(template: &str, path: &str) -> bool {
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return true,
-            (Some("*"), Some(segment)) if !segment.is_empty() => {}
+            (Some("*"), Some(_)) => {}
             (Some(wanted), Some(segment)) if wanted == segment => {}
             _ => return false,
         }
@@ -249,7 +257,8 @@ mod tests {
     use super::*;
 
     fn class(method: Method, path: &str) -> Class {
-        lookup(&method, path, &["/videos/new-thing".to_owned()]).class
+        let extra_jobs = ["/videos//new-thing/".to_owned()];
+        lookup(&method, &plain(path), &extra_jobs).class
     }
 
     #[test]
@@ -260,7 +269,14 @@ mod tests {
             .count();
         assert_eq!(jobs, 16, "the rows with a slot in the vendor's list");
         assert_eq!(class(Method::POST, "/videos/text2video"), Class::JobStart);
-        assert_eq!(class(Method::POST, "/videos/text2video/"), Class::JobStart);
+        for spelled in [
+            "/videos/text2video/",
+            "//videos///text2video//",
+            "/videos/%74ext2video",
+            "/videos%2ftext2video",
+        ] {
+            assert_eq!(class(Method::POST, spelled), Class::JobStart, "{spelled}");
+        }
         assert_eq!(class(Method::POST, "/videos/new-thing"), Class::JobStart);
         assert_eq!(class(Method::GET, "/videos/new-thing"), Class::Other);
         assert_eq!(class(Method::GET, "/videos/text2video"), Class::Other);
@@ -272,7 +288,7 @@ mod tests {
     fn literal_segments_win_over_ids_and_no_delete_is_guessed() {
         assert_eq!(class(Method::GET, "/elements/tags"), Class::Read);
         assert_eq!(class(Method::GET, "/tasks/12"), Class::Task);
-        assert_eq!(class(Method::GET, "/tasks/"), Class::Read);
+        assert_eq!(class(Method::GET, "/tasks//"), Class::Read);
         assert_eq!(class(Method::GET, "/tasks/1/2"), Class::Other);
         assert_eq!(class(Method::DELETE, "/scheduler/12"), Class::Untrack);
         for path in [
@@ -297,7 +313,7 @@ mod tests {
 
     #[test]
     fn only_a_list_of_ones_own_motions_says_whose_they_are() {
-        let motions = lookup(&Method::GET, "/videos/motions/", &[]);
+        let motions = lookup(&Method::GET, "/videos/motions", &[]);
         assert!(motions.answer_shape(|_, _| false).is_none());
         let mine = motions.answer_shape(|field, value| (field, value) == ("mine", "true"));
         assert!(mine.is_some());

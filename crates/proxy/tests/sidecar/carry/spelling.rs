@@ -60,9 +60,49 @@ async fn a_key_belongs_to_the_operation_however_its_path_is_spelled() {
     let headers = [JSON, ("idempotency-key", "k")];
     let slashed = format!("{JOB}/");
     let encoded = JOB.replace("text2video", "%74ext2video");
-    for path in [JOB, &slashed, &encoded] {
+    let doubled = JOB.replace("/videos", "//videos");
+    for path in [JOB, &slashed, &encoded, &doubled] {
         let answer = exchange(running.addr, Method::POST, path, &headers, PROMPT).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
     assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn slashes_in_a_row_count_as_one() {
+    let running = sidecar(&[("a@x", 5), ("b@x", 5)]).await;
+    let spelled = [
+        "/v1/kling//videos/text2video",
+        "/v1/kling/videos//text2video",
+        "//v1//kling///videos/text2video//",
+    ];
+    let headers = [JSON, ("x-kling-email", "ignore")];
+    let body = r#"{"prompt":"a boat","email":"a@x"}"#;
+    for (submitted, path) in (1..).zip(spelled) {
+        let answer = exchange(running.addr, Method::POST, path, &headers, body).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_eq!(running.sim.audit().submission_count, submitted);
+        assert_eq!(running.held().await, submitted, "a job start takes a slot");
+    }
+    let submissions = running.sim.audit().submissions;
+    let seen: Vec<_> = submissions.iter().map(|it| it.head.path.as_str()).collect();
+    assert_eq!(
+        seen,
+        [
+            "/v1/kling//videos/text2video",
+            "/v1/kling/videos//text2video",
+            "/v1/kling///videos/text2video//",
+        ],
+        "what follows our prefix is passed on as it came"
+    );
+
+    let id = running.sim.submit_directly("b@x", 1)[0].get();
+    let path = task_path(id).replace("/tasks", "//tasks");
+    let answer = exchange(running.addr, Method::GET, &path, &[], "").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-kling-account")),
+        (200, "b@x")
+    );
+    let other = running.get("/v1/klingtasks/1").await;
+    other.assert_refused(404, "no-route");
 }
