@@ -88,7 +88,9 @@ impl Fields {
         let refused = |error: multer::Error| Refusal::MultipartInvalid {
             error: error.to_string(),
         };
-        let boundary = multer::parse_boundary(media).map_err(refused)?;
+        let boundary = multer::parse_boundary(media)
+            .or_else(|error| named_boundary(media).ok_or(error))
+            .map_err(refused)?;
         let mut parts = Multipart::new(Full::new(body.clone()).into_data_stream(), boundary);
         let mut fields = BTreeMap::new();
         while let Some(part) = parts.next_field().await.map_err(refused)? {
@@ -203,6 +205,14 @@ fn as_argument((name, value): (&String, &Value)) -> Option<(String, String)> {
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     };
     Some((name.clone(), text))
+}
+
+/// The boundary of a form, whatever characters it has, as lenient servers read it.
+fn named_boundary(media: &str) -> Option<String> {
+    let parameters = media.strip_prefix("multipart/form-data;")?;
+    let (_, named) = parameters.split_once("boundary=")?;
+    let boundary = named.split(';').next()?.trim_matches(['"', ' ']);
+    (!boundary.is_empty()).then(|| boundary.to_owned())
 }
 
 #[cfg(test)]

@@ -40,8 +40,12 @@ pub enum EmailError {
     /// The body is JSON, but not an object.
     #[error("expected a JSON object")]
     NotAnObject,
-    /// The content type names no boundary that RFC 2046 allows.
-    #[error("expected multipart/form-data with a boundary of 1 to 70 characters")]
+    /// The content type names no boundary that can be looked for.
+    #[error(
+        "expected multipart/form-data with a boundary of 1 to {} printable ASCII characters without \
+         quotes, backslashes and semicolons",
+        multipart::BOUNDARY_BYTES_MAX
+    )]
     NoBoundary,
     /// No line consists of the boundary.
     #[error("expected the boundary that the content type names, on a line of its own")]

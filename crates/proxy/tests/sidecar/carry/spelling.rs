@@ -55,6 +55,23 @@ async fn a_byte_order_mark_in_front_of_json_is_ignored() {
 }
 
 #[tokio::test]
+async fn a_form_may_have_a_boundary_that_no_rfc_allows() {
+    let running = sidecar(&[("a@x", 5), ("b@x", 5)]).await;
+    let long = "b".repeat(80);
+    for boundary in ["*****", "{6F9619FF-8B86}", "----Form#Boundary$12", &long] {
+        let content_type = format!("multipart/form-data; boundary={boundary}");
+        let head = "Content-Disposition: form-data; name=\"prompt\"";
+        let body = format!("--{boundary}\r\n{head}\r\n\r\na boat\r\n--{boundary}--\r\n");
+        let headers = [("content-type", content_type.as_str())];
+        let answer = exchange(running.addr, Method::POST, JOB, &headers, body).await;
+        assert_eq!(answer.status, 200, "{boundary}: {answer:?}");
+        let submissions = running.sim.audit().submissions;
+        let email = submissions.last().unwrap().email.as_deref();
+        assert_eq!(email, Some(answer.header("x-kling-account")), "{boundary}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_belongs_to_the_operation_however_its_path_is_spelled() {
     let running = sidecar(&[("a@x", 5)]).await;
     let headers = [JSON, ("idempotency-key", "k")];

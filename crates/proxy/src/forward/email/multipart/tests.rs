@@ -176,9 +176,9 @@ fn hostile_emails_are_not_written() {
 }
 
 #[test]
-fn a_boundary_has_1_to_70_characters_of_the_allowed_ones() {
+fn a_boundary_is_what_the_content_type_names() {
     let boundary = |content_type: &str| Boundary::of(content_type).map(|boundary| boundary.0);
-    let longest = "b".repeat(70);
+    let longest = "b".repeat(201);
     let accepted = [
         ("multipart/form-data; boundary=b", "b"),
         (
@@ -188,6 +188,12 @@ fn a_boundary_has_1_to_70_characters_of_the_allowed_ones() {
         (
             "multipart/form-data; boundary=----=_Part_1/2; x",
             "----=_Part_1/2",
+        ),
+        ("multipart/form-data; boundary=*****", "*****"),
+        ("multipart/form-data; boundary={6F9619FF}", "{6F9619FF}"),
+        (
+            "multipart/form-data; boundary=----Form#Boundary$12",
+            "----Form#Boundary$12",
         ),
         (
             &format!("multipart/form-data; boundary={longest}"),
@@ -201,7 +207,10 @@ fn a_boundary_has_1_to_70_characters_of_the_allowed_ones() {
         "multipart/form-data",
         "multipart/form-data; boundary=",
         "multipart/form-data; boundary=\"b \"",
-        "multipart/form-data; boundary=b*",
+        "multipart/form-data; boundary=b\"b",
+        "multipart/form-data; boundary=b\\b",
+        "multipart/form-data; boundary=\"b;b\"",
+        "multipart/form-data; boundary=b\tb",
         "multipart/form-data; boundary=\"b\r\n\"",
         "multipart/form-data; boundary=é",
         "multipart/mixed; boundary=b",
