@@ -67,14 +67,20 @@ pub(crate) async fn read(mut body: Incoming, bytes_max: u64, kept_max: usize) ->
 pub(crate) struct Fields(BTreeMap<String, Value>);
 
 impl Fields {
-    /// Reads multipart where the header says so, and JSON otherwise.
+    /// Reads a form where the header says so, and JSON otherwise, also where curl calls it a form.
     pub(crate) async fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, Refusal> {
         let media = headers
             .get(CONTENT_TYPE)
-            .and_then(|media| media.to_str().ok());
-        match media {
-            Some(media) if media.starts_with("multipart/") => Self::multipart(media, body).await,
-            Some(_) | None => Self::json(body),
+            .and_then(|media| media.to_str().ok())
+            .unwrap_or_default();
+        let named = media.to_ascii_lowercase();
+        if named.starts_with("multipart/") {
+            Self::multipart(media, body).await
+        } else if named.starts_with("application/x-www-form-urlencoded") && !body.starts_with(b"{")
+        {
+            Ok(Self::urlencoded(body))
+        } else {
+            Self::json(body)
         }
     }
 
@@ -82,6 +88,16 @@ impl Fields {
     pub(crate) fn json(body: &[u8]) -> Result<Self, Refusal> {
         let fields = serde_json::from_slice(body).or(Err(Refusal::NotAJsonObject))?;
         Ok(Self(fields))
+    }
+
+    /// Reads a form; the last of several values wins.
+    fn urlencoded(body: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(body);
+        Self(
+            pairs
+                .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+                .collect(),
+        )
     }
 
     async fn multipart(media: &str, body: &Bytes) -> Result<Self, Refusal> {

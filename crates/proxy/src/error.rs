@@ -351,7 +351,7 @@ impl Error {
             Self::BodyTooLarge { max } => format!("the body exceeds {max} bytes"),
             Self::UnsupportedMedia => {
                 "send the body as JSON, with Content-Type: application/json and no \
-                 Content-Encoding"
+                 Content-Encoding; calls that start a job or create something may be forms, too"
                     .to_owned()
             }
             Self::HeadersTooLarge { lines_max, bytes_max } => {

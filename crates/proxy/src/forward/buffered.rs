@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    call::Call,
-    email::{self, EmailError, json, multipart},
+    call::{Call, only},
+    email::{EmailBody, EmailError, fields, json, multipart},
 };
 use crate::{
     config, error::Error, headers::is_encoded, kling::references::Reference, pool, upstream::Idle,
@@ -38,9 +38,7 @@ pub(super) struct BodyBuffer {
 /// A call's body, read whole. It holds its memory until it is dropped.
 #[derive(Debug)]
 pub(super) struct BufferedRequest {
-    bytes: Bytes,
-    /// The body, if an e-mail can be put into it. `None`: an e-mail goes into the query.
-    body: Option<email::EmailBody>,
+    body: EmailBody,
     in_query: Option<String>,
     /// Whether an e-mail of the client counts as absent.
     ignores_given: bool,
@@ -92,34 +90,33 @@ impl BodyBuffer {
         body: Incoming,
         idle_timeout: Duration,
     ) -> Result<BufferedRequest, Error> {
+        let media = media(&call.headers)?;
         if is_encoded(&call.headers) {
             return Err(Error::UnsupportedMedia);
         }
         let (bytes, memory) = self.collect(body, idle_timeout).await?;
-        let media = media(&call.headers);
-        let bytes = match media {
-            // RFC 8259 §8.1: a byte order mark may be ignored.
-            Media::Json if bytes.starts_with(BYTE_ORDER_MARK) => {
-                bytes.slice(BYTE_ORDER_MARK.len()..)
-            }
-            Media::Json | Media::Form(_) | Media::Other => bytes,
-        };
         let body = match media {
-            Media::Json => Some(json::read(bytes.clone()).map_err(refusal)?),
-            Media::Form(content_type) => {
-                Some(multipart::read(bytes.clone(), content_type).map_err(refusal)?)
+            Media::Json => json::read(without_mark(bytes)).map_err(refusal)?,
+            Media::Form(content_type) => multipart::read(bytes, content_type).map_err(refusal)?,
+            // curl names this type unless it is told another one.
+            Media::Fields if !is_like_object(&bytes) => fields::read(bytes).map_err(refusal)?,
+            // Handlers that read JSON whatever the type says find an e-mail in it.
+            Media::Fields | Media::Other => {
+                let read = json::read(without_mark(bytes));
+                read.map_err(|error| match error.field() {
+                    "email" => refusal(error),
+                    _ => Error::UnsupportedMedia,
+                })?
             }
-            Media::Other => None,
         };
         let in_query = call.query.email().map(str::to_owned);
-        if in_query.is_some() && body.as_ref().is_some_and(|body| body.email().is_some()) {
+        if in_query.is_some() && body.email().is_some() {
             return Err(Error::bad_request(
                 "email",
                 "given in the query and in the body",
             ));
         }
         Ok(BufferedRequest {
-            bytes,
             body,
             in_query,
             ignores_given: call.ignores_email,
@@ -175,8 +172,7 @@ impl BufferedRequest {
 
     /// The e-mail that the client gave.
     pub(super) fn given(&self) -> Option<&str> {
-        let in_body = self.body.as_ref().and_then(email::EmailBody::email);
-        self.in_query.as_deref().or(in_body)
+        self.in_query.as_deref().or(self.body.email())
     }
 
     /// A hash that tells this request from others of the same operation, and is the same for each attempt: what
@@ -190,10 +186,10 @@ impl BufferedRequest {
         } else {
             call.query.as_str().hash(&mut hasher);
         }
-        match &self.body {
-            Some(body) if self.ignores_given => body.hash_without_email(&mut hasher),
-            Some(body) => body.hash_content(&mut hasher),
-            None => hasher.write(&self.bytes),
+        if self.ignores_given {
+            self.body.hash_without_email(&mut hasher);
+        } else {
+            self.body.hash_content(&mut hasher);
         }
         hasher.finish()
     }
@@ -203,7 +199,7 @@ impl BufferedRequest {
         pool::Body {
             operation: call.operation(),
             fingerprint: self.fingerprint(call, state),
-            prompt: self.body.as_ref().and_then(email::EmailBody::prompt),
+            prompt: self.body.prompt(),
         }
     }
 
@@ -214,12 +210,12 @@ impl BufferedRequest {
 
     /// The references in the body.
     pub(super) fn references(&self) -> &[Reference] {
-        self.body.as_ref().map_or(&[], email::EmailBody::references)
+        self.body.references()
     }
 
     /// The client's own cap on the jobs of the account.
     pub(super) fn max_jobs(&self) -> Option<NonZeroU32> {
-        self.body.as_ref().and_then(email::EmailBody::max_jobs)
+        self.body.max_jobs()
     }
 
     /// The request that goes upstream: for the account `email`, for the one that will do, or as it
@@ -231,21 +227,18 @@ impl BufferedRequest {
     ) -> Result<OutgoingRequest, Error> {
         let email = email.or(self.email());
         // An e-mail that counts as absent does not say where the upstream looks for one: it is in the body.
-        let is_misplaced = self.ignores_given && self.in_query.is_some() && self.body.is_some();
+        let is_misplaced = self.ignores_given && self.in_query.is_some();
         let mut target = call.target().to_owned();
-        let mut bytes = self.bytes.clone();
-        match (email, &self.body) {
-            (None, _) => {}
-            (Some(email), _) if self.given() == Some(email) && !is_misplaced => {}
-            (Some(email), Some(body)) if self.in_query.is_none() || is_misplaced => {
-                bytes = body
-                    .with_email(email)
-                    .map_err(|error| Error::bad_request("body", error.to_string()))?;
-                if is_misplaced {
-                    target = call.target_with(email);
-                }
+        let mut bytes = self.body.bytes().clone();
+        let is_new = |email: &&str| self.given() != Some(email) || is_misplaced;
+        if let Some(email) = email.filter(is_new) {
+            if self.in_query.is_none() || is_misplaced {
+                let body = self.body.with_email(email);
+                bytes = body.map_err(|error| Error::bad_request("body", error.to_string()))?;
             }
-            (Some(email), _) => target = call.target_with(email),
+            if self.in_query.is_some() {
+                target = call.target_with(email);
+            }
         }
         let mut headers = call.headers.clone();
         headers.remove(header::TRAILER);
@@ -268,22 +261,57 @@ impl BufferedRequest {
 enum Media<'a> {
     Json,
     Form(&'a str),
+    Fields,
+    /// None, or one that the upstream may ignore.
     Other,
 }
 
-fn media(headers: &HeaderMap) -> Media<'_> {
-    let named = headers.get(header::CONTENT_TYPE);
+/// The type of the body that `headers` belong to.
+///
+/// # Errors
+/// [`Error::BadRequest`] if there are two; [`Error::UnsupportedMedia`] for text in a charset in which ASCII
+/// bytes mean something else than in UTF-8, as in UTF-7.
+fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
+    let named = only(headers, header::CONTENT_TYPE.as_str())?;
     let named = named
         .and_then(|named| named.to_str().ok())
         .unwrap_or_default();
-    let essence = named.split(';').next().unwrap_or_default().trim();
-    let essence = essence.to_ascii_lowercase();
-    if essence == "application/json" || essence.ends_with("+json") {
-        Media::Json
-    } else if essence == "multipart/form-data" {
-        Media::Form(named)
+    let (essence, parameters) = named.split_once(';').unwrap_or((named, ""));
+    let essence = essence.trim().to_ascii_lowercase();
+    if essence == "multipart/form-data" {
+        return Ok(Media::Form(named));
+    }
+    let charset = multipart::parameter(parameters, "charset");
+    if charset.is_some_and(|charset| !is_like_ascii(&charset)) {
+        return Err(Error::UnsupportedMedia);
+    }
+    Ok(match essence.as_str() {
+        "application/x-www-form-urlencoded" => Media::Fields,
+        essence if essence == "application/json" || essence.ends_with("+json") => Media::Json,
+        _ => Media::Other,
+    })
+}
+
+/// Whether ASCII bytes mean the same in `charset` as in UTF-8.
+fn is_like_ascii(charset: &str) -> bool {
+    let known = ["utf-8", "utf8", "us-ascii", "iso-8859-1"];
+    known
+        .iter()
+        .any(|known| charset.eq_ignore_ascii_case(known))
+}
+
+/// Whether `bytes` begin as a JSON object does, and no field of a form: that would encode the brace.
+fn is_like_object(bytes: &[u8]) -> bool {
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    text.trim_ascii_start().starts_with(b"{")
+}
+
+/// `bytes` without a byte order mark, which may be ignored, RFC 8259 §8.1.
+fn without_mark(bytes: Bytes) -> Bytes {
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.slice(BYTE_ORDER_MARK.len()..)
     } else {
-        Media::Other
+        bytes
     }
 }
 

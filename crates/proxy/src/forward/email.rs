@@ -9,9 +9,9 @@
 //! the upstream could read different ones.
 //!
 //! Deliberately absent: bodies in pieces. Job starts are read whole before an account is chosen, so
-//! [`Bytes`] go in and [`Bytes`] come out. Bodies in `x-www-form-urlencoded` are left to the
-//! upstream.
+//! [`Bytes`] go in and [`Bytes`] come out.
 
+pub mod fields;
 pub mod json;
 pub mod multipart;
 pub mod query;
@@ -62,6 +62,9 @@ pub enum EmailError {
     /// More parts than any form has.
     #[error("expected at most {} parts", multipart::PARTS_MAX)]
     TooManyParts,
+    /// More fields than any form has.
+    #[error("expected at most {} fields", fields::FIELDS_MAX)]
+    TooManyFields,
     /// More than one e-mail.
     #[error("given twice")]
     GivenTwice,
@@ -82,7 +85,8 @@ impl EmailError {
             | Self::NoPart
             | Self::NotClosed
             | Self::NoHead
-            | Self::TooManyParts => "body",
+            | Self::TooManyParts
+            | Self::TooManyFields => "body",
         }
     }
 }
@@ -96,7 +100,7 @@ pub struct Unwritable;
 
 /// A body that was read: what it says about its account, and where an e-mail is written.
 ///
-/// Made by [`json::read`] and [`multipart::read`]. Cheap to clone and to move.
+/// Made by [`json::read`], [`multipart::read`] and [`fields::read`]. Cheap to clone and to move.
 #[derive(Clone)]
 pub struct EmailBody {
     bytes: Bytes,
@@ -112,10 +116,17 @@ pub struct EmailBody {
 #[derive(Clone)]
 enum Format {
     Json,
+    Fields,
     Form(multipart::Boundary),
 }
 
 impl EmailBody {
+    /// The body as it goes on, if no e-mail is put in.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// The e-mail that the client gave, or `None` if it is absent or empty.
     #[must_use]
     pub fn email(&self) -> Option<&str> {
@@ -151,7 +162,7 @@ impl EmailBody {
 
     fn hash_bytes(&self, bytes: &Bytes, hasher: &mut impl Hasher) {
         match &self.format {
-            Format::Json => hasher.write(bytes),
+            Format::Json | Format::Fields => hasher.write(bytes),
             Format::Form(boundary) => {
                 for piece in boundary.split(bytes) {
                     hasher.write(piece);
@@ -169,10 +180,11 @@ impl EmailBody {
     /// The body with `email` as its e-mail; all other bytes are as they came.
     ///
     /// # Errors
-    /// [`Unwritable`] if `email` would break a multipart body. JSON can spell every e-mail.
+    /// [`Unwritable`] if `email` would break a multipart body. The others can spell every e-mail.
     pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
         let spelled = match &self.format {
             Format::Json => json::spell(email),
+            Format::Fields => fields::spell(email),
             Format::Form(boundary) => multipart::spell(email, boundary)?,
         };
         let Place { at, before, after } = &self.place;

@@ -13,10 +13,8 @@ use std::{borrow::Cow, iter};
 use bytes::Bytes;
 use memchr::memmem;
 
-use self::{
-    parameter::parameter,
-    scan::{Part, scan},
-};
+pub use self::parameter::parameter;
+use self::scan::{Part, scan};
 use super::{EmailBody, EmailError, Format, Place, Unwritable, smaller_cap};
 use crate::{
     kling::references::{References, URL_BYTES_MAX},

@@ -130,6 +130,79 @@ async fn json_that_is_no_object_is_not_sent() {
 }
 
 #[tokio::test]
+async fn the_account_in_a_body_counts_whatever_its_type_says() {
+    let object = r#"{"prompt":"p","email":"b@x"}"#;
+    for (media, body) in [
+        ("text/plain;charset=UTF-8", object),
+        ("text/json", object),
+        ("application/octet-stream", object),
+        ("", object),
+        ("application/x-www-form-urlencoded", object),
+        ("application/x-www-form-urlencoded", "prompt=p&email=b%40x"),
+        (
+            "Application/X-WWW-Form-Urlencoded; charset=utf-8",
+            "prompt=p&email=b@x",
+        ),
+    ] {
+        let running = Running::with(&[("a@x", 9), ("b@x", 2), ("c@x", 9)]).await;
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            let answer = post(&running, "", ("content-type", media), body).await;
+            statuses.push(answer.status.as_u16());
+        }
+        assert_eq!(statuses, [200, 200, 429], "{media}");
+        assert_eq!(running.held().await, 2);
+        let audit = running.sim.audit();
+        assert_eq!((audit.over_limit_ours(), audit.submission_count), (0, 2));
+        for submission in audit.submissions {
+            assert_eq!(submission.email.as_deref(), Some("b@x"), "{media}");
+            assert_eq!(submission.head.query, None, "{media}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_no_reader_agrees_on_is_not_sent() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    for (media, body) in [
+        ("text/plain", ""),
+        ("text/plain", "prompt=p"),
+        ("", "\u{0}\u{1}{"),
+        ("application/octet-stream", "[]"),
+        ("multipart/mixed; boundary=x", "--x\r\n\r\np\r\n--x--\r\n"),
+        ("application/json; charset=utf-7", r#"{"+AGU-mail":"a@x"}"#),
+        ("text/plain; charset=\"UTF-16\"", "{}"),
+        ("application/x-www-form-urlencoded", " {prompt=p"),
+    ] {
+        let answer = post(&running, "", ("content-type", media), body)
+            .await
+            .text();
+        answer.assert_refused(415, "unsupported-media");
+    }
+    let two = [JSON, FORM];
+    let answer = exchange(running.addr, Method::POST, JOB, &two, PROMPT)
+        .await
+        .text();
+    answer.assert_refused(400, "bad-request");
+    assert!(
+        answer.text.contains("content-type: given twice"),
+        "{answer:?}"
+    );
+    let twice = r#"{"email":"a@x","email":"a@x"}"#;
+    for (media, body) in [
+        ("text/plain", twice),
+        ("application/x-www-form-urlencoded", "email=a@x&email=a@x"),
+    ] {
+        let answer = post(&running, "", ("content-type", media), body)
+            .await
+            .text();
+        answer.assert_refused(400, "bad-request");
+        assert!(answer.text.contains("email: given twice"), "{answer:?}");
+    }
+    assert_untouched(&running).await;
+}
+
+#[tokio::test]
 async fn an_encoded_body_is_refused_before_it_is_read() {
     let running = Running::with(&[("a@x", 9)]).await;
     for encoding in ["gzip", "br", "identity, gzip", "x"] {

@@ -6,7 +6,8 @@
 /// boundaries with `=` and `/` unquoted. Only `\"` and `\\` are escapes: browsers leave a backslash
 /// as it is, and write a quote as `%22`, which is not decoded. The form `wanted*=…` (RFC 8187) is
 /// another parameter, as RFC 7578 §4.2 demands.
-pub(super) fn parameter(text: &str, wanted: &str) -> Option<String> {
+#[must_use]
+pub fn parameter(text: &str, wanted: &str) -> Option<String> {
     let mut rest = text;
     loop {
         let (names, after) = rest.split_once('=')?;
