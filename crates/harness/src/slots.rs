@@ -1,7 +1,7 @@
 use std::ops::Add;
 
 /// The slots in use of an account, by what uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Slots {
     /// Of leases whose jobs, if any, are known.
     pub held: u32,

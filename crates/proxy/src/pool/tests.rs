@@ -13,7 +13,6 @@ mod picks;
 mod resolutions;
 mod roster;
 mod rounds;
-mod slots;
 mod uniformity;
 mod waiters;
 mod world;
@@ -21,10 +20,10 @@ mod world;
 use std::time::Duration;
 
 use accounts_fetcher::{Account, Snapshot};
+use harness::Slots;
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::*;
-use slots::Slots;
 
 const LIMITS: Limits = Limits {
     waiters_max: 3,
