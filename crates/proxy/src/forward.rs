@@ -46,7 +46,7 @@ use crate::{
     error::Error,
     idempotency::Caller,
     jobs::Rounds,
-    kling::endpoints::Class,
+    kling::endpoints::{self, Class},
     ledger::Ledger,
     metrics::Metrics,
     owners::{Observation, ObservedBody, OwnerSearch, Owners},
@@ -122,6 +122,10 @@ impl Forward {
             fetcher,
             metrics,
         } = deps;
+        let mut settings = config.forward.clone();
+        for job in &mut settings.extra_jobs {
+            *job = endpoints::plain(job);
+        }
         let request_timeout = config.upstream.request_timeout;
         let idle_timeout = config.upstream.idle_timeout;
         let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners));
@@ -142,8 +146,8 @@ impl Forward {
             router: Router::new(Arc::clone(&ledger), Arc::clone(&owners), search, listing),
             retry: Retry::new(Arc::clone(&upstream), request_timeout),
             submissions: Arc::new(submissions),
-            buffer: BodyBuffer::new(&config.forward),
-            settings: config.forward.clone(),
+            buffer: BodyBuffer::new(&settings),
+            settings,
             selection: config.selection,
             hasher: RandomState::default(),
             upstream,
