@@ -184,7 +184,7 @@ impl EmailBody {
     pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
         let spelled = match &self.format {
             Format::Json => json::spell(email),
-            Format::Fields => fields::spell(email),
+            Format::Fields => query::spell(email),
             Format::Form(boundary) => multipart::spell(email, boundary)?,
         };
         let Place { at, before, after } = &self.place;

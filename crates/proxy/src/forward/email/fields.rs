@@ -4,13 +4,10 @@
 //! A plus sign in an e-mail is a plus sign, as in a query, and goes on as `%2B`: no e-mail of an account
 //! has a space. Everywhere else it is a space, and is left as it came.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use percent_encoding::{percent_decode, utf8_percent_encode};
 
-use super::{EmailBody, EmailError, Format, Place, smaller_cap};
-use crate::{kling::references::References, pool::Digest, upstream::RESERVED};
+use super::{EmailBody, EmailError, Format, query, smaller_cap};
+use crate::{kling::references::References, pool::Digest};
 
 /// Most fields of a body: the upstream's largest form has some dozens, and each field costs work.
 pub const FIELDS_MAX: usize = 1000;
@@ -20,62 +17,21 @@ pub const FIELDS_MAX: usize = 1000;
 /// # Errors
 /// [`EmailError::TooManyFields`]; [`EmailError::GivenTwice`] or [`EmailError::NotText`] for the e-mail.
 pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
-    let body = read_once(bytes)?;
-    let has_plus = bytes_at(&body).contains(&b'+');
-    match body.email.as_deref().filter(|_| has_plus) {
-        Some(email) => read_once(body.with_email(email).or(Err(EmailError::NotText))?),
-        None => Ok(body),
+    if bytes.split(|byte| *byte == b'&').count() > FIELDS_MAX {
+        return Err(EmailError::TooManyFields);
     }
-}
-
-/// `email` as the value of a field.
-pub(super) fn spell(email: &str) -> String {
-    utf8_percent_encode(email, RESERVED).to_string()
-}
-
-/// The e-mail as the client spelled it.
-fn bytes_at(body: &EmailBody) -> &[u8] {
-    &body.bytes[body.place.at.clone()]
-}
-
-fn read_once(bytes: Bytes) -> Result<EmailBody, EmailError> {
-    let (mut found, mut max_jobs, mut prompt) = (None, None, None);
+    let (email, place) = query::email_in(&bytes)?;
+    let (mut max_jobs, mut prompt) = (None, None);
     let mut references = References::default();
-    let mut start = 0;
-    for (idx, field) in bytes.split(|byte| *byte == b'&').enumerate() {
-        if idx == FIELDS_MAX {
-            return Err(EmailError::TooManyFields);
+    for (name, value) in form_urlencoded::parse(&bytes) {
+        match &*name {
+            "email" => {}
+            "maxJobs" => max_jobs = smaller_cap(max_jobs, &value),
+            "prompt" => prompt = Some(Digest::of(&value)),
+            name => references.note(name, || Some(value)),
         }
-        let end = start + field.len();
-        let name_end = field.iter().position(|byte| *byte == b'=');
-        let (name, value) = field.split_at(name_end.unwrap_or(field.len()));
-        let value = value.strip_prefix(b"=");
-        match &*decoded(name) {
-            "email" => {
-                let place = match value {
-                    Some(value) => Place::of_value(end - value.len()..end),
-                    None => insert(end, "="),
-                };
-                if found.replace((value.unwrap_or_default(), place)).is_some() {
-                    return Err(EmailError::GivenTwice);
-                }
-            }
-            "maxJobs" => max_jobs = smaller_cap(max_jobs, &decoded(value.unwrap_or_default())),
-            "prompt" => prompt = value.map(|value| Digest::of(&decoded(value))),
-            name => references.note(name, || Some(Cow::Owned(decoded(value?)))),
-        }
-        start = end + 1;
     }
-    let (email, place) = match found {
-        Some((value, place)) => {
-            let email = percent_decode(value).decode_utf8();
-            let email = email.or(Err(EmailError::NotText))?.into_owned();
-            (Some(email).filter(|email| !email.is_empty()), place)
-        }
-        None if bytes.is_empty() => (None, insert(0, "email=")),
-        None => (None, insert(bytes.len(), "&email=")),
-    };
-    Ok(EmailBody {
+    let body = EmailBody {
         format: Format::Fields,
         email,
         max_jobs,
@@ -83,24 +39,13 @@ fn read_once(bytes: Bytes) -> Result<EmailBody, EmailError> {
         references,
         place,
         bytes,
-    })
-}
-
-fn insert(at: usize, before: &str) -> Place {
-    Place {
-        at: at..at,
-        before: before.to_owned(),
-        after: "",
+    };
+    match body.email() {
+        Some(email) if body.bytes[body.place.at.clone()].contains(&b'+') => {
+            read(body.with_email(email).or(Err(EmailError::NotText))?)
+        }
+        Some(_) | None => Ok(body),
     }
-}
-
-/// A name or a value, where `+` is a space.
-fn decoded(text: &[u8]) -> String {
-    let spaced: Vec<u8> = text
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
-    percent_decode(&spaced).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode, percent_decode_str, utf8_percent_encode};
 
 use super::{EmailError, Place};
 use crate::upstream::RESERVED;
@@ -25,12 +25,25 @@ pub struct Query {
 /// [`EmailError::GivenTwice`], or [`EmailError::NotText`] if the e-mail is not UTF-8.
 pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
     let text = query.unwrap_or_default();
+    let (email, place) = email_in(text.as_bytes())?;
+    Ok(Query {
+        text: text.to_owned(),
+        email,
+        place,
+    })
+}
+
+/// The e-mail among the fields of a query or of a form in the same syntax, and where one is written.
+///
+/// # Errors
+/// [`EmailError::GivenTwice`], or [`EmailError::NotText`] if the e-mail is not UTF-8.
+pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailError> {
     let mut found = None;
     let mut start = 0;
-    for pair in text.split('&') {
+    for pair in text.split(|byte| *byte == b'&') {
         let end = start + pair.len();
-        let name = pair.split('=').next().unwrap_or_default();
-        if percent_decode_str(name).eq(*b"email") {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if percent_decode(name).eq(*b"email") {
             let value = pair.get(name.len() + 1..);
             if found.replace((value, end)).is_some() {
                 return Err(EmailError::GivenTwice);
@@ -38,17 +51,17 @@ pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
         }
         start = end + 1;
     }
-    let (email, place) = match found {
+    Ok(match found {
         Some((Some(value), end)) => (given(value)?, Place::of_value(end - value.len()..end)),
         Some((None, end)) => (None, insert(end, "=")),
         None if text.is_empty() => (None, insert(0, "email=")),
         None => (None, insert(text.len(), "&email=")),
-    };
-    Ok(Query {
-        text: text.to_owned(),
-        email,
-        place,
     })
+}
+
+/// `email` as the value of a field.
+pub(super) fn spell(email: &str) -> String {
+    utf8_percent_encode(email, RESERVED).to_string()
 }
 
 impl Query {
@@ -101,7 +114,7 @@ impl Query {
     #[must_use]
     pub fn with_email(&self, email: &str) -> String {
         let Place { at, before, after } = &self.place;
-        let spelled = utf8_percent_encode(email, RESERVED).to_string();
+        let spelled = spell(email);
         [
             &self.text[..at.start],
             before,
@@ -121,8 +134,8 @@ impl fmt::Debug for Query {
 }
 
 /// The e-mail in `value`, where an empty one counts as absent.
-fn given(value: &str) -> Result<Option<String>, EmailError> {
-    let text = percent_decode_str(value).decode_utf8();
+fn given(value: &[u8]) -> Result<Option<String>, EmailError> {
+    let text = percent_decode(value).decode_utf8();
     let text = text.or(Err(EmailError::NotText))?;
     Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
 }
