@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use harness::{Running, eventually, manual, send};
 use http::{Method, StatusCode};
-use kling_sim::{Effect, Fault, Outcome, Sim};
+use kling_sim::{Effect, Fault, Outcome, Sim, TaskId};
 use serde_json::json;
 
 use super::{
@@ -143,9 +143,9 @@ async fn polls_and_deletions_go_to_the_owner_whatever_account_is_named() {
     }
 }
 
-#[tokio::test]
-async fn an_unknown_task_is_searched_beginning_with_the_named_account() {
-    // More accounts than are asked at once, and only the named one answers.
+/// A sidecar that knows of no job, and an ended one of `z@x`: more accounts than are asked at once, and
+/// only that one answers.
+async fn only_last_answers() -> (Running, TaskId) {
     let others: Vec<_> = (0..9).map(|idx| format!("{idx}@x")).collect();
     let accounts = others.iter().map(|email| (email.as_str(), 1));
     let accounts: Vec<_> = accounts.chain([("z@x", 1)]).collect();
@@ -154,10 +154,15 @@ async fn an_unknown_task_is_searched_beginning_with_the_named_account() {
     assert!(sim.finish(id));
     let running = ready(sim, &[IGNORE, NO_ROUNDS]).await;
     for email in &others {
-        running
-            .sim
-            .fault(Fault::new(Effect::StallBefore).account(email));
+        let stalled = Fault::new(Effect::StallBefore).account(email);
+        running.sim.fault(stalled);
     }
+    (running, id)
+}
+
+#[tokio::test]
+async fn an_unknown_task_is_searched_beginning_with_the_named_account() {
+    let (running, id) = only_last_answers().await;
     let poll = call(&running, Method::GET, &format!("/tasks/{id}?email=Z@x")).await;
     assert_eq!(account(&poll), "z@x");
 }
@@ -178,17 +183,7 @@ async fn a_deletion_goes_to_the_owner_that_a_search_finds() {
 
 #[tokio::test]
 async fn a_task_in_a_body_is_searched_beginning_with_the_named_account() {
-    let others: Vec<_> = (0..9).map(|idx| format!("{idx}@x")).collect();
-    let accounts = others.iter().map(|email| (email.as_str(), 1));
-    let accounts: Vec<_> = accounts.chain([("z@x", 1)]).collect();
-    let sim = manual(&accounts).start().await.unwrap();
-    let id = sim.submit_directly("z@x", 1)[0];
-    assert!(sim.finish(id));
-    let running = ready(sim, &[IGNORE, NO_ROUNDS]).await;
-    for email in &others {
-        let stalled = Fault::new(Effect::StallBefore).account(email);
-        running.sim.fault(stalled);
-    }
+    let (running, id) = only_last_answers().await;
     let fields = json!({ "task_id": id.get(), "prompt": "x", "email": "z@x" });
     let extended = post(&running, Style::Json, "/videos/extend", &fields).await;
     assert_eq!(account(&extended), "z@x");

@@ -204,6 +204,15 @@ async fn a_task_is_deleted_on_the_account_that_owns_it() {
     assert_eq!(answer.header("x-kling-account"), "b@x");
 }
 
+/// Rounds that the upstream answered.
+const ROUNDS: &str = "kling_balancer_rounds_total{result=\"ok\"}";
+
+async fn until_three_rounds(running: &Running) {
+    let before = running.metric(ROUNDS).await;
+    let are_over = |count| count >= before + 3.0;
+    running.until_metric(ROUNDS, are_over).await;
+}
+
 #[tokio::test]
 async fn the_word_of_another_account_than_the_owner_frees_nothing() {
     let running = ready(three_accounts().await, &[NO_ROUNDS]).await;
@@ -222,9 +231,7 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
         );
         assert_eq!(answer.header("x-kling-account"), *email);
     }
-    let rounds = running
-        .metric("kling_balancer_rounds_total{result=\"ok\"}")
-        .await;
+    let rounds = running.metric(ROUNDS).await;
     assert_eq!(slots(&running, &owner).await, Slots::held(1));
     // The sidecar believes the owner.
     running.sim.finish(id);
@@ -233,9 +240,7 @@ async fn the_word_of_another_account_than_the_owner_frees_nothing() {
         .await;
     assert_eq!(answer.json()["status_final"], true);
     until_slots(&running, &owner, Slots::NONE).await;
-    let now = running
-        .metric("kling_balancer_rounds_total{result=\"ok\"}")
-        .await;
+    let now = running.metric(ROUNDS).await;
     assert!(now > rounds, "a round was sent");
 }
 
@@ -253,11 +258,7 @@ async fn accounts_that_differ_in_case_are_two() {
     let bearer = [("authorization", bearer.as_str())];
     let untracked = send(running.sim.addr(), Method::DELETE, &path, &bearer, "").await;
     assert_eq!(untracked.status, 204);
-    let series = "kling_balancer_rounds_total{result=\"ok\"}";
-    let rounds = running.metric(series).await;
-    running
-        .until_metric(series, |count| count >= rounds + 3.0)
-        .await;
+    until_three_rounds(&running).await;
     assert_eq!(
         slots(&running, "Bob@x").await,
         Slots::held(1),
@@ -279,11 +280,7 @@ async fn a_final_answer_frees_the_slot_only_when_the_upstream_no_longer_lists_th
         running.get(&task_path(id)).await.json()["status_final"],
         true
     );
-    let series = "kling_balancer_rounds_total{result=\"ok\"}";
-    let rounds = running.metric(series).await;
-    running
-        .until_metric(series, |count| count >= rounds + 3.0)
-        .await;
+    until_three_rounds(&running).await;
     assert_eq!(
         slots(&running, "a@x").await,
         Slots::held(1),
