@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    kling::{ANSWER_BYTES_MAX, task},
+    kling::task,
     pool::{Known, TaskId},
 };
 
@@ -58,7 +58,7 @@ impl Submissions {
         let asked = self.sender.pass(&call, Empty::<Bytes>::new(), email).await;
         let (head, body) = asked.ok()?.into_parts();
         let read = response::peek(body).await;
-        let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_BYTES_MAX);
+        let text = read.text(&head.headers);
         let text = text.filter(|_| read.is_whole())?;
         match head.status {
             StatusCode::OK => Some(task::task_json(&text, task_id)?.to_owned()),

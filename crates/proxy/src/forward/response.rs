@@ -108,6 +108,11 @@ impl PeekedBody {
         matches!(self.end, PeekEnd::Whole)
     }
 
+    /// The decoded text, as far as it came. `None` if it cannot be decoded.
+    pub(super) fn text(&self, headers: &HeaderMap) -> Option<Bytes> {
+        accounts_fetcher::decoded(headers, self.bytes.clone(), ANSWER_BYTES_MAX)
+    }
+
     /// Whether it broke off.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self.end, PeekEnd::Broken(_))

@@ -1,8 +1,9 @@
 //! Which account a call goes to.
 //!
-//! An `email` of the client wins over everything, unless it is ignored (`forward.client_email`). A call that refers to a resource by its id, strictly, goes
-//! to the owner or nowhere, and two owners are refused; of the files that it refers to by URL, the owner of
-//! the first known one is preferred. An id wins over a URL. Any other call goes to a healthy account.
+//! An `email` of the client wins over everything, unless it is ignored (`forward.client_email`). A call
+//! that refers to a resource by its id, strictly, goes to the owner or nowhere, and two owners are refused;
+//! of the files that it refers to by URL, the owner of the first known one is preferred. An id wins over a
+//! URL. Any other call goes to a healthy account.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -3,8 +3,7 @@
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use accounts_fetcher::Waker;
-use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use http_body_util::Full;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, field::Empty};
@@ -14,7 +13,7 @@ use super::{
     call::Call,
     kept_answers::KeptAnswers,
     outcome::{FollowUp, Next, Verdict},
-    response::{self, Carried, PeekedBody},
+    response::{self, Carried},
     retry::{Retry, UNSENT_PAUSE},
     sender::Sender,
 };
@@ -22,7 +21,6 @@ use crate::{
     config,
     error::Error,
     jobs::Rounds,
-    kling::ANSWER_BYTES_MAX,
     ledger::{Ledger, PickRequest, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
@@ -241,7 +239,8 @@ impl Submissions {
     ) -> Attempt {
         let (head, body) = answer.into_parts();
         let read = response::peek(body).await;
-        let text = decoded(&head.headers, &read);
+        // An answer that cannot be decoded names no job.
+        let text = read.text(&head.headers).unwrap_or_default();
         let retry_after = accounts_fetcher::retry_after(&head.headers);
         let verdict = Verdict::of_answer(head.status, &text, retry_after, &self.settings);
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
@@ -294,12 +293,6 @@ impl Submissions {
             FollowUp::None | FollowUp::RejectToken => {}
         }
     }
-}
-
-/// The text of an answer, as far as it came. An answer that cannot be decoded names no job.
-fn decoded(headers: &HeaderMap, read: &PeekedBody) -> Bytes {
-    let text = accounts_fetcher::decoded(headers, read.bytes.clone(), ANSWER_BYTES_MAX);
-    text.unwrap_or_default()
 }
 
 /// Runs a submission as a task, in a span that tells which call and which account it is of.

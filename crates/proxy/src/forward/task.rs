@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    kling::{ANSWER_BYTES_MAX, task::TaskStatus},
+    kling::task::TaskStatus,
     ledger::{JobOver, JobUntracked},
     owners::FoundOwner,
     pool::TaskId,
@@ -70,8 +70,7 @@ impl Forward {
         asked: &Arc<str>,
     ) -> Result<Carried, Error> {
         let (head, read) = answer.into_parts();
-        let text = accounts_fetcher::decoded(&head.headers, read.bytes.clone(), ANSWER_BYTES_MAX);
-        if let Some(text) = text.filter(|_| read.is_whole()) {
+        if let Some(text) = read.text(&head.headers).filter(|_| read.is_whole()) {
             let status = TaskStatus::read(head.status, &text, task_id);
             self.note_status(status, task_id, asked).await;
             if matches!(status, TaskStatus::Final | TaskStatus::Unfinished)
