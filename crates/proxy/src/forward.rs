@@ -138,7 +138,7 @@ impl Forward {
             owners: Arc::clone(&owners),
             rounds: Arc::clone(&rounds),
             fetcher: fetcher.clone(),
-            settings: config.forward.clone(),
+            settings: settings.clone(),
             answers: KeptAnswers::new(),
             under_way: TaskTracker::new(),
         };

@@ -29,7 +29,7 @@ use hyper_util::{
     client::legacy::{Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
@@ -60,11 +60,16 @@ const ANSWER_BUFFER_MAX: usize = 64 * 1024;
 
 /// The characters that are encoded in a query to the upstream: everything but the unreserved
 /// characters of RFC 3986 §2.3.
-pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// `text` as the value of a field in a query to the upstream.
+pub fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
+}
 
 /// Any error of a body or a connector.
 pub type BoxError = Box<dyn StdError + Send + Sync>;

@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::{
     kling::references::{Reference, References},
     pool::Digest,
+    upstream::encoded,
 };
 
 /// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
@@ -184,7 +185,7 @@ impl EmailBody {
     pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
         let spelled = match &self.format {
             Format::Json => json::spell(email),
-            Format::Fields => query::spell(email),
+            Format::Fields => encoded(email).to_string(),
             Format::Form(boundary) => multipart::spell(email, boundary)?,
         };
         let Place { at, before, after } = &self.place;

@@ -11,7 +11,6 @@ use std::{
 
 use accounts_fetcher::Chain;
 use http::StatusCode;
-use percent_encoding::utf8_percent_encode;
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::JoinMap;
@@ -22,7 +21,7 @@ use crate::{
     kling::history::{PAGE_ROWS, Page},
     ledger::{Decide, Ledger, ReachesBack, Unavailable, UndecidedAccounts},
     pool::{History, Name, TASKS_MAX, Undecided},
-    upstream::{AskError, RESERVED, Upstream},
+    upstream::{AskError, Upstream, encoded},
 };
 
 /// Each work of a task takes about 1 KiB, and a task has a dozen at most.
@@ -235,7 +234,7 @@ impl Reader {
     }
 
     async fn page(&self, before_ms: Option<i64>) -> Result<Page, HistoryError> {
-        let email = utf8_percent_encode(&self.account.email, RESERVED);
+        let email = encoded(&self.account.email);
         let before = before_ms.map_or(String::new(), |ms| format!("&createdBefore={ms}"));
         let path = format!("/tasks?email={email}&pageSize={PAGE_ROWS}{before}");
         let (status, body) = self.upstream.ask(&path, PAGE_BYTES_MAX).await?;

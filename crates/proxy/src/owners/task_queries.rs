@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, vec};
 
-use percent_encoding::utf8_percent_encode;
 use tokio::task::JoinSet;
 
 use crate::{
     kling::task::TaskStatus,
     pool::RunningJob,
-    upstream::{RESERVED, Upstream},
+    upstream::{Upstream, encoded},
 };
 
 /// How many queries are under way at once: enough to find an owner among many accounts soon, few
@@ -54,7 +53,7 @@ impl TaskQueries {
 }
 
 async fn task_status(upstream: &Upstream, job: &RunningJob) -> TaskStatus {
-    let email = utf8_percent_encode(&job.email, RESERVED);
+    let email = encoded(&job.email);
     let path = format!("/tasks/{}?email={email}", job.task_id.as_str());
     match upstream.ask(&path, TASK_BYTES_MAX).await {
         Ok((status, body)) => TaskStatus::read(status, &body, &job.task_id),

@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use percent_encoding::{percent_decode, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode, percent_decode_str};
 
 use super::{EmailError, Place};
-use crate::upstream::RESERVED;
+use crate::upstream::encoded;
 
 /// A query that was read: the e-mail in it, and where one is written.
 #[derive(Clone)]
@@ -57,11 +57,6 @@ pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailErro
         None if text.is_empty() => (None, insert(0, "email=")),
         None => (None, insert(text.len(), "&email=")),
     })
-}
-
-/// `email` as the value of a field.
-pub(super) fn spell(email: &str) -> String {
-    utf8_percent_encode(email, RESERVED).to_string()
 }
 
 impl Query {
@@ -114,7 +109,7 @@ impl Query {
     #[must_use]
     pub fn with_email(&self, email: &str) -> String {
         let Place { at, before, after } = &self.place;
-        let spelled = spell(email);
+        let spelled = encoded(email).to_string();
         [
             &self.text[..at.start],
             before,
