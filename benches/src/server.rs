@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy::{cli, config::Config, sidecar::Sidecar, telemetry};
+use proxy::{cli, config::Config, sidecar::Sidecar, sockets::PassedSockets, telemetry};
 use tokio::{net::TcpListener, runtime, task};
 use tokio_util::sync::CancellationToken;
 
@@ -226,7 +226,8 @@ pub(crate) fn serve_sidecar(upstream: &Upstream) -> Result<(), Fault> {
     let config = Config::load(&flags, settings.into_iter(), None)?;
     telemetry::start(&config);
     on_runtime(upstream.workers, async {
-        let sidecar = Sidecar::start(&config, CancellationToken::new()).await?;
+        let sidecar =
+            Sidecar::start(&config, PassedSockets::default(), CancellationToken::new()).await?;
         println!("{}", sidecar.addr()?);
         tokio::select! {
             ended = sidecar.run() => Ok(ended?),

@@ -52,6 +52,7 @@ pub(crate) fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         constraint,
         operation: None,
         max_jobs: None,
+        place: None,
     }
 }
 

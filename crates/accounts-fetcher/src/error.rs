@@ -11,8 +11,6 @@ use crate::FetchResult;
 /// Why a fetch returned no list.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("token holds characters that a header cannot carry")]
-    UnsendableToken,
     #[error("account list was refused with status {status}")]
     Refused {
         status: StatusCode,
@@ -52,7 +50,6 @@ impl FetchError {
 
     pub(crate) fn result(&self) -> FetchResult {
         match self {
-            FetchError::UnsendableToken => FetchResult::Unauthorized,
             FetchError::Refused { status, .. } => match status.as_u16() {
                 401 | 403 => FetchResult::Unauthorized,
                 300..=399 => FetchResult::Redirect,

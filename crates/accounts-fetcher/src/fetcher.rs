@@ -48,7 +48,8 @@ pub struct Fetcher {
 /// Asks for an early fetch, after a sign of an account that is not in the list.
 ///
 /// Requested fetches run one at a time, at most one per second. While fetches fail it has no
-/// effect: retries have a pace of their own. A file is checked often enough without it.
+/// effect: retries have a pace of their own, which only a new token shortens. A file is checked often enough
+/// without it.
 #[derive(Clone, Debug, Default)]
 pub struct Waker(Arc<Notify>);
 
@@ -116,6 +117,7 @@ impl fmt::Debug for Fetcher {
 
 async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper, waker: Waker) -> Infallible {
     let mut pace = Pace::new(&timing);
+    let mut token = source.token_replaced();
     loop {
         let begun = Instant::now();
         let outcome = source.fetch(timing.timeout).await;
@@ -126,7 +128,8 @@ async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper, waker: Wak
         };
         keeper.keep(outcome);
         if !answered {
-            sleep(pause).await;
+            // A new token may be all that was missing. Without a sender there is none.
+            let _is_replaced = timeout(pause, token.changed()).await;
         } else if timeout(pause, waker.0.notified()).await.is_ok() {
             sleep_until(begun + pause.min(WAKE_GAP)).await;
         }

@@ -17,6 +17,7 @@
 //! the [`Listing`], so that readers who skip updates lose none.
 
 mod account;
+mod credentials;
 mod email;
 mod error;
 mod fetch_result;
@@ -30,6 +31,7 @@ mod pace;
 mod source;
 
 pub use account::{Account, Snapshot};
+pub use credentials::{Credentials, UnsendableToken};
 pub use email::Identity;
 pub use error::Chain;
 pub use fetch_result::{FetchCounts, FetchResult};

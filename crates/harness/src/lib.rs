@@ -19,7 +19,7 @@ use kling_sim::{JobDuration, Sim, SimBuilder};
 
 pub use client::{Answer, send, try_send};
 pub use gzip::stored_gzip;
-pub use sidecar::Running;
+pub use sidecar::{Running, listening};
 pub use slots::Slots;
 pub use waiting::{NEVER, PATIENCE, eventually, within};
 

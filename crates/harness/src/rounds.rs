@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use accounts_fetcher::{Account, Snapshot, tls_client_config};
+use accounts_fetcher::{Account, Credentials, Snapshot, tls_client_config};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
@@ -42,7 +42,7 @@ pub struct Bench {
 pub fn settings(base_url: &str, token: &str) -> UpstreamSettings {
     UpstreamSettings {
         base_url: base_url.parse().unwrap(),
-        token: token.into(),
+        credentials: Credentials::new(&token.into()).unwrap(),
         connect_timeout: PATIENCE,
         request_timeout: PATIENCE,
         idle_timeout: PATIENCE,

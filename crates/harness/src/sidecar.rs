@@ -6,6 +6,7 @@ use proxy::{
     cli,
     config::Config,
     sidecar::{Sidecar, TaskEnded},
+    sockets::PassedSockets,
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -52,9 +53,8 @@ impl Running {
 
     /// Starts one beside this simulator. Does not wait until it is ready.
     pub async fn beside(sim: Sim, settings: &[(&str, &str)]) -> Self {
-        let config = config(&sim, settings);
         let shutdown = CancellationToken::new();
-        let sidecar = Sidecar::start(&config, shutdown.clone()).await.unwrap();
+        let sidecar = listening(&sim, settings, shutdown.clone()).await;
         let (addr, metrics_addr) = (sidecar.addr().unwrap(), sidecar.metrics_addr());
         let task = tokio::spawn(sidecar.run());
         Self {
@@ -164,6 +164,17 @@ impl Running {
     }
 }
 
+/// A sidecar that listens beside this simulator, and does not run yet.
+pub async fn listening(
+    sim: &Sim,
+    settings: &[(&str, &str)],
+    shutdown: CancellationToken,
+) -> Sidecar {
+    let config = config(sim, settings);
+    let started = Sidecar::start(&config, PassedSockets::default(), shutdown);
+    started.await.unwrap()
+}
+
 fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {
     let base_url = sim.base_url();
     let mut env = vec![
@@ -171,6 +182,8 @@ fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {
         ("UPSTREAM__TOKEN", sim.token()),
         ("UPSTREAM__BASE_URL", &base_url),
         ("ACCOUNTS__REFRESH_INTERVAL", "100ms"),
+        // Most tests ask what is so now.
+        ("FORWARD__WAIT", "0s"),
     ];
     // A name must come once: of two values it is undefined which one counts.
     env.retain(|(name, _)| !settings.iter().any(|(given, _)| given == name));

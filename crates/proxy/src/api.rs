@@ -4,6 +4,7 @@
 //! in one place, where it is counted and logged.
 
 mod accounts;
+mod clients;
 mod gate;
 mod health;
 mod leases;
@@ -21,6 +22,8 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub(crate) use clients::Clients;
+pub(crate) use gate::Gate;
 pub(crate) use reply::Reply;
 
 use crate::{
@@ -33,7 +36,6 @@ use crate::{
     metrics::{self, Metrics, Scrape},
     picker::Picker,
 };
-use gate::Gate;
 use route::Route;
 #[cfg(test)]
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
@@ -76,9 +78,10 @@ pub(crate) struct UpstreamDeps {
 }
 
 impl Api {
-    /// A surface over `ledger`.
+    /// A surface over `ledger` behind `gate`.
     pub(crate) fn new(
         config: &Config,
+        gate: Gate,
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
         metrics: Arc<Metrics>,
@@ -91,7 +94,7 @@ impl Api {
             metrics,
             picker,
             upstream,
-            gate: Gate::new(&config.auth, config.listen),
+            gate,
             selection: config.selection,
             leases: config.leases,
             account_label: config.account_label,

@@ -4,6 +4,7 @@
 mod reader;
 mod settings;
 mod source;
+pub mod tokens;
 mod value;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use value::{duration, in_words};
 
 use reader::ConfigReader;
 use source::Layers;
+use tokens::ClientTokens;
 
 /// The shortest ttl of a lease: below it a client could not renew in time.
 pub const TTL_MIN: Duration = Duration::from_secs(1);
@@ -92,6 +94,8 @@ pub struct Upstream {
     /// Shown with every request. Without one the accounts come from a file, nothing is asked of
     /// the upstream and nothing carried there.
     pub token: Option<SecretString>,
+    /// The file that holds it.
+    pub token_file: Option<PathBuf>,
     /// To open a connection.
     pub connect_timeout: Duration,
     /// From the last piece of a request to the head of its answer.
@@ -103,23 +107,14 @@ pub struct Upstream {
 /// The account list.
 #[derive(Debug)]
 pub struct Accounts {
-    /// Where the list comes from.
-    pub source: ListSource,
+    /// The file that the list is read from. `None`: it is fetched from the upstream, with its token.
+    pub file: Option<PathBuf>,
     /// Between two fetches.
     pub refresh_interval: Duration,
     /// One whole fetch.
     pub timeout: Duration,
     /// Longest pause after failed fetches.
     pub backoff_max: Duration,
-}
-
-/// Where the account list comes from.
-#[derive(Debug)]
-pub enum ListSource {
-    /// The upstream, which asks for this token.
-    Upstream(SecretString),
-    /// A file.
-    File(PathBuf),
 }
 
 /// How picks wait.
@@ -169,6 +164,8 @@ pub struct Forward {
     pub retry_statuses: Vec<u16>,
     /// Texts by which a 500 says that the input was refused.
     pub refusal_patterns: Vec<String>,
+    /// How long a job start waits if it does not say. At most [`Selection::wait_max`].
+    pub wait: Duration,
     /// What an `email` of the client means, unless the call says otherwise.
     pub client_email: ClientEmail,
 }
@@ -193,11 +190,22 @@ impl ClientEmail {
 #[derive(Debug)]
 pub struct Auth {
     /// One of these must be shown, unless there are none.
-    pub tokens: Vec<SecretString>,
+    pub tokens: ClientTokens,
     /// Further `Host` names served without a token. Lower case.
     pub allowed_hosts: HashSet<String>,
     /// Web origins that may call.
     pub allowed_origins: HashSet<String>,
+    /// Whether anyone who reaches the sidecar may call it.
+    pub allows_unauthenticated: bool,
+}
+
+impl Auth {
+    /// Whether it is safe to listen at `addr`: without client tokens anyone who reaches it could spend
+    /// credits.
+    pub fn admits(&self, addr: SocketAddr) -> bool {
+        let is_local = addr.ip().to_canonical().is_loopback();
+        is_local || !self.tokens.is_empty() || self.allows_unauthenticated
+    }
 }
 
 /// The address of a running sidecar, and the token that it asks for.

@@ -25,6 +25,8 @@ pub enum Error {
     TokenRejected,
     /// The process is shutting down.
     ShuttingDown,
+    /// A job was not started for a reason that passes by itself.
+    NotStarted(NotStarted),
     /// The table of idempotency keys is full.
     KeysFull,
     /// The ledger cannot be reached.
@@ -90,6 +92,19 @@ pub enum Error {
     },
 }
 
+/// Why a job was not started though coming back helps. All other calls get the plain error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// [`Refusal::Learning`].
+    Learning,
+    /// [`Error::Unavailable`].
+    Unavailable,
+    /// [`Error::Unreachable`].
+    Unreachable,
+    /// [`Error::ShuttingDown`].
+    ShuttingDown,
+}
+
 /// What programs are told of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -103,6 +118,24 @@ pub struct Facts {
     pub retry_after: Option<Duration>,
     /// What else the answer says.
     pub header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl NotStarted {
+    const ALL: [Self; 4] = [
+        Self::Learning,
+        Self::Unavailable,
+        Self::Unreachable,
+        Self::ShuttingDown,
+    ];
+
+    fn plain(self) -> Error {
+        match self {
+            Self::Learning => Refusal::Learning.into(),
+            Self::Unavailable => Error::Unavailable,
+            Self::Unreachable => Error::Unreachable,
+            Self::ShuttingDown => Error::ShuttingDown,
+        }
+    }
 }
 
 impl Facts {
@@ -154,7 +187,7 @@ const INTERNAL: &str = "proxy_internal_error";
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 30] = [
+    pub(crate) const KINDS: [Self; 34] = [
         Self::Refused(Refusal::Saturated {
             free_in: None,
             position: 1,
@@ -169,6 +202,10 @@ impl Error {
         Self::Refused(Refusal::NoUsableAccount),
         Self::TokenRejected,
         Self::ShuttingDown,
+        Self::NotStarted(NotStarted::Learning),
+        Self::NotStarted(NotStarted::Unavailable),
+        Self::NotStarted(NotStarted::Unreachable),
+        Self::NotStarted(NotStarted::ShuttingDown),
         Self::UnknownAccount,
         Self::KeysFull,
         Self::Unavailable,
@@ -206,6 +243,15 @@ impl Error {
         }
     }
 
+    /// The same error of a call that starts a job. What passes by itself becomes a 429: vendor clients come
+    /// back after one, and give the job up after a 502 or 503.
+    pub(crate) fn of_job_start(self) -> Self {
+        let mut reasons = NotStarted::ALL.into_iter();
+        reasons
+            .find(|reason| reason.plain() == self)
+            .map_or(self, Self::NotStarted)
+    }
+
     /// Whether a well-formed pick can be refused with it.
     pub(crate) fn is_of_picks(&self) -> bool {
         let is_refusal = matches!(self, Self::Refused(_));
@@ -218,11 +264,6 @@ impl Error {
 
     /// What programs are told.
     pub fn facts(&self) -> Facts {
-        let busy = |reason| Facts::new(StatusCode::TOO_MANY_REQUESTS, reason, LIMIT);
-        let down = |reason| {
-            let facts = Facts::new(StatusCode::SERVICE_UNAVAILABLE, reason, UNAVAILABLE);
-            facts.retry(RETRY_AFTER)
-        };
         let store = Facts::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "store-unavailable",
@@ -230,22 +271,12 @@ impl Error {
         );
         let wrong = |status, reason| Facts::new(status, reason, REQUEST);
         match self {
-            Self::Refused(Refusal::Saturated { free_in, position }) => {
-                let after = free_in.map_or(RETRY_AFTER, |free_in| {
-                    free_in.clamp(RETRY_AFTER, RETRY_AFTER_MAX)
-                });
-                let facts = busy("saturated").retry(after);
-                facts.header(QUEUE_POSITION, *position)
-            }
-            Self::Refused(Refusal::Unverified) => busy("unverified").retry(RETRY_AFTER),
-            Self::Refused(Refusal::CoolingDown { ready_in }) => {
-                busy("cooling-down").retry((*ready_in).max(RETRY_AFTER))
-            }
-            Self::Refused(Refusal::QueueFull) => busy("queue-full").retry(RETRY_AFTER),
-            Self::BufferFull => busy("queue-full").retry(RETRY_AFTER).close(),
-            Self::Refused(Refusal::Learning) => down("learning"),
-            Self::Refused(Refusal::NoAccounts) => down("no-accounts"),
-            Self::Refused(Refusal::NoUsableAccount) => down("no-usable-account"),
+            Self::NotStarted(reason) => Facts {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                ..reason.plain().facts()
+            },
+            Self::Refused(refusal) => refusal_facts(*refusal),
+            Self::BufferFull => busy("queue-full").close(),
             Self::TokenRejected => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),
@@ -292,6 +323,7 @@ impl Error {
     /// What a person is told: what is wrong, and what to do next.
     pub fn message(&self) -> String {
         match self {
+            Self::NotStarted(reason) => reason.plain().message(),
             Self::Refused(refusal) => refusal_message(*refusal),
             Self::BufferFull => {
                 "too many bytes of waiting calls are held; see forward.buffer_total".to_owned()
@@ -319,7 +351,9 @@ impl Error {
             Self::TokenRejected => {
                 "the upstream rejects the token; check upstream.token".to_owned()
             }
-            Self::ShuttingDown => "shutting down".to_owned(),
+            Self::ShuttingDown => {
+                "the sidecar is shutting down and starts nothing new; come back in a moment".to_owned()
+            }
             Self::KeysFull => {
                 "too many idempotency keys are remembered; release leases, or start jobs without a \
                  key"
@@ -379,6 +413,32 @@ fn key_in_use_message(tasks: &[TaskId]) -> String {
          at them. Come back with the same key, or start the job anyway with a new one"
     };
     message.to_owned()
+}
+
+/// A 429: coming back helps soon.
+fn busy(reason: &'static str) -> Facts {
+    Facts::new(StatusCode::TOO_MANY_REQUESTS, reason, LIMIT).retry(RETRY_AFTER)
+}
+
+/// A 503: something has to be mended first.
+fn down(reason: &'static str) -> Facts {
+    Facts::new(StatusCode::SERVICE_UNAVAILABLE, reason, UNAVAILABLE).retry(RETRY_AFTER)
+}
+
+fn refusal_facts(refusal: Refusal) -> Facts {
+    match refusal {
+        Refusal::Saturated { free_in, position } => {
+            let after = free_in.unwrap_or(RETRY_AFTER);
+            let facts = busy("saturated").retry(after.clamp(RETRY_AFTER, RETRY_AFTER_MAX));
+            facts.header(QUEUE_POSITION, position)
+        }
+        Refusal::Unverified => busy("unverified"),
+        Refusal::CoolingDown { ready_in } => busy("cooling-down").retry(ready_in.max(RETRY_AFTER)),
+        Refusal::QueueFull => busy("queue-full"),
+        Refusal::Learning => down("learning"),
+        Refusal::NoAccounts => down("no-accounts"),
+        Refusal::NoUsableAccount => down("no-usable-account"),
+    }
 }
 
 fn refusal_message(refusal: Refusal) -> String {

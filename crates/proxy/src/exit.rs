@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use accounts_fetcher::Chain;
 
-use crate::config::ConfigErrors;
+use crate::{config::ConfigErrors, shutdown::CutOff};
 
 /// Settings are wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
@@ -22,9 +22,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The sidecar cannot run (any more).
-    pub fn unavailable(error: &dyn Error) -> Self {
-        Self::of(EXIT_UNAVAILABLE, error)
+    /// The sidecar cannot run any more, or calls were cut off at its end.
+    pub fn of_serving(error: &(dyn Error + 'static)) -> Self {
+        let cut_off = error.downcast_ref::<CutOff>();
+        Self::of(cut_off.map_or(EXIT_UNAVAILABLE, CutOff::exit_code), error)
     }
 
     /// A running sidecar did not do what was asked.

@@ -86,6 +86,7 @@ pub struct Forward {
     idle_timeout: Duration,
     /// What fingerprints of requests are made with.
     hasher: RandomState,
+    metrics: Arc<Metrics>,
 }
 
 /// What carrying needs of the sidecar.
@@ -129,7 +130,11 @@ impl Forward {
         let request_timeout = config.upstream.request_timeout;
         let idle_timeout = config.upstream.idle_timeout;
         let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners));
-        let sender = Arc::new(Sender::new(Arc::clone(&upstream), metrics, idle_timeout));
+        let sender = Arc::new(Sender::new(
+            Arc::clone(&upstream),
+            Arc::clone(&metrics),
+            idle_timeout,
+        ));
         let submissions = Submissions {
             sender: Arc::clone(&sender),
             retry: Retry::new(Arc::clone(&upstream), request_timeout),
@@ -150,6 +155,7 @@ impl Forward {
             settings,
             selection: config.selection,
             hasher: RandomState::default(),
+            metrics,
             upstream,
             ledger,
             picker,
@@ -178,7 +184,10 @@ impl Forward {
         let call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
-            Class::JobStart => self.start_job(call, body, caller, request_id).await,
+            Class::JobStart => {
+                let started = self.start_job(call, body, caller, request_id).await;
+                started.map_err(Error::of_job_start)
+            }
             Class::Create => self.create(call, body).await,
             Class::Task => self.about_task(call, body).await,
             Class::Untrack => self.untrack(call, body).await,
@@ -216,7 +225,11 @@ impl Forward {
 
     /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
-        let mut request = self.buffer.read(&call, body, self.idle_timeout).await?;
+        let mut patience = self.settings.wait;
+        let reading = self
+            .buffer
+            .read(&call, body, self.idle_timeout, &mut patience);
+        let mut request = reading.await?;
         self.note_ignored(&call, request.given()).await;
         let preferred = self.router.bind_to_owner(&mut request).await?;
         let email = match request.email() {

@@ -3,16 +3,45 @@
 //! Follows draft-ietf-httpapi-idempotency-key-header-07, with one difference: a refusal is never
 //! remembered, so a client that retries after one makes a new attempt.
 
-use http::{HeaderMap, Method};
+use std::sync::Arc;
 
-use crate::{error::Error, pool::Key};
+use http::{HeaderMap, Method};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+
+use crate::{config::tokens::ClientToken, error::Error, pool::Key};
 
 /// The longest key a client may choose.
 const WORD_CHARS_MAX: usize = 255;
 
-/// Which of the client tokens a caller showed. Each token has keys of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Caller(pub usize);
+/// The client that makes a call, by the token that it shows. Each client has keys of its own. Without client
+/// tokens all callers are one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller(Option<Arc<Client>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Client {
+    scope: String,
+}
+
+impl Caller {
+    /// The client with this token: the same one as long as its name, or else its token, is the same.
+    pub(crate) fn of(token: &ClientToken) -> Self {
+        let scope = match &token.name {
+            Some(name) => format!("name:{name}"),
+            None => {
+                let digest = Sha256::digest(token.token.expose_secret());
+                format!("token:{digest:x}")
+            }
+        };
+        Self(Some(Arc::new(Client { scope })))
+    }
+
+    /// What tells its keys from those of others. Without spaces.
+    pub(crate) fn scope(&self) -> &str {
+        self.0.as_ref().map_or("", |client| &client.scope)
+    }
+}
 
 /// Reads the key of a request for `operation`, if it has one, in its scope: the same key of another client,
 /// or for another method or operation, is another key.
@@ -21,7 +50,7 @@ pub struct Caller(pub usize);
 /// [`Error::BadRequest`] if it has two, or one that is empty, too long or invisible.
 pub(crate) fn read(
     headers: &HeaderMap,
-    caller: Caller,
+    caller: &Caller,
     method: &Method,
     operation: &str,
 ) -> Result<Option<Key>, Error> {
@@ -40,8 +69,8 @@ pub(crate) fn read(
             if (1..=WORD_CHARS_MAX).contains(&word.len())
                 && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
         {
-            // Neither a method nor a key has a space in it.
-            let text = format!("{} {method} {operation} {word}", caller.0);
+            // Only the operation may have a space in it.
+            let text = format!("{} {method} {operation} {word}", caller.scope());
             Ok(Some(Key::new(&text)))
         }
         _ => Err(Error::bad_request(

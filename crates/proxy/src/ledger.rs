@@ -24,7 +24,7 @@ pub use operations::{
     AccountNow, AccountsNow, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
     IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesNow, NewestList, Operation,
     ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
-    Statistics, Stats, UnavailableReason, UndecidedAccounts, UpdateLease,
+    Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};
@@ -94,6 +94,11 @@ impl Ledger {
     /// effect before the next operation.
     fn give_back(&self, settle: Settle) {
         self.keeper().give_back(settle);
+    }
+
+    /// Waits until the accounts and the jobs that run on them are known. Cancel-safe.
+    pub async fn learnt(&self) {
+        self.keeper().learnt().await;
     }
 
     /// Waits until something is due that only a round can decide. For one caller; cancel-safe.

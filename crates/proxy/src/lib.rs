@@ -38,9 +38,11 @@ mod picker;
 pub mod pool;
 #[cfg(test)]
 mod readme;
+mod reload;
 mod server;
 pub mod shutdown;
 pub mod sidecar;
+pub mod sockets;
 mod sync;
 pub mod telemetry;
 pub mod upstream;

@@ -13,8 +13,9 @@ use proxy::{
     client,
     config::{self, ClientConfig, Config},
     exit::{EXIT_CONFIG, Failure},
-    shutdown::Signals,
+    shutdown::{Signal, Signals},
     sidecar::Sidecar,
+    sockets::PassedSockets,
     telemetry,
 };
 use tokio::runtime;
@@ -46,7 +47,7 @@ fn run(task: Task, flags: &ArgMatches) -> Result<(), Failure> {
         Task::Serve => {
             let config = config()?;
             let served = on_runtime(config.workers, serve(&config));
-            served.map_err(|error| Failure::unavailable(&*error))?;
+            served.map_err(|error| Failure::of_serving(&*error))?;
         }
         Task::Ask(ask) => {
             if ask == CliAsk::Health {
@@ -83,18 +84,25 @@ fn on_runtime<T>(
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config);
     let mut signals = Signals::listen()?;
-    let shutdown = CancellationToken::new();
-    let sidecar = Sidecar::start(config, shutdown.clone()).await?;
+    let end = CancellationToken::new();
+    let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone()).await?;
     if let Some(addr) = sidecar.metrics_addr() {
         tracing::info!(%addr, "serving metrics");
     }
     tracing::info!(addr = %sidecar.addr()?, upstream = %config.upstream.base_url, "serving");
+    let reload = sidecar.reload();
     let mut running = tokio::spawn(sidecar.run());
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        ended = &mut running => return Ok(ended??),
-    };
-    tracing::info!(signal, "draining");
-    shutdown.cancel();
-    signals.drained(running, config.shutdown_grace).await
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => reload.ask(),
+                Signal::End(signal) => {
+                    tracing::info!(signal = signal.name, "shutting down");
+                    end.cancel();
+                    return signals.drained(signal, running, config.shutdown_grace).await;
+                }
+            },
+            ended = &mut running => return Ok(ended??),
+        }
+    }
 }

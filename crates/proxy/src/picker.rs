@@ -4,10 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{FetchResult, Listing};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    select,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::doubled,
     error::Error,
     ledger::{
         Ledger, PickError, PickRequest, Recall, RefusalNow, Slot, Unavailable, UnavailableReason,
@@ -40,6 +45,10 @@ pub enum Picked {
 
 /// How long nothing is picked after the token was rejected, where no fetch can show that it is valid.
 const REJECTED_PAUSE: Duration = Duration::from_secs(60);
+
+/// The first and the longest pause before the ledger is asked again.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Results of fetches that the upstream answered with a list: the token is valid.
 const ANSWERED: [FetchResult; 5] = [
@@ -148,7 +157,7 @@ impl Picker {
         }
         let mut rejected_at = self.rejected_at.subscribe();
         let lease = LeaseId::random(&mut rand::rng());
-        let picked = tokio::select! {
+        let picked = select! {
             biased;
             () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
             _ = rejected_at.wait_for(Option::is_some) => return Err(Error::TokenRejected),
@@ -158,6 +167,44 @@ impl Picker {
             Ok(slot) => Ok(Picked::Slot(slot)),
             Err(PickError::Known(known)) => Ok(Picked::Known(known)),
             Err(error) => Err(self.explain(error.into())),
+        }
+    }
+
+    /// Leases a slot for a job start, waiting until `deadline` for a slot, for the first list and the first
+    /// round, and for the ledger. It is counted once, when the call arrives.
+    ///
+    /// Cancel-safe: a dropped call leaves the queue and takes no slot.
+    ///
+    /// # Errors
+    /// Why there is none by then, or why waiting would not help.
+    pub async fn pick_until(
+        &self,
+        deadline: Instant,
+        request: &mut PickRequest,
+    ) -> Result<Picked, Error> {
+        let mut pauses = 0;
+        let mut listing = self.listing.clone();
+        loop {
+            listing.mark_unchanged();
+            request.wait = deadline.saturating_duration_since(Instant::now());
+            let error = match self.pick_again(request).await {
+                Err(error) if !request.wait.is_zero() => error,
+                ended => return ended,
+            };
+            if error == Error::Refused(Refusal::Learning) {
+                select! {
+                    () = self.ledger.learnt() => {}
+                    // The fetcher may know why there is no list.
+                    _ = listing.changed() => {}
+                    () = sleep_until(deadline) => {}
+                }
+            } else if error == Error::Unavailable {
+                let pause = doubled(PAUSE_MIN, pauses, PAUSE_MAX);
+                pauses += 1;
+                sleep_until(deadline.min(Instant::now() + pause)).await;
+            } else {
+                return Err(error);
+            }
         }
     }
 

@@ -2,9 +2,18 @@
 
 mod socket;
 
-use std::{future, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future, io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
@@ -29,41 +38,71 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// connection, and the answer to a request that was refused in mid-body would be lost with it.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 
+/// How long a connection that was accepted just before the listener closed may take to send its first
+/// request: it was on its way.
+const FIRST_REQUEST_MAX: Duration = Duration::from_secs(1);
+
+/// The most connections that the system has accepted while the listener closes: as many as tokio lets it keep.
+const BACKLOG: usize = 1024;
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// Whether it stays open in another process.
+    pub(crate) is_passed: bool,
+}
+
+/// The two steps of a shutdown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shutdown {
+    /// It has begun: every answer says that its connection closes. Connections are still accepted, and no
+    /// call is cut off.
+    pub(crate) begun: CancellationToken,
+    /// The listener closes. Running calls finish.
+    pub(crate) closing: CancellationToken,
+}
+
 /// The client closed its side before its call was answered.
 #[derive(Debug, Error)]
 #[error("the client hung up")]
 struct HungUp;
 
-/// Serves `api` until `shutdown`, then lets running calls finish. Returns when no call is left.
+/// Serves `api` until the listener has to close, then lets running calls finish. Returns when no call is
+/// left.
 ///
 /// At most `connections_max` clients are connected at once; further ones wait in the kernel.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     api: Arc<Api>,
     kind: ListenerKind,
     connections_max: usize,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
 ) {
     let mut permits = ConnectionPermits {
         semaphore: Arc::new(Semaphore::new(connections_max)),
         are_exhausted: false,
     };
+    let Listener { socket, is_passed } = listener;
     let mut is_failing = false;
     let connections = TaskTracker::new();
+    let serve = |stream, permit| {
+        let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
+        connections.spawn(async move {
+            serve_connection(stream, api, kind, shutdown).await;
+            drop(permit);
+        });
+    };
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &mut permits) => accepted,
+            () = shutdown.closing.cancelled() => break,
+            accepted = accept(&socket, &mut permits) => accepted,
         };
         match accepted {
             Ok((stream, permit)) => {
                 is_failing = false;
-                let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
-                connections.spawn(async move {
-                    serve_connection(stream, api, kind, shutdown).await;
-                    drop(permit);
-                });
+                serve(stream, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -78,7 +117,19 @@ pub(crate) async fn serve(
             }
         }
     }
-    drop(listener);
+    // The next process accepts what waits at a passed socket.
+    if !is_passed && let Ok(socket) = socket.into_std() {
+        for stream in socket.incoming().map_while(Result::ok).take(BACKLOG) {
+            let permit = permits.try_acquire();
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            let Some((stream, permit)) = stream.ok().zip(permit) else {
+                break;
+            };
+            serve(stream, permit);
+        }
+    }
     connections.close();
     connections.wait().await;
 }
@@ -88,16 +139,23 @@ async fn serve_connection(
     stream: TcpStream,
     api: Arc<Api>,
     kind: ListenerKind,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
 ) {
     let peer = Peer::new(stream);
     let calls = TaskTracker::new();
+    let has_asked = AtomicBool::new(false);
     let answer = service_fn(|request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         let (api, peer, call) = (Arc::clone(&api), peer.clone(), calls.token());
+        let begun = &shutdown.begun;
         async move {
             tokio::select! {
                 biased;
                 mut reply = api.answer(request, kind) => {
+                    if begun.is_cancelled() {
+                        let close = HeaderValue::from_static("close");
+                        reply.headers_mut().insert(header::CONNECTION, close);
+                    }
                     reply.body_mut().belong_to(call);
                     Ok(reply)
                 }
@@ -115,12 +173,21 @@ async fn serve_connection(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            // A request that has not fully arrived is not running, and an idle connection is not
-            // either.
-            let is_idle = || calls.is_empty() && !peer.is_write_blocked();
-            let idle = future::poll_fn(|_| if is_idle() { Poll::Ready(()) } else { Poll::Pending });
+        () = shutdown.closing.cancelled() => {
+            // hyper closes a connection that is idle. It would close a new one, too, whose first request
+            // may be on its way; the answer to that closes the connection.
+            if has_asked.load(Ordering::Relaxed) {
+                connection.as_mut().graceful_shutdown();
+            }
+            let mut late = pin!(time::sleep(FIRST_REQUEST_MAX));
+            // A request that has not fully arrived is not running.
+            let idle = future::poll_fn(|cx| {
+                let is_new = !has_asked.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
+                if is_new || !calls.is_empty() || peer.is_write_blocked() {
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            });
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => ended,
@@ -133,7 +200,7 @@ async fn serve_connection(
         Ok(()) => {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {}
+                () = shutdown.closing.cancelled() => {}
                 _ = time::timeout(LINGER_MAX, peer.linger()) => {}
             }
         }
@@ -148,6 +215,10 @@ struct ConnectionPermits {
 }
 
 impl ConnectionPermits {
+    fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.semaphore).try_acquire_owned().ok()
+    }
+
     /// Waits for a free permit. Logs once when there is none.
     async fn acquire(&mut self) -> io::Result<OwnedSemaphorePermit> {
         match Arc::clone(&self.semaphore).try_acquire_owned() {

@@ -1,12 +1,21 @@
 //! The sidecar as a whole: its parts, wired and running.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+mod inventory;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use accounts_fetcher::{
-    Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, tls_client_config,
+    Credentials, Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, UnsendableToken,
+    tls_client_config,
 };
 use thiserror::Error;
 use tokio::{
+    join,
     net::TcpListener,
     sync::{Semaphore, watch},
     task::{JoinError, JoinSet},
@@ -14,9 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use inventory::Inventory;
+
 use crate::{
-    api::{Api, ListenerKind, UpstreamDeps},
-    config::{Config, ListSource},
+    api::{Api, Gate, ListenerKind, UpstreamDeps},
+    config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
     ledger::{FollowList, Ledger, NewestList, Unavailable},
@@ -24,7 +35,9 @@ use crate::{
     owners::Owners,
     picker::Picker,
     pool::{Limits, ListChange},
-    server,
+    reload::{Reload, Reloader},
+    server::{self, Listener, Shutdown},
+    sockets::PassedSockets,
     upstream::{POOL_IDLE_MAX, Upstream, UpstreamError, UpstreamSettings},
 };
 
@@ -50,9 +63,27 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A passed socket cannot be used.
+    #[error("a passed socket cannot be used")]
+    Passed(#[from] io::Error),
+    /// Without client tokens it listens on this machine only, and a passed socket is reached from others.
+    #[error(
+        "the passed socket {addr} is reached from other machines, where anyone could spend your credits; set \
+         KLB_AUTH__TOKENS_FILE, or pass a socket of 127.0.0.1, or say auth.allow_unauthenticated = true"
+    )]
+    Unauthenticated {
+        /// Where it listens.
+        addr: SocketAddr,
+    },
     /// There can be no client of the upstream.
     #[error("the upstream cannot be called")]
     Upstream(#[from] UpstreamError),
+    /// The token of the upstream cannot be shown.
+    #[error("upstream.token cannot be used")]
+    Token(#[from] UnsendableToken),
+    /// There is neither a token to fetch the list with nor a file that holds it.
+    #[error("upstream.token is missing")]
+    NoToken,
     /// TLS to the upstream cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -111,27 +142,38 @@ impl ConnectionLimits {
 #[derive(Debug)]
 pub struct Sidecar {
     api: Arc<Api>,
+    reloader: Reloader,
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
     fetcher: Fetcher,
     forward: Option<Arc<Forward>>,
     rounds: Option<(Arc<Rounds>, Duration)>,
     histories: Option<Histories>,
-    listener: TcpListener,
-    metrics_listener: Option<TcpListener>,
+    listener: Listener,
+    metrics_listener: Option<Listener>,
     connections_max: usize,
-    shutdown: CancellationToken,
+    /// Asks for the shutdown.
+    end: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Sidecar {
-    /// Builds every part and binds the listeners. `shutdown` will begin the drain.
+    /// Builds every part and binds the listeners that were not passed. `end` will begin the shutdown.
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
-    pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self, StartError> {
-        let (fetcher, listing) = Fetcher::new(source(config)?, timing(config));
+    pub async fn start(
+        config: &Config,
+        passed: PassedSockets,
+        end: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let shutdown = Shutdown::default();
         let connection_limits = ConnectionLimits::of(config.selection.waiters_max);
-        let client = upstream(config, connection_limits.requests_max)?;
+        let token = config.upstream.token.as_ref();
+        let credentials = token.map(Credentials::new).transpose()?;
+        let (fetcher, listing) = fetcher(config, credentials.clone())?;
+        let (reloader, clients) = Reloader::new(config, credentials.clone(), fetcher.waker());
+        let client = upstream(config, credentials, connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
@@ -140,8 +182,8 @@ impl Sidecar {
             Arc::clone(&ledger),
             listing.clone(),
             Arc::clone(&metrics),
-            shutdown.clone(),
-            matches!(config.accounts.source, ListSource::File(_)),
+            shutdown.begun.clone(),
+            config.accounts.file.is_some(),
         ));
         let owners = Arc::new(Owners::default());
         let rounds = client.as_ref().map(|client| {
@@ -168,25 +210,17 @@ impl Sidecar {
             .zip(interval)
             .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));
         let rounds = rounds.zip(interval);
-        let listener = bind(config.listen).await?;
-        let metrics_listener = match config.metrics_listen {
-            Some(addr) => Some(bind(addr).await?),
-            None => None,
-        };
+        let (listener, metrics_listener) = listeners(config, passed).await?;
         let upstream_deps = forward.clone().map(|forward| UpstreamDeps {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
         });
-        let api = Api::new(
-            config,
-            Arc::clone(&ledger),
-            listing.clone(),
-            metrics,
-            picker,
-            upstream_deps,
-        );
+        let gate = Gate::new(&config.auth, listener.socket.local_addr()?, clients);
+        let (book, list) = (Arc::clone(&ledger), listing.clone());
+        let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);
         Ok(Self {
             api: Arc::new(api),
+            reloader,
             ledger,
             listing,
             fetcher,
@@ -196,6 +230,7 @@ impl Sidecar {
             listener,
             metrics_listener,
             connections_max: connection_limits.connections_max,
+            end,
             shutdown,
         })
     }
@@ -205,14 +240,19 @@ impl Sidecar {
     /// # Errors
     /// If the system cannot tell.
     pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listener.socket.local_addr()
     }
 
     /// Where the metrics listener listens, if there is one.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_listener
             .as_ref()
-            .and_then(|listener| listener.local_addr().ok())
+            .and_then(|listener| listener.socket.local_addr().ok())
+    }
+
+    /// What asks for token files and the account list to be read again.
+    pub fn reload(&self) -> Reload {
+        self.reloader.handle()
     }
 
     /// Runs until the shutdown begins and every running call has been answered.
@@ -224,6 +264,7 @@ impl Sidecar {
     pub async fn run(self) -> Result<(), TaskEnded> {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.fetcher.run());
+        tasks.spawn(self.reloader.run());
         tasks.spawn(follow(self.listing, Arc::clone(&self.ledger)));
         tasks.spawn({
             let ledger = Arc::clone(&self.ledger);
@@ -236,33 +277,54 @@ impl Sidecar {
             tasks.spawn(async move { histories.run().await });
         }
         if let Some(listener) = self.metrics_listener {
-            let (api, never) = (Arc::clone(&self.api), CancellationToken::new());
+            let api = Arc::clone(&self.api);
             let kind = ListenerKind::Monitoring;
+            let shutdown = Shutdown {
+                // It is served to the end.
+                closing: CancellationToken::new(),
+                ..self.shutdown.clone()
+            };
             tasks.spawn(server::serve(
                 listener,
                 api,
                 kind,
                 MONITORING_CONNECTIONS_MAX,
-                never,
+                shutdown,
             ));
         }
         let kind = ListenerKind::Main;
-        let serving = async {
-            server::serve(
-                self.listener,
-                self.api,
-                kind,
-                self.connections_max,
-                self.shutdown,
-            )
-            .await;
-            // The clients are gone, but their submissions may still be under way.
-            if let Some(forward) = self.forward {
+        let shutdown = self.shutdown.clone();
+        let serving = server::serve(
+            self.listener,
+            self.api,
+            kind,
+            self.connections_max,
+            self.shutdown,
+        );
+        let submissions_answered = async || {
+            if let Some(forward) = &self.forward {
                 forward.drained().await;
             }
         };
+        let ending = async {
+            self.end.cancelled().await;
+            let running = Inventory::take(&self.ledger).await;
+            shutdown.begun.cancel();
+            running.log(
+                "draining: no more jobs are started; all else is served until the submissions that are \
+                 under way are answered",
+            );
+            submissions_answered().await;
+            shutdown.closing.cancel();
+        };
+        let ended = async {
+            join!(serving, ending);
+            // One may have begun in the moment of the signal, and its client may be gone.
+            submissions_answered().await;
+            Inventory::take(&self.ledger).await.log("drained");
+        };
         tokio::select! {
-            () = serving => {}
+            () = ended => {}
             ended = tasks.join_next() => return Err(TaskEnded(ended.and_then(Result::err))),
         }
         tasks.shutdown().await;
@@ -311,28 +373,74 @@ async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unava
     ledger.call(FollowList { change }).await
 }
 
-async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|source| StartError::Bind { addr, source })
+/// The listeners of the API and of metrics: those that were passed, and else those of the settings.
+async fn listeners(
+    config: &Config,
+    passed: PassedSockets,
+) -> Result<(Listener, Option<Listener>), StartError> {
+    let api = match passed.api {
+        Some(socket) => take_over(socket, &config.auth)?,
+        None => bind(config.listen).await?,
+    };
+    let metrics = match (passed.metrics, config.metrics_listen) {
+        (Some(socket), _) => Some(passed_on(socket)?),
+        (None, Some(addr)) => Some(bind(addr).await?),
+        (None, None) => None,
+    };
+    Ok((api, metrics))
 }
 
-fn source(config: &Config) -> Result<Source, TlsError> {
-    Ok(match &config.accounts.source {
-        ListSource::File(path) => Source::File(path.clone()),
-        ListSource::Upstream(token) => Source::Http(HttpSource::new(
+/// Takes over a passed socket for the API. It may be reached from elsewhere than the settings say.
+fn take_over(socket: StdListener, auth: &Auth) -> Result<Listener, StartError> {
+    let addr = socket.local_addr()?;
+    if !auth.admits(addr) {
+        return Err(StartError::Unauthenticated { addr });
+    }
+    Ok(passed_on(socket)?)
+}
+
+fn passed_on(socket: StdListener) -> io::Result<Listener> {
+    let socket = TcpListener::from_std(socket)?;
+    let is_passed = true;
+    Ok(Listener { socket, is_passed })
+}
+
+async fn bind(addr: SocketAddr) -> Result<Listener, StartError> {
+    let bound = TcpListener::bind(addr).await;
+    let socket = bound.map_err(|source| StartError::Bind { addr, source })?;
+    let is_passed = false;
+    Ok(Listener { socket, is_passed })
+}
+
+fn fetcher(
+    config: &Config,
+    credentials: Option<Credentials>,
+) -> Result<(Fetcher, watch::Receiver<Listing>), StartError> {
+    let source = match &config.accounts.file {
+        Some(path) => Source::File(path.clone()),
+        None => Source::Http(HttpSource::new(
             config.upstream.base_url.clone(),
-            token.clone(),
+            credentials.ok_or(StartError::NoToken)?,
             config.upstream.connect_timeout,
             config.upstream.idle_timeout,
             tls_client_config()?,
         )),
-    })
+    };
+    let timing = Timing {
+        refresh_interval: config.accounts.refresh_interval,
+        timeout: config.accounts.timeout,
+        backoff_max: config.accounts.backoff_max,
+    };
+    Ok(Fetcher::new(source, timing))
 }
 
 /// The client of the upstream, if there is a token to show it.
-fn upstream(config: &Config, requests_max: usize) -> Result<Option<Arc<Upstream>>, StartError> {
-    let Some(token) = config.upstream.token.clone() else {
+fn upstream(
+    config: &Config,
+    credentials: Option<Credentials>,
+    requests_max: usize,
+) -> Result<Option<Arc<Upstream>>, StartError> {
+    let Some(credentials) = credentials else {
         tracing::warn!(
             "upstream.token is not set: only picks work. Calls are not carried, and running jobs are \
              not followed"
@@ -341,7 +449,7 @@ fn upstream(config: &Config, requests_max: usize) -> Result<Option<Arc<Upstream>
     };
     let settings = UpstreamSettings {
         base_url: config.upstream.base_url.clone(),
-        token,
+        credentials,
         connect_timeout: config.upstream.connect_timeout,
         request_timeout: config.upstream.request_timeout,
         idle_timeout: config.upstream.idle_timeout,
@@ -349,12 +457,4 @@ fn upstream(config: &Config, requests_max: usize) -> Result<Option<Arc<Upstream>
     };
     let upstream = Upstream::new(settings, tls_client_config()?)?;
     Ok(Some(Arc::new(upstream)))
-}
-
-fn timing(config: &Config) -> Timing {
-    Timing {
-        refresh_interval: config.accounts.refresh_interval,
-        timeout: config.accounts.timeout,
-        backoff_max: config.accounts.backoff_max,
-    }
 }

@@ -18,9 +18,10 @@ mod stream;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use accounts_fetcher::Credentials;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    HeaderMap, Method, Request, Response, Uri,
     header::{AUTHORIZATION, HOST},
 };
 use http_body::Body;
@@ -31,7 +32,6 @@ use hyper_util::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use rustls::ClientConfig;
-use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::{
     pin, select,
@@ -79,8 +79,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub struct UpstreamSettings {
     /// An absolute `http` or `https` URL, with or without a final slash.
     pub base_url: Uri,
-    /// Sent with every request.
-    pub token: SecretString,
+    /// Shown with every request.
+    pub credentials: Credentials,
     /// For one connection: name, TCP and TLS together.
     pub connect_timeout: Duration,
     /// From the last piece of the request to the head of the answer, and between two pieces.
@@ -97,9 +97,6 @@ pub enum UpstreamError {
     /// The base URL lacks its scheme or its host.
     #[error("the base URL of the upstream is not absolute")]
     RelativeUrl,
-    /// The token has bytes that no header can carry.
-    #[error("a header cannot carry the token of the upstream")]
-    UnsendableToken,
 }
 
 /// Why a request got no answer.
@@ -126,7 +123,7 @@ pub struct Upstream {
     base_url: Uri,
     /// The path of the base URL, without a final slash.
     base_path: String,
-    authorization: HeaderValue,
+    credentials: Credentials,
     connect_timeout: Duration,
     request_timeout: Duration,
     idle_timeout: Duration,
@@ -157,7 +154,7 @@ impl Upstream {
             breaker,
             base_path: base_url.path().trim_end_matches('/').to_owned(),
             base_url,
-            authorization: bearer(&settings.token)?,
+            credentials: settings.credentials,
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
             idle_timeout: settings.idle_timeout,
@@ -198,7 +195,7 @@ impl Upstream {
         }
         let permit = self.permit().await?;
         headers.remove(HOST);
-        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(AUTHORIZATION, self.credentials.authorization());
         let progress = Arc::new(Progress::begin());
         let answered = CancellationToken::new();
         let body = OutgoingBody::new(body, Arc::clone(&progress), answered.clone());
@@ -272,7 +269,6 @@ impl fmt::Debug for Upstream {
         // Not the whole URL: its user information would be a secret.
         f.debug_struct("Upstream")
             .field("host", &self.base_url.host())
-            .field("authorization", &"<redacted>")
             .finish_non_exhaustive()
     }
 }
@@ -286,11 +282,4 @@ fn classify(error: hyper_util::client::legacy::Error, progress: &Progress) -> Se
     } else {
         SendError::Lost(error.into())
     }
-}
-
-fn bearer(token: &SecretString) -> Result<HeaderValue, UpstreamError> {
-    let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
-    let mut value = value.map_err(|_invalid| UpstreamError::UnsendableToken)?;
-    value.set_sensitive(true);
-    Ok(value)
 }

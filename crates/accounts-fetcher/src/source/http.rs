@@ -19,11 +19,11 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rustls::ClientConfig;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{encoding::Encoding, retry_after};
 use crate::{
+    Credentials,
     error::FetchError,
     judge::Answer,
     limits::{DECODED_BYTES_MAX, REFUSAL_BYTES_MAX, WIRE_BYTES_MAX},
@@ -37,8 +37,7 @@ const NOT_CONFIGURED: &str = "configuration not found";
 pub struct HttpSource {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     uri: Uri,
-    /// `None` if a header cannot carry the token.
-    authorization: Option<HeaderValue>,
+    credentials: Credentials,
     idle_timeout: Duration,
 }
 
@@ -46,11 +45,11 @@ impl HttpSource {
     /// A source under `base_url`, an absolute `http` or `https` URL, with or without a final slash.
     ///
     /// `connect_timeout` bounds a TCP connect, `idle_timeout` the pause between two pieces of a
-    /// body. With a token that no header can carry, or a relative URL, every fetch fails.
+    /// body. With a relative URL every fetch fails.
     #[must_use]
     pub fn new(
         base_url: Uri,
-        token: SecretString,
+        credentials: Credentials,
         connect_timeout: Duration,
         idle_timeout: Duration,
         tls: Arc<ClientConfig>,
@@ -64,9 +63,14 @@ impl HttpSource {
                 .pool_max_idle_per_host(0)
                 .build(HttpsConnector::from((tcp, tls))),
             uri: accounts_uri(base_url),
-            authorization: bearer(&token),
+            credentials,
             idle_timeout,
         }
+    }
+
+    /// Tells when the token is replaced, from now on.
+    pub(crate) fn token_replaced(&self) -> watch::Receiver<HeaderValue> {
+        self.credentials.subscribe()
     }
 
     /// Fetches the list. `deadline` covers everything up to the last byte; decoding and parsing
@@ -87,7 +91,7 @@ impl HttpSource {
     }
 
     async fn exchange(&self) -> Result<Reply, FetchError> {
-        let response = self.client.request(self.request()?).await;
+        let response = self.client.request(self.request()).await;
         let (head, body) = response.map_err(FetchError::of_client)?.into_parts();
         match head.status {
             StatusCode::OK => {
@@ -108,16 +112,14 @@ impl HttpSource {
         }
     }
 
-    fn request(&self) -> Result<Request<Empty<Bytes>>, FetchError> {
-        let authorization = self.authorization.clone();
-        let authorization = authorization.ok_or(FetchError::UnsendableToken)?;
+    fn request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(AUTHORIZATION, self.credentials.authorization());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        Ok(request)
+        request
     }
 
     /// Reads the whole of `body`. Stops once it announces or contains more than `limit` bytes.
@@ -173,7 +175,6 @@ impl fmt::Debug for HttpSource {
         // Not the whole URL: its user information would be a secret.
         f.debug_struct("HttpSource")
             .field("host", &self.uri.host())
-            .field("authorization", &"<redacted>")
             .finish_non_exhaustive()
     }
 }
@@ -189,12 +190,6 @@ fn accounts_uri(base_url: Uri) -> Uri {
     parts.path_and_query = path.parse().ok();
     // A relative URL stays one, and the client refuses it.
     Uri::from_parts(parts).unwrap_or(base_url)
-}
-
-fn bearer(token: &SecretString) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// Whether the content type is JSON or missing.

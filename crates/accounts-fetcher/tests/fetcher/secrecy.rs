@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
-use accounts_fetcher::{FetchResult, Fetcher, Source};
+use accounts_fetcher::{Credentials, FetchResult, Fetcher, Source, Timing};
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing::{Dispatch, Level};
 
@@ -181,17 +182,40 @@ async fn odd_entries_are_told_once_for_as_long_as_they_stay() {
     );
 }
 
+#[test]
+fn a_token_that_no_header_can_carry_is_refused() {
+    let error = Credentials::new(&"two\r\nlines".into()).unwrap_err();
+    assert!(!error.to_string().contains("lines"));
+    let credentials = Credentials::new(&TOKEN.into()).unwrap();
+    assert_eq!(credentials.replace(&"two\nlines".into()), Err(error));
+    assert_eq!(credentials.replace(&TOKEN.into()), Ok(false));
+    assert!(!format!("{credentials:?}").contains(TOKEN));
+}
+
 #[tokio::test]
-async fn a_token_that_no_header_can_carry_is_never_sent() {
-    let upstream = Upstream::start([Reply::json(GOOD)]).await;
+async fn a_new_token_is_shown_at_once_where_the_old_one_was_refused() {
+    let upstream = Upstream::start([Reply::status(401), Reply::json(GOOD)]).await;
+    let credentials = Credentials::new(&"old".into()).unwrap();
     let source = accounts_fetcher::HttpSource::new(
         format!("http://{}", upstream.addr).parse().unwrap(),
-        "two\r\nlines".into(),
+        credentials.clone(),
         TIMING.timeout,
         TIMING.timeout,
         accounts_fetcher::tls_client_config().unwrap(),
     );
-    let mut watching = Watching::new(Source::Http(source), TIMING);
-    watching.counted(FetchResult::Unauthorized, 2).await;
-    assert_eq!(upstream.connection_count(), 0);
+    let patient = Timing {
+        // Longer than the test: only the new token can bring the next fetch.
+        backoff_max: Duration::from_secs(3600),
+        ..TIMING
+    };
+    let mut watching = Watching::new(Source::Http(source), patient);
+    watching.counted(FetchResult::Unauthorized, 1).await;
+    assert_eq!(credentials.replace(&TOKEN.into()), Ok(true));
+    watching.counted(FetchResult::Ok, 1).await;
+    let shown = upstream
+        .requests()
+        .iter()
+        .map(|it| it.head.contains(TOKEN))
+        .collect::<Vec<_>>();
+    assert_eq!(shown, [false, true]);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounts_fetcher::{FetchResult, HttpSource, Source, Timing, tls_client_config};
+use accounts_fetcher::{Credentials, FetchResult, HttpSource, Source, Timing, tls_client_config};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -39,7 +39,7 @@ fn source(upstream: &Upstream, tls: Arc<ClientConfig>) -> Source {
     let timeout = Duration::from_secs(5);
     Source::Http(HttpSource::new(
         base_url,
-        TOKEN.into(),
+        Credentials::new(&TOKEN.into()).unwrap(),
         timeout,
         timeout,
         tls,

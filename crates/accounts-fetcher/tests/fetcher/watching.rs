@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accounts_fetcher::{
-    FetchResult, Fetcher, HttpSource, Listing, Snapshot, Source, Timing, tls_client_config,
+    Credentials, FetchResult, Fetcher, HttpSource, Listing, Snapshot, Source, Timing,
+    tls_client_config,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -71,7 +72,7 @@ pub(crate) fn source_with_idle_timeout(host: impl ToString, idle: Duration) -> H
         format!("http://{}/v1/kling", host.to_string())
             .parse()
             .unwrap(),
-        TOKEN.into(),
+        Credentials::new(&TOKEN.into()).unwrap(),
         Duration::from_secs(5),
         idle,
         tls_client_config().unwrap(),

@@ -112,7 +112,7 @@ impl Show<'_> {
         let cause = loop {
             tokio::select! {
                 biased;
-                signal = signals.next() => break format!("Stopped by {signal}"),
+                signal = signals.next_ending() => break format!("Stopped by {}", signal.name),
                 () = &mut time_is_up => break "Stopped, the time is up".to_owned(),
                 () = self.stage.broke_down() => return Err("the sidecar ended by itself".into()),
                 event = crew.event(), if is_working => match event {

@@ -4,28 +4,33 @@
 //! money: neither by a request across sites (`Origin`, `Sec-Fetch-Site`), nor by a host name of its
 //! own that resolves to this machine (`Host`).
 
-use std::{collections::HashSet, net::IpAddr, net::SocketAddr};
+use std::{collections::HashSet, net::IpAddr, net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, Request, Uri, header, uri::Authority};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
+use super::clients::Clients;
 use crate::{config::Auth, error::Error, idempotency::Caller};
 
 /// The rules of who may call.
 #[derive(Debug)]
-pub(super) struct Gate {
-    tokens: Vec<SecretString>,
+pub(crate) struct Gate {
+    clients: watch::Receiver<Arc<Clients>>,
     hosts: HashSet<String>,
     origins: HashSet<String>,
 }
 
 impl Gate {
-    pub(super) fn new(auth: &Auth, listen: SocketAddr) -> Self {
+    /// Lets `clients` in at `listen`.
+    pub(crate) fn new(
+        auth: &Auth,
+        listen: SocketAddr,
+        clients: watch::Receiver<Arc<Clients>>,
+    ) -> Self {
         let mut hosts = auth.allowed_hosts.clone();
         hosts.insert(host_of(&listen.to_string()).to_owned());
         Self {
-            tokens: auth.tokens.clone(),
+            clients,
             hosts,
             origins: auth.allowed_origins.clone(),
         }
@@ -35,14 +40,16 @@ impl Gate {
     /// a health probe has neither.
     pub(super) fn admit<B>(&self, request: &Request<B>, is_open: bool) -> Result<Caller, Error> {
         check_path(request.uri().path())?;
-        if self.tokens.is_empty() && !is_open {
+        let clients = self.clients.borrow();
+        if clients.is_empty() && !is_open {
             self.check_host(request.uri(), request.headers())?;
         }
         self.check_origin(request.headers())?;
-        if self.tokens.is_empty() || is_open {
+        if clients.is_empty() || is_open {
             return Ok(Caller::default());
         }
-        self.caller(request.headers())
+        let token = shown_token(request.headers()).ok_or(Error::Unauthorized)?;
+        clients.find(token).ok_or(Error::Unauthorized)
     }
 
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
@@ -96,25 +103,16 @@ impl Gate {
         }
         Ok(())
     }
+}
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Error> {
-        let mut shown = headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(shown), None) = (shown.next(), shown.next()) else {
-            return Err(Error::Unauthorized);
-        };
-        let (scheme, token) = shown.as_bytes().split_at(shown.len().min("Bearer ".len()));
-        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return Err(Error::Unauthorized);
-        }
-        // Every token is compared, so that the time does not tell which one was nearly right.
-        let mut caller = None;
-        for (idx, known) in self.tokens.iter().enumerate() {
-            if bool::from(known.expose_secret().as_bytes().ct_eq(token)) {
-                caller = Some(Caller(idx));
-            }
-        }
-        caller.ok_or(Error::Unauthorized)
-    }
+/// The token that a request shows, if it shows one.
+fn shown_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(shown), None) = (shown.next(), shown.next()) else {
+        return None;
+    };
+    let (scheme, token) = shown.as_bytes().split_at(shown.len().min("Bearer ".len()));
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
 /// The host of a `Host` header, without its port.

@@ -116,7 +116,7 @@ impl Api {
         request: Request<Incoming>,
         caller: Caller,
     ) -> Result<Reply, Error> {
-        let key = idempotency::read(request.headers(), caller, request.method(), "/pick")?;
+        let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
         let params = in_query.join(params::json_object(request).await?)?;
         let is_dry_run = params.dry_run.unwrap_or(false);

@@ -1,7 +1,6 @@
 //! Builds a [`Config`] from the layers, and collects their errors.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -11,13 +10,16 @@ use secrecy::SecretString;
 
 use super::{
     AccountLabel, Accounts, Auth, ClientConfig, ClientEmail, Config, ConfigErrors, Forward, Leases,
-    ListSource, LogFormat, Reconcile, Selection, TTL_MIN, Upstream,
+    LogFormat, Reconcile, Selection, TTL_MIN, Upstream,
     source::{Layers, Origin, Text},
+    tokens::{self, ClientToken, ClientTokens},
     value::{self, duration},
 };
 
 /// The shortest interval or deadline a setting may name.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// How long a job start waits if no setting says: less than the 30 s after which many clients give up.
+const FORWARD_WAIT: Duration = Duration::from_secs(25);
 /// The most waiters a setting may allow: each holds a connection and some kilobytes.
 const WAITERS_CEILING: usize = 1_000_000;
 /// The most worker threads.
@@ -43,12 +45,12 @@ impl ConfigReader {
             ]),
         );
         let token = self.upstream_token();
-        let accounts = self.accounts(token.clone());
+        let accounts = self.accounts();
         let upstream = self.upstream(token);
         let selection = self.selection();
         let leases = self.leases();
         let reconcile = self.reconcile();
-        let forward = self.forward();
+        let forward = self.forward(selection.as_ref());
         let auth = self.auth(listen);
         let shutdown_grace = self.one("shutdown.grace", duration);
         let workers = self.one("runtime.workers", value::number(1, WORKERS_CEILING));
@@ -97,48 +99,44 @@ impl ConfigReader {
         Some(ClientConfig {
             listen: listen?,
             metrics_listen,
-            token: tokens?.into_iter().next(),
+            token: tokens?.all().next().map(|first| first.token.clone()),
         })
     }
 
     fn upstream(&mut self, token: Option<SecretString>) -> Option<Upstream> {
         let base_url = self.one("upstream.base_url", value::base_url);
+        let token_file = self.file("upstream.token_file");
         let connect_timeout = self.interval("upstream.connect_timeout");
         let request_timeout = self.interval("upstream.request_timeout");
         let idle_timeout = self.interval("upstream.idle_timeout");
         Some(Upstream {
             base_url: base_url?,
             token,
+            token_file,
             connect_timeout: connect_timeout?,
             request_timeout: request_timeout?,
             idle_timeout: idle_timeout?,
         })
     }
 
-    fn accounts(&mut self, token: Option<SecretString>) -> Option<Accounts> {
-        let source = self.list_source(token);
-        let refresh_interval = self.interval("accounts.refresh_interval");
-        let timeout = self.interval("accounts.timeout");
-        let backoff_max = self.interval("accounts.backoff_max");
-        Some(Accounts {
-            source: source?,
-            refresh_interval: refresh_interval?,
-            timeout: timeout?,
-            backoff_max: backoff_max?,
-        })
-    }
-
-    fn list_source(&mut self, token: Option<SecretString>) -> Option<ListSource> {
-        if let Some(path) = self.one("accounts.file", value::word) {
-            return Some(ListSource::File(PathBuf::from(path)));
-        }
-        if !self.is_given("upstream.token") && !self.is_given("upstream.token_file") {
+    fn accounts(&mut self) -> Option<Accounts> {
+        let file = self.file("accounts.file");
+        let has_token = self.is_given("upstream.token") || self.is_given("upstream.token_file");
+        if !self.is_given("accounts.file") && !has_token {
             self.reject(
                 "upstream.token",
                 "missing; set KLB_UPSTREAM__TOKEN, or upstream.token_file to a file that holds it",
             );
         }
-        token.map(ListSource::Upstream)
+        let refresh_interval = self.interval("accounts.refresh_interval");
+        let timeout = self.interval("accounts.timeout");
+        let backoff_max = self.interval("accounts.backoff_max");
+        Some(Accounts {
+            file,
+            refresh_interval: refresh_interval?,
+            timeout: timeout?,
+            backoff_max: backoff_max?,
+        })
     }
 
     /// The token as it is given, or from the file that holds it.
@@ -151,10 +149,9 @@ impl ConfigReader {
             );
             return None;
         }
-        match self.secret_file(FILE_KEY) {
-            Some(text) => {
-                let token = value::token(&text)
-                    .map_err(|problem| format!("the file holds no token; {problem}"));
+        match self.file(FILE_KEY) {
+            Some(path) => {
+                let token = tokens::upstream_token(&path);
                 self.checked_given(FILE_KEY, token)
             }
             None => self.one("upstream.token", value::token),
@@ -216,12 +213,13 @@ impl ConfigReader {
         })
     }
 
-    fn forward(&mut self) -> Option<Forward> {
+    fn forward(&mut self, selection: Option<&Selection>) -> Option<Forward> {
         let body_max = self.one("forward.body_max", value::size);
         let buffer_total = self.one("forward.buffer_total", value::size);
         let extra_jobs = self.many("forward.extra_jobs", value::path);
         let retry_statuses = self.many("forward.retry_statuses", value::status);
         let refusal_patterns = self.many("forward.refusal_patterns", value::word);
+        let wait = self.one("forward.wait", duration);
         let client_email = self.one("forward.client_email", value::one_of(&ClientEmail::WORDS));
         if let (Some(body_max), Some(total)) = (body_max, buffer_total)
             && body_max > total
@@ -234,6 +232,9 @@ impl ConfigReader {
             extra_jobs: extra_jobs?,
             retry_statuses: retry_statuses?,
             refusal_patterns: refusal_patterns?,
+            wait: wait
+                .unwrap_or(selection?.wait.max(FORWARD_WAIT))
+                .min(selection?.wait_max),
             client_email: client_email?,
         })
     }
@@ -243,10 +244,15 @@ impl ConfigReader {
         let allowed_hosts = self.many("auth.allowed_hosts", value::word);
         let allowed_origins = self.many("auth.allowed_origins", value::origin);
         let allow_unauthenticated = self.one("auth.allow_unauthenticated", value::flag);
-        if let (Some(listen), Some(tokens)) = (listen, &tokens)
-            && !listen.ip().to_canonical().is_loopback()
-            && tokens.is_empty()
-            && allow_unauthenticated == Some(false)
+        let lower = |host: String| host.to_ascii_lowercase();
+        let auth = Auth {
+            tokens: tokens?,
+            allowed_hosts: allowed_hosts?.into_iter().map(lower).collect(),
+            allowed_origins: allowed_origins?.into_iter().collect(),
+            allows_unauthenticated: allow_unauthenticated?,
+        };
+        if let Some(listen) = listen
+            && !auth.admits(listen)
         {
             let loopback = match listen.ip() {
                 IpAddr::V4(_) => "127.0.0.1",
@@ -262,28 +268,27 @@ impl ConfigReader {
                 ),
             );
         }
-        let lower = |host: String| host.to_ascii_lowercase();
-        Some(Auth {
-            tokens: tokens?,
-            allowed_hosts: allowed_hosts?.into_iter().map(lower).collect(),
-            allowed_origins: allowed_origins?.into_iter().collect(),
-        })
+        Some(auth)
     }
 
     /// `None` if one of the places that may name tokens is wrong.
-    fn client_tokens(&mut self) -> Option<Vec<SecretString>> {
+    fn client_tokens(&mut self) -> Option<ClientTokens> {
         const FILE_KEY: &str = "auth.tokens_file";
-        let inline = self.many("auth.tokens", value::token);
-        let listed = match self.secret_file(FILE_KEY) {
-            Some(text) => {
-                let lines = text.lines().filter(|line| !line.trim().is_empty());
-                let tokens = lines.map(value::token).collect();
+        let inline = self.many("auth.tokens", ClientToken::unnamed);
+        let file = self.file(FILE_KEY);
+        let listed = match &file {
+            Some(path) => {
+                let tokens = tokens::client_tokens(path);
                 self.checked_given(FILE_KEY, tokens)
             }
             None if self.is_given(FILE_KEY) => None,
             None => Some(Vec::new()),
         };
-        Some([inline?, listed?].concat())
+        Some(ClientTokens {
+            inline: inline?,
+            file,
+            listed: listed?,
+        })
     }
 
     /// Settings of parts that are not built yet: an error in one is reported today, not on the day
@@ -297,18 +302,9 @@ impl ConfigReader {
         self.one("state.url", value::word);
     }
 
-    /// The text of the file that a setting names.
-    fn secret_file(&mut self, key: &'static str) -> Option<String> {
-        let path = self.one(key, value::word)?;
-        // Some editors begin a file with a byte order mark.
-        let text = fs::read_to_string(&path);
-        let text = text.map(|text| text.trim_start_matches('\u{feff}').to_owned());
-        let text = match text {
-            Ok(text) if text.trim().is_empty() => Err(format!("the file {path} is empty")),
-            Ok(text) => Ok(text),
-            Err(error) => Err(format!("the file {path} cannot be read ({error})")),
-        };
-        self.checked_given(key, text)
+    /// The path of the file that a setting names.
+    fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.one(key, value::word).map(PathBuf::from)
     }
 
     fn interval(&mut self, key: &'static str) -> Option<Duration> {

@@ -98,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "selection.wait",
         "0s",
-        "how long a pick or a job start waits for a slot if it does not say",
+        "how long a pick waits for a slot if it does not say",
     ),
     setting(
         "selection.wait_max",
@@ -158,6 +158,11 @@ pub const SETTINGS: &[Setting] = &[
         "texts of a 500 that say the input was refused",
     ),
     setting(
+        "forward.wait",
+        "",
+        "how long a job start waits if it does not say; if not given, 25s or selection.wait, whichever is longer",
+    ),
+    setting(
         "forward.client_email",
         "respect",
         "what an email of a client means: respect (the call goes there) or ignore (the sidecar chooses)",
@@ -171,7 +176,11 @@ pub const SETTINGS: &[Setting] = &[
         "how long running calls may finish after SIGTERM",
     ),
     secret("auth.tokens", "tokens a client must show one of"),
-    setting("auth.tokens_file", "", "file with one client token a line"),
+    setting(
+        "auth.tokens_file",
+        "",
+        "file with a client token a line, or a name and a token",
+    ),
     setting(
         "auth.allowed_hosts",
         "[]",

@@ -99,7 +99,7 @@ fn lists_are_written_as_in_toml_or_as_one_word() {
         ("KLB_FORWARD__RETRY_STATUSES", "[429]"),
     ];
     let auth = load(&[], &env, None).unwrap().auth;
-    assert_eq!(auth.tokens.len(), 2);
+    assert_eq!(auth.tokens.all().count(), 2);
     assert!(auth.allowed_hosts.contains("one.example"));
 }
 
@@ -186,10 +186,7 @@ fn a_base_url_is_an_address_we_may_call() {
 fn a_token_comes_from_one_place_and_is_never_shown() {
     let holder = file("  user:2-file\n");
     let path = holder.path().to_str().unwrap();
-    let token_of = |config: Config| match config.accounts.source {
-        ListSource::Upstream(token) => token.expose_secret().to_owned(),
-        ListSource::File(path) => panic!("{path:?}"),
-    };
+    let token_of = |config: Config| config.upstream.token.unwrap().expose_secret().to_owned();
     assert_eq!(
         token_of(load(&["--upstream.token_file", path], &[], None).unwrap()),
         "user:2-file"
@@ -249,8 +246,8 @@ fn client_tokens_are_what_was_meant() {
         let auth = load(&[], &[TOKEN, ("KLB_AUTH__TOKENS", value)], None)?.auth;
         Ok::<_, String>(
             auth.tokens
-                .iter()
-                .map(|t| t.expose_secret().to_owned())
+                .all()
+                .map(|it| it.token.expose_secret().to_owned())
                 .collect(),
         )
     };
@@ -273,12 +270,20 @@ fn client_tokens_are_what_was_meant() {
             "{wrong}"
         );
     }
-    let listed = file("one\n\n two \n");
+    let listed = file("one\n\n studio  two \n");
     let path = listed.path().to_str().unwrap();
     let auth = load(&["--auth.tokens_file", path], &[TOKEN], None)
         .unwrap()
         .auth;
-    assert_eq!(auth.tokens.len(), 2);
+    let read: Vec<_> = auth.tokens.all().map(|it| it.name.as_deref()).collect();
+    assert_eq!(read, [None, Some("studio")]);
+    let wrong = file("one\na b c\n");
+    let path = wrong.path().to_str().unwrap();
+    let said = load(&["--auth.tokens_file", path], &[TOKEN], None).unwrap_err();
+    assert!(
+        said.starts_with("--auth.tokens_file: expected visible ASCII"),
+        "{said}"
+    );
 }
 
 #[test]

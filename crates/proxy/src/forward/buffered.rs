@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
 use super::{
     call::{Call, only},
@@ -83,18 +86,19 @@ impl BodyBuffer {
     /// Reads a body whole, and finds the e-mail in it.
     ///
     /// Nothing is read of a body that is refused by its head, so that a client that asks first
-    /// (`Expect`) keeps it.
+    /// (`Expect`) keeps it. Waits for memory for as long as `patience`, and takes from it what it waited.
     pub(super) async fn read(
         &self,
         call: &Call,
         body: Incoming,
         idle_timeout: Duration,
+        patience: &mut Duration,
     ) -> Result<BufferedRequest, Error> {
         let media = media(&call.headers)?;
         if is_encoded(&call.headers) {
             return Err(Error::UnsupportedMedia);
         }
-        let (bytes, memory) = self.collect(body, idle_timeout).await?;
+        let (bytes, memory) = self.collect(body, idle_timeout, patience).await?;
         let body = match media {
             Media::Json => json::read(without_mark(bytes)).map_err(refusal)?,
             Media::Form(content_type) => multipart::read(bytes, content_type).map_err(refusal)?,
@@ -129,6 +133,7 @@ impl BodyBuffer {
         &self,
         body: Incoming,
         idle_timeout: Duration,
+        patience: &mut Duration,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
         let max = self.body_max;
         let announced = body.size_hint().lower();
@@ -136,7 +141,7 @@ impl BodyBuffer {
         if announced > max {
             return Err(Error::BodyTooLarge { max });
         }
-        let mut memory = self.memory(announced)?;
+        let mut memory = self.memory(announced, patience).await?;
         let mut bytes = BytesMut::with_capacity(announced);
         let mut body = Idle::new(body, idle_timeout);
         while let Some(frame) = body.frame().await {
@@ -149,17 +154,31 @@ impl BodyBuffer {
             }
             let held = memory.num_permits() * PIECE_BYTES;
             if length > held {
-                memory.merge(self.memory(length - held)?);
+                memory.merge(self.memory(length - held, patience).await?);
             }
             bytes.extend_from_slice(&data);
         }
         Ok((bytes.freeze(), memory))
     }
 
-    fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+    async fn memory(
+        &self,
+        bytes: usize,
+        patience: &mut Duration,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.pieces).try_acquire_many_owned(pieces);
-        memory.map_err(|_full| Error::BufferFull)
+        if let Ok(memory) = Arc::clone(&self.pieces).try_acquire_many_owned(pieces) {
+            return Ok(memory);
+        }
+        let begun = Instant::now();
+        let memory = Arc::clone(&self.pieces).acquire_many_owned(pieces);
+        let memory = timeout(*patience, memory).await;
+        *patience = patience.saturating_sub(begun.elapsed());
+        match memory {
+            Ok(Ok(memory)) => Ok(memory),
+            Ok(Err(_closed)) => Err(Error::BufferFull),
+            Err(_elapsed) => Err(Error::BufferFull),
+        }
     }
 }
 

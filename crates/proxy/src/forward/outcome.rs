@@ -59,6 +59,8 @@ pub(super) enum Next {
     Nothing,
     /// An attempt on another account, if the call takes any: this one refused for a reason of its own.
     Elsewhere,
+    /// The same, or an attempt later, on any account: this one is full, and will not be for ever.
+    ElsewhereOrLater,
     /// Another attempt: nothing was sent.
     Again,
 }
@@ -117,7 +119,12 @@ impl Outcome {
             }
             Self::PushedBack => {
                 let blame = Blame::PushedBack { retry_after };
-                (refused(blame), elsewhere, FollowUp::Round)
+                let next = if may_move {
+                    Next::ElsewhereOrLater
+                } else {
+                    Next::Nothing
+                };
+                (refused(blame), next, FollowUp::Round)
             }
             Self::SessionBroken => (refused(Blame::SessionBroken), elsewhere, FollowUp::Fetch),
             Self::NoCredit => (refused(Blame::NoCredit), elsewhere, FollowUp::None),
@@ -233,6 +240,7 @@ mod tests {
 
     fn judged(status: u16, body: &str) -> (Outcome, bool) {
         let settings = config::Forward {
+            wait: Duration::ZERO,
             body_max: 0,
             buffer_total: 0,
             extra_jobs: Vec::new(),

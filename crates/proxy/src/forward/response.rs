@@ -188,7 +188,7 @@ impl Body for PeekedThenRest {
 mod tests {
     use std::time::Duration;
 
-    use accounts_fetcher::tls_client_config;
+    use accounts_fetcher::{Credentials, tls_client_config};
     use http::Method;
     use http_body_util::Empty;
     use tokio::{
@@ -207,7 +207,7 @@ mod tests {
             base_url: format!("http://{}", listener.local_addr().unwrap())
                 .parse()
                 .unwrap(),
-            token: "t".into(),
+            credentials: Credentials::new(&"t".into()).unwrap(),
             connect_timeout: patience,
             request_timeout: patience,
             idle_timeout: patience,

@@ -1,6 +1,6 @@
 //! Submissions: a job start is sent under a slot, in a task of its own, and settled by its answer.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc};
 
 use accounts_fetcher::Waker;
 use http::Response;
@@ -62,6 +62,21 @@ pub(super) enum Reservation {
     Unlisted(LeaseId),
 }
 
+/// How a submission ended.
+pub(super) enum Submitted {
+    /// With this answer.
+    Answered(Carried),
+    /// Every account that was asked pushed back.
+    PushedBack {
+        /// The last answer.
+        answer: Carried,
+        /// How often the call has been sent by now.
+        attempts: u32,
+    },
+    /// Nothing was sent.
+    NotSent,
+}
+
 /// How one attempt ended.
 struct Attempt {
     answer: Result<Carried, Error>,
@@ -69,12 +84,11 @@ struct Attempt {
 }
 
 impl JobStart {
-    /// What it asks of the ledger.
-    pub(super) fn pick(&self, wait: Duration, exclude: Arc<[Name]>) -> PickRequest {
+    /// What it asks of the ledger, without waiting.
+    pub(super) fn pick(&self, exclude: Arc<[Name]>) -> PickRequest {
         PickRequest {
             email: self.request.email().map(Name::new),
             exclude,
-            wait,
             operation: Some(Arc::clone(&self.body.operation)),
             max_jobs: self.request.max_jobs(),
             claim: self.claim.clone(),
@@ -93,19 +107,23 @@ impl Reservation {
 }
 
 impl Submissions {
-    /// Submits in a task that outlives the client: a client that hangs up neither aborts a job start nor
+    /// Submits a call that was sent so often before, in a task that outlives the client: a client that hangs up neither aborts a job start nor
     /// loses its slot, since dropping the handle of a task does not end the task.
     ///
     /// # Errors
     /// Why there is no answer.
     pub(super) async fn submit(
         self: &Arc<Self>,
-        start: JobStart,
+        start: &Arc<JobStart>,
         reservation: Reservation,
+        sent_count: u32,
         request_id: &str,
-    ) -> Result<Carried, Error> {
-        let submissions = Arc::clone(self);
-        let submitted = async move { submissions.attempt_all(&start, reservation).await };
+    ) -> Result<Submitted, Error> {
+        let (submissions, start) = (Arc::clone(self), Arc::clone(start));
+        let submitted = async move {
+            let submitted = submissions.attempt_all(&start, reservation, sent_count);
+            submitted.await
+        };
         detached(&self.under_way, request_id, submitted).await
     }
 
@@ -115,13 +133,13 @@ impl Submissions {
         self.under_way.wait().await;
     }
 
-    /// Submits, and again where the upstream provably did not take it: on another account, or once
-    /// more if nothing was sent.
+    /// Submits, and again on another account where one provably did not take it.
     async fn attempt_all(
         &self,
         start: &JobStart,
         mut reservation: Reservation,
-    ) -> Result<Carried, Error> {
+        sent_count: u32,
+    ) -> Result<Submitted, Error> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let mut refused_by = Vec::new();
         loop {
@@ -129,15 +147,12 @@ impl Submissions {
             let Attempt { answer, next } = self.attempt(start, reservation).await?;
             let takes_any_account = start.request.email().is_none();
             let is_repeated = match (next, account) {
-                (Next::Elsewhere, Some(account)) if takes_any_account => {
+                (Next::Elsewhere | Next::ElsewhereOrLater, Some(account)) if takes_any_account => {
                     refused_by.push(account);
                     attempts.take_elsewhere()
                 }
-                (Next::Again, Some(_)) if attempts.take() => {
-                    attempts.pause().await;
-                    true
-                }
-                (Next::Nothing | Next::Elsewhere | Next::Again, _) => false,
+                (Next::Again, _) => return Ok(Submitted::NotSent),
+                (Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater, _) => false,
             };
             let slot = if is_repeated {
                 self.pick_again(start, &refused_by).await
@@ -149,8 +164,12 @@ impl Submissions {
                     attempts.give_back();
                 }
                 let mut answer = answer?;
-                response::count_attempts(&mut answer, attempts.count());
-                return Ok(answer);
+                let attempts = sent_count + attempts.count();
+                response::count_attempts(&mut answer, attempts);
+                return Ok(match next {
+                    Next::ElsewhereOrLater => Submitted::PushedBack { answer, attempts },
+                    Next::Nothing | Next::Elsewhere | Next::Again => Submitted::Answered(answer),
+                });
             };
             reservation = Reservation::Slot(slot);
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
@@ -162,7 +181,7 @@ impl Submissions {
     async fn pick_again(&self, start: &JobStart, refused_by: &[Name]) -> Option<Slot> {
         let mut exclude = refused_by.to_vec();
         exclude.sort_unstable();
-        let pick = start.pick(Duration::ZERO, exclude.into());
+        let pick = start.pick(exclude.into());
         match self.picker.pick_again(&pick).await.ok()? {
             Picked::Slot(slot) => Some(slot),
             Picked::Known(_) => None,

@@ -11,6 +11,7 @@ use tokio::{
     sync::{Notify, oneshot},
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Clock, Dated, Operation, PickError, PickRequest, Settle, operations, returns::Returns,
@@ -32,6 +33,7 @@ pub struct Local {
     alarm_moved: Notify,
     round_due: Notify,
     history_due: Notify,
+    learnt: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ struct LedgerState {
     /// The seats that were told of their grants but have not read them yet.
     told: HashMap<LeaseId, u64, RandomState>,
     seated_count: u64,
+    is_learnt: bool,
     /// When [`Local::keep_time`] wakes next.
     alarm: Duration,
 }
@@ -138,12 +141,14 @@ impl Local {
                 waiting: HashMap::default(),
                 told: HashMap::default(),
                 seated_count: 0,
+                is_learnt: false,
                 alarm: Duration::MAX,
             }),
             returns: Returns::default(),
             alarm_moved: Notify::new(),
             round_due: Notify::new(),
             history_due: Notify::new(),
+            learnt: CancellationToken::new(),
         }
     }
 
@@ -237,6 +242,10 @@ impl Local {
         self.history_due.notified().await;
     }
 
+    pub(super) async fn learnt(&self) {
+        self.learnt.cancelled().await;
+    }
+
     fn dated(&self, view: LeaseView) -> Dated<LeaseView> {
         let calendar = self.clock.calendar();
         Dated { view, calendar }
@@ -268,6 +277,10 @@ impl Local {
         state.tell_waiters(now);
         if state.pool.take_round_due() {
             self.round_due.notify_one();
+        }
+        if !state.is_learnt && !state.pool.is_learning() {
+            state.is_learnt = true;
+            self.learnt.cancel();
         }
         if state.pool.take_history_due() {
             self.history_due.notify_one();

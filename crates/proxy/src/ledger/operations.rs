@@ -12,7 +12,7 @@ use super::{Clock, Dated, PickError, PickRequest};
 use crate::pool::{
     AccountView, Body, Cause, Claim, Findings, History, Key, Kind, Known, LeaseError, LeaseId,
     LeaseView, List, ListChange, Name, Pool, Refusal, RoundChange, RunningJobs, Settlement, TaskId,
-    Undecided, UnknownAccount, Update,
+    Undecided, UnknownAccount, Update, WaiterId,
 };
 
 /// One operation on the ledger.
@@ -136,6 +136,18 @@ impl Operation for KnowsKey {
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.knows(&self.key)
+    }
+}
+
+/// A place in the queue, for a caller that may come back to it.
+#[derive(Debug)]
+pub struct TakePlace;
+
+impl Operation for TakePlace {
+    type Reply = WaiterId;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.take_place()
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::Unavailable;
 use crate::pool::{
     Admission, Ask, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
-    UnknownAccount,
+    UnknownAccount, WaiterId,
 };
 
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
@@ -30,6 +30,8 @@ pub struct PickRequest {
     pub operation: Option<OperationName>,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
+    /// Its place in the queue, if it comes back to it.
+    pub place: Option<WaiterId>,
     /// The idempotency key of the call. It is claimed in the same step, unless it stands for
     /// something already.
     pub claim: Option<Claim>,
@@ -119,6 +121,7 @@ impl PickRequest {
             constraint,
             operation: self.operation.clone(),
             max_jobs: self.max_jobs,
+            place: self.place,
         }
     }
 }

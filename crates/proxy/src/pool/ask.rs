@@ -22,6 +22,9 @@ pub struct Ask {
     pub operation: Option<OperationName>,
     /// The caller's own `maxJobs`: it accepts no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
+    /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:
+    /// behind all others.
+    pub place: Option<WaiterId>,
 }
 
 /// The accounts that a caller accepts. Made by [`Pool::constraint`](super::Pool::constraint).

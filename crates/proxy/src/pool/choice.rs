@@ -57,6 +57,12 @@ impl Pool {
         }
     }
 
+    /// A place in the queue behind all others, for a caller that may come back to it: its slot may turn out
+    /// to be none.
+    pub fn take_place(&mut self) -> WaiterId {
+        self.waiters.next_place()
+    }
+
     /// What the call with the lease `id` got already: the lease, or a place in the queue.
     pub fn admitted(&self, id: LeaseId) -> Option<Admission> {
         let waiting = || self.waiters.of_lease(id).map(Admission::Queued);
@@ -162,8 +168,8 @@ impl Pool {
         }
     }
 
-    /// The accounts, or the jobs that run on them, are not known yet.
-    fn is_learning(&self) -> bool {
+    /// Whether the accounts, or the jobs that run on them, are not known yet.
+    pub fn is_learning(&self) -> bool {
         self.list.is_none() || (self.limits.reconciles && self.running.is_none())
     }
 

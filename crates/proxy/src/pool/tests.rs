@@ -84,6 +84,7 @@ impl Bench {
             constraint,
             operation: None,
             max_jobs: None,
+            place: None,
         }
     }
 

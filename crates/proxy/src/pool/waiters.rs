@@ -87,9 +87,18 @@ impl Waiters {
         self.by_lease.get(&lease).copied()
     }
 
-    pub(super) fn push(&mut self, ask: Ask) -> WaiterId {
+    /// The place behind all others.
+    pub(super) fn next_place(&mut self) -> WaiterId {
         let id = WaiterId(self.arrived_count);
         self.arrived_count += 1;
+        id
+    }
+
+    /// Adds a waiter, at its place if it has one. How many waited longer is a guess for one that came back,
+    /// until all are seated anew: it counts those that came meanwhile.
+    pub(super) fn push(&mut self, ask: Ask) -> WaiterId {
+        let place = ask.place.filter(|id| !self.queue.contains_key(id));
+        let id = place.unwrap_or_else(|| self.next_place());
         if self.seats.is_full() {
             self.seat_anew();
         }

@@ -22,6 +22,7 @@ mod operations;
 mod outcome_table;
 mod outcomes;
 mod ownership;
+mod patience;
 mod reads;
 mod restart;
 mod slots;

@@ -22,4 +22,5 @@ mod pick;
 mod process;
 mod program;
 mod settings;
+mod shutdown;
 mod waiting;

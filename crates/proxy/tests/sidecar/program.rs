@@ -63,6 +63,8 @@ impl Process {
             ("KLB_UPSTREAM__TOKEN", sim.token()),
             ("KLB_ACCOUNTS__REFRESH_INTERVAL", "100ms"),
             ("KLB_LOG__FORMAT", "json"),
+            // Most tests ask what is so now.
+            ("KLB_FORWARD__WAIT", "0s"),
         ];
         all.extend(env);
         let mut child = prepared(command, &all).spawn().unwrap();

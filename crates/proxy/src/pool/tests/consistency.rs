@@ -92,6 +92,7 @@ impl World {
             constraint,
             operation: None,
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
+            place: None,
         };
         let lease_id = ask.lease_id;
         if let Some((claim, kind)) = call.claim()

@@ -211,7 +211,7 @@ impl Run {
                 ttl,
                 waits,
                 max_jobs,
-            } => self.pick(only, &exclude, ttl, waits, max_jobs),
+            } => self.pick(only, &exclude, Duration::from_secs(ttl), waits, max_jobs),
             Op::Release(n) => {
                 if let Some(id) = self.model.nth_lease(n) {
                     self.model.leases.remove(&id);
@@ -255,7 +255,7 @@ impl Run {
         &mut self,
         only: Option<usize>,
         exclude: &[usize],
-        ttl: u64,
+        ttl: Duration,
         waits: bool,
         max_jobs: Option<u32>,
     ) {
@@ -275,7 +275,6 @@ impl Run {
             assert!(!is_listed(only.unwrap()));
             return;
         };
-        let ttl = Duration::from_secs(ttl);
         let lease_id = LeaseId::random(&mut self.rng);
         let ask = Ask {
             lease_id,
@@ -283,6 +282,7 @@ impl Run {
             constraint,
             operation: None,
             max_jobs: max_jobs.and_then(NonZeroU32::new),
+            place: None,
         };
         let wish = Wish {
             lease_id,

@@ -31,6 +31,7 @@ fn refuses_in_words_that_tell_why() {
         constraint: Constraint::AnyBut(Excluded::default()),
         operation: None,
         max_jobs: None,
+        place: None,
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));
     pool.apply(

@@ -100,3 +100,34 @@ fn a_resumed_account_serves_waiters() {
     bench.pool.set_draining("a@x", false, START).unwrap();
     assert_eq!(bench.handed_over(), [(waiter, "a@x".to_owned())]);
 }
+
+#[test]
+fn a_caller_that_comes_back_has_its_old_place() {
+    let mut bench = Bench::new(&[("a@x", 1)]);
+    let come = |bench: &mut Bench, place| {
+        let ask = Ask {
+            place,
+            ..bench.ask(None, &[])
+        };
+        bench.pool.pick_or_wait(ask, START, &mut bench.rng).unwrap()
+    };
+    let first = bench.pool.take_place();
+    let Admission::Granted(lease) = come(&mut bench, Some(first)) else {
+        panic!("a slot is free");
+    };
+    // The upstream pushed the first caller back, and another job took its slot.
+    let second = bench.wait_for(None, &[]);
+    bench.release(&lease);
+    assert_eq!(bench.handed_over(), [(second, "a@x".to_owned())]);
+    let third = bench.wait_for(None, &[]);
+    assert_eq!(come(&mut bench, Some(first)), Admission::Queued(first));
+    // A place is taken once.
+    let Admission::Queued(fourth) = come(&mut bench, Some(first)) else {
+        panic!("no slot is free");
+    };
+    for expected in [first, third, fourth] {
+        let lease = bench.pool.leases()[0].clone();
+        bench.release(&lease);
+        assert_eq!(bench.handed_over(), [(expected, "a@x".to_owned())]);
+    }
+}

@@ -83,18 +83,18 @@ async fn an_upstream_that_is_not_there_was_sent_nothing() {
     let stage = Stage::new().await;
     let addr = stage.running.addr;
     let running = stage.close_upstream();
-    for first in [
-        format!("GET {ANY}"),
-        format!("POST {START}"),
-        format!("GET {TASK}"),
-        "POST /v1/kling/avatars".to_owned(),
+    for (first, status) in [
+        (format!("GET {ANY}"), 502),
+        (format!("POST {START}"), 429),
+        (format!("GET {TASK}"), 502),
+        ("POST /v1/kling/avatars".to_owned(), 502),
     ] {
         let mut client = Wire::connect(addr).await;
         client
             .send(request(&first, &["content-length: 2"], "{}"))
             .await;
         let told = client.message().await;
-        told.assert_refused(502, "upstream-unreachable");
+        told.assert_refused(status, "upstream-unreachable");
         assert!(told.is("retry-after", "1") && !told.has("x-kling-outcome"));
     }
     assert_eq!(running.held().await, 0, "no slot is left behind");

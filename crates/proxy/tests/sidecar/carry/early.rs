@@ -52,12 +52,15 @@ async fn a_job_start_that_asks_first_is_refused_while_all_slots_are_in_use() {
 }
 
 #[tokio::test]
-async fn a_job_start_that_asks_first_is_refused_before_the_list_is_known() {
+async fn a_job_start_that_asks_first_and_does_not_wait_is_refused_before_the_list_is_known() {
     let stage = Stage::without_accounts().await;
     let lines = asking("content-length: 2", &[]);
-    assert_refused_unsent(&stage, &lines, 503, "learning").await;
-    let wait = asking("content-length: 2", &["x-kling-wait: 1h"]);
-    assert_refused_unsent(&stage, &wait, 503, "learning").await;
+    assert_refused_unsent(&stage, &lines, 429, "learning").await;
+    let waiting = asking("content-length: 2", &["x-kling-wait: 1h"]);
+    let mut client = stage
+        .client_sends(request(&format!("POST {START}"), &waiting, ""))
+        .await;
+    assert_eq!(client.take(GO_ON.len()).await, GO_ON);
 }
 
 /// Checks that the client is told to go on and then gets its answer, and that the question does not

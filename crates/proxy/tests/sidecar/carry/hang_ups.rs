@@ -289,7 +289,7 @@ async fn a_job_start_that_waits_is_told_of_the_shutdown() {
         .await;
     running.shutdown.cancel();
     let text = read_all(&mut client).await;
-    assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
     assert!(text.contains("shutting-down"), "{text}");
     timeout(PATIENCE, running.task)
         .await

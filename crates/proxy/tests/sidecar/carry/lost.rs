@@ -174,7 +174,7 @@ async fn nothing_sent_takes_no_slot() {
     sim.shutdown().await;
     for _ in 0..3 {
         let answer = send(addr, Method::POST, JOB, &[JSON], PROMPT).await;
-        answer.assert_refused(502, "upstream-unreachable");
+        answer.assert_refused(429, "upstream-unreachable");
         assert!(!answer.headers.contains_key("x-kling-outcome"));
     }
     let account = send(addr, Method::GET, "/accounts/a@x", &[], "")

@@ -350,7 +350,7 @@ async fn an_id_is_never_moved_to_another_account() {
         .sim
         .fault(Fault::status(429).on("POST", "/videos/omni").account("b@x"));
     let fields = json!({"element_1": element, "avatarId": avatar});
-    let answer = post(&running, Style::Json, "/videos/omni", &fields).await;
+    let answer = post_at_once(&running, "/videos/omni", &fields).await;
     assert_eq!(
         (answer.status.as_u16(), answer.header("x-kling-attempts")),
         (429, "1")

@@ -1,0 +1,167 @@
+//! Token files that change while the sidecar runs.
+//!
+//! They are read again when the process is asked to, and by themselves within a minute. A file that cannot be
+//! used changes nothing: what was read last stays in force. A changed account file is the fetcher's own
+//! business.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use accounts_fetcher::{Credentials, Waker};
+use secrecy::ExposeSecret;
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use crate::{
+    api::Clients,
+    config::{
+        Config,
+        tokens::{self, ClientTokens},
+    },
+};
+
+/// The longest time before a changed file is noticed. Reading some kilobytes so often costs nothing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Asks for the files to be read again. Any number of requests is answered by one look.
+#[derive(Clone, Debug, Default)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    /// Asks for it.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Reads the token files again.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    upstream: Option<(PathBuf, Credentials)>,
+    clients: ClientTokens,
+    publish_clients: watch::Sender<Arc<Clients>>,
+    fetcher: Waker,
+    asked: Reload,
+    /// The problems that were logged last.
+    problems: Vec<String>,
+}
+
+impl Reloader {
+    /// Replaces `credentials` and the clients that it publishes whenever the files that `config` names
+    /// change.
+    pub(crate) fn new(
+        config: &Config,
+        credentials: Option<Credentials>,
+        fetcher: Waker,
+    ) -> (Self, watch::Receiver<Arc<Clients>>) {
+        let clients = Arc::new(Clients::new(&config.auth.tokens));
+        let (publish_clients, published) = watch::channel(clients);
+        let reloader = Self {
+            upstream: config.upstream.token_file.clone().zip(credentials),
+            clients: config.auth.tokens.clone(),
+            publish_clients,
+            fetcher,
+            asked: Reload::default(),
+            problems: Vec::new(),
+        };
+        (reloader, published)
+    }
+
+    /// What asks for it.
+    pub(crate) fn handle(&self) -> Reload {
+        self.asked.clone()
+    }
+
+    /// Looks for ever. Cancel-safe.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let asked = self.asked.0.notified();
+            let is_asked = timeout(LOOK_INTERVAL, asked).await.is_ok();
+            self.look(is_asked).await;
+        }
+    }
+
+    async fn look(&mut self, is_asked: bool) {
+        let mut problems = Vec::new();
+        let mut is_changed = false;
+        for changed in [self.look_at_upstream().await, self.look_at_clients().await] {
+            match changed {
+                Ok(changed) => is_changed |= changed,
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if is_asked || problems != self.problems {
+            for problem in &problems {
+                tracing::warn!("{problem}; the tokens that were read before stay in force");
+            }
+        }
+        if is_asked {
+            // The list may have changed, too.
+            self.fetcher.wake();
+            if !is_changed && problems.is_empty() {
+                tracing::info!("reload: no token has changed; the account list is read again");
+            }
+        }
+        self.problems = problems;
+    }
+
+    /// True if there is a new token.
+    async fn look_at_upstream(&self) -> Result<bool, String> {
+        let Some((path, credentials)) = &self.upstream else {
+            return Ok(false);
+        };
+        let place = |problem| format!("upstream.token_file: {problem}");
+        let token = read(path, tokens::upstream_token).await.map_err(place)?;
+        let is_new = credentials
+            .replace(&token)
+            .map_err(|error| place(error.to_string()))?;
+        if is_new {
+            tracing::info!("the token of the upstream has changed and is in force");
+            self.fetcher.wake();
+        }
+        Ok(is_new)
+    }
+
+    /// True if there are new tokens.
+    async fn look_at_clients(&mut self) -> Result<bool, String> {
+        let Some(path) = &self.clients.file else {
+            return Ok(false);
+        };
+        let listed = read(path, tokens::client_tokens)
+            .await
+            .map_err(|problem| format!("auth.tokens_file: {problem}"))?;
+        let of = |it: &tokens::ClientToken| (it.name.clone(), it.token.expose_secret().to_owned());
+        if listed.iter().map(of).eq(self.clients.listed.iter().map(of)) {
+            return Ok(false);
+        }
+        self.clients.listed = listed;
+        let clients = Arc::new(Clients::new(&self.clients));
+        self.publish_clients.send_replace(clients);
+        let count = self.clients.all().count();
+        tracing::info!(count, "the client tokens have changed and are in force");
+        Ok(true)
+    }
+}
+
+/// Reads a file beside the workers: a disk may hang.
+async fn read<T: Send + 'static>(
+    path: &Path,
+    reading: fn(&Path) -> Result<T, String>,
+) -> Result<T, String> {
+    let path = path.to_owned();
+    let read = spawn_blocking(move || {
+        // Opening a pipe would wait for its other end.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(format!("{} is not a regular file", path.display()));
+        }
+        reading(&path)
+    });
+    read.await.unwrap_or_else(|error| Err(error.to_string()))
+}

@@ -1,0 +1,58 @@
+//! What runs and waits, for the log at the begin and the end of a shutdown.
+
+use crate::{
+    ledger::{LeasesNow, Ledger, Statistics, Unavailable},
+    pool::{Kind, LeaseState},
+};
+
+/// How much runs and waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Inventory {
+    /// Job starts that are not answered yet.
+    submissions: usize,
+    /// Job starts and picks that wait for a slot.
+    waiting: usize,
+    /// Jobs that hold a slot.
+    jobs: usize,
+    /// Submissions of which it is not known whether they became jobs.
+    uncertain: usize,
+    /// Picks without a job.
+    picks: usize,
+}
+
+impl Inventory {
+    /// Counts what the ledger holds now; nothing if it cannot be reached.
+    pub(super) async fn take(ledger: &Ledger) -> Self {
+        Self::counted(ledger).await.unwrap_or_default()
+    }
+
+    /// Logs it.
+    pub(super) fn log(&self, message: &str) {
+        let Self {
+            submissions,
+            waiting,
+            jobs,
+            uncertain,
+            picks,
+        } = *self;
+        tracing::info!(submissions, waiting, jobs, uncertain, picks, "{message}");
+    }
+
+    async fn counted(ledger: &Ledger) -> Result<Self, Unavailable> {
+        let leases = ledger.call(LeasesNow).await?.view;
+        let mut inventory = Self {
+            waiting: ledger.call(Statistics).await?.waiters_count,
+            ..Self::default()
+        };
+        for lease in leases {
+            let count = match (lease.state, lease.kind) {
+                (LeaseState::Reserved, Kind::Forward) => &mut inventory.submissions,
+                (LeaseState::Reserved, Kind::Pick) => &mut inventory.picks,
+                (LeaseState::Bound, _) => &mut inventory.jobs,
+                (LeaseState::Uncertain, _) => &mut inventory.uncertain,
+            };
+            *count += 1;
+        }
+        Ok(inventory)
+    }
+}
