@@ -1,8 +1,9 @@
 //! The HTTP surface: from a request to an answer.
 //!
 //! Every path below [`BASE_PATH`] requires the token. `GET /_sim/audit` belongs to the simulator
-//! itself, for black-box tests, and requires none. Every request goes through the same steps: head,
-//! fault, body, operation, compression, and what the fault does to the answer.
+//! itself, for black-box tests, and requires none; neither do results. Every request of the API goes
+//! through the same steps: head, fault, body, operation, compression, and what the fault does to
+//! the answer.
 
 mod perform;
 
@@ -30,6 +31,7 @@ use crate::{
     reply::{self, Cut, Reply},
     shared::Shared,
     upload::UPLOAD_BYTES_MAX,
+    world::RESULTS_PATH,
 };
 use perform::perform;
 
@@ -61,6 +63,11 @@ async fn route(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Rep
     let path = path.as_str();
     if head.method == Method::GET && path == AUDIT_PATH {
         return Ok(audit(shared));
+    }
+    if let Some(name) = path.strip_prefix(RESULTS_PATH)
+        && matches!(head.method, Method::GET | Method::HEAD)
+    {
+        return Ok(result(shared, name));
     }
     let Some(path) = path.strip_prefix(BASE_PATH) else {
         return Ok(Refusal::NoRoute.into());
@@ -207,6 +214,15 @@ fn until_sent(reply: Reply, under_way: UnderWay) -> Reply {
         })
         .boxed()
     })
+}
+
+/// The file of a result, for whoever has its URL.
+fn result(shared: &Shared, name: &str) -> Reply {
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    match shared.visit(|world| world.result(&name)) {
+        Ok(media) => reply::whole(StatusCode::OK, media.content_type(), media.file()),
+        Err(refusal) => refusal.into(),
+    }
 }
 
 fn audit(shared: &Shared) -> Reply {

@@ -6,7 +6,8 @@
 //! header `x-sim-tool` counts as one from a second tool on the same accounts. A test can script
 //! wrong answers to `GET /accounts` in a dozen ways ([`ListFault`]), and to any request
 //! ([`Fault`]). Moderation refuses a prompt with the word `forbidden`; a prompt with the word
-//! `doomed` starts a job that fails. The simulator plans nothing and balances nothing.
+//! `doomed` starts a job that fails. The results of a job that succeeded are files that the
+//! simulator serves. It plans nothing and balances nothing.
 //!
 //! ```
 //! use kling_sim::{JobDuration, ListFault, Sim};
@@ -30,8 +31,8 @@
 //! Modules: `operation` is the table of what the API offers, `world` is the upstream as a pure
 //! value, `list` and `fault` are the scripts, `audit` is what the simulator saw. `api` takes
 //! requests through their steps, and `server` owns the sockets. The small facts that several
-//! modules share lie below them: `account`, `head`, `origin`, `outcome`, `prompt`, `task_id` and
-//! `upload`. Imports form no ring.
+//! modules share lie below them: `account`, `head`, `media`, `origin`, `outcome`, `prompt`, `task_id`
+//! and `upload`. Imports form no ring.
 
 mod account;
 mod api;
@@ -42,6 +43,7 @@ mod encode;
 mod fault;
 mod head;
 mod list;
+mod media;
 mod operation;
 mod origin;
 mod outcome;

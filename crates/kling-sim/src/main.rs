@@ -27,6 +27,9 @@ struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9090", value_parser = listen)]
     listen: SocketAddr,
+    /// Where clients reach it, for the URLs of results; by default the address it listens on
+    #[arg(long, value_name = "URL", value_parser = public_url)]
+    public_url: Option<String>,
     /// The accounts, in the order of the list
     #[arg(
         long,
@@ -87,6 +90,9 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         .ids_of_18_digits(args.long_ids)
         .compression(!args.no_compression)
         .listen(args.listen);
+    if let Some(url) = args.public_url {
+        builder = builder.public_url(url);
+    }
     for (email, max_jobs) in args.accounts {
         builder = builder.account(email, max_jobs);
     }
@@ -114,6 +120,16 @@ fn say(text: &str) {
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .or(Err("expected IP:PORT, as in 127.0.0.1:9090".to_owned()))
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let is_url = ["http://", "https://"].iter().any(|scheme| {
+        let host = text.strip_prefix(scheme);
+        host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
+    });
+    is_url
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected a URL, as in http://127.0.0.1:9090".to_owned())
 }
 
 fn account(text: &str) -> Result<(String, u32), String> {
@@ -198,6 +214,8 @@ mod tests {
     fn a_bad_flag_is_told_what_was_expected() {
         let cases = [
             ("--listen", "localhost", "expected IP:PORT"),
+            ("--public-url", "sim:8081", "expected a URL"),
+            ("--public-url", "http://", "expected a URL"),
             ("--accounts", "a@x", "expected EMAIL=MAX_JOBS"),
             ("--accounts", "=3", "expected EMAIL=MAX_JOBS"),
             ("--accounts", "a@x=0", "1 to 50 jobs"),

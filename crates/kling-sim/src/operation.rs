@@ -10,6 +10,8 @@ use std::fmt;
 
 pub(crate) use table::{TEXT_TO_VIDEO, find};
 
+use crate::media::Media;
+
 /// One operation of the API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
@@ -63,11 +65,11 @@ impl Content {
         }
     }
 
-    /// The file extension of a result's URL.
-    pub(crate) fn extension(self) -> &'static str {
+    /// The type of a result.
+    pub(crate) fn media(self) -> Media {
         match self {
-            Self::Video => "mp4",
-            Self::Image => "png",
+            Self::Video => Media::Video,
+            Self::Image => Media::Image,
         }
     }
 }

@@ -10,6 +10,7 @@ mod job;
 mod jobs;
 mod references;
 mod resources;
+mod results;
 mod shelf;
 mod task_info;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use rand::{SeedableRng, rngs::SmallRng};
 
 pub use job::JobDuration;
+pub(crate) use results::{PublicUrl, RESULTS_PATH};
 pub use task_info::HistoryStyle;
 
 use crate::{
@@ -53,6 +55,7 @@ pub(crate) struct Settings {
     /// How long a job is tracked, whether it ends or not.
     pub(crate) tracking: Duration,
     pub(crate) history: HistoryStyle,
+    pub(crate) public_url: PublicUrl,
 }
 
 impl Default for Settings {
@@ -64,6 +67,7 @@ impl Default for Settings {
             release_lag: Duration::ZERO..=Duration::ZERO,
             tracking: Duration::from_mins(60),
             history: HistoryStyle::default(),
+            public_url: PublicUrl("http://sim.example".to_owned()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     sync::Arc,
     time::Duration,
@@ -17,7 +17,7 @@ use crate::{
     server,
     shared::{ApiSettings, Shared},
     task_id::TaskIds,
-    world::{HistoryStyle, JobDuration, Settings, World},
+    world::{HistoryStyle, JobDuration, PublicUrl, Settings, World},
 };
 
 /// The token of a simulator for which none was set.
@@ -39,6 +39,7 @@ pub struct SimBuilder {
     world: Settings,
     api: ApiSettings,
     addr: SocketAddr,
+    public_url: Option<String>,
 }
 
 impl Default for SimBuilder {
@@ -52,6 +53,7 @@ impl Default for SimBuilder {
                 mcp_pause: Duration::from_millis(50),
             },
             addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            public_url: None,
         }
     }
 }
@@ -150,6 +152,14 @@ impl SimBuilder {
         Self { addr, ..self }
     }
 
+    /// Sets where clients reach the simulator, such as `http://127.0.0.1:9090`: the URLs of results
+    /// begin with it. The default is the address it listens on; if that is the address of all
+    /// interfaces, it is the loopback address.
+    pub fn public_url(self, url: impl Into<String>) -> Self {
+        let public_url = Some(url.into());
+        Self { public_url, ..self }
+    }
+
     /// Binds the address and serves it on the current Tokio runtime.
     ///
     /// # Errors
@@ -161,7 +171,12 @@ impl SimBuilder {
         };
         let listener = TcpListener::bind(self.addr).await.map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
-        let mut world = World::new(self.world, Timestamp::now());
+        let public_url = self.public_url.unwrap_or_else(|| url_of(addr));
+        let settings = Settings {
+            public_url: PublicUrl(public_url.trim_end_matches('/').to_owned()),
+            ..self.world
+        };
+        let mut world = World::new(settings, Timestamp::now());
         for (email, max_jobs) in self.accounts {
             world.set_account(email, max_jobs);
         }
@@ -181,4 +196,15 @@ impl SimBuilder {
             stop,
         })
     }
+}
+
+/// The URL by which a client on this machine reaches a listener.
+fn url_of(mut listener: SocketAddr) -> String {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{listener}")
 }

@@ -101,26 +101,13 @@ impl World {
         let ids = ids.ok_or(Refusal::FieldMissing { field: "workIds" })?;
         let made: Result<Vec<&Job>, Refusal> =
             ids.split(',').map(|id| self.made(account, id)).collect();
-        let extension = match made?
-            .iter()
-            .map(|job| job.kind.content.extension())
-            .collect::<Vec<_>>()[..]
-        {
-            [extension] => extension,
-            _ => "zip",
-        };
-        let url = format!("https://cdn.example/clean/{ids}.{extension}");
+        let url = self.settings.public_url.clean(&ids, &made?);
         Ok(json!({ "cdnUrl": url, "status": "success" }))
     }
 
     /// The job that made the work with this id, if the job belongs to the account and succeeded.
     pub(super) fn made(&self, account: &str, id: &str) -> Result<&Job, Refusal> {
-        let number = id.parse::<i64>().ok();
-        let mut jobs = self.jobs.of(account);
-        let made = jobs.find(|job| {
-            let is_of = |number| job.work_ids().contains(&number);
-            job.phase(self.now) == Phase::Succeed && number.is_some_and(is_of)
-        });
+        let made = self.job_of_work(id).filter(|job| job.email == account);
         made.ok_or_else(|| Refusal::NotFound {
             what: "work",
             id: id.to_owned(),
@@ -141,7 +128,7 @@ impl World {
 
     fn work(&self, job: &Job, id: i64, item: u32) -> Value {
         let phase = job.phase(self.now);
-        let (content, extension) = (job.kind.content.name(), job.kind.content.extension());
+        let content = job.kind.content;
         let mut work = json!({
             "workId": id,
             "workItemId": item,
@@ -151,7 +138,7 @@ impl World {
             "status": phase.code(),
             "status_name": phase.name(),
             "status_final": phase.is_final(),
-            "contentType": content,
+            "contentType": content.name(),
             "starNum": 0,
             "cloneCount": 0,
             "reportNum": 0,
@@ -159,15 +146,16 @@ impl World {
             "taskInfo": {},
         });
         if phase == Phase::Succeed {
+            let urls = &self.settings.public_url;
             work["resource"] = json!({
-                "resource": format!("https://cdn.example/{id}.{extension}"),
+                "resource": urls.output(id, content.media()),
                 "height": 1080,
                 "width": 1920,
                 "duration": 5000,
                 "resourceKey": id.to_string(),
             });
             work["cover"] = json!({
-                "resource": format!("https://cdn.example/{id}.png"),
+                "resource": urls.cover(id),
                 "height": 1080,
                 "width": 1920,
                 "duration": 0,

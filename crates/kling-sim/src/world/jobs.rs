@@ -97,6 +97,12 @@ impl Jobs {
         self.known.get(&id).filter(|job| !job.is_deleted)
     }
 
+    /// The readable job with the highest number up to `id`.
+    pub(crate) fn last_until(&self, id: TaskId) -> Option<&Job> {
+        let (_, job) = self.known.range(..=id).next_back()?;
+        (!job.is_deleted).then_some(job)
+    }
+
     /// All readable jobs of an account, newest first.
     pub(crate) fn of(&self, email: &str) -> impl Iterator<Item = &Job> {
         let known = self.known.values().rev();

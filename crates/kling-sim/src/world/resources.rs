@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{World, shelf::ItemKind};
-use crate::{account::MAX_JOBS, call::Call, refusal::Refusal, upload::UPLOADS};
+use crate::{account::MAX_JOBS, call::Call, media::Media, refusal::Refusal, upload::UPLOADS};
 
 impl World {
     /// `POST /accounts`: adds an account, or resizes it and ends its error.
@@ -131,16 +131,14 @@ impl World {
 
     /// `POST /tts/create`: a finished resource and no job.
     pub(crate) fn speak(&mut self, account: &str) -> Value {
+        let urls = &self.settings.public_url;
         let show = |id: &str| {
             json!({
                 "status": 99,
                 "status_name": "succeed",
                 "status_final": true,
                 "contentType": "audio",
-                "resource": {
-                    "resource": format!("https://cdn.example/speech/{id}.mp3"),
-                    "duration": 2000,
-                },
+                "resource": { "resource": urls.output(id, Media::Audio), "duration": 2000 },
             })
         };
         self.shelf.add(ItemKind::Speech, account, show).clone()

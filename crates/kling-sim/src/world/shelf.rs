@@ -90,6 +90,12 @@ impl Shelf {
         Ok(self.items[idx].shown.clone())
     }
 
+    /// Whether any account has this thing.
+    pub(super) fn has(&self, kind: ItemKind, id: &str) -> bool {
+        let mut items = self.items.iter();
+        items.any(|item| item.kind == kind && item.id == id)
+    }
+
     /// Removes one thing of an account.
     pub(super) fn remove(&mut self, kind: ItemKind, email: &str, id: &str) -> Result<(), Refusal> {
         let idx = self.find(kind, email, id)?;

@@ -15,6 +15,7 @@ mod life;
 mod list_faults;
 mod refusals;
 mod resources;
+mod results;
 mod shapes;
 mod tasks;
 mod witness;

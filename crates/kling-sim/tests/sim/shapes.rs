@@ -126,7 +126,7 @@ async fn a_finished_task_shows_its_work() {
     assert_eq!(done["works"][0]["taskId"], id);
     assert_eq!(
         done["works"][0]["resource"]["resource"],
-        format!("https://cdn.example/{id}.mp4")
+        format!("http://{}/results/{id}-output.mp4", sim.addr())
     );
     assert_like(done, include_str!("../data/task.json"));
 }

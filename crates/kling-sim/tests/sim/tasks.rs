@@ -109,7 +109,7 @@ async fn works_are_downloaded_by_their_owner() {
     );
     sim.finish_all();
     let one = get(&sim, &path(&mine.to_string())).await.json();
-    let expected = format!("https://cdn.example/clean/{mine}.png");
+    let expected = format!("http://{}/results/clean/{mine}-output.png", sim.addr());
     assert_eq!(one, json!({"cdnUrl": expected, "status": "success"}));
     let both = get(&sim, &path(&format!("{mine},{}", mine + 1)))
         .await

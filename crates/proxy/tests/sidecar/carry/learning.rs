@@ -52,8 +52,8 @@ async fn lists_teach_whose_their_things_are() {
     );
     assert_eq!(asked(sim, &Method::GET, &format!("/tasks/{id}")).len(), 1);
     let files = [
-        format!("https://cdn.example/{id}.mp4"),
-        format!("https://cdn.example/{id}.png"),
+        format!("http://{}/results/{id}-output.mp4", sim.addr()),
+        format!("http://{}/results/{id}-cover.png", sim.addr()),
     ];
     for file in files {
         let fields = json!({"video": file});
