@@ -13,6 +13,8 @@ pub(crate) struct Account {
     pub(crate) max_jobs: u32,
     pub(crate) error: Option<String>,
     pub(crate) has_credit: bool,
+    /// Whether no call that names it is answered.
+    pub(crate) is_hung: bool,
     /// Whether its history has a row in which no task id can be read.
     pub(crate) has_unreadable_history: bool,
 }

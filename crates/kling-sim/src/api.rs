@@ -102,7 +102,7 @@ async fn serve(
     body: Incoming,
 ) -> Result<Reply, Cut> {
     let mut fault;
-    (call.round, fault) = shared.visit(|world| (world.rounds(), world.faults.take(&target)));
+    (call.round, fault) = shared.visit(|world| (world.rounds(), world.interference(&target)));
     if let Some(Effect::EarlyAnswer(answer)) = &fault {
         shared.visit(|world| world.log(&call, false));
         return Ok(reply::closing(answer.reply()));
@@ -114,9 +114,9 @@ async fn serve(
     if let Err(refusal) = end {
         return Ok(reply::closing(refusal.into()));
     }
-    if fault.is_none() && target.email.is_none() {
+    if target.email.is_none() {
         target.email = call.email_in_body();
-        fault = shared.visit(|world| world.faults.take_scripted(&target));
+        fault = shared.visit(|world| world.interference_by_account(&target, fault));
     }
     if let Some(effect) = &fault {
         if let Some(outcome) = effect.outcome().filter(|_| target.is_job_start()) {

@@ -71,6 +71,14 @@ impl Sim {
             .visit(|world| world.set_account_credit(email, has_credit))
     }
 
+    /// Hangs an account, or mends it; `false` if the account is not configured. While it is hung no
+    /// call that names it is answered, whatever the call is, and none of these calls happens, not
+    /// even later. It is in the list as before, and its jobs go on.
+    pub fn set_account_hung(&self, email: &str, is_hung: bool) -> bool {
+        self.shared
+            .visit(|world| world.set_account_hung(email, is_hung))
+    }
+
     /// Ends a job now, whatever its duration; `false` if no such job is running. Its slot returns
     /// after its release lag.
     pub fn finish(&self, task_id: impl Into<TaskId>) -> bool {
@@ -119,7 +127,7 @@ impl Sim {
         self.shared.visit(|world| world.faults.chaos(plan));
     }
 
-    /// Ends all faults, scripted and random, except those of `GET /accounts`.
+    /// Ends all faults, scripted and random, except those of `GET /accounts`. It mends no account.
     pub fn clear_faults(&self) {
         self.shared.visit(|world| world.faults.clear());
     }

@@ -31,7 +31,7 @@ use crate::{
     account::Account,
     audit::{Audit, Book, RequestSeen},
     call::Call,
-    fault::Faults,
+    fault::{Effect, Faults, Target},
     list::Listing,
     operation::Selector,
     refusal::Refusal,
@@ -133,6 +133,7 @@ impl World {
             max_jobs,
             error: None,
             has_credit: true,
+            is_hung: false,
             has_unreadable_history: false,
         });
     }
@@ -156,6 +157,35 @@ impl World {
         account
             .map(|account| account.has_credit = has_credit)
             .is_some()
+    }
+
+    /// Hangs an account or mends it; `false` if the account is not configured.
+    pub(crate) fn set_account_hung(&mut self, email: &str, is_hung: bool) -> bool {
+        let account = self.account_mut(email);
+        account.map(|account| account.is_hung = is_hung).is_some()
+    }
+
+    /// What interferes with a request whose head has arrived.
+    pub(crate) fn interference(&mut self, target: &Target<'_>) -> Option<Effect> {
+        self.hang(target).or_else(|| self.faults.take(target))
+    }
+
+    /// What interferes with a request as soon as its body names an account: a hung account in any
+    /// case, and a scripted fault if no other fault interfered before.
+    pub(crate) fn interference_by_account(
+        &mut self,
+        target: &Target<'_>,
+        before: Option<Effect>,
+    ) -> Option<Effect> {
+        let hang = self.hang(target);
+        hang.or(before)
+            .or_else(|| self.faults.take_scripted(target))
+    }
+
+    /// The effect of a hung account on a request that names it.
+    fn hang(&self, target: &Target<'_>) -> Option<Effect> {
+        let account = self.account(target.email.as_deref()?)?;
+        account.is_hung.then_some(Effect::StallBefore)
     }
 
     /// Whether any account is configured.

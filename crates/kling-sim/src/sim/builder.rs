@@ -36,6 +36,7 @@ pub struct StartError {
 #[must_use]
 pub struct SimBuilder {
     accounts: Vec<(String, u32)>,
+    hung: Vec<String>,
     world: Settings,
     api: ApiSettings,
     addr: SocketAddr,
@@ -46,6 +47,7 @@ impl Default for SimBuilder {
     fn default() -> Self {
         Self {
             accounts: Vec::new(),
+            hung: Vec::new(),
             world: Settings::default(),
             api: ApiSettings {
                 token: DEFAULT_TOKEN.to_owned(),
@@ -71,6 +73,13 @@ impl SimBuilder {
     /// Any cap is accepted, even one outside the upstream's 1 to 50.
     pub fn account(mut self, email: impl Into<String>, max_jobs: u32) -> Self {
         self.accounts.push((email.into(), max_jobs));
+        self
+    }
+
+    /// Hangs an account from the start; see [`Sim::set_account_hung`]. The account must be among
+    /// those of [`SimBuilder::account`], else this has no effect.
+    pub fn hung(mut self, email: impl Into<String>) -> Self {
+        self.hung.push(email.into());
         self
     }
 
@@ -179,6 +188,9 @@ impl SimBuilder {
         let mut world = World::new(settings, Timestamp::now());
         for (email, max_jobs) in self.accounts {
             world.set_account(email, max_jobs);
+        }
+        for email in self.hung {
+            world.set_account_hung(&email, true);
         }
         let shared = Arc::new(Shared::new(world, self.api));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());

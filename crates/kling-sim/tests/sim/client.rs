@@ -1,12 +1,13 @@
 //! A client without an HTTP library: it shows exactly what was on the wire.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 use kling_sim::Sim;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 /// An answer as far as it arrived.
@@ -136,4 +137,15 @@ pub(crate) async fn post_form(sim: &Sim, path: &str, parts: &[(&str, &str)]) -> 
 /// Starts a job with the given body.
 pub(crate) async fn submit(sim: &Sim, body: &Value) -> Answer {
     post(sim, "/videos/text2video", body).await
+}
+
+/// Waits until the simulator shows what `is_so` looks for.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let wait_max = Duration::from_secs(10);
+    timeout(wait_max, wait).await.expect("it comes to be");
 }

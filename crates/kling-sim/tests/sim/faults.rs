@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::client::{Answer, get, open, open_head, read, submit};
+use crate::client::{Answer, get, open, open_head, read, submit, until};
 
 /// Long enough for loopback to deliver what was sent, short enough to wait for nothing.
 const SILENCE: Duration = Duration::from_millis(50);
@@ -115,17 +115,6 @@ async fn a_reset_before_acceptance_makes_no_job_and_one_after_it_does() {
     assert_eq!(end(after).await, Err(ErrorKind::ConnectionReset));
     assert_eq!(sim.executing("a@x"), 1);
     assert!(matches!(outcome(&sim), Outcome::Accepted(_)));
-}
-
-/// Waits until the simulator shows what `is_so` looks for.
-async fn until(is_so: impl Fn() -> bool) {
-    let wait = async {
-        while !is_so() {
-            tokio::task::yield_now().await;
-        }
-    };
-    let wait_max = Duration::from_secs(10);
-    timeout(wait_max, wait).await.expect("it comes to be");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod client;
 mod compression;
 mod faults;
 mod history;
+mod hung;
 mod job_starts;
 mod life;
 mod list_faults;
