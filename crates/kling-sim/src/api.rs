@@ -125,7 +125,7 @@ async fn serve(
         if let Some(reply) = effect.before().await? {
             return Ok(reply);
         }
-        call.is_disturbed = true;
+        call.is_disturbed = effect.disturbs();
     }
     let Some(operation) = target.operation else {
         return Ok(Refusal::NoRoute.into());

@@ -1,4 +1,5 @@
-//! Compression of answers, for clients that ask for it.
+//! Encodings of answers: gzip for clients that ask for it, and what a gateway does to those that do
+//! not.
 //!
 //! A proxy that passes a client's `Accept-Encoding` on and looks for `task.id` in the answer finds
 //! noise instead.
@@ -12,8 +13,45 @@ use http::{
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
+use serde::Deserialize;
 
 use crate::reply::{AsScripted, Cut, Reply};
+
+/// What a gateway makes of an answer, whatever encoding the request accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Encoding {
+    /// It compresses the answer, and says so.
+    Gzip,
+    /// It says `Content-Encoding: utf-8`, and leaves the answer as it is.
+    Utf8,
+    /// It says `Content-Encoding:` without a value, and leaves the answer as it is.
+    Empty,
+}
+
+impl Encoding {
+    /// Encodes an answer of any type and status. An answer that is encoded already, one without a
+    /// body, and one that comes in pieces stay as they are.
+    pub(crate) async fn apply(self, mut reply: Reply) -> Result<Reply, Cut> {
+        let has_whole_body = reply
+            .body()
+            .size_hint()
+            .exact()
+            .is_some_and(|size| size > 0);
+        if !has_whole_body || reply.headers().contains_key(CONTENT_ENCODING) {
+            return Ok(reply);
+        }
+        let name = match self {
+            Self::Gzip => return gzipped(reply).await,
+            Self::Utf8 => "utf-8",
+            Self::Empty => "",
+        };
+        reply
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+        Ok(reply)
+    }
+}
 
 /// Compresses a whole JSON answer. Any other answer stays as it is, and so does an answer that a
 /// script wants sent unchanged.
@@ -27,6 +65,14 @@ pub(crate) async fn gzip(reply: Reply) -> Result<Reply, Cut> {
     if !is_json || !is_whole || is_scripted {
         return Ok(reply);
     }
+    let mut reply = gzipped(reply).await?;
+    reply
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept-encoding"));
+    Ok(reply)
+}
+
+async fn gzipped(reply: Reply) -> Result<Reply, Cut> {
     let (mut head, body) = reply.into_parts();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let written = encoder.write_all(&body.collect().await?.to_bytes());
@@ -34,8 +80,6 @@ pub(crate) async fn gzip(reply: Reply) -> Result<Reply, Cut> {
     let encoded = encoded.expect("memory can always be written");
     head.headers
         .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    head.headers
-        .insert(VARY, HeaderValue::from_static("accept-encoding"));
     let body = Full::from(encoded).map_err(|never| match never {}).boxed();
     Ok(Reply::from_parts(head, body))
 }

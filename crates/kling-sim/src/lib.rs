@@ -59,6 +59,7 @@ mod world;
 
 pub use account::MAX_JOBS;
 pub use audit::{AccountAudit, Audit, REQUEST_BODY_BYTES_MAX, RequestSeen, Submission};
+pub use encode::Encoding;
 pub use fault::{Answer, ChaosPlan, Effect, Fault};
 pub use head::Head;
 pub use list::{ListAnswer, ListFault, ListRequests};

@@ -13,6 +13,7 @@ use http::{
 use http_body_util::BodyExt;
 
 use crate::{
+    encode::Encoding,
     outcome::Outcome,
     reply::{self, Cut, End, Reply, Scripted},
 };
@@ -40,6 +41,8 @@ pub enum Effect {
     TruncateAfter,
     /// The operation happens, and the body of its answer comes one byte per interval.
     Drip(Duration),
+    /// The operation happens, and its answer is encoded though the request may not accept it.
+    Encode(Encoding),
 }
 
 impl Effect {
@@ -55,8 +58,15 @@ impl Effect {
             | Self::StallAfter
             | Self::ResetAfter
             | Self::TruncateAfter
-            | Self::Drip(_) => None,
+            | Self::Drip(_)
+            | Self::Encode(_) => None,
         }
+    }
+
+    /// Whether it is unknown what the client receives of the operation's answer, and when. An
+    /// encoded answer can be decoded.
+    pub(crate) fn disturbs(&self) -> bool {
+        !matches!(self, Self::Encode(_))
     }
 
     /// How long the operation waits.
@@ -79,7 +89,8 @@ impl Effect {
             | Self::StallAfter
             | Self::ResetAfter
             | Self::TruncateAfter
-            | Self::Drip(_) => Ok(None),
+            | Self::Drip(_)
+            | Self::Encode(_) => Ok(None),
         }
     }
 
@@ -102,6 +113,7 @@ impl Effect {
                 };
                 rewritten(reply, drip).await
             }
+            Self::Encode(encoding) => encoding.apply(reply).await,
             Self::Answer(_)
             | Self::EarlyAnswer(_)
             | Self::Delay(_)
