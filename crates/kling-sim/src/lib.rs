@@ -67,4 +67,4 @@ pub use origin::{Origin, TOOL_HEADER};
 pub use outcome::Outcome;
 pub use sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
 pub use task_id::{TaskId, TaskIds};
-pub use world::{HistoryStyle, JobDuration};
+pub use world::{HistoryStyle, JobDuration, SAMPLE_IDS};

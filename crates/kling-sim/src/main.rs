@@ -13,7 +13,7 @@ use std::{
 
 use clap::Parser;
 use jiff::SignedDuration;
-use kling_sim::{DEFAULT_TOKEN, JobDuration, MAX_JOBS, Sim};
+use kling_sim::{DEFAULT_TOKEN, JobDuration, MAX_JOBS, SAMPLE_IDS, Sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -48,6 +48,17 @@ struct Args {
     /// Task ids of 18 digits, beyond what a double holds
     #[arg(long)]
     long_ids: bool,
+    /// Job starts may name these ids of elements, avatars, works and tasks though no account has
+    /// them; without a value: those of the vendor's sample scripts
+    #[arg(
+        long,
+        value_name = "ID,…",
+        num_args = 0..,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_values = SAMPLE_IDS
+    )]
+    accept_ids: Vec<String>,
     /// Never compress an answer, not even for clients that accept it
     #[arg(long)]
     no_compression: bool,
@@ -88,6 +99,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         .job_duration(args.job_seconds)
         .release_lag(args.release_lag)
         .ids_of_18_digits(args.long_ids)
+        .accept_ids(args.accept_ids)
         .compression(!args.no_compression)
         .listen(args.listen);
     if let Some(url) = args.public_url {
@@ -207,6 +219,17 @@ mod tests {
         for (text, expected) in [("0s..30s", low..=high), ("30s", high..=high)] {
             let args = parse(&["--accounts=a@x=8", "--release-lag", text]).unwrap();
             assert_eq!(args.release_lag, expected);
+        }
+    }
+
+    #[test]
+    fn ids_are_accepted_as_listed_or_those_of_the_samples() {
+        for (flags, expected) in [
+            (&["--accounts=a@x=1"][..], &[][..]),
+            (&["--accept-ids", "--accounts=a@x=1"], &SAMPLE_IDS),
+            (&["--accept-ids=u_1,7", "--accounts=a@x=1"], &["u_1", "7"]),
+        ] {
+            assert_eq!(parse(flags).unwrap().accept_ids, expected, "{flags:?}");
         }
     }
 

@@ -18,12 +18,13 @@ mod tests;
 mod told;
 mod view;
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use jiff::Timestamp;
 use rand::{SeedableRng, rngs::SmallRng};
 
 pub use job::JobDuration;
+pub use references::SAMPLE_IDS;
 pub(crate) use results::{PublicUrl, RESULTS_PATH};
 pub use task_info::HistoryStyle;
 
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) tracking: Duration,
     pub(crate) history: HistoryStyle,
     pub(crate) public_url: PublicUrl,
+    /// Ids that a job start may name on any account though no account has them.
+    pub(crate) accepted_ids: HashSet<String>,
 }
 
 impl Default for Settings {
@@ -68,6 +71,7 @@ impl Default for Settings {
             tracking: Duration::from_mins(60),
             history: HistoryStyle::default(),
             public_url: PublicUrl("http://sim.example".to_owned()),
+            accepted_ids: HashSet::new(),
         }
     }
 }

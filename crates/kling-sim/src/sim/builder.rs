@@ -143,6 +143,15 @@ impl SimBuilder {
         })
     }
 
+    /// Accepts job starts that name these ids, as if every account had the element, the avatar, the
+    /// work or the task. With [`SAMPLE_IDS`](crate::SAMPLE_IDS) the vendor's sample scripts run
+    /// whole. All other calls answer that there is no such thing.
+    pub fn accept_ids(mut self, ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let ids = ids.into_iter().map(Into::into);
+        self.world.accepted_ids.extend(ids);
+        self
+    }
+
     /// Sets whether JSON is compressed for clients that accept gzip. By default it is.
     pub fn compression(mut self, compresses: bool) -> Self {
         self.api.compresses = compresses;

@@ -17,6 +17,7 @@ mod list_faults;
 mod refusals;
 mod resources;
 mod results;
+mod samples;
 mod shapes;
 mod tasks;
 mod witness;
