@@ -1,9 +1,8 @@
 //! The HTTP surface: from a request to an answer.
 //!
-//! Every path below [`BASE_PATH`] requires the token. `GET /_sim/audit` belongs to the simulator
-//! itself, for black-box tests, and requires none; neither do results. Every request of the API goes
-//! through the same steps: head, fault, body, operation, compression, and what the fault does to
-//! the answer.
+//! Every path below [`BASE_PATH`] requires the token. Results require none, and neither do the
+//! simulator's own calls (`control`). Every request of the API goes through the same steps: head,
+//! fault, body, operation, compression, and what the fault does to the answer.
 
 mod perform;
 
@@ -23,6 +22,7 @@ use crate::{
     audit::REQUEST_BODY_BYTES_MAX,
     body::{self, Fields},
     call::Call,
+    control::{self, CONTROL_PATH},
     encode,
     fault::{Effect, Target},
     head::Head,
@@ -42,8 +42,6 @@ pub(crate) const BASE_PATH: &str = "/v1/kling";
 /// accident.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-const AUDIT_PATH: &str = "/_sim/audit";
-
 /// Answers one request, or cuts its connection.
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Cut> {
     let (head, body) = request.into_parts();
@@ -61,8 +59,8 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
 async fn route(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Reply, Cut> {
     let path = merged(head.uri.path());
     let path = path.as_str();
-    if head.method == Method::GET && path == AUDIT_PATH {
-        return Ok(audit(shared));
+    if let Some(path) = path.strip_prefix(CONTROL_PATH) {
+        return Ok(control::answer(shared, head, path, body).await);
     }
     if let Some(name) = path.strip_prefix(RESULTS_PATH)
         && matches!(head.method, Method::GET | Method::HEAD)
@@ -223,12 +221,6 @@ fn result(shared: &Shared, name: &str) -> Reply {
         Ok(media) => reply::whole(StatusCode::OK, media.content_type(), media.file()),
         Err(refusal) => refusal.into(),
     }
-}
-
-fn audit(shared: &Shared) -> Reply {
-    let audit = shared.visit(|world| world.audit());
-    let json = serde_json::to_vec(&audit).expect("an audit is strings and numbers");
-    reply::json_text(StatusCode::OK, json)
 }
 
 /// The credential of `Authorization: Bearer …`.

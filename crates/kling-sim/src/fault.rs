@@ -147,6 +147,11 @@ impl Faults {
         self.faults.push(fault);
     }
 
+    /// How many scripted faults there are.
+    pub(crate) fn count(&self) -> usize {
+        self.faults.len()
+    }
+
     /// Draws a fault for every job start from now on.
     pub(crate) fn chaos(&mut self, plan: ChaosPlan) {
         self.chaos = Some(Chaos::new(plan));

@@ -30,7 +30,8 @@
 //!
 //! Modules: `operation` is the table of what the API offers, `world` is the upstream as a pure
 //! value, `list` and `fault` are the scripts, `audit` is what the simulator saw. `api` takes
-//! requests through their steps, and `server` owns the sockets. The small facts that several
+//! requests through their steps, `control` answers the simulator's own calls, and `server` owns the
+//! sockets. The small facts that several
 //! modules share lie below them: `account`, `head`, `media`, `origin`, `outcome`, `prompt`, `task_id`
 //! and `upload`. Imports form no ring.
 
@@ -39,6 +40,7 @@ mod api;
 mod audit;
 mod body;
 mod call;
+mod control;
 mod encode;
 mod fault;
 mod head;

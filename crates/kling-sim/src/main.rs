@@ -20,9 +20,27 @@ use tracing_subscriber::EnvFilter;
 /// A range from the shortest to the longest time.
 type Span = RangeInclusive<Duration>;
 
+/// What `--help` says behind the flags.
+const CONTROL: &str = r#"A job whose prompt contains `forbidden` is refused, and one with `doomed` fails.
+The results of all others can be downloaded from the simulator.
+
+Calls to the simulator itself, below http://IP:PORT/_sim, without a token:
+  GET    /audit              What each account ran, and who tried to exceed its cap
+  POST   /accounts/{email}   {"hung": true}: no call that names the account is answered until it is
+                             {"hung": false}; {"error": "expired"}: its session is broken, until the
+                             error is ""; {"hasCredit": false}
+  POST   /faults             {"effect": EFFECT, "on": "GET /tasks/{task_id}", "account": "a@x",
+                             "times": 1}: all but the effect may be left out; "on" may be "jobStarts"
+  DELETE /faults             Ends all faults
+
+EFFECT: {"status": 503}, {"delayMs": 500}, {"dripMs": 10}, "stallBefore", "stallAfter",
+  "resetBefore", "resetAfter", "truncateAfter", {"encode": "gzip"}, {"encode": "utf8"} or
+  {"encode": "empty"}; before and after the operation happens. An encoded answer is encoded
+  whatever the request accepts."#;
+
 /// A faithful simulator of the Kling API v1 of useapi.net.
 #[derive(Debug, Parser)]
-#[command(name = "kling-sim", version)]
+#[command(name = "kling-sim", version, after_help = CONTROL)]
 struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9090", value_parser = listen)]

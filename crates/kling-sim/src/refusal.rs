@@ -59,6 +59,12 @@ pub(crate) enum Refusal {
     FileTooLarge { limit: u64 },
     #[error("No such operation")]
     NoRoute,
+    /// A call to the simulator itself that makes no sense.
+    #[error("{error}")]
+    ControlInvalid { error: String },
+    /// A call to the simulator itself that adds one fault too many.
+    #[error("There are {limit} faults already")]
+    TooManyFaults { limit: usize },
 }
 
 /// How a refusal is written.
@@ -87,7 +93,9 @@ impl Refusal {
             | Self::MediaUnsupported { .. }
             | Self::FileTooLarge { .. }
             | Self::BodyUnreadable
-            | Self::TaskIdInvalid => StatusCode::BAD_REQUEST,
+            | Self::TaskIdInvalid
+            | Self::ControlInvalid { .. }
+            | Self::TooManyFaults { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotConfigured
             | Self::AccountUnknown
@@ -127,7 +135,9 @@ impl Refusal {
             | Self::BodyTooLarge { .. }
             | Self::BodyUnreadable
             | Self::AtCapacity { .. }
-            | Self::NoRoute => Form::ErrorWithCode,
+            | Self::NoRoute
+            | Self::ControlInvalid { .. }
+            | Self::TooManyFaults { .. } => Form::ErrorWithCode,
         }
     }
 }

@@ -192,6 +192,11 @@ impl World {
         account.is_hung.then_some(Effect::StallBefore)
     }
 
+    /// Whether this account is configured.
+    pub(crate) fn is_account(&self, email: &str) -> bool {
+        self.account(email).is_some()
+    }
+
     /// Whether any account is configured.
     pub(crate) fn is_configured(&self) -> bool {
         !self.accounts.is_empty()

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kling-sim");
@@ -17,6 +17,27 @@ impl Drop for Process {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+/// Starts the program, and reads where it listens.
+fn started(flags: &[&str]) -> (Process, BufReader<ChildStdout>, String) {
+    let mut command = Command::new(PROGRAM);
+    let command = command
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut process = Process(command.spawn().unwrap());
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+    let mut url = String::new();
+    stdout.read_line(&mut url).unwrap();
+    let addr = url
+        .trim()
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_suffix("/v1/kling")
+        .unwrap();
+    let addr = addr.to_owned();
+    (process, stdout, addr)
 }
 
 fn exchange(addr: &str, request: &str) -> String {
@@ -35,21 +56,7 @@ fn takes_a_job_and_prints_its_audit_when_terminated() {
         "--token=t",
         "--seed=4",
     ];
-    let mut command = Command::new(PROGRAM);
-    let command = command
-        .args(flags)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut process = Process(command.spawn().unwrap());
-    let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
-    let mut url = String::new();
-    stdout.read_line(&mut url).unwrap();
-    let addr = url
-        .trim()
-        .strip_prefix("http://")
-        .unwrap()
-        .strip_suffix("/v1/kling")
-        .unwrap();
+    let (mut process, mut stdout, addr) = started(&flags);
 
     let body = r#"{"email":"b@x","prompt":"a boat"}"#;
     let length = body.len();
@@ -57,10 +64,10 @@ fn takes_a_job_and_prints_its_audit_when_terminated() {
         "POST /v1/kling/videos/text2video HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
-    assert!(exchange(addr, &start).starts_with("HTTP/1.1 200 "));
+    assert!(exchange(&addr, &start).starts_with("HTTP/1.1 200 "));
 
     let audit = "GET /_sim/audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer = exchange(addr, audit);
+    let answer = exchange(&addr, audit);
     let (_, json) = answer.split_once("\r\n\r\n").unwrap();
     let audit: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(audit["accounts"][1]["peak"], 1);
@@ -82,6 +89,38 @@ fn takes_a_job_and_prints_its_audit_when_terminated() {
     let cells: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(cells, ["b@x", "3", "1", "1", "1", "0", "0"]);
     assert!(rest.trim_end().ends_with("submissions: 1, duplicates: 0"));
+}
+
+/// A request with a body, whose answer ends the connection.
+fn request(method_and_path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{method_and_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer user:1-sim\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn accepts_sample_ids_tells_its_public_url_and_takes_calls_to_itself() {
+    let flags = [
+        "--listen=127.0.0.1:0",
+        "--public-url=http://cdn.test",
+        "--accounts=a@x=2",
+        "--job-seconds=0..0",
+        "--accept-ids",
+    ];
+    let (_process, _stdout, addr) = started(&flags);
+    let body = r#"{"element_1":"u_123456789012345"}"#;
+    let answer = exchange(&addr, &request("POST /v1/kling/videos/omni", body));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let works = exchange(&addr, &request("GET /v1/kling/tasks", ""));
+    assert!(works.contains("\"http://cdn.test/results/"), "{works}");
+
+    let fault = r#"{"effect":{"status":503}}"#;
+    let answer = exchange(&addr, &request("POST /_sim/faults", fault));
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    let answer = exchange(&addr, &request("GET /v1/kling/tasks", ""));
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }
 
 #[test]

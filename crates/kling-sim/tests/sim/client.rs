@@ -88,7 +88,7 @@ pub(crate) async fn open_head(
     open_raw(sim, method, &format!("/v1/kling{path}"), &head).await
 }
 
-async fn open_raw(sim: &Sim, method: &str, path: &str, head: &str) -> TcpStream {
+pub(crate) async fn open_raw(sim: &Sim, method: &str, path: &str, head: &str) -> TcpStream {
     let mut stream = TcpStream::connect(sim.addr()).await.unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n{head}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -8,6 +8,7 @@ mod blame;
 mod capacity;
 mod client;
 mod compression;
+mod control;
 mod faults;
 mod history;
 mod hung;
