@@ -8,6 +8,9 @@ use std::{
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kling-sim");
 
+/// The token of every simulator of these tests.
+const TOKEN: &str = "t";
+
 /// Killed when dropped, so that a failing test leaves no process behind.
 struct Process(Child);
 
@@ -40,6 +43,15 @@ fn started(flags: &[&str]) -> (Process, BufReader<ChildStdout>, String) {
     (process, stdout, addr)
 }
 
+/// A request with a body, whose answer ends the connection.
+fn request(method_and_path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{method_and_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
 fn exchange(addr: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -59,11 +71,7 @@ fn takes_a_job_and_prints_its_audit_when_terminated() {
     let (mut process, mut stdout, addr) = started(&flags);
 
     let body = r#"{"email":"b@x","prompt":"a boat"}"#;
-    let length = body.len();
-    let start = format!(
-        "POST /v1/kling/videos/text2video HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
+    let start = request("POST /v1/kling/videos/text2video", body);
     assert!(exchange(&addr, &start).starts_with("HTTP/1.1 200 "));
 
     let audit = "GET /_sim/audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -91,21 +99,13 @@ fn takes_a_job_and_prints_its_audit_when_terminated() {
     assert!(rest.trim_end().ends_with("submissions: 1, duplicates: 0"));
 }
 
-/// A request with a body, whose answer ends the connection.
-fn request(method_and_path: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "{method_and_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer user:1-sim\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-}
-
 #[test]
 fn accepts_sample_ids_tells_its_public_url_and_takes_calls_to_itself() {
     let flags = [
         "--listen=127.0.0.1:0",
         "--public-url=http://cdn.test",
         "--accounts=a@x=2",
+        "--token=t",
         "--job-seconds=0..0",
         "--accept-ids",
     ];
