@@ -106,6 +106,9 @@ impl BodyBuffer {
             Media::Fields if !is_like_object(&bytes) => fields::read(bytes).map_err(refusal)?,
             // Handlers that read JSON whatever the type says find an e-mail in it.
             Media::Fields | Media::Other => {
+                if matches!(media, Media::Fields) {
+                    fields::refuse_in_json(&bytes).map_err(refusal)?;
+                }
                 let read = json::read(without_mark(bytes));
                 read.map_err(|error| match error.field() {
                     "email" => refusal(error),
@@ -118,6 +121,14 @@ impl BodyBuffer {
             return Err(Error::bad_request(
                 "email",
                 "given in the query and in the body",
+            ));
+        }
+        // Some parsers end a text at a NUL, or drop it.
+        let mut given = in_query.iter().map(String::as_str).chain(body.email());
+        if given.any(|email| email.contains(|it: char| it.is_ascii_control())) {
+            return Err(Error::bad_request(
+                "email",
+                "expected no control characters",
             ));
         }
         Ok(BufferedRequest {
@@ -297,26 +308,15 @@ fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
         .unwrap_or_default();
     let (essence, parameters) = named.split_once(';').unwrap_or((named, ""));
     let essence = essence.trim().to_ascii_lowercase();
-    if essence == "multipart/form-data" {
-        return Ok(Media::Form(named));
-    }
-    let charset = multipart::parameter(parameters, "charset");
-    if charset.is_some_and(|charset| !is_like_ascii(&charset)) {
+    if !multipart::has_ascii_charset(parameters) {
         return Err(Error::UnsupportedMedia);
     }
     Ok(match essence.as_str() {
+        "multipart/form-data" => Media::Form(named),
         "application/x-www-form-urlencoded" => Media::Fields,
         essence if essence == "application/json" || essence.ends_with("+json") => Media::Json,
         _ => Media::Other,
     })
-}
-
-/// Whether ASCII bytes mean the same in `charset` as in UTF-8.
-fn is_like_ascii(charset: &str) -> bool {
-    let known = ["utf-8", "utf8", "us-ascii", "iso-8859-1"];
-    known
-        .iter()
-        .any(|known| charset.eq_ignore_ascii_case(known))
 }
 
 /// Whether `bytes` begin as a JSON object does, and no field of a form: that would encode the brace.

@@ -5,8 +5,8 @@
 //! e-mail in it; writing copies the bytes before and after that place. So big numbers, the order
 //! of keys, escapes, white space and binary parts reach the upstream as the client sent them.
 //!
-//! An empty e-mail, and `null` in JSON, count as absent. Two e-mails are refused, since the client and
-//! the upstream could read different ones.
+//! An empty e-mail, and `null` in JSON, count as absent. Two e-mails are refused, and whatever another
+//! parser could take for another e-mail: the job would run on an account of which no slot is held.
 //!
 //! Deliberately absent: bodies in pieces. Job starts are read whole before an account is chosen, so
 //! [`Bytes`] go in and [`Bytes`] come out.
@@ -19,6 +19,7 @@ pub mod query;
 use std::{fmt, hash::Hasher, num::NonZeroU32, ops::Range};
 
 use bytes::Bytes;
+use percent_encoding::percent_decode;
 use thiserror::Error;
 
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
     pool::Digest,
     upstream::encoded,
 };
+
+/// The field by which a form names the charset of its text, RFC 7578 §4.6.
+const CHARSET: &str = "_charset_";
 
 /// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -54,18 +58,62 @@ pub enum EmailError {
     /// The body ends within a part.
     #[error("expected the closing boundary")]
     NotClosed,
+    /// A line that some parsers take for a delimiter, and others for data.
+    #[error(
+        "expected each line that begins with the boundary to be it alone, between CR LF and CR LF"
+    )]
+    Delimiter,
+    /// Text outside the parts that could be one.
+    #[error("expected no headers in front of the first boundary and behind the last one")]
+    Outside,
     /// A part without the empty line that ends its head.
     #[error(
         "expected each part to have a head of at most {} bytes and an empty line",
         multipart::PART_HEAD_BYTES_MAX
     )]
     NoHead,
+    /// A line in the head of a part that is no header as a whole.
+    #[error(
+        "expected each header of a part on one line that ends in CR LF, with a colon right behind its \
+         name and without control characters"
+    )]
+    PartHeader,
+    /// A part whose name parsers could read differently, or none.
+    #[error(
+        "expected each part to have one `Content-Disposition: form-data; name=\"…\"`, with nothing but \
+         a `filename` behind the name, and neither escapes nor `name*`"
+    )]
+    Disposition,
+    /// A part whose bytes are not its value.
+    #[error("expected no Content-Transfer-Encoding of a part but 7bit, 8bit and binary")]
+    TransferEncoding,
+    /// A part that has parts itself.
+    #[error("expected no multipart within a part")]
+    Nested,
+    /// A form whose text is in a charset in which ASCII bytes mean something else.
+    #[error("expected {CHARSET} to be utf-8, us-ascii or iso-8859-1")]
+    Charset,
     /// More parts than any form has.
     #[error("expected at most {} parts", multipart::PARTS_MAX)]
     TooManyParts,
     /// More fields than any form has.
     #[error("expected at most {} fields", fields::FIELDS_MAX)]
     TooManyFields,
+    /// JSON that as a form has an e-mail.
+    #[error("expected Content-Type: application/json, since this JSON has an email as a form, too")]
+    JsonAndForm,
+    /// A part that some parsers take for a file, or read in another charset.
+    #[error(
+        "expected a part without a file name, of no type or of text/plain in utf-8, us-ascii or \
+         iso-8859-1"
+    )]
+    NoPlainText,
+    /// A field that some parsers take for the e-mail, though it has another name.
+    #[error("expected a name without brackets, spaces in front, NUL and percent signs")]
+    NearlyEmail,
+    /// A field is the e-mail only to those who separate fields by semicolons, too.
+    #[error("expected & between fields, and a semicolon as %3B")]
+    Semicolon,
     /// More than one e-mail.
     #[error("given twice")]
     GivenTwice,
@@ -79,15 +127,27 @@ impl EmailError {
     #[must_use]
     pub fn field(self) -> &'static str {
         match self {
-            Self::GivenTwice | Self::NotText => "email",
+            Self::NoPlainText
+            | Self::NearlyEmail
+            | Self::Semicolon
+            | Self::GivenTwice
+            | Self::NotText => "email",
             Self::NotJson { .. }
             | Self::NotAnObject
             | Self::NoBoundary
             | Self::NoPart
             | Self::NotClosed
+            | Self::Delimiter
+            | Self::Outside
             | Self::NoHead
+            | Self::PartHeader
+            | Self::Disposition
+            | Self::TransferEncoding
+            | Self::Nested
+            | Self::Charset
             | Self::TooManyParts
-            | Self::TooManyFields => "body",
+            | Self::TooManyFields
+            | Self::JsonAndForm => "body",
         }
     }
 }
@@ -231,6 +291,22 @@ impl Place {
             after: "",
         }
     }
+}
+
+/// Whether some parser takes the field `name` of a form for the e-mail. `email[]` is an item of it to many;
+/// PHP drops spaces in front and whatever follows a NUL; some decode a name once more.
+fn may_be_email(name: &[u8]) -> bool {
+    let mut rest = percent_decode(name).skip_while(|byte| b" \t\r\n+".contains(byte));
+    let begins = rest.by_ref().take(b"email".len()).eq(*b"email");
+    begins && matches!(rest.next(), None | Some(b'[' | b'\0'))
+}
+
+/// Whether ASCII bytes mean the same in `charset` as in UTF-8.
+fn is_like_ascii(charset: &str) -> bool {
+    let known = ["utf-8", "utf8", "us-ascii", "iso-8859-1"];
+    known
+        .iter()
+        .any(|known| charset.eq_ignore_ascii_case(known))
 }
 
 /// The smaller of the caps `known` and `text`, where `text` counts if it is a whole number, however it is

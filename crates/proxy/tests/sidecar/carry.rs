@@ -8,6 +8,7 @@ mod client_email;
 mod downloads;
 mod early;
 mod fidelity;
+mod forms;
 mod framing;
 mod hang_ups;
 mod headers;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{EmailBody, EmailError, Format, query, smaller_cap};
+use super::{CHARSET, EmailBody, EmailError, Format, is_like_ascii, query, smaller_cap};
 use crate::{kling::references::References, pool::Digest};
 
 /// Most fields of a body: the upstream's largest form has some dozens, and each field costs work.
@@ -15,7 +15,7 @@ pub const FIELDS_MAX: usize = 1000;
 /// Reads `bytes`.
 ///
 /// # Errors
-/// [`EmailError::TooManyFields`]; [`EmailError::GivenTwice`] or [`EmailError::NotText`] for the e-mail.
+/// [`EmailError::TooManyFields`], [`EmailError::Charset`]; as of a query for the e-mail.
 pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
     if bytes.split(|byte| *byte == b'&').count() > FIELDS_MAX {
         return Err(EmailError::TooManyFields);
@@ -26,6 +26,7 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
     for (name, value) in form_urlencoded::parse(&bytes) {
         match &*name {
             "email" => {}
+            CHARSET if !is_like_ascii(&value) => return Err(EmailError::Charset),
             "maxJobs" => max_jobs = smaller_cap(max_jobs, &value),
             "prompt" => prompt = Some(Digest::of(&value)),
             name => references.note(name, || Some(value)),
@@ -45,6 +46,17 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
             read(body.with_email(email).or(Err(EmailError::NotText))?)
         }
         Some(_) | None => Ok(body),
+    }
+}
+
+/// Refuses JSON that has an e-mail to those who read it as a form, as its type says.
+///
+/// # Errors
+/// [`EmailError::JsonAndForm`].
+pub fn refuse_in_json(bytes: &[u8]) -> Result<(), EmailError> {
+    match query::email_in(bytes) {
+        Ok((None, _)) => Ok(()),
+        Ok((Some(_), _)) | Err(_) => Err(EmailError::JsonAndForm),
     }
 }
 
@@ -92,10 +104,34 @@ mod tests {
         let given_twice = read_text("email=a@x&p=1&e%6dail=a@x");
         assert_eq!(given_twice.unwrap_err(), EmailError::GivenTwice);
         assert_eq!(read_text("email=%ff").unwrap_err(), EmailError::NotText);
+        let nearly = read_text("prompt=p&email[]=a@x").unwrap_err();
+        assert_eq!(nearly, EmailError::NearlyEmail);
+        let charset = read_text("_charset_=utf-16&email=a@x").unwrap_err();
+        assert_eq!(charset, EmailError::Charset);
+        assert!(read_text("_charset_=UTF-8&email=a@x").is_ok());
         assert!(read_text(&"&".repeat(FIELDS_MAX - 1)).is_ok());
         assert_eq!(
             read_text(&"&".repeat(FIELDS_MAX)).unwrap_err(),
             EmailError::TooManyFields
         );
+    }
+
+    #[test]
+    fn json_that_is_no_form_with_an_email_passes() {
+        for (json, is_fine) in [
+            (r#"{"email":"a@x","prompt":"p"}"#, true),
+            (r#"{"prompt":"a & b; c=1&x=2"}"#, true),
+            (r#"{"prompt":"a&email="}"#, false),
+            (r#"{"prompt":"&email=b@x"}"#, false),
+            (r#"{"prompt":"x&email[]=b@x"}"#, false),
+            (r#"{"prompt":"x;email=b@x"}"#, false),
+        ] {
+            let refusal = refuse_in_json(json.as_bytes()).err();
+            assert_eq!(
+                refusal,
+                (!is_fine).then_some(EmailError::JsonAndForm),
+                "{json}"
+            );
+        }
     }
 }

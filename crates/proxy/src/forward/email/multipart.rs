@@ -1,10 +1,11 @@
 //! A multipart body (RFC 7578): `email`, `maxJobs` and what it names are parts of it.
 //!
-//! The body is only scanned, by the rules of RFC 2046 §5.1.1 with three differences. A line is a
-//! delimiter if it is the boundary as a whole: where it only starts with it, senders mean data. The
-//! closing delimiter may end in a bare line feed, as scripts write it. And a boundary may have other
-//! characters, and more of them.
+//! The body is only scanned. What two parsers could read differently is refused: see `scan` for
+//! delimiters and `head` for the heads of parts. Two things are taken that RFC 2046 §5.1.1 does not
+//! allow, since senders use them and parsers agree: the closing delimiter may end in a bare line feed,
+//! and a boundary may have other characters, and more of them.
 
+mod head;
 mod parameter;
 mod scan;
 
@@ -13,9 +14,15 @@ use std::{borrow::Cow, iter};
 use bytes::Bytes;
 use memchr::memmem;
 
-pub use self::parameter::parameter;
-use self::scan::{Part, scan};
-use super::{EmailBody, EmailError, Format, Place, Unwritable, smaller_cap};
+pub use self::parameter::has_ascii_charset;
+use self::{
+    head::Head,
+    scan::{Part, scan},
+};
+use super::{
+    CHARSET, EmailBody, EmailError, Format, Place, Unwritable, is_like_ascii, may_be_email,
+    smaller_cap,
+};
 use crate::{
     kling::references::{References, URL_BYTES_MAX},
     pool::Digest,
@@ -42,10 +49,17 @@ impl Boundary {
     fn of(content_type: &str) -> Option<Self> {
         let (media, parameters) = content_type.split_once(';')?;
         let is_form = media.trim().eq_ignore_ascii_case("multipart/form-data");
-        let text = parameter(parameters, "boundary")?;
+        let text = parameter::parameter(parameters, "boundary")?;
+        // Without quotes, some parsers end it at a comma or a space.
+        let is_quoted = || {
+            let is_once = parameters.matches(&*text).count() == 1;
+            is_once && parameters.contains(&format!("\"{text}\""))
+        };
         let is_valid = (1..=BOUNDARY_BYTES_MAX).contains(&text.len())
             && text.bytes().all(is_boundary_character)
-            && !text.ends_with(' ');
+            && !text.ends_with(' ')
+            && (!text.contains([',', ' ']) || is_quoted())
+            && parameter::count(parameters, "boundary") == 1;
         (is_form && is_valid).then_some(Self(text))
     }
 
@@ -75,25 +89,31 @@ fn is_boundary_character(byte: u8) -> bool {
 /// Reads `bytes`, a form with the boundary that the header `Content-Type` names.
 ///
 /// # Errors
-/// [`EmailError::GivenTwice`] or [`EmailError::NotText`] for the e-mail; all others but those of
-/// JSON for the form.
+/// All of [`EmailError`] but those of JSON and of `&`.
 pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
     let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
     let (start, parts) = scan(&bytes, &boundary)?;
     let (mut found, mut max_jobs, mut prompt) = (None, None, None);
     let mut references = References::default();
-    for Part { name, value } in parts {
+    for Part { head, value } in parts {
+        let Head { name, is_text } = head;
         let text = || str::from_utf8(&bytes[value.clone()]);
-        match name.as_deref() {
-            Some("email") if found.is_some() => return Err(EmailError::GivenTwice),
-            Some("email") => found = Some((text().or(Err(EmailError::NotText))?, value)),
-            Some("maxJobs") => max_jobs = smaller_cap(max_jobs, text().unwrap_or_default()),
-            Some("prompt") => prompt = text().ok().map(Digest::of),
+        match &*name {
+            "email" if found.is_some() => return Err(EmailError::GivenTwice),
+            "email" if !is_text => return Err(EmailError::NoPlainText),
+            "email" => {
+                let email = text().or(Err(EmailError::NotText))?;
+                found = Some((email, value));
+            }
+            name if may_be_email(name.as_bytes()) => return Err(EmailError::NearlyEmail),
+            CHARSET if !text().is_ok_and(is_like_ascii) => return Err(EmailError::Charset),
+            "maxJobs" => max_jobs = smaller_cap(max_jobs, text().unwrap_or_default()),
+            "prompt" => prompt = text().ok().map(Digest::of),
             // A longer one is a file.
-            Some(name) if value.len() <= URL_BYTES_MAX => {
+            name if value.len() <= URL_BYTES_MAX => {
                 references.note(name, || text().ok().map(Cow::Borrowed));
             }
-            Some(_) | None => {}
+            _ => {}
         }
     }
     let (email, place) = match found {

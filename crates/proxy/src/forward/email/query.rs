@@ -8,7 +8,7 @@ use std::fmt;
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
-use super::{EmailError, Place};
+use super::{EmailError, Place, may_be_email};
 use crate::upstream::encoded;
 
 /// A query that was read: the e-mail in it, and where one is written.
@@ -22,7 +22,7 @@ pub struct Query {
 /// Reads `query`, the part of a URL behind its `?`.
 ///
 /// # Errors
-/// [`EmailError::GivenTwice`], or [`EmailError::NotText`] if the e-mail is not UTF-8.
+/// As of [`email_in`].
 pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
     let text = query.unwrap_or_default();
     let (email, place) = email_in(text.as_bytes())?;
@@ -36,18 +36,26 @@ pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
 /// The e-mail among the fields of a query or of a form in the same syntax, and where one is written.
 ///
 /// # Errors
-/// [`EmailError::GivenTwice`], or [`EmailError::NotText`] if the e-mail is not UTF-8.
+/// [`EmailError::GivenTwice`]; [`EmailError::NotText`] if the e-mail is not UTF-8; and
+/// [`EmailError::NearlyEmail`] or [`EmailError::Semicolon`] where another parser could read another e-mail.
 pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailError> {
     let mut found = None;
     let mut start = 0;
     for pair in text.split(|byte| *byte == b'&') {
         let end = start + pair.len();
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let name = name_of(pair);
+        let is_near = |piece| may_be_email(name_of(piece));
+        // Some parsers separate fields by semicolons, too.
+        if pair.contains(&b';') && pair.split(|byte| *byte == b';').any(is_near) {
+            return Err(EmailError::Semicolon);
+        }
         if percent_decode(name).eq(*b"email") {
             let value = pair.get(name.len() + 1..);
             if found.replace((value, end)).is_some() {
                 return Err(EmailError::GivenTwice);
             }
+        } else if is_near(pair) {
+            return Err(EmailError::NearlyEmail);
         }
         start = end + 1;
     }
@@ -57,6 +65,11 @@ pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailErro
         None if text.is_empty() => (None, insert(0, "email=")),
         None => (None, insert(text.len(), "&email=")),
     })
+}
+
+/// The name of the field that `pair` is, as it is written.
+fn name_of(pair: &[u8]) -> &[u8] {
+    pair.split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
 impl Query {

@@ -197,13 +197,13 @@ async fn random_binary_parts_pass_untouched() {
             })
             .collect();
         let body = [
-            part("B", "prompt", "", b"p"),
-            part("B", "image", "", &value),
-            b"--B--".to_vec(),
+            part("Boundary", "prompt", "", b"p"),
+            part("Boundary", "image", "", &value),
+            b"--Boundary--".to_vec(),
         ];
-        let header = ("content-type", "multipart/form-data; boundary=B");
+        let header = ("content-type", "multipart/form-data; boundary=Boundary");
         let (_, received) = passed(&running, JOB, header, &body.concat()).await;
-        let email = part("B", "email", "", ODD.as_bytes());
+        let email = part("Boundary", "email", "", ODD.as_bytes());
         let at = find(&received, &email).expect("a part of its own");
         let rest = [&received[..at], &received[at + email.len()..]].concat();
         assert!(rest == body.concat());

@@ -50,6 +50,34 @@ fn refuses_two_emails_and_what_is_not_unicode() {
 }
 
 #[test]
+fn refuses_what_another_parser_could_take_for_the_email() {
+    use EmailError::{NearlyEmail, Semicolon};
+    for (query, expected) in [
+        ("email[]=a@x", NearlyEmail),
+        ("x=1&email%5B0%5D=a@x", NearlyEmail),
+        ("email=a@x&email[]=b@x", NearlyEmail),
+        ("+email=a@x", NearlyEmail),
+        ("%20email=a@x", NearlyEmail),
+        ("email%00x=a@x", NearlyEmail),
+        ("x=1;email=a@x", Semicolon),
+        ("x=1;email", Semicolon),
+        ("email=a@x;y=1", Semicolon),
+        ("em%61il;y=1", Semicolon),
+    ] {
+        assert_eq!(read(Some(query)).unwrap_err(), expected, "{query}");
+    }
+    for query in [
+        "x=1;y=2",
+        "x=a;emails=1",
+        "emails[]=1",
+        "email.x=1",
+        "my[email]=1",
+    ] {
+        assert_eq!(read(Some(query)).unwrap().email(), None, "{query}");
+    }
+}
+
+#[test]
 fn unreserved_characters_stay_and_all_others_are_encoded() {
     let written = read(None).unwrap().with_email("aZ09-._~ &=?#%/+\r\n\0");
     assert_eq!(written, "email=aZ09-._~%20%26%3D%3F%23%25%2F%2B%0D%0A%00");

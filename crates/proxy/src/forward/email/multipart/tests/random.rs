@@ -15,7 +15,7 @@ struct Written {
 }
 
 impl Written {
-    fn write(&self, boundary: &str, padding: &str, out: &mut Vec<u8>) {
+    fn write(&self, boundary: &str, out: &mut Vec<u8>) {
         let Self {
             name,
             file,
@@ -26,38 +26,33 @@ impl Written {
             .map(|file| format!("; filename=\"{file}\"\r\nContent-Type: image/png"));
         let file = file.unwrap_or_default();
         let head = format!("Content-Disposition: form-data; name=\"{name}\"{file}");
-        out.extend(format!("--{boundary}{padding}\r\n{head}\r\n\r\n").bytes());
+        out.extend(format!("--{boundary}\r\n{head}\r\n\r\n").bytes());
         out.extend(content);
         out.extend(b"\r\n");
     }
 }
 
-/// Binary content full of line breaks and of what looks like a delimiter. Where `is_strict`, no
-/// line starts with the boundary: many parsers take that for a delimiter.
-fn content(boundary: &str, is_strict: bool) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let mut pieces = vec![
+/// Binary content full of line breaks and of what looks like a delimiter.
+fn content(boundary: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let pieces = vec![
         format!("x--{boundary}\r\n"),
-        format!("x\n--{boundary}\r\n"),
+        format!("x\n --{boundary}\r\n"),
         format!("{boundary}--\r\n"),
         "\r\n".to_owned(),
         "\r\n\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\n".to_owned(),
     ];
-    if !is_strict {
-        pieces.push(format!("\r\n--{boundary}X\r\n"));
-        pieces.push(format!("\r\n--{boundary}-\r\n"));
-        pieces.push(format!("\r\n--{boundary} x\r\n"));
-    }
     let text = prop::sample::select(pieces).prop_map(String::into_bytes);
     let piece = prop_oneof![text, any::<Vec<u8>>()];
     proptest::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
 }
 
 /// A boundary and parts, none of which is an e-mail.
-fn parts(is_strict: bool) -> impl Strategy<Value = (String, Vec<Written>)> {
-    "[A-Za-z0-9'()+_,./:=?]{1,70}".prop_flat_map(move |boundary| {
+fn parts() -> impl Strategy<Value = (String, Vec<Written>)> {
+    // Not so short that random bytes hold it.
+    "[A-Za-z0-9'()+_,./:=?]{5,70}".prop_flat_map(|boundary| {
         let name = "[b-z_0-9é]{1,8}|maxJobs|%22|Email";
         let file = proptest::option::of("[a-z.; =é]{0,12}");
-        let part = (name, file, content(&boundary, is_strict));
+        let part = (name, file, content(&boundary));
         let part = part.prop_map(|(name, file, content)| Written {
             name,
             file,
@@ -87,7 +82,7 @@ fn reference(form: Bytes, boundary: &str) -> Vec<(String, Option<String>, Vec<u8
 proptest! {
     #[test]
     fn only_the_email_changes(
-        (boundary, parts) in parts(false),
+        (boundary, parts) in parts(),
         empty in proptest::option::of(any::<prop::sample::Index>()),
         preamble in "|\r\n|preamble\r\n|--\r\n",
         [padding, epilogue] in ["[ \t]{0,3}", "|\r\n|\n|\r\nepilogue\r\n"],
@@ -96,16 +91,16 @@ proptest! {
         let email = |content: &str| Written { name: "email".into(), file: None, content: content.into() };
         let at = empty.map(|idx| idx.index(parts.len() + 1));
         if at.is_none() {
-            email(EMAIL).write(&boundary, "", &mut expected);
+            email(EMAIL).write(&boundary, &mut expected);
         }
         for idx in 0..=parts.len() {
             if at == Some(idx) {
-                email("").write(&boundary, &padding, &mut source);
-                email(EMAIL).write(&boundary, &padding, &mut expected);
+                email("").write(&boundary, &mut source);
+                email(EMAIL).write(&boundary, &mut expected);
             }
             if let Some(part) = parts.get(idx) {
-                part.write(&boundary, &padding, &mut source);
-                part.write(&boundary, &padding, &mut expected);
+                part.write(&boundary, &mut source);
+                part.write(&boundary, &mut expected);
             }
         }
         let end = format!("--{boundary}--{padding}{epilogue}");
@@ -118,10 +113,10 @@ proptest! {
     }
 
     #[test]
-    fn another_parser_reads_the_same_parts_and_the_email((boundary, parts) in parts(true)) {
+    fn another_parser_reads_the_same_parts_and_the_email((boundary, parts) in parts()) {
         let mut source = Vec::new();
         for part in &parts {
-            part.write(&boundary, "", &mut source);
+            part.write(&boundary, &mut source);
         }
         source.extend(format!("--{boundary}--\r\n").bytes());
         let content_type = format!("multipart/form-data; boundary=\"{boundary}\"");
