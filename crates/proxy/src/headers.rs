@@ -1,6 +1,6 @@
 //! Headers: which ones pass, by RFC 9110 §7.6.1 and by our own rules, and what they say about a body.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Headers of one connection, whatever `Connection` says: RFC 9110 §7.6.1 and the older
 /// `Keep-Alive` and `Proxy-Connection`. Framing is made anew from the body we pass on.
@@ -50,10 +50,33 @@ pub(crate) fn strip_client(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from an answer the headers of its connection, and those that only we set.
+/// Removes from an answer the headers of its connection, and those that only we set. One plain length is
+/// left of several equal ones.
 pub(crate) fn strip_answer(headers: &mut HeaderMap) {
+    settle_length(headers);
     strip_hop_by_hop(headers);
     remove_all(headers, |name| name.starts_with(OURS));
+}
+
+/// Leaves one length that every client reads. A body in chunks has none, whatever its head says: RFC 9112
+/// §6.1; neither has one of several lengths, which only an answer without a body can have.
+fn settle_length(headers: &mut HeaderMap) {
+    let lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let lengths: Vec<_> = lengths.map(<[u8]>::trim_ascii).collect();
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let Some((first, others)) = lengths.split_first() else {
+        return;
+    };
+    if others.is_empty() && !is_chunked {
+        return;
+    }
+    let are_equal = others.iter().all(|other| other == first);
+    let only = HeaderValue::from_bytes(first).ok();
+    headers.remove(header::CONTENT_LENGTH);
+    if let Some(only) = only.filter(|_| are_equal && !is_chunked) {
+        headers.insert(header::CONTENT_LENGTH, only);
+    }
 }
 
 /// Whether the body has no transfer coding but `chunked`, which is decoded and encoded again. Any other
@@ -138,5 +161,29 @@ mod tests {
             names(&headers),
             ["content-type", "user-agent", "x-forwarded-for"]
         );
+    }
+
+    #[test]
+    fn an_answer_has_one_length_or_none() {
+        for (lines, expected) in [
+            (&[("content-length", "3")][..], Some("3")),
+            (
+                &[("content-length", "3"), ("content-length", "3")],
+                Some("3"),
+            ),
+            (&[("content-length", "3, 3 ,3")], Some("3")),
+            (&[("content-length", "3"), ("content-length", "4")], None),
+            (&[("content-length", "3,4")], None),
+            (
+                &[("content-length", "3"), ("transfer-encoding", "chunked")],
+                None,
+            ),
+            (&[], None),
+        ] {
+            let mut headers = headers(lines);
+            strip_answer(&mut headers);
+            let lengths: Vec<_> = headers.get_all("content-length").iter().collect();
+            assert_eq!(lengths, Vec::from_iter(expected), "{lines:?}");
+        }
     }
 }
