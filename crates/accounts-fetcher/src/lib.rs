@@ -38,5 +38,6 @@ pub use fetch_result::{FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing, Waker};
 pub use listing::Listing;
 pub use source::{
-    HttpSource, Source, TlsError, decoded, retry_after, says_not_configured, tls_client_config,
+    HttpSource, Source, TlsError, decoded, read_heads_leniently, retry_after, says_not_configured,
+    tls_client_config,
 };

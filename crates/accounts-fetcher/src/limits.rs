@@ -12,6 +12,10 @@ pub const WIRE_BYTES_MAX: usize = 16 << 20;
 /// fivefold; an answer that grows beyond four times [`WIRE_BYTES_MAX`] is a bomb, not a list.
 pub const DECODED_BYTES_MAX: usize = 64 << 20;
 
+/// Lines in the head of an answer. Servers behind several gateways send some dozens, and hyper's own limit
+/// of 100 has been met; a line costs no more than its bytes, which are limited too.
+pub const HEADER_LINES_MAX: usize = 200;
+
 /// Bytes of a refusal that are read to find out what it means; the vendor's text has 70.
 pub const REFUSAL_BYTES_MAX: usize = 64 << 10;
 

@@ -3,6 +3,7 @@
 
 mod encoding;
 mod file;
+mod head;
 mod http;
 mod retry_after;
 mod tls;
@@ -10,6 +11,7 @@ mod tls;
 use std::path::PathBuf;
 
 pub use self::encoding::decoded;
+pub use self::head::read_heads_leniently;
 pub use self::http::{HttpSource, says_not_configured};
 pub use self::retry_after::of as retry_after;
 pub use self::tls::{TlsError, tls_client_config};

@@ -18,7 +18,7 @@ mod stream;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use accounts_fetcher::Credentials;
+use accounts_fetcher::{Credentials, read_heads_leniently};
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, Response, Uri,
@@ -143,7 +143,7 @@ impl Upstream {
         let breaker = Arc::<Breaker>::default();
         // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
         // unstarted, so a job is never submitted twice.
-        let client = Client::builder(TokioExecutor::new())
+        let client = read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_IDLE_MAX)

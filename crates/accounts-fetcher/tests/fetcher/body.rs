@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use accounts_fetcher::limits::{DECODED_BYTES_MAX, WIRE_BYTES_MAX};
+use accounts_fetcher::limits::{DECODED_BYTES_MAX, HEADER_LINES_MAX, WIRE_BYTES_MAX};
 use accounts_fetcher::{FetchResult, Source, Timing};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -39,6 +39,26 @@ async fn a_gzipped_list_is_read() {
             .len(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_list_with_an_odd_head_is_read() {
+    let many = (2..HEADER_LINES_MAX).fold(Reply::json(GOOD), |reply, _| reply.header("x-foo", "1"));
+    let odd = Reply::json(GOOD)
+        .header("x-foo[bar]", "1")
+        .header("x-foo ", "1")
+        .header("x-folded", "1\r\n  2")
+        .header("", "1")
+        .header("content-length ", GOOD.len().to_string());
+    for reply in [many.clone(), odd] {
+        let upstream = Upstream::start([reply]).await;
+        let list = Watching::upstream(&upstream).first_list().await;
+        assert_eq!(list.accounts.len(), 1);
+    }
+    let more = many.header("x-foo", "1");
+    assert_keeps_the_last_good_list(more, FetchResult::Transport).await;
+    let two_lengths = Reply::json(GOOD).announce(GOOD.len()).announce(1);
+    assert_keeps_the_last_good_list(two_lengths, FetchResult::Transport).await;
 }
 
 #[tokio::test]

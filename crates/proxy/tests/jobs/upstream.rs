@@ -362,3 +362,31 @@ async fn a_body_is_read_whole_or_not_at_all() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_question_is_answered_whatever_else_the_head_says() {
+    let (listener, addr) = listener().await;
+    let upstream = client(settings(&format!("http://{addr}/v1"), "t"));
+    for line in [
+        "X-Foo[bar]: 1",
+        "X-Foo : 1",
+        "X-Foo: 1\r\n  2",
+        ": 1",
+        "Content-Length : 2",
+    ] {
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+            }
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{line}\r\n\r\n");
+            stream
+                .write_all(format!("{head}{{}}").as_bytes())
+                .await
+                .unwrap();
+        };
+        let (answer, ()) = tokio::join!(upstream.ask("/scheduler/available", 100), answering);
+        assert_eq!(answer.unwrap(), (StatusCode::OK, "{}".into()), "{line}");
+    }
+}

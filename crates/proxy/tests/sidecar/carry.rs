@@ -19,6 +19,7 @@ mod leases;
 mod lost;
 mod memory;
 mod moving;
+mod odd_heads;
 mod operations;
 mod outcome_table;
 mod outcomes;
