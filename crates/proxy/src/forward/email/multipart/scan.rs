@@ -36,6 +36,10 @@ pub(super) fn scan(body: &[u8], boundary: &Boundary) -> Result<(usize, Vec<Part>
     };
     let mut delimiter = delimiters.next()?.ok_or(EmailError::NoPart)?;
     let start = delimiter.line.start;
+    // Some parsers look for the first one anywhere.
+    if delimiters.finder.find(&body[..start]).is_some() {
+        return Err(EmailError::Delimiter);
+    }
     let mut parts = Vec::new();
     while !delimiter.is_last {
         if parts.len() == PARTS_MAX {

@@ -34,7 +34,7 @@ fn an_absent_email_becomes_the_first_part() {
             format!("{part}--b--\r\nepilogue\r\n--b\r\n"),
         ),
         ("\r\n", format!("{part}{part}--b--\n")),
-        (" x--b\r\n", format!("{part}--b-- \t\r\n")),
+        ("--\r\n", format!("{part}--b-- \t\r\n")),
     ];
     for (preamble, rest) in forms {
         let form = format!("{preamble}{rest}");
@@ -135,6 +135,8 @@ fn delimiters_that_parsers_read_differently_are_refused() {
         (format!("\n{whole}"), Delimiter),
         (format!("\r{whole}"), Delimiter),
         (format!("--bX\r\n{whole}"), Delimiter),
+        (format!(" --b--\r\n{whole}"), Delimiter),
+        (format!("x--b\r\n{whole}"), Delimiter),
         (format!("{}--b--", prompt(&format!("p\n{part}"))), Delimiter),
         (format!("{}--b--", prompt("p\r--b\r")), Delimiter),
         (format!("{}--b--", prompt("p\r\n--bX\r\n")), Delimiter),

@@ -62,20 +62,62 @@ fn parts() -> impl Strategy<Value = (String, Vec<Written>)> {
     })
 }
 
+/// A form in pieces that parsers read differently.
+fn odd_form() -> impl Strategy<Value = String> {
+    let pieces = [
+        "--b\r\n",
+        "--b\n",
+        "--b \r\n",
+        "--b--\r\n",
+        "--bX\r\n",
+        "\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        " ",
+        "x",
+        "a@x",
+        "Content-Disposition: form-data; ",
+        "Content-Disposition : form-data; ",
+        "Content-Type: text/plain; ",
+        "name=email",
+        "name=\"email\"",
+        "name=\"e\\mail\"",
+        "name*=utf-8''email",
+        "name=x",
+        "filename=\"",
+        "\"",
+        "; ",
+        "Content-Transfer-Encoding: base64\r\n",
+        "--b\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\n",
+        "--b\r\nContent-Disposition: form-data; name=\"x\"",
+        "\r\n\r\nx\r\n",
+    ];
+    let piece = prop::sample::select(pieces.to_vec());
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat() + "\r\n--b--")
+}
+
+/// The name, the file name and the content of a part.
+type Read = (String, Option<String>, Vec<u8>);
+
 /// Reads `form` with a parser that is not ours.
-fn reference(form: Bytes, boundary: &str) -> Vec<(String, Option<String>, Vec<u8>)> {
+fn reference(form: Bytes, boundary: &str) -> Vec<Read> {
+    try_reference(form, boundary).unwrap()
+}
+
+fn try_reference(form: Bytes, boundary: &str) -> Result<Vec<Read>, multer::Error> {
     let mut parser = multer::Multipart::new(Full::new(form).into_data_stream(), boundary);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     runtime.block_on(async {
         let mut read = Vec::new();
-        while let Some(part) = parser.next_field().await.unwrap() {
-            let name = part.name().unwrap().to_owned();
+        while let Some(part) = parser.next_field().await? {
+            let name = part.name().unwrap_or_default().to_owned();
             let file = part.file_name().map(str::to_owned);
-            read.push((name, file, part.bytes().await.unwrap().to_vec()));
+            read.push((name, file, part.bytes().await?.to_vec()));
         }
-        read
+        Ok(read)
     })
 }
 
@@ -124,6 +166,16 @@ proptest! {
         let mut expected = vec![("email".to_owned(), None, EMAIL.as_bytes().to_vec())];
         expected.extend(parts.into_iter().map(|part| (part.name, part.file, part.content)));
         prop_assert_eq!(reference(body.with_email(EMAIL).unwrap(), &boundary), expected);
+    }
+
+    #[test]
+    fn another_parser_finds_no_other_email_in_what_is_read(form in odd_form()) {
+        if let (Ok(body), Ok(parts)) = (read_text(&form), try_reference(form.into(), "b")) {
+            let emails = parts.iter().filter(|(name, ..)| name == "email");
+            let texts: Vec<_> = emails.map(|(.., text)| text.as_slice()).collect();
+            let expected = body.email().unwrap_or_default().as_bytes();
+            prop_assert_eq!(texts.concat(), expected);
+        }
     }
 
     #[test]
