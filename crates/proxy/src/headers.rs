@@ -15,6 +15,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// The most lines of an answer's head that are passed on. Python's and Rust's clients read no answer of more
+/// than 100, and a client that cannot read the answer to a job start loses a paid job; the rest is room for
+/// ours.
+pub(crate) const ANSWER_LINES_MAX: usize = 90;
+
 /// The prefix of headers between a client and us.
 const OURS: &str = "x-kling-";
 
@@ -56,6 +61,7 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     settle_length(headers);
     strip_hop_by_hop(headers);
     remove_all(headers, |name| name.starts_with(OURS));
+    shorten(headers);
 }
 
 /// Leaves one length that every client reads. A body in chunks has none, whatever its head says: RFC 9112
@@ -76,6 +82,27 @@ fn settle_length(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     if let Some(only) = only.filter(|_| are_equal && !is_chunked) {
         headers.insert(header::CONTENT_LENGTH, only);
+    }
+}
+
+/// Leaves at most [`ANSWER_LINES_MAX`] lines: the first ones, and what says how to read the answer.
+fn shorten(headers: &mut HeaderMap) {
+    if headers.len() <= ANSWER_LINES_MAX {
+        return;
+    }
+    tracing::debug!(
+        line_count = headers.len(),
+        "the head of an answer was shortened"
+    );
+    let needed = [header::RETRY_AFTER, header::LOCATION, header::DATE];
+    let names: Vec<HeaderName> = headers.keys().cloned().collect();
+    let is_needed =
+        |name: &HeaderName| needed.contains(name) || name.as_str().starts_with("content-");
+    for name in names.iter().rev().filter(|name| !is_needed(name)) {
+        if headers.len() <= ANSWER_LINES_MAX {
+            break;
+        }
+        headers.remove(name);
     }
 }
 
