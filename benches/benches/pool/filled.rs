@@ -84,7 +84,7 @@ impl FilledPool {
         Round {
             sent_at: self.now,
             executing,
-            caps: Vec::new(),
+            ..Round::default()
         }
     }
 

@@ -129,27 +129,35 @@ impl Rounds {
 
     async fn round(&self, is_degraded: &mut bool) -> Result<RoundOutcome, RoundError> {
         let ticket = self.ledger.call(RoundBase).await?;
-        let Executing {
-            jobs,
-            caps,
-            skipped_count,
-        } = scheduler::executing(&self.upstream).await?;
+        let mut listed = scheduler::executing(&self.upstream).await?;
+        let skipped_count = listed.skipped_count();
         if (skipped_count > 0) != *is_degraded {
             *is_degraded = skipped_count > 0;
             if *is_degraded {
                 tracing::warn!(
                     skipped_count,
-                    "rounds list jobs that cannot be read, so they are not counted"
+                    "rounds list jobs that cannot be read. They count on their accounts, and no slot there \
+                     is freed meanwhile because its job is not listed"
                 );
             } else {
                 tracing::info!("rounds list only jobs that can be read again");
             }
         }
+        listed.name_by_owner(|task_id| Some(self.owners.of_task(task_id)?.to_string()));
+        let Executing {
+            jobs,
+            nameless: _,
+            unreadable,
+            caps,
+            counts,
+        } = listed;
         self.owners.learn_running(&jobs);
         let round = Round {
             sent_at: ticket.sent_at,
             executing: jobs,
+            unreadable,
             caps,
+            counts,
         };
         // The ticket keeps the compared jobs alive until the pool is unlocked: freeing it takes a while.
         let change = RoundChange::between(ticket.running.clone(), round);

@@ -15,7 +15,7 @@
 //! Each part owns its fields and their indexes: `accounts`, `leases`, `foreign_jobs`, `waiters`,
 //! `resolutions`, `forecast`, `outbox`. A rule over several of them has a file of its own: `choice`
 //! grants and hands over, `roster` follows the account list, `matching` finds the lease of a job,
-//! `rounds` follows the upstream. The cost of a rule depends on what changed, never on the size of
+//! `rounds` follows the upstream, `unnamed` counts its jobs without ids. The cost of a rule depends on what changed, never on the size of
 //! the pool.
 
 mod account;
@@ -41,6 +41,7 @@ mod rounds;
 mod running_jobs;
 mod settlement;
 mod steps;
+mod unnamed;
 mod waiters;
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ pub use waiters::WaiterId;
 
 pub use crate::kling::{
     history::{Digest, HistoryRow},
-    scheduler::{AccountCap, RunningJob},
+    scheduler::{AccountCap, AccountCount, RunningJob},
     task::{TASK_ID_DIGITS_MAX, TaskId, TaskIdError},
 };
 

@@ -2,9 +2,10 @@
 //!
 //! Invariant: an answer that cannot be understood says nothing. A list that cannot be read is no empty list.
 
-use std::{borrow::Cow, num::NonZeroU32};
+use std::borrow::Cow;
 
-use serde::Deserialize;
+use accounts_fetcher::limits::MAX_JOBS_CEILING;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::task::TaskId;
@@ -27,15 +28,35 @@ pub struct RunningJob {
     pub email: String,
 }
 
-/// The jobs that the upstream runs, and the caps that it tells.
+/// How many jobs the upstream counts on an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountCount {
+    /// Which account.
+    pub email: String,
+    /// How many jobs.
+    pub executing: u32,
+}
+
+/// The jobs that the upstream runs, and the caps and counts that it tells.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Executing {
     /// The jobs.
     pub jobs: Vec<RunningJob>,
+    /// The jobs whose account cannot be read.
+    pub nameless: Vec<TaskId>,
+    /// The account of each job whose id cannot be read. `None`: the account cannot be read either.
+    pub unreadable: Vec<Option<String>>,
     /// The caps of accounts.
     pub caps: Vec<AccountCap>,
-    /// How many entries have no id or no e-mail that can be read.
-    pub skipped_count: usize,
+    /// The counts of accounts.
+    pub counts: Vec<AccountCount>,
+}
+
+/// What an entry of the list of running jobs tells.
+enum Row {
+    Job(RunningJob),
+    Nameless(TaskId),
+    Unreadable(Option<String>),
 }
 
 #[derive(Deserialize)]
@@ -46,21 +67,25 @@ struct Available<'a> {
     available: Option<&'a RawValue>,
 }
 
+/// The members are read one by one: an odd one must not cost the others.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Capacity<'a> {
     #[serde(borrow)]
     email: Cow<'a, str>,
-    max_jobs: NonZeroU32,
+    #[serde(borrow)]
+    max_jobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    executing: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct ExecutingEntry<'a> {
     /// As it stands there: a number beyond 2^53 must not pass through a float.
     #[serde(borrow)]
-    id: &'a RawValue,
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
-    email: Cow<'a, str>,
+    email: Option<&'a RawValue>,
 }
 
 impl Executing {
@@ -70,38 +95,81 @@ impl Executing {
     /// If it is not that list: it is no empty list either.
     pub(crate) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         let list: Available<'_> = serde_json::from_slice(body)?;
-        let entries = list.executing.iter();
-        let jobs: Vec<_> = entries.filter_map(|entry| running_in(entry)).collect();
-        Ok(Self {
-            skipped_count: list.executing.len() - jobs.len(),
-            caps: list.available.map(read_caps).unwrap_or_default(),
-            jobs,
-        })
+        let mut read = Self::default();
+        for entry in list.executing {
+            match row_in(entry) {
+                Row::Job(job) => read.jobs.push(job),
+                Row::Nameless(task_id) => read.nameless.push(task_id),
+                Row::Unreadable(email) => read.unreadable.push(email),
+            }
+        }
+        if let Some(available) = list.available {
+            read.read_available(available);
+        }
+        Ok(read)
+    }
+
+    /// An entry that cannot be read tells no cap and no count; the account list and the running jobs do then.
+    fn read_available(&mut self, available: &RawValue) {
+        let entries: Vec<&RawValue> = serde_json::from_str(available.get()).unwrap_or_default();
+        for entry in entries {
+            let Ok(capacity) = serde_json::from_str::<Capacity<'_>>(entry.get()) else {
+                continue;
+            };
+            let email = capacity.email.into_owned();
+            if let Some(max_jobs) = capacity.max_jobs.and_then(read_as).filter(|max| *max > 0) {
+                let email = email.clone();
+                self.caps.push(AccountCap { email, max_jobs });
+            }
+            if let Some(executing) = capacity.executing.and_then(read_as::<u32>) {
+                // No account has more slots, whatever the upstream says.
+                let executing = executing.min(MAX_JOBS_CEILING);
+                self.counts.push(AccountCount { email, executing });
+            }
+        }
+    }
+
+    /// How many entries have no id or no e-mail that can be read.
+    pub(crate) fn skipped_count(&self) -> usize {
+        self.nameless.len() + self.unreadable.len()
+    }
+
+    /// Finds the accounts of jobs that name none. A job without an owner counts as unreadable: it may run on any
+    /// account.
+    pub(crate) fn name_by_owner(&mut self, owner: impl Fn(&TaskId) -> Option<String>) {
+        for task_id in std::mem::take(&mut self.nameless) {
+            match owner(&task_id) {
+                Some(email) => self.jobs.push(RunningJob { task_id, email }),
+                None => self.unreadable.push(None),
+            }
+        }
     }
 }
 
-/// An entry that cannot be read tells no cap; the account list does then.
-fn read_caps(available: &RawValue) -> Vec<AccountCap> {
-    let entries: Vec<&RawValue> = serde_json::from_str(available.get()).unwrap_or_default();
-    let entries = entries.iter();
-    let read = entries.filter_map(|entry| serde_json::from_str::<Capacity<'_>>(entry.get()).ok());
-    read.map(|capacity| AccountCap {
-        email: capacity.email.into_owned(),
-        max_jobs: capacity.max_jobs.get(),
-    })
-    .collect()
+fn read_as<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+fn row_in(entry: &RawValue) -> Row {
+    let Ok(entry) = serde_json::from_str::<ExecutingEntry<'_>>(entry.get()) else {
+        return Row::Unreadable(None);
+    };
+    let email = entry.email.and_then(read_as::<String>);
+    let email = email.filter(|email| !email.is_empty());
+    let task_id = entry.id.and_then(|id| TaskId::from_json(id).ok());
+    match (task_id, email) {
+        (Some(task_id), Some(email)) => Row::Job(RunningJob { task_id, email }),
+        (Some(task_id), None) => Row::Nameless(task_id),
+        (None, email) => Row::Unreadable(email),
+    }
 }
 
 /// The job of one entry of the list, if it has an id and an e-mail.
 pub(crate) fn running_in(entry: &RawValue) -> Option<RunningJob> {
-    let entry: ExecutingEntry<'_> = serde_json::from_str(entry.get()).ok()?;
-    if entry.email.is_empty() {
-        return None;
+    match row_in(entry) {
+        Row::Job(job) => Some(job),
+        Row::Nameless(_) | Row::Unreadable(_) => None,
     }
-    Some(RunningJob {
-        task_id: TaskId::from_json(entry.id).ok()?,
-        email: entry.email.into_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -113,7 +181,7 @@ mod tests {
         let ids = read.jobs.iter();
         (
             ids.map(|job| job.task_id.as_str().to_owned()).collect(),
-            read.skipped_count,
+            read.skipped_count(),
         )
     }
 
@@ -150,10 +218,45 @@ mod tests {
         let read = Executing::read(body.as_bytes()).unwrap();
         let caps = read.caps.iter().map(|cap| (&*cap.email, cap.max_jobs));
         assert_eq!(caps.collect::<Vec<_>>(), [("a@x", 3), ("e@x", 50)]);
+        let counts = read.counts.iter();
+        let counts = counts.map(|count| (&*count.email, count.executing));
+        assert_eq!(counts.collect::<Vec<_>>(), [("a@x", 0)]);
         for available in ["null", "{}", "7", "[7]"] {
             let body = format!(r#"{{"available":{available},"executing":[]}}"#);
             assert_eq!(Executing::read(body.as_bytes()).unwrap().caps, []);
         }
+    }
+
+    #[test]
+    fn counts_are_read_where_they_can_be() {
+        let body = r#"{"executing":[],"available":[{"email":"a@x","executing":2},
+            {"email":"b@x","maxJobs":"3","executing":1},{"email":"c@x","maxJobs":3,"executing":-1},
+            {"email":"d@x","executing":"2"},{"executing":3},{"email":"e@x","maxJobs":5,"executing":4000000000}]}"#;
+        let read = Executing::read(body.as_bytes()).unwrap();
+        let counts = read.counts.iter();
+        let counts = counts.map(|count| (&*count.email, count.executing));
+        let expected = [("a@x", 2), ("b@x", 1), ("e@x", MAX_JOBS_CEILING)];
+        assert_eq!(counts.collect::<Vec<_>>(), expected);
+        let caps = read.caps.iter().map(|cap| (&*cap.email, cap.max_jobs));
+        assert_eq!(caps.collect::<Vec<_>>(), [("c@x", 3), ("e@x", 5)]);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_whole_keep_what_can_be_read() {
+        let body = r#"{"executing":[{"email":"a@x"},{"id":1.5,"email":"a@x"},{"id":"x7","email":"\u0062@x"},
+            {"id":4,"email":7},{"id":5},{"id":6,"email":""},null,{"id":{}},{"id":9,"email":"c@x"}]}"#;
+        let mut read = Executing::read(body.as_bytes()).unwrap();
+        let of = |email: &str| Some(email.to_owned());
+        let expected = [of("a@x"), of("a@x"), of("b@x"), None, None];
+        assert_eq!(read.unreadable, expected);
+        let nameless: Vec<_> = read.nameless.iter().map(TaskId::as_str).collect();
+        assert_eq!(nameless, ["4", "5", "6"]);
+        assert_eq!(read.skipped_count(), 8);
+        read.name_by_owner(|task_id| (task_id.as_str() == "5").then(|| "d@x".to_owned()));
+        assert_eq!(read.unreadable.len(), 7);
+        let jobs = read.jobs.iter();
+        let jobs = jobs.map(|job| (job.task_id.as_str(), &*job.email));
+        assert_eq!(jobs.collect::<Vec<_>>(), [("9", "c@x"), ("5", "d@x")]);
     }
 
     #[test]

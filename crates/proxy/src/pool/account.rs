@@ -104,6 +104,10 @@ pub(super) struct Account {
     pub(super) foreign: u32,
     /// How many jobs the newest round listed on it.
     pub(super) jobs_in_round: u32,
+    /// How many further jobs the newest round shows on it, without telling their ids.
+    pub(super) unnamed: u32,
+    /// Slots of those of them that are more than the leases they may belong to.
+    pub(super) unnamed_foreign: u32,
     /// By how many slots the pool and the newest round differed, before the round corrected the
     /// pool.
     pub(super) drift: i64,
@@ -135,6 +139,8 @@ impl Account {
             uncertain: 0,
             foreign: 0,
             jobs_in_round: 0,
+            unnamed: 0,
+            unnamed_foreign: 0,
             drift: 0,
             is_moved: false,
         }
@@ -171,7 +177,7 @@ impl Account {
 
     /// Slots in use: leased, or taken by foreign jobs.
     pub(super) fn in_flight(&self) -> u32 {
-        self.held + self.uncertain + self.foreign
+        self.held + self.uncertain + self.foreign + self.unnamed_foreign
     }
 
     /// The account could be picked if all its slots were free.
@@ -245,7 +251,7 @@ impl Account {
             max_jobs: self.max_jobs(),
             held: self.held,
             uncertain: self.uncertain,
-            foreign: self.foreign,
+            foreign: self.foreign + self.unnamed_foreign,
             drift: self.drift,
             is_eligible: self.is_eligible(),
             state,

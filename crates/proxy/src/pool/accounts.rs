@@ -59,6 +59,8 @@ pub(super) struct Accounts {
     joined: BTreeSet<AccountKey>,
     /// Accounts whose slots changed since the newest round, each once.
     moved: Vec<AccountKey>,
+    /// Accounts on which the newest round shows another number of jobs without ids.
+    unnamed_changed: Vec<AccountKey>,
 }
 
 /// What the indexes say about an account.
@@ -406,7 +408,8 @@ impl Accounts {
         for key in mem::take(&mut self.moved).into_iter().counted() {
             if let Some(account) = self.slots.get_mut(key) {
                 account.is_moved = false;
-                account.drift = i64::from(account.in_flight()) - i64::from(account.jobs_in_round);
+                let shown = i64::from(account.jobs_in_round) + i64::from(account.unnamed);
+                account.drift = i64::from(account.in_flight()) - shown;
             }
         }
     }

@@ -119,6 +119,7 @@ impl Pool {
             self.accounts.note_idle(key);
             self.forget_idle();
             self.settle_names();
+            self.settle_unnamed();
         }
         true
     }
@@ -224,6 +225,7 @@ impl Pool {
     pub(super) fn finish(&mut self, now: Duration) {
         loop {
             self.settle_names();
+            self.settle_unnamed();
             if self.waiters.len() == 0 {
                 self.accounts.clear_opened();
             } else {
@@ -252,6 +254,7 @@ impl Pool {
     /// a slot drawn uniformly. No waiter can use an account that did not open.
     pub(super) fn finish_drawn(&mut self, now: Duration, rng: &mut impl Rng) {
         self.settle_names();
+        self.settle_unnamed();
         if self.waiters.len() == 0 {
             self.accounts.clear_opened();
         } else {

@@ -282,6 +282,15 @@ impl Lease {
         }
     }
 
+    /// Whether the newest round lists its job, or one that may be its job.
+    pub(super) fn has_listed_job(&self) -> bool {
+        match &self.phase {
+            Phase::Reserved { stands_for } => stands_for.as_ref().is_some_and(|job| job.is_listed),
+            Phase::Uncertain { .. } => false,
+            Phase::Bound(binding) => binding.is_listed,
+        }
+    }
+
     /// When the lease normally ends. If rounds are held, they decide from then on.
     pub(super) fn ends_at(&self, limits: &Limits) -> Option<Duration> {
         match &self.phase {

@@ -2,10 +2,11 @@
 //!
 //! Invariant: a lease changes only in here, so that the indexes always agree with its phase: by
 //! task, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
-//! without a job.
+//! without a job, and how many leases of an account the newest round shows no job of.
 
 #[cfg(test)]
 mod check;
+mod unseen;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,6 +24,7 @@ use super::{
     resolutions::Tie,
     steps::Counted,
 };
+use unseen::Unseen;
 
 /// The order in which leases without a job are matched to new jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +45,7 @@ pub(super) struct Leases {
     /// When the newest round was sent.
     round_sent_at: Option<Duration>,
     rounds: RoundIndexes,
+    unseen: Unseen,
     ended_counts: [u64; Cause::ALL.len()],
 }
 
@@ -147,6 +150,7 @@ impl Leases {
             deadlines: Deadlines::default(),
             round_sent_at: None,
             rounds: RoundIndexes::default(),
+            unseen: Unseen::default(),
             ended_counts: [0; Cause::ALL.len()],
         }
     }
@@ -187,6 +191,7 @@ impl Leases {
         self.deadlines.change(&id, None, deadline);
         if self.limits.reconciles {
             self.rounds.add_unmatched(id, account);
+            self.unseen.add(id, &self.by_id);
         }
     }
 
@@ -201,6 +206,7 @@ impl Leases {
         }
         if self.limits.reconciles {
             self.rounds.remove(id, &lease, self.limits.settle);
+            self.unseen.remove(&lease);
         }
         self.ended_counts[cause as usize] += 1;
         Some(lease)
@@ -275,6 +281,17 @@ impl Leases {
     /// A round that was sent at `sent_at` is the newest one now.
     pub(super) fn note_round(&mut self, sent_at: Duration) {
         self.round_sent_at = Some(sent_at);
+        self.unseen.follow_round(sent_at, &self.by_id);
+    }
+
+    /// How many leases of an account are older than the newest round, which lists no job of theirs.
+    pub(super) fn unseen_count(&self, account: AccountKey) -> u32 {
+        self.unseen.count(account)
+    }
+
+    /// The accounts whose [`Self::unseen_count`] changed since the last call.
+    pub(super) fn take_unseen_changed(&mut self) -> Vec<AccountKey> {
+        self.unseen.take_changed()
     }
 
     /// The first lease whose deadline has come.
@@ -306,8 +323,13 @@ impl Leases {
     }
 
     /// Counts an absence for each lost submission of which the round sent at `sent_at` lists no
-    /// job. Returns those that have been absent for long enough.
-    pub(super) fn count_absences(&mut self, sent_at: Duration, absences_min: u32) -> Vec<LeaseId> {
+    /// job, on the accounts of which it shows absences. Returns those that have been absent for long enough.
+    pub(super) fn count_absences(
+        &mut self,
+        sent_at: Duration,
+        absences_min: u32,
+        shows_absences: impl Fn(AccountKey) -> bool,
+    ) -> Vec<LeaseId> {
         let settled = self.rounds.settling.iter().counted();
         let settled = settled.take_while(|(at, _)| *at <= sent_at);
         let settled: Vec<_> = settled.map(|(_, id)| *id).collect();
@@ -315,6 +337,7 @@ impl Leases {
         for id in settled {
             // The index does not depend on the count.
             if let Some(lease) = self.by_id.get_mut(&id)
+                && shows_absences(lease.account)
                 && let Phase::Uncertain { absences, .. } = &mut lease.phase
             {
                 *absences += 1;
@@ -422,6 +445,7 @@ impl Leases {
     pub(super) fn forget_account(&mut self, account: AccountKey) {
         self.rounds.unmatched.remove(account);
         self.rounds.tied.remove(account);
+        self.unseen.forget_account(account);
     }
 
     /// Changes a lease, and the indexes of deadlines and rounds with it.
@@ -430,9 +454,11 @@ impl Leases {
         if self.limits.reconciles {
             self.rounds.remove(id, lease, self.limits.settle);
         }
+        let was_unseen = self.unseen.is_unseen(lease);
         let changed = change(lease);
         if self.limits.reconciles {
             self.rounds.add(id, lease, self.limits.settle);
+            self.unseen.note_change(lease, was_unseen);
         }
         let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let old = mem::replace(&mut lease.deadline, deadline);

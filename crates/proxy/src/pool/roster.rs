@@ -186,6 +186,7 @@ impl Pool {
                 self.place_anew(task_id, name, account, running.sent_at);
             }
             self.accounts.recount_listed(folded, &counts);
+            self.count_unnamed(&running, folded);
         }
         for (job, name, seen_at) in self.foreign_jobs.take_elsewhere(folded) {
             match self.accounts.find(&name) {

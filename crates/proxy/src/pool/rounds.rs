@@ -1,8 +1,8 @@
 //! Compares the pool with the upstream's own list of running jobs.
 //!
 //! Invariant: after a round, an account has at least as many slots in use as the round listed jobs
-//! on it. Every listed job is bound to a lease, matched to a submission that is still under way, or
-//! foreign. Clocks of the upstream and ours are never compared: a job is new to a round if no
+//! on it, with or without ids. Every job that is listed with an id is bound to a lease, matched to a
+//! submission that is still under way, or foreign. Clocks of the upstream and ours are never compared: a job is new to a round if no
 //! earlier one listed it.
 
 use std::{sync::Arc, time::Duration};
@@ -10,26 +10,31 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
-    AccountCap, AccountKey, Cause, History, LeaseId, LeaseState, Name, Pool, RoundChange,
-    RunningJob, RunningJobs, TaskId, Undecided,
+    AccountCap, AccountCount, AccountKey, Cause, History, LeaseId, LeaseState, Name, Pool,
+    RoundChange, RunningJob, RunningJobs, TaskId, Undecided,
     lease::{Listed, Phase},
     leases::MatchRank,
     resolutions::Asked,
     steps,
+    unnamed::Absences,
 };
 
 /// How many rounds in a row must list no job of a lost submission.
 const ABSENCES_MIN: u32 = 2;
 
 /// One answer of the upstream: which jobs run where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Round {
     /// When the request for it was sent.
     pub sent_at: Duration,
     /// The jobs, in the upstream's order.
     pub executing: Vec<RunningJob>,
+    /// The account of each further job, whose id cannot be read; `None` if it is not known either.
+    pub unreadable: Vec<Option<String>>,
     /// The caps of the accounts that it names.
     pub caps: Vec<AccountCap>,
+    /// How many jobs the upstream counts on the accounts that it names.
+    pub counts: Vec<AccountCount>,
 }
 
 /// What a round leaves to do.
@@ -68,12 +73,17 @@ impl Pool {
             appeared,
             vanished,
             caps,
+            unnamed,
         } = change;
         if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return None;
         }
         let sent_at = running.sent_at;
         self.learn_caps(&running, caps);
+        let absences = self.absences(&running);
+        for folded in unnamed {
+            self.count_unnamed(&running, &folded);
+        }
         self.running = Some(running);
         for (task_id, email) in vanished {
             steps::step();
@@ -91,13 +101,17 @@ impl Pool {
         for key in self.foreign_jobs.remove_gone(sent_at) {
             self.uncount_foreign(key);
         }
-        let findings = self.look_for_bound(sent_at, now);
+        let findings = self.look_for_bound(sent_at, &absences, now);
         self.match_new(sent_at, new, now);
-        for id in self.leases.count_absences(sent_at, ABSENCES_MIN) {
+        let are_shown = |account| absences.are_shown(account);
+        for id in self.leases.count_absences(sent_at, ABSENCES_MIN, are_shown) {
             self.end_lease(id, Cause::Absent, now);
         }
         for id in self.overdue_at(sent_at) {
-            self.end_lease(id, Cause::Expired, now);
+            let account = self.leases.get(id).map(|lease| lease.account);
+            if account.is_some_and(are_shown) {
+                self.end_lease(id, Cause::Expired, now);
+            }
         }
         self.finish_drawn(now, rng);
         Some(findings)
@@ -297,7 +311,12 @@ impl Pool {
     }
 
     /// Decides about bound jobs that the round does not list.
-    fn look_for_bound(&mut self, sent_at: Duration, now: Duration) -> Findings {
+    fn look_for_bound(
+        &mut self,
+        sent_at: Duration,
+        absences: &Absences,
+        now: Duration,
+    ) -> Findings {
         let mut findings = Findings {
             unlisted: Vec::new(),
             is_release_due: self.leases.has_releasing(),
@@ -309,13 +328,14 @@ impl Pool {
             let Some(binding) = lease.binding() else {
                 continue;
             };
+            let is_over = binding.over_at.is_some_and(|over_at| over_at < sent_at);
             if binding.since >= sent_at {
                 // The round was sent before the job was known.
-            } else if binding.over_at.is_some_and(|over_at| over_at < sent_at) {
+            } else if is_over && absences.are_shown(lease.account) {
                 self.end_lease(id, Cause::Finished, now);
             } else if binding.since + self.limits.job_ttl <= sent_at {
                 self.end_lease(id, Cause::Unverified, now);
-            } else {
+            } else if !is_over {
                 findings.unlisted.push(RunningJob {
                     task_id: binding.task_id.clone(),
                     email: self.accounts[lease.account].listed.email.to_string(),

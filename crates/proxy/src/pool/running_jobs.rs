@@ -4,7 +4,7 @@
 //! on what changed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     iter,
     sync::Arc,
     time::Duration,
@@ -13,9 +13,9 @@ use std::{
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::{AccountCap, Round, TaskId, name::Name};
+use super::{AccountCap, AccountCount, Round, TaskId, name::Name};
 
-/// The jobs and caps that one round listed.
+/// The jobs, caps and counts that one round listed.
 #[derive(Debug, Default)]
 pub struct RunningJobs {
     pub(super) sent_at: Duration,
@@ -23,6 +23,12 @@ pub struct RunningJobs {
     /// The jobs by the folded e-mail that they are listed on.
     by_name: HashMap<Arc<str>, Vec<TaskId>, RandomState>,
     caps: BTreeMap<Name, u32>,
+    /// How many jobs run without an id that can be read, by the folded e-mail of their account.
+    unnamed: BTreeMap<Arc<str>, BTreeMap<Name, u32>>,
+    /// The accounts that are listed with a job whose id cannot be read.
+    pub(super) unreadable: BTreeSet<Name>,
+    /// A job is listed whose account is not known.
+    pub(super) has_unknown: bool,
 }
 
 /// What a round changes, to be applied by [`Pool::follow_round`](super::Pool::follow_round).
@@ -35,6 +41,8 @@ pub struct RoundChange {
     pub(super) appeared: Vec<(TaskId, Name)>,
     pub(super) vanished: Vec<(TaskId, Name)>,
     pub(super) caps: Vec<(Name, u32)>,
+    /// The folded e-mails of accounts with another number of jobs without ids.
+    pub(super) unnamed: Vec<Arc<str>>,
 }
 
 impl RoundChange {
@@ -65,6 +73,7 @@ impl RoundChange {
         for AccountCap { email, max_jobs } in round.caps {
             running.caps.insert(Name::new(&email), max_jobs);
         }
+        running.note_unnamed(&round.unreadable, &round.counts);
         let moved = |task_id: &TaskId, name: &Name, other: &RunningJobs| {
             // Accounts may differ in case only.
             other.jobs.get(task_id) != Some(name)
@@ -80,11 +89,16 @@ impl RoundChange {
         let caps = running.caps.iter();
         let caps = caps.filter(|(name, cap)| old.caps.get(*name) != Some(*cap));
         let caps = caps.map(|(name, cap)| (name.clone(), *cap)).collect();
+        let folded = old.unnamed.keys().chain(running.unnamed.keys());
+        let changed =
+            folded.filter(|folded| old.unnamed.get(*folded) != running.unnamed.get(*folded));
+        let unnamed: BTreeSet<_> = changed.cloned().collect();
         Self {
             running: Arc::new(running),
             appeared,
             vanished,
             caps,
+            unnamed: unnamed.into_iter().collect(),
             base,
         }
     }
@@ -114,6 +128,50 @@ impl RunningJobs {
             .next()
             .map(|(_, cap)| *cap)
             .filter(|_| alike.next().is_none())
+    }
+
+    /// How many jobs without ids run on each of the names with this folded e-mail.
+    pub(super) fn unnamed(&self, folded: &str) -> impl Iterator<Item = (&Name, u32)> {
+        let names = self.unnamed.get(folded).into_iter().flatten();
+        names.map(|(name, count)| (name, *count))
+    }
+
+    /// Notes how many jobs run without an id that can be read: those that are listed without one, or as many as
+    /// the upstream counts beyond those that are listed with one.
+    fn note_unnamed(&mut self, unreadable: &[Option<String>], counts: &[AccountCount]) {
+        let mut unnamed: BTreeMap<Name, u32> = BTreeMap::new();
+        for email in unreadable {
+            match email {
+                Some(email) => {
+                    let name = self.as_listed(Name::new(email));
+                    *unnamed.entry(name).or_default() += 1;
+                }
+                None => self.has_unknown = true,
+            }
+        }
+        self.unreadable = unnamed.keys().cloned().collect();
+        for AccountCount { email, executing } in counts {
+            let name = self.as_listed(Name::new(email));
+            let listed = self.by_name.get(name.folded()).into_iter().flatten();
+            let listed = listed.filter(|task_id| self.jobs.get(*task_id) == Some(&name));
+            let listed = u32::try_from(listed.count()).unwrap_or(u32::MAX);
+            let count = unnamed.entry(name).or_default();
+            *count = (*count).max(executing.saturating_sub(listed));
+        }
+        for (name, count) in unnamed.into_iter().filter(|(_, count)| *count > 0) {
+            let of_name = self.unnamed.entry(Arc::clone(name.folded()));
+            of_name.or_default().insert(name, count);
+        }
+    }
+
+    /// The account `name` as the listed jobs spell it, if they spell it in one way only.
+    fn as_listed(&self, name: Name) -> Name {
+        let task_ids = self.by_name.get(name.folded()).into_iter().flatten();
+        let spellings: BTreeSet<_> = task_ids.filter_map(|id| self.jobs.get(id)).collect();
+        match spellings.first() {
+            Some(only) if spellings.len() == 1 => (*only).clone(),
+            _ => name,
+        }
     }
 
     /// Every listed job, and the account that it is listed on.

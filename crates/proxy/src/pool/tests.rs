@@ -14,6 +14,7 @@ mod resolutions;
 mod roster;
 mod rounds;
 mod uniformity;
+mod unnamed;
 mod waiters;
 mod world;
 

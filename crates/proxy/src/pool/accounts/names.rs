@@ -65,6 +65,26 @@ impl Accounts {
         }
     }
 
+    /// Sets how many jobs without ids the newest round shows on the accounts with this folded e-mail.
+    pub(in crate::pool) fn recount_unnamed(
+        &mut self,
+        folded: &str,
+        counts: &BTreeMap<AccountKey, u32>,
+    ) {
+        for key in self.by_name.get(folded).cloned().unwrap_or_default() {
+            let count = counts.get(&key).copied().unwrap_or(0);
+            if mem::replace(&mut self.slots[key].unnamed, count) != count {
+                self.unnamed_changed.push(key);
+                self.note_moved(key);
+            }
+        }
+    }
+
+    /// The accounts whose number of jobs without ids changed since the last call.
+    pub(in crate::pool) fn take_unnamed_changed(&mut self) -> Vec<AccountKey> {
+        mem::take(&mut self.unnamed_changed)
+    }
+
     /// A name no longer means an account.
     pub(super) fn forget_name(&mut self, key: AccountKey) {
         let Some(account) = self.slots.get(key) else {

@@ -25,6 +25,9 @@ impl Leases {
             assert_eq!(due.is_some(), lease.deadline.is_some(), "{lease:?}");
             assert!(lease.deadline <= due, "{lease:?} is looked at too late");
         }
+        if self.limits.reconciles {
+            self.unseen.check(self.by_id.iter());
+        }
         assert_eq!(self.by_task.len(), bound_count);
         assert_eq!(self.deadlines, deadlines);
         assert_eq!(self.rounds.stand_ins, rounds.stand_ins);

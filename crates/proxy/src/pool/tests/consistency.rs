@@ -46,6 +46,10 @@ struct World {
     under_way: BTreeMap<LeaseId, u64>,
     waiting: Vec<(WaiterId, LeaseId)>,
     running: BTreeMap<u64, Email>,
+    /// The jobs whose ids rounds do not show.
+    garbled: BTreeSet<u64>,
+    /// How many jobs the upstream counts beyond those that it lists.
+    excess: Option<(Email, u32)>,
 }
 
 impl World {
@@ -61,6 +65,8 @@ impl World {
             under_way: BTreeMap::new(),
             waiting: Vec::new(),
             running: BTreeMap::new(),
+            garbled: BTreeSet::new(),
+            excess: None,
         };
         world.list(&[("Ann@x", 2), ("b@x", 1), ("c@x", 2)]);
         world.round(None);
@@ -196,9 +202,21 @@ impl World {
         if !pool.limits.reconciles {
             return;
         }
-        let executing = self.running.iter().map(|(id, email)| RunningJob {
+        let running = self.running.iter();
+        let (garbled, read): (Vec<_>, Vec<_>) =
+            running.partition(|(id, _)| self.garbled.contains(id));
+        let executing = read.into_iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: (*email).into(),
+        });
+        let unreadable = garbled.iter().map(|(_, email)| Some((**email).into()));
+        let counts = self.excess.map(|(email, excess)| {
+            let rows = self.running.values();
+            let rows = rows.filter(|on| on.eq_ignore_ascii_case(email)).count();
+            AccountCount {
+                email: email.into(),
+                executing: u32::try_from(rows).unwrap() + excess,
+            }
         });
         let caps = cap.map(|max_jobs| [("Ann@x", max_jobs), ("b@x", 2)]);
         let caps = caps
@@ -211,10 +229,12 @@ impl World {
         let round = Round {
             sent_at: at(self.now),
             executing: executing.collect(),
+            unreadable: unreadable.collect(),
             caps: caps.collect(),
+            counts: counts.into_iter().collect(),
         };
         pool.reconcile(&round, at(self.now), rng);
-        check_truth(pool, &self.running);
+        check_truth(pool, &self.running, self.excess);
     }
 
     fn read_histories(&mut self, tasks: &[u64], is_whole: bool) {
@@ -285,6 +305,10 @@ impl World {
             Event::Change(changes) => {
                 self.change(changes);
                 self.round(None);
+            }
+            Event::Garble { ids, excess } => {
+                self.garbled = ids.into_iter().collect();
+                self.excess = excess;
             }
             Event::Drain(email, is_draining) => self.drain(email, is_draining),
             Event::History { tasks, is_whole } => self.read_histories(&tasks, is_whole),

@@ -76,7 +76,7 @@ fn change_of_round(bench: &Bench, seconds: u64, jobs: &[(u64, String)]) -> Round
     let round = Round {
         sent_at: at(seconds),
         executing: executing.collect(),
-        caps: Vec::new(),
+        ..Round::default()
     };
     RoundChange::between(bench.pool.running(), round)
 }

@@ -65,8 +65,8 @@ impl Bench {
         });
         let round = Round {
             sent_at: at(seconds),
-            executing: Vec::new(),
             caps: caps.collect(),
+            ..Round::default()
         };
         self.pool.reconcile(&round, at(seconds), &mut self.rng);
     }

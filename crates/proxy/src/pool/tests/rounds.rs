@@ -46,7 +46,7 @@ impl Bench {
         let round = Round {
             sent_at: at(seconds),
             executing,
-            caps: Vec::new(),
+            ..Round::default()
         };
         self.pool.reconcile(&round, at(seconds), &mut self.rng)
     }
@@ -197,11 +197,11 @@ fn a_lower_cap_counts_at_once_where_a_round_brings_the_news() {
     let tell = |bench: &mut Bench, max_jobs| {
         let round = Round {
             sent_at: at(1),
-            executing: Vec::new(),
             caps: vec![AccountCap {
                 email: "a@x".to_owned(),
                 max_jobs,
             }],
+            ..Round::default()
         };
         bench.pool.reconcile(&round, at(1), &mut bench.rng);
         bench.pool.account("a@x").unwrap().max_jobs

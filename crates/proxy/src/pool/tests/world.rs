@@ -1,6 +1,6 @@
 //! The book beside a simulated upstream, under events at random.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -28,6 +28,8 @@ enum Event {
     /// Another tool starts a job.
     Foreign(bool),
     End(usize),
+    /// Rounds do not show the id of a job any more, or show it again.
+    Garble(usize),
     Round,
     Pass(u64),
 }
@@ -43,6 +45,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => any::<usize>().prop_map(Event::Release),
         1 => any::<bool>().prop_map(Event::Foreign),
         3 => any::<usize>().prop_map(Event::End),
+        1 => any::<usize>().prop_map(Event::Garble),
         4 => Just(Event::Round),
         2 => (1..90u64).prop_map(Event::Pass),
     ]
@@ -54,6 +57,7 @@ struct World {
     now: u64,
     next_task: u64,
     running: BTreeMap<u64, String>,
+    garbled: BTreeSet<u64>,
     under_way: Vec<(LeaseId, String, Duration)>,
     picked: Vec<(LeaseId, Option<u64>)>,
 }
@@ -81,13 +85,16 @@ impl World {
     /// A round that tells the truth, and the reaction of the sidecar.
     fn round(&mut self) {
         self.now += 1;
-        let jobs: Vec<_> = self
-            .running
-            .iter()
+        let running = self.running.iter();
+        let (garbled, read): (Vec<_>, Vec<_>) =
+            running.partition(|(id, _)| self.garbled.contains(id));
+        let jobs: Vec<_> = read
+            .into_iter()
             .map(|(id, email)| (*id, email.as_str()))
             .collect();
-        let unlisted = self.bench.round(self.now, &jobs);
-        for job in unlisted {
+        let unreadable: Vec<_> = garbled.iter().map(|(_, email)| email.as_str()).collect();
+        let findings = self.bench.unreadable_round(self.now, &jobs, &unreadable);
+        for job in findings.unlisted {
             let id: u64 = job.task_id.as_str().parse().unwrap();
             if !self.running.contains_key(&id) {
                 self.bench.pool.job_over(&job.task_id, at(self.now));
@@ -161,6 +168,14 @@ impl World {
                 let id = nth.and_then(|nth| self.running.keys().nth(nth).copied());
                 id.and_then(|id| self.running.remove(&id));
             }
+            Event::Garble(nth) => {
+                let nth = nth.checked_rem(self.running.len());
+                if let Some(id) = nth.and_then(|nth| self.running.keys().nth(nth).copied())
+                    && !self.garbled.insert(id)
+                {
+                    self.garbled.remove(&id);
+                }
+            }
             Event::Round => self.round(),
             Event::Pass(seconds) => {
                 self.now += seconds;
@@ -183,6 +198,7 @@ proptest! {
             now: 1,
             next_task: 0,
             running: BTreeMap::new(),
+            garbled: BTreeSet::new(),
             under_way: Vec::new(),
             picked: Vec::new(),
         };

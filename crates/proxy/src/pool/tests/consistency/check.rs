@@ -27,6 +27,21 @@ pub(super) fn check_slots(pool: &Pool) {
         taken.entry(key).or_default().foreign = count;
     }
     assert_eq!(counted, taken, "accounts count other slots than are taken");
+    for (key, account) in pool.accounts.all() {
+        let unseen = pool.leases.unseen_count(key);
+        let foreign = account.unnamed.saturating_sub(unseen);
+        assert_eq!(
+            account.unnamed_foreign, foreign,
+            "{unseen} unseen: {account:?}"
+        );
+        let name = Name::new(&account.listed.email);
+        let shown = pool.running().map_or(0, |running| {
+            let unnamed = running.unnamed(name.folded());
+            let here = unnamed.filter(|(name, _)| pool.accounts.find(name) == Some(key));
+            here.map(|(_, count)| count).sum()
+        });
+        assert_eq!(account.unnamed, shown, "{account:?}");
+    }
 }
 
 /// No waiter waits for a slot that is free.
@@ -96,8 +111,16 @@ fn check_marks(pool: &Pool, running: &RunningJobs) {
 }
 
 /// After a round that was sent now, no account has fewer slots in use than jobs run on it.
-pub(super) fn check_truth(pool: &Pool, running: &BTreeMap<u64, Email>) {
+pub(super) fn check_truth(
+    pool: &Pool,
+    running: &BTreeMap<u64, Email>,
+    excess: Option<(Email, u32)>,
+) {
     let mut truth: BTreeMap<AccountKey, u32> = BTreeMap::new();
+    let excess = excess.map(|(email, excess)| (pool.accounts.find(&Name::new(email)), excess));
+    if let Some((Some(key), excess)) = excess {
+        truth.insert(key, excess);
+    }
     for (id, email) in running {
         if !pool.foreign_jobs.is_uncounted(&task(*id))
             && let Some(key) = pool.accounts.find(&Name::new(email))

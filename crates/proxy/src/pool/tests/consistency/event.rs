@@ -61,6 +61,12 @@ pub(super) enum Event {
     },
     /// Some jobs start and some end, and a round lists what runs.
     Change(Vec<(u64, Option<Email>)>),
+    /// The ids of these jobs cannot be read in rounds from now on, and the upstream counts so many more jobs than
+    /// it lists on an account.
+    Garble {
+        ids: Vec<u64>,
+        excess: Option<(Email, u32)>,
+    },
     Drain(Email, bool),
     /// The history of every account is read.
     History {
@@ -122,6 +128,8 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
     let list = prop::collection::vec((any_email(), 0..4u32), 0..7);
     let jobs = prop::collection::vec((id.clone(), any_email()), 0..6);
     let cap = prop::option::weighted(0.6, 1..3u32);
+    let garbled = prop::collection::vec(id.clone(), 0..3);
+    let excess = prop::option::of((any_email(), 1..3u32));
     let change = (id.clone(), prop::option::weighted(0.7, any_email()));
     let tasks = prop::collection::vec(id.clone(), 0..5);
     let seconds = prop_oneof![4 => 1..150u64, 1 => 3000..9000u64, 1 => 80_000..200_000u64];
@@ -140,6 +148,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         1 => list.prop_map(Event::List),
         2 => (jobs, cap).prop_map(|(jobs, cap)| Event::Round { jobs, cap }),
         5 => prop::collection::vec(change, 0..3).prop_map(Event::Change),
+        1 => (garbled, excess).prop_map(|(ids, excess)| Event::Garble { ids, excess }),
         1 => (any_email(), any::<bool>()).prop_map(|(email, is_on)| Event::Drain(email, is_on)),
         1 => (tasks, any::<bool>()).prop_map(|(tasks, is_whole)| Event::History { tasks, is_whole }),
         3 => seconds.prop_map(Event::Pass),

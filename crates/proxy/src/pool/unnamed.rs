@@ -1,0 +1,72 @@
+//! Jobs that a round shows on an account without telling their ids: rows that cannot be read, and what the
+//! upstream counts beyond its own rows.
+//!
+//! Invariant: after every operation, an account has at least as many slots in use for such jobs as the newest
+//! round shows. Each may be the job of a lease that is older than the round and of which the round lists no
+//! job; only the surplus is foreign, until the next round. What was granted since comes on top.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{AccountKey, Pool, RunningJobs, steps};
+
+/// Where a round shows that a job it does not list is absent.
+#[derive(Debug)]
+pub(super) struct Absences {
+    doubtful: BTreeSet<AccountKey>,
+    /// A job may run on any account.
+    is_none_shown: bool,
+}
+
+impl Absences {
+    /// Whether a job of this account that the round does not list is absent. It is not if a row of the account
+    /// cannot be read: that may be the job.
+    pub(super) fn are_shown(&self, account: AccountKey) -> bool {
+        !self.is_none_shown && !self.doubtful.contains(&account)
+    }
+}
+
+impl Pool {
+    /// Where the round `running` shows absences.
+    pub(super) fn absences(&self, running: &RunningJobs) -> Absences {
+        let doubtful = running.unreadable.iter().flat_map(|name| {
+            steps::step();
+            self.accounts.alike(name).iter().copied()
+        });
+        Absences {
+            doubtful: doubtful.collect(),
+            is_none_shown: running.has_unknown,
+        }
+    }
+
+    /// Counts the jobs without ids that the round `running` shows on the accounts with this folded e-mail.
+    pub(super) fn count_unnamed(&mut self, running: &RunningJobs, folded: &str) {
+        let mut counts: BTreeMap<_, u32> = BTreeMap::new();
+        for (name, count) in running.unnamed(folded) {
+            steps::step();
+            if let Some(key) = self.accounts.find(name) {
+                *counts.entry(key).or_default() += count;
+            }
+        }
+        self.accounts.recount_unnamed(folded, &counts);
+    }
+
+    /// Sets how many jobs without ids are foreign, where that may have changed.
+    pub(super) fn settle_unnamed(&mut self) {
+        let unseen = self.leases.take_unseen_changed();
+        let unnamed = self.accounts.take_unnamed_changed();
+        for key in unseen.into_iter().chain(unnamed) {
+            steps::step();
+            let Some(account) = self.accounts.get(key) else {
+                continue;
+            };
+            let foreign = account
+                .unnamed
+                .saturating_sub(self.leases.unseen_count(key));
+            if foreign != account.unnamed_foreign {
+                self.accounts.update(key, &mut self.outbox, |account| {
+                    account.unnamed_foreign = foreign;
+                });
+            }
+        }
+    }
+}
