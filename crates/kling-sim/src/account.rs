@@ -17,4 +17,19 @@ pub(crate) struct Account {
     pub(crate) is_hung: bool,
     /// Whether its history has a row in which no task id can be read.
     pub(crate) has_unreadable_history: bool,
+    pub(crate) scheduler_rows: SchedulerRows,
+}
+
+/// How the scheduler's answers list the running jobs of an account. They count in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SchedulerRows {
+    /// As documented.
+    #[default]
+    Whole,
+    /// Without their ids.
+    WithoutIds,
+    /// Without their e-mails.
+    WithoutEmails,
+    /// Not at all.
+    Missing,
 }

@@ -59,7 +59,7 @@ mod task_id;
 mod upload;
 mod world;
 
-pub use account::MAX_JOBS;
+pub use account::{MAX_JOBS, SchedulerRows};
 pub use audit::{AccountAudit, Audit, REQUEST_BODY_BYTES_MAX, RequestSeen, Submission};
 pub use encode::Encoding;
 pub use fault::{Answer, ChaosPlan, Effect, Fault};

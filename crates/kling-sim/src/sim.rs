@@ -9,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use builder::{DEFAULT_TOKEN, SimBuilder, StartError};
 
 use crate::{
+    account::SchedulerRows,
     api::BASE_PATH,
     audit::{Audit, RequestSeen},
     fault::{ChaosPlan, Fault},
@@ -109,6 +110,13 @@ impl Sim {
     pub fn add_unreadable_history(&self, email: &str, on: bool) -> bool {
         self.shared
             .visit(|world| world.add_unreadable_history(email, on))
+    }
+
+    /// Lists the jobs of an account in this way in the scheduler's answers from now on; `false` if
+    /// the account is not configured.
+    pub fn set_scheduler_rows(&self, email: &str, rows: SchedulerRows) -> bool {
+        self.shared
+            .visit(|world| world.set_scheduler_rows(email, rows))
     }
 
     /// How many jobs count on an account now, as the upstream counts them.

@@ -29,7 +29,7 @@ pub(crate) use results::{PublicUrl, RESULTS_PATH};
 pub use task_info::HistoryStyle;
 
 use crate::{
-    account::Account,
+    account::{Account, SchedulerRows},
     audit::{Audit, Book, RequestSeen},
     call::Call,
     fault::{Effect, Faults, Target},
@@ -139,6 +139,7 @@ impl World {
             has_credit: true,
             is_hung: false,
             has_unreadable_history: false,
+            scheduler_rows: SchedulerRows::default(),
         });
     }
 
@@ -195,6 +196,14 @@ impl World {
     /// Whether this account is configured.
     pub(crate) fn is_account(&self, email: &str) -> bool {
         self.account(email).is_some()
+    }
+
+    /// Sets how the scheduler lists the jobs of an account; `false` if the account is not configured.
+    pub(crate) fn set_scheduler_rows(&mut self, email: &str, rows: SchedulerRows) -> bool {
+        let account = self.account_mut(email);
+        account
+            .map(|account| account.scheduler_rows = rows)
+            .is_some()
     }
 
     /// Whether any account is configured.

@@ -14,7 +14,11 @@ use super::{
     job::{Job, Phase, Started},
     task_info,
 };
-use crate::{account::Account, refusal::Refusal, task_id::TaskId};
+use crate::{
+    account::{Account, SchedulerRows},
+    refusal::Refusal,
+    task_id::TaskId,
+};
 
 /// Sessions end this long after the start of the simulator.
 const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);
@@ -55,7 +59,7 @@ impl World {
     /// `GET /scheduler`: the running jobs of all accounts.
     pub(crate) fn scheduler(&self) -> Value {
         let rows = self.jobs.tracked();
-        rows.map(|job| self.executing_row(job)).collect()
+        rows.filter_map(|job| self.executing_row(job)).collect()
     }
 
     /// `GET /scheduler/available`: the running jobs, and the free slots of each account.
@@ -155,8 +159,8 @@ impl World {
         })
     }
 
-    /// A running job, as both answers of the scheduler show it.
-    fn executing_row(&self, job: &Job) -> Value {
+    /// A running job, as both answers of the scheduler show it, if they do.
+    fn executing_row(&self, job: &Job) -> Option<Value> {
         let seconds = self.now.saturating_sub(job.started).as_secs();
         let mut row = json!({
             "id": job.id,
@@ -169,7 +173,17 @@ impl World {
                 row[field] = json!(value);
             }
         }
-        row
+        let account = self.account(&job.email);
+        let left_out = match account.map(|account| account.scheduler_rows) {
+            Some(SchedulerRows::Missing) => return None,
+            Some(SchedulerRows::WithoutIds) => Some("id"),
+            Some(SchedulerRows::WithoutEmails) => Some("email"),
+            Some(SchedulerRows::Whole) | None => None,
+        };
+        if let (Some(field), Some(row)) = (left_out, row.as_object_mut()) {
+            row.remove(field);
+        }
+        Some(row)
     }
 
     /// The wall-clock time `since_start` after the start of the simulator.

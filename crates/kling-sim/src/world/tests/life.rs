@@ -207,3 +207,29 @@ fn a_second_tool_starts_jobs_up_to_the_cap() {
     assert_eq!((account.accepted, account.over_limit_foreign), (2, 1));
     assert_eq!(audit.submission_count, 0, "no request, no submission");
 }
+
+#[test]
+fn jobs_count_however_the_scheduler_lists_them() {
+    let mut world = world_with(Settings::default(), &[("a@x", 2), ("b@x", 1)]);
+    let id = world.submit_directly("a@x").unwrap();
+    world.submit_directly("b@x").unwrap();
+    for (rows, listed_fields) in [
+        (SchedulerRows::WithoutIds, Some([false, true])),
+        (SchedulerRows::WithoutEmails, Some([true, false])),
+        (SchedulerRows::Missing, None),
+        (SchedulerRows::Whole, Some([true, true])),
+    ] {
+        assert!(world.set_scheduler_rows("a@x", rows));
+        let shown = world.scheduler_available();
+        assert_eq!(world.scheduler(), shown["executing"]);
+        let listed = shown["executing"].as_array().unwrap();
+        let (of_b, of_a): (Vec<_>, Vec<_>) = listed.iter().partition(|row| row["email"] == "b@x");
+        assert_eq!(of_b.len(), 1, "{rows:?}");
+        let fields = of_a
+            .first()
+            .map(|row| [row["id"] == json!(id), row["email"] == "a@x"]);
+        assert_eq!(fields, listed_fields, "{rows:?}");
+        assert_eq!(shown["available"][0]["executing"], 1, "{rows:?}");
+    }
+    assert!(!world.set_scheduler_rows("nobody@x", SchedulerRows::Missing));
+}
