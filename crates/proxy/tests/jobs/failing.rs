@@ -127,18 +127,6 @@ async fn a_task_that_cannot_be_asked_for_keeps_its_slot() {
 }
 
 #[tokio::test]
-async fn jobs_that_cannot_be_read_are_counted_as_skipped_and_the_others_as_foreign() {
-    let accounts = [("a@x", 3)];
-    let bench = Bench::learned(manual(&accounts), &accounts, NEVER).await;
-    let list = r#"{"executing":[{"id":7,"email":"a@x"},{"id":8},{"email":"a@x"}]}"#;
-    let fault = Fault::new(answer(200, list)).on("GET", SCHEDULER);
-    bench.sim.fault(fault);
-    bench.round().await;
-    assert_eq!(bench.in_use("a@x").await, Slots::foreign(1));
-    assert_eq!(bench.counts().skipped_entries(), 2);
-}
-
-#[tokio::test]
 async fn an_encoded_list_is_decoded() {
     let accounts = [("a@x", 3)];
     for encoding in ["gzip", "x-gzip", "utf-8", "identity", ""] {

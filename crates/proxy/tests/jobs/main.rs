@@ -6,4 +6,5 @@
 mod failing;
 mod life;
 mod owners;
+mod unreadable;
 mod upstream;
