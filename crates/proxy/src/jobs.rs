@@ -7,6 +7,7 @@
 //! The ledger decides what a round means for a slot.
 
 mod counts;
+mod freshness;
 mod histories;
 mod scheduler;
 
@@ -28,9 +29,11 @@ use crate::{
     pool::{Round, RoundChange, RunningJob},
     upstream::Upstream,
 };
+use freshness::Freshness;
 use scheduler::RoundError;
 
 pub use counts::RoundCounts;
+pub use freshness::ROUND_WAIT_MAX;
 pub use histories::Histories;
 
 /// How much rarer rounds are while no slot is in use and no caller waits, and at most while they fail.
@@ -54,6 +57,7 @@ pub struct Rounds {
     ledger: Arc<Ledger>,
     owners: Arc<Owners>,
     woken: Notify,
+    freshness: Freshness,
     counts: RoundCounts,
     /// Held while rounds run.
     single: Mutex<()>,
@@ -77,6 +81,7 @@ impl Rounds {
             ledger,
             owners,
             woken: Notify::new(),
+            freshness: Freshness::new(),
             counts: RoundCounts::default(),
             single: Mutex::new(()),
         }
@@ -92,7 +97,8 @@ impl Rounds {
         let mut is_degraded = false;
         loop {
             let begun = Instant::now();
-            let round = self.round(&mut is_degraded);
+            self.freshness.begin();
+            let round = self.round(begun, interval, &mut is_degraded);
             match round.instrument(tracing::info_span!("round")).await {
                 Ok(outcome) => {
                     if failed_count > 0 {
@@ -109,6 +115,7 @@ impl Rounds {
                 }
                 Err(error) => {
                     self.note_failure(&error, failed_count);
+                    self.freshness.fail();
                     sleep(pause_after(interval, failed_count)).await;
                     failed_count += 1;
                 }
@@ -127,7 +134,31 @@ impl Rounds {
         &self.counts
     }
 
-    async fn round(&self, is_degraded: &mut bool) -> Result<RoundOutcome, RoundError> {
+    /// Whether a grant now rests on a fresh round: one that was sent two intervals and its own duration ago at
+    /// most.
+    pub fn is_fresh(&self) -> bool {
+        self.freshness.is_fresh()
+    }
+
+    /// Asks for a round if none is fresh, and waits for it, [`ROUND_WAIT_MAX`] at most. False if it fails or is not
+    /// answered by then: grants rest on the last round then, without waiting, until the next one is sent.
+    ///
+    /// Cancel-safe.
+    pub async fn freshen(&self) -> bool {
+        self.freshness.wait(|| self.wake()).await
+    }
+
+    /// Whether grants go on, though no round is fresh.
+    pub fn are_grants_stale(&self) -> bool {
+        self.freshness.is_given_up()
+    }
+
+    async fn round(
+        &self,
+        begun: Instant,
+        interval: Duration,
+        is_degraded: &mut bool,
+    ) -> Result<RoundOutcome, RoundError> {
         let ticket = self.ledger.call(RoundBase).await?;
         let mut listed = scheduler::executing(&self.upstream).await?;
         let skipped_count = listed.skipped_count();
@@ -164,6 +195,7 @@ impl Rounds {
         let followed = self.ledger.call(FollowRound { change }).await?;
         let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
         self.counts.note_ok(skipped_count, lag);
+        self.freshness.end(begun, interval);
         let has_ended = self.check(findings.unlisted).await;
         Ok(match (has_ended, findings.is_release_due) {
             (true, _) => RoundOutcome::JobsOver,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::doubled,
     error::Error,
+    jobs::Rounds,
     ledger::{
         Ledger, PickError, PickRequest, Recall, RefusalNow, Slot, Unavailable, UnavailableReason,
     },
@@ -32,6 +33,8 @@ pub struct Picker {
     rejected_at: watch::Sender<Option<(Instant, u64)>>,
     /// Whether the list comes from a file: then no fetch shows whether the token is valid again.
     has_own_list: bool,
+    /// The rounds that grants rest on, if any are held.
+    rounds: Option<Arc<Rounds>>,
 }
 
 /// What a pick returned.
@@ -60,13 +63,15 @@ const ANSWERED: [FetchResult; 5] = [
 ];
 
 impl Picker {
-    /// Picks from `ledger` until `shutdown`. `has_own_list`: the list comes from a file.
+    /// Picks from `ledger` until `shutdown`. `has_own_list`: the list comes from a file. `rounds`: those that
+    /// grants rest on, if any are held.
     pub fn new(
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
         has_own_list: bool,
+        rounds: Option<Arc<Rounds>>,
     ) -> Self {
         Self {
             ledger,
@@ -75,6 +80,7 @@ impl Picker {
             shutdown,
             rejected_at: watch::Sender::new(None),
             has_own_list,
+            rounds,
         }
     }
 
@@ -161,7 +167,7 @@ impl Picker {
             biased;
             () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
             _ = rejected_at.wait_for(Option::is_some) => return Err(Error::TokenRejected),
-            picked = self.ledger.pick(lease, request) => picked,
+            picked = self.pick_fresh(lease, request) => picked,
         };
         match picked {
             Ok(slot) => Ok(Picked::Slot(slot)),
@@ -206,6 +212,28 @@ impl Picker {
                 return Err(error);
             }
         }
+    }
+
+    /// Leases a slot on what a fresh round shows, if there is one or one can be had soon. That time is part of the
+    /// wait.
+    async fn pick_fresh(&self, lease: LeaseId, request: &PickRequest) -> Result<Slot, PickError> {
+        let Some(rounds) = &self.rounds else {
+            return self.ledger.pick(lease, request).await;
+        };
+        if rounds.is_fresh() {
+            return self.ledger.pick(lease, request).await;
+        }
+        let asked_at = Instant::now();
+        let is_fresh = rounds.freshen().await;
+        let request = PickRequest {
+            wait: request.wait.saturating_sub(asked_at.elapsed()),
+            ..request.clone()
+        };
+        let picked = self.ledger.pick(lease, &request).await;
+        if picked.is_ok() && !is_fresh {
+            rounds.counts().note_stale_grant();
+        }
+        picked
     }
 
     /// Why a pick that takes any account and does not wait would be refused now, or `None`.
@@ -256,7 +284,7 @@ mod tests {
         let (publish, listing) = watch::channel(Listing::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let shutdown = CancellationToken::new();
-        let picker = Picker::new(ledger_of(9), listing, metrics, shutdown, has_own_list);
+        let picker = Picker::new(ledger_of(9), listing, metrics, shutdown, has_own_list, None);
         (picker, publish)
     }
 

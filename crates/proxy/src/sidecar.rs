@@ -178,18 +178,19 @@ impl Sidecar {
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
         let metrics = Arc::new(Metrics::new()?);
+        let owners = Arc::new(Owners::default());
+        let rounds = client.as_ref().map(|client| {
+            let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
+            Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
+        });
         let picker = Arc::new(Picker::new(
             Arc::clone(&ledger),
             listing.clone(),
             Arc::clone(&metrics),
             shutdown.begun.clone(),
             config.accounts.file.is_some(),
+            rounds.clone().filter(|_| interval.is_some()),
         ));
-        let owners = Arc::new(Owners::default());
-        let rounds = client.as_ref().map(|client| {
-            let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
-            Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
-        });
         let forward = client
             .clone()
             .zip(rounds.clone())

@@ -49,12 +49,7 @@ impl Api {
             None => "can be granted".to_owned(),
             Some(error) => format!("{}: {}", error.facts().reason, error.message()),
         };
-        let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
-        let rounds = match rounds.map(|rounds| rounds.counts().health()) {
-            None => "[+] rounds: off".to_owned(),
-            Some(Ok(())) => "[+] rounds: answered".to_owned(),
-            Some(Err(problem)) => format!("[-] rounds: {problem}"),
-        };
+        let rounds = self.rounds_line();
         let is_reachable = self
             .upstream
             .as_ref()
@@ -76,5 +71,25 @@ impl Api {
             Some(error) => error.facts().status,
         };
         reply::text(status, text)
+    }
+
+    fn rounds_line(&self) -> String {
+        let Some(rounds) = self.upstream.as_ref().and_then(|it| it.rounds.as_ref()) else {
+            return "[+] rounds: off".to_owned();
+        };
+        let problem = match (rounds.counts().health(), rounds.are_grants_stale()) {
+            (Ok(()), false) if rounds.is_fresh() => return "[+] rounds: answered".to_owned(),
+            (Ok(()), false) => {
+                return "[+] rounds: answered; the next pick waits for a newer one".to_owned();
+            }
+            (Ok(()), true) => "the newest one takes too long".to_owned(),
+            (Err(problem), _) => problem,
+        };
+        match rounds.counts().last_success() {
+            Some(at) if rounds.are_grants_stale() => {
+                format!("[-] rounds: {problem}; grants rest on the one of {at:.0}")
+            }
+            _ => format!("[-] rounds: {problem}"),
+        }
     }
 }

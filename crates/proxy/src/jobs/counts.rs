@@ -15,6 +15,7 @@ pub struct RoundCounts {
     failed: AtomicU64,
     skipped_entries: AtomicU64,
     lag_micros: AtomicU64,
+    stale_grants: AtomicU64,
     last_success: Mutex<Option<Timestamp>>,
     /// Why the newest round failed; `None` if it was answered.
     last_failure: Mutex<Option<String>>,
@@ -31,9 +32,19 @@ impl RoundCounts {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// How many listed jobs could not be counted, since they had no id or no e-mail.
+    /// How many listed jobs had no id or no e-mail that can be read.
     pub fn skipped_entries(&self) -> u64 {
         self.skipped_entries.load(Ordering::Relaxed)
+    }
+
+    /// How many slots were granted while no round was fresh.
+    pub fn stale_grants(&self) -> u64 {
+        self.stale_grants.load(Ordering::Relaxed)
+    }
+
+    /// A slot was granted while no round was fresh.
+    pub(crate) fn note_stale_grant(&self) {
+        self.stale_grants.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How long the newest answered round took, from its request to its effect on the ledger.

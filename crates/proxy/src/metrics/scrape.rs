@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use accounts_fetcher::{FetchResult, Listing};
 use jiff::Timestamp;
-use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::{
     config::AccountLabel,
@@ -159,7 +159,13 @@ impl Scrape<'_> {
         last_success.set(unix_seconds(
             self.rounds.and_then(RoundCounts::last_success),
         ));
+        let stale = IntCounter::new(
+            "stale_grants_total",
+            "Slots granted though no round was fresh, since rounds failed or took too long.",
+        )?;
+        stale.inc_by(count(RoundCounts::stale_grants));
         registry.register(Box::new(rounds))?;
+        registry.register(Box::new(stale))?;
         registry.register(Box::new(lag))?;
         registry.register(Box::new(last_success))
     }

@@ -10,6 +10,7 @@ mod early;
 mod fidelity;
 mod forms;
 mod framing;
+mod freshness;
 mod hang_ups;
 mod headers;
 mod health;

@@ -35,6 +35,7 @@ async fn every_family_is_there_from_the_start() {
         "rounds_total",
         "rounds_last_success_timestamp_seconds",
         "rounds_lag_seconds",
+        "stale_grants_total",
         "drift_slots",
         "upstream_request_duration_seconds",
     ];
