@@ -45,18 +45,52 @@ pub struct Fetcher {
     waker: Waker,
 }
 
-/// Asks for an early fetch, after a sign of an account that is not in the list.
+/// Asks for an early fetch, after a sign of an account that is not in the list, or no longer.
 ///
 /// Requested fetches run one at a time, at most one per second. While fetches fail it has no
 /// effect: retries have a pace of their own, which only a new token shortens. A file is checked often enough
 /// without it.
 #[derive(Clone, Debug, Default)]
-pub struct Waker(Arc<Notify>);
+pub struct Waker(Arc<Wakeups>);
+
+#[derive(Debug, Default)]
+struct Wakeups {
+    asked: Notify,
+    fetches: watch::Sender<Fetches>,
+}
+
+/// How many fetches were begun, and how many have ended. They do not overlap.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fetches {
+    begun: u64,
+    ended: u64,
+}
 
 impl Waker {
     /// Asks for a fetch.
     pub fn wake(&self) {
-        self.0.notify_one();
+        self.0.asked.notify_one();
+    }
+
+    /// Asks for a fetch, and waits until one that begins from now on has ended and what it shows is
+    /// published. Many callers share it. It may take for ever: the caller bounds the wait.
+    ///
+    /// Cancel-safe: the fetch that was asked for comes all the same.
+    pub async fn fetched(&self) {
+        let mut fetches = self.0.fetches.subscribe();
+        let wanted = fetches.borrow_and_update().begun + 1;
+        self.wake();
+        let ended = fetches.wait_for(|fetches| fetches.ended >= wanted).await;
+        ended.expect("the sender lives as long as this waker");
+    }
+
+    fn begin(&self) {
+        self.0.fetches.send_modify(|fetches| fetches.begun += 1);
+    }
+
+    fn end(&self) {
+        let end = |fetches: &mut Fetches| fetches.ended = fetches.begun;
+        self.0.fetches.send_modify(end);
     }
 }
 
@@ -96,7 +130,7 @@ impl Fetcher {
         let fetching = async {
             match self.source {
                 Source::Http(source) => poll(source, self.timing, self.keeper, self.waker).await,
-                Source::File(path) => watch(path, self.timing, self.keeper).await,
+                Source::File(path) => watch(path, self.timing, self.keeper, self.waker).await,
             }
         };
         tokio::select! {
@@ -120,6 +154,7 @@ async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper, waker: Wak
     let mut token = source.token_replaced();
     loop {
         let begun = Instant::now();
+        waker.begin();
         let outcome = source.fetch(timing.timeout).await;
         let answered = outcome.is_ok();
         let pause = match &outcome {
@@ -127,24 +162,27 @@ async fn poll(source: HttpSource, timing: Timing, mut keeper: Keeper, waker: Wak
             Err(error) => pace.after_failure(error, &mut rand::rng()),
         };
         keeper.keep(outcome);
+        waker.end();
         if !answered {
             // A new token may be all that was missing. Without a sender there is none.
             let _is_replaced = timeout(pause, token.changed()).await;
-        } else if timeout(pause, waker.0.notified()).await.is_ok() {
+        } else if timeout(pause, waker.0.asked.notified()).await.is_ok() {
             sleep_until(begun + pause.min(WAKE_GAP)).await;
         }
     }
 }
 
-async fn watch(path: PathBuf, timing: Timing, mut keeper: Keeper) -> Infallible {
+async fn watch(path: PathBuf, timing: Timing, mut keeper: Keeper, waker: Waker) -> Infallible {
     let mut file = FileWatch::new(path);
     let pause = timing.refresh_interval.min(FILE_LOOK_INTERVAL_MAX);
     let mut is_settled = false;
     loop {
+        waker.begin();
         match file.look(is_settled).await {
             Look::Unchanged => keeper.confirm(),
             Look::Read(outcome) => is_settled = keeper.keep(outcome).is_settled(),
         }
+        waker.end();
         sleep(pause).await;
     }
 }

@@ -62,3 +62,28 @@ async fn a_dropped_fetcher_leaves_what_it_published() {
     assert!(rx.changed().await.is_err(), "the sender is gone");
     assert_eq!(rx.borrow().snapshot.as_ref().unwrap().accounts.len(), 1);
 }
+
+#[tokio::test]
+async fn a_requested_fetch_is_one_that_begins_afterwards_and_many_share_it() {
+    let upstream = Upstream::start([
+        Reply::json(GOOD).dripping(Duration::from_millis(20)),
+        Reply::json(r#"{"a@x":{"maxJobs":3},"b@x":{"maxJobs":3}}"#),
+    ])
+    .await;
+    let timing = Timing {
+        refresh_interval: Duration::from_secs(3600),
+        ..TIMING
+    };
+    let (fetcher, rx) = Fetcher::new(Source::Http(source(upstream.addr)), timing);
+    let waker = fetcher.waker();
+    let running = tokio::spawn(fetcher.run());
+    while upstream.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // The first fetch is under way, so it does not count.
+    let fetched = async { tokio::join!(waker.fetched(), waker.fetched(), waker.fetched()) };
+    timeout(Duration::from_secs(20), fetched).await.unwrap();
+    running.abort();
+    assert_eq!(rx.borrow().snapshot.as_ref().unwrap().accounts.len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
+}
