@@ -21,8 +21,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub enum Error {
     /// There is no slot to give.
     Refused(Refusal),
-    /// The upstream rejects the token: there is no list, or a job was refused for it.
-    TokenRejected,
+    /// The upstream takes no job of the token, or gives no list for it.
+    TokenRejected(TokenFault),
     /// The process is shutting down.
     ShuttingDown,
     /// A job was not started for a reason that passes by itself.
@@ -103,6 +103,15 @@ pub enum NotStarted {
     Unreachable,
     /// [`Error::ShuttingDown`].
     ShuttingDown,
+}
+
+/// Why the upstream takes no job of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    /// It does not know the token, status 401.
+    Unknown,
+    /// It asks for a subscription, status 402.
+    Unpaid,
 }
 
 /// What programs are told of an error.
@@ -187,7 +196,7 @@ const INTERNAL: &str = "proxy_internal_error";
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 34] = [
+    pub(crate) const KINDS: [Self; 35] = [
         Self::Refused(Refusal::Saturated {
             free_in: None,
             position: 1,
@@ -200,7 +209,8 @@ impl Error {
         Self::Refused(Refusal::Learning),
         Self::Refused(Refusal::NoAccounts),
         Self::Refused(Refusal::NoUsableAccount),
-        Self::TokenRejected,
+        Self::TokenRejected(TokenFault::Unknown),
+        Self::TokenRejected(TokenFault::Unpaid),
         Self::ShuttingDown,
         Self::NotStarted(NotStarted::Learning),
         Self::NotStarted(NotStarted::Unavailable),
@@ -258,7 +268,7 @@ impl Error {
         is_refusal
             || matches!(
                 self,
-                Self::TokenRejected | Self::ShuttingDown | Self::UnknownAccount
+                Self::TokenRejected(_) | Self::ShuttingDown | Self::UnknownAccount
             )
     }
 
@@ -277,7 +287,7 @@ impl Error {
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
             Self::BufferFull => busy("queue-full").close(),
-            Self::TokenRejected => down("token-rejected"),
+            Self::TokenRejected(_) => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),
             Self::KeysFull | Self::Unavailable => store.retry(RETRY_AFTER),
@@ -348,9 +358,7 @@ impl Error {
                  account as email"
                     .to_owned()
             }
-            Self::TokenRejected => {
-                "the upstream rejects the token; check upstream.token".to_owned()
-            }
+            Self::TokenRejected(fault) => token_message(*fault).to_owned(),
             Self::ShuttingDown => {
                 "the sidecar is shutting down and starts nothing new; come back in a moment".to_owned()
             }
@@ -400,6 +408,16 @@ impl Error {
             tasks
         } else {
             &[]
+        }
+    }
+}
+
+fn token_message(fault: TokenFault) -> &'static str {
+    match fault {
+        TokenFault::Unknown => "the upstream rejects the token; check upstream.token",
+        TokenFault::Unpaid => {
+            "the upstream asks for a paid subscription (402); renew that of upstream.token. Every 10 \
+             minutes one job start is sent to find out"
         }
     }
 }

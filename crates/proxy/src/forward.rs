@@ -14,6 +14,7 @@
 //! read whole, `email` puts the e-mail in, `response` passes answers on, `kept_answers` keeps those under an
 //! idempotency key, and `replay` sends them again.
 
+mod account_list;
 mod buffered;
 mod call;
 mod download;
@@ -53,6 +54,7 @@ use crate::{
     picker::Picker,
     upstream::{Answer, SendError, Upstream},
 };
+use account_list::AccountList;
 use buffered::{BodyBuffer, OutgoingRequest};
 use call::Call;
 use kept_answers::KeptAnswers;
@@ -142,7 +144,7 @@ impl Forward {
             picker: Arc::clone(&picker),
             owners: Arc::clone(&owners),
             rounds: Arc::clone(&rounds),
-            fetcher: fetcher.clone(),
+            account_list: AccountList::new(listing.clone(), fetcher.clone()),
             settings: settings.clone(),
             answers: KeptAnswers::new(),
             under_way: TaskTracker::new(),

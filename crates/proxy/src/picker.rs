@@ -1,6 +1,8 @@
 //! Picks: what the ledger grants, unless the process shuts down or the upstream rejects the token; counted,
 //! and explained with what the fetcher knows.
 
+mod token;
+
 use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{FetchResult, Listing};
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::doubled,
-    error::Error,
+    error::{Error, TokenFault},
     jobs::Rounds,
     ledger::{
         Ledger, PickError, PickRequest, Recall, RefusalNow, Slot, Unavailable, UnavailableReason,
@@ -21,6 +23,7 @@ use crate::{
     metrics::Metrics,
     pool::{Known, LeaseId, Refusal},
 };
+use token::Token;
 
 /// Takes slots from the ledger.
 #[derive(Debug)]
@@ -29,10 +32,7 @@ pub struct Picker {
     listing: watch::Receiver<Listing>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-    /// When the upstream rejected the token for a job, and how many fetches had succeeded by then.
-    rejected_at: watch::Sender<Option<(Instant, u64)>>,
-    /// Whether the list comes from a file: then no fetch shows whether the token is valid again.
-    has_own_list: bool,
+    token: Token,
     /// The rounds that grants rest on, if any are held.
     rounds: Option<Arc<Rounds>>,
 }
@@ -45,9 +45,6 @@ pub enum Picked {
     /// No slot, since the idempotency key is known.
     Known(Known),
 }
-
-/// How long nothing is picked after the token was rejected, where no fetch can show that it is valid.
-const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The first and the longest pause before the ledger is asked again.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -78,36 +75,25 @@ impl Picker {
             listing,
             metrics,
             shutdown,
-            rejected_at: watch::Sender::new(None),
-            has_own_list,
+            token: Token::new(has_own_list),
             rounds,
         }
     }
 
-    /// The upstream rejected the token: nothing is picked until a fetch succeeds.
-    pub fn reject_token(&self) {
-        let rejected_at = (Instant::now(), self.answered_count());
-        if self.rejected_at.send_replace(Some(rejected_at)).is_none() {
-            tracing::error!("the upstream rejects the token: check upstream.token; picking stops");
-        }
+    /// The upstream takes no job of the token, and says so in `words`: nothing is picked until it does. After a 402
+    /// one job start every 10 minutes is, to find out.
+    pub fn reject_token(&self, fault: TokenFault, words: &str) {
+        self.token.reject(fault, words, self.answered_count());
     }
 
-    /// Lets picks go on if the token is valid again.
-    fn heal_token(&self) {
-        let answered_count = self.answered_count();
-        let is_healed = self.rejected_at.send_if_modified(|rejected_at| {
-            let is_over = |(at, count): &mut (Instant, u64)| {
-                if self.has_own_list {
-                    at.elapsed() >= REJECTED_PAUSE
-                } else {
-                    *count < answered_count
-                }
-            };
-            rejected_at.take_if(is_over).is_some()
-        });
-        if is_healed {
-            tracing::info!("the upstream accepts the token again; picking goes on");
-        }
+    /// A job start that was sent at `sent_at` got another answer.
+    pub fn note_answer(&self, sent_at: Instant) {
+        self.token.note_answer(sent_at);
+    }
+
+    /// Whether one job start may be picked for though picks have stopped.
+    pub fn is_probe_due(&self) -> bool {
+        self.token.is_probe_due()
     }
 
     /// Why nothing is picked, even if slots are free.
@@ -115,9 +101,8 @@ impl Picker {
         if self.shutdown.is_cancelled() {
             return Some(Error::ShuttingDown);
         }
-        self.heal_token();
-        let is_token_rejected = self.rejected_at.borrow().is_some();
-        is_token_rejected.then_some(Error::TokenRejected)
+        let fault = self.token.fault(self.answered_count());
+        fault.map(Error::TokenRejected)
     }
 
     fn answered_count(&self) -> u64 {
@@ -152,7 +137,11 @@ impl Picker {
     /// # Errors
     /// Why there is none.
     pub async fn pick_again(&self, request: &PickRequest) -> Result<Picked, Error> {
-        if let Some(stop) = self.stop() {
+        let stop = self.stop();
+        let is_job_start = request.ttl.is_none();
+        let may_probe = is_job_start && stop == Some(Error::TokenRejected(TokenFault::Unpaid));
+        let probe = may_probe.then(|| self.token.probe()).flatten();
+        if let Some(stop) = stop.filter(|_| probe.is_none()) {
             // What was granted before is still valid.
             if let Some(claim) = request.claim.clone()
                 && let Some(known) = self.ledger.call(Recall { claim }).await?
@@ -161,14 +150,18 @@ impl Picker {
             }
             return Err(stop);
         }
-        let mut rejected_at = self.rejected_at.subscribe();
         let lease = LeaseId::random(&mut rand::rng());
         let picked = select! {
             biased;
             () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
-            _ = rejected_at.wait_for(Option::is_some) => return Err(Error::TokenRejected),
+            fault = self.token.rejected(), if probe.is_none() => {
+                return Err(Error::TokenRejected(fault));
+            }
             picked = self.pick_fresh(lease, request) => picked,
         };
+        if let Some(probe) = probe.filter(|_| picked.is_ok()) {
+            probe.sent();
+        }
         match picked {
             Ok(slot) => Ok(Picked::Slot(slot)),
             Err(PickError::Known(known)) => Ok(Picked::Known(known)),
@@ -266,7 +259,7 @@ impl Picker {
         }
         let last_result = self.listing.borrow().last_result;
         match last_result {
-            Some(FetchResult::Unauthorized) => Error::TokenRejected,
+            Some(FetchResult::Unauthorized) => Error::TokenRejected(TokenFault::Unknown),
             Some(FetchResult::EmptyHeld | FetchResult::Empty | FetchResult::NotConfigured) => {
                 Refusal::NoAccounts.into()
             }
@@ -277,19 +270,25 @@ impl Picker {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::ledger::tests::{any_account, ledger_of};
 
-    fn picker(has_own_list: bool) -> (Picker, watch::Sender<Listing>) {
+    const HOUR: Duration = Duration::from_secs(3600);
+    const UNPAID: Error = Error::TokenRejected(TokenFault::Unpaid);
+
+    fn picker(slots: u32) -> (Picker, watch::Sender<Listing>) {
         let (publish, listing) = watch::channel(Listing::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let shutdown = CancellationToken::new();
-        let picker = Picker::new(ledger_of(9), listing, metrics, shutdown, has_own_list, None);
+        let ledger = ledger_of(slots);
+        let picker = Picker::new(ledger, listing, metrics, shutdown, false, None);
         (picker, publish)
     }
 
-    async fn picks(picker: &Picker) -> Result<(), Error> {
-        match picker.pick(&any_account()).await? {
+    async fn picks(picker: &Picker, request: &PickRequest) -> Result<(), Error> {
+        match picker.pick(request).await? {
             Picked::Slot(slot) => slot.keep(),
             Picked::Known(known) => panic!("{known:?}"),
         }
@@ -297,30 +296,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejected_token_stops_picks_for_a_while_where_no_fetch_shows_it() {
-        let (picker, _publish) = picker(true);
-        picks(&picker).await.unwrap();
-        picker.reject_token();
-        tokio::time::advance(
-            REJECTED_PAUSE
-                .checked_sub(Duration::from_millis(1))
-                .unwrap(),
-        )
-        .await;
-        assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
-        assert_eq!(
-            picker.unavailable_reason().await,
-            Some(Error::TokenRejected)
-        );
-        tokio::time::advance(Duration::from_millis(1)).await;
-        picks(&picker).await.unwrap();
+    async fn a_rejected_token_stops_every_pick() {
+        for fault in [TokenFault::Unknown, TokenFault::Unpaid] {
+            let (picker, _publish) = picker(9);
+            picks(&picker, &any_account()).await.unwrap();
+            picker.reject_token(fault, "no");
+            let refused = Error::TokenRejected(fault);
+            for request in [any_account(), PickRequest::default()] {
+                assert_eq!(picks(&picker, &request).await, Err(refused.clone()));
+            }
+            assert_eq!(picker.unavailable_reason().await, Some(refused.clone()));
+            assert_eq!(picker.refusal_now().await, Some(refused));
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_alone_heals_no_token_that_fetches_show() {
-        let (picker, _publish) = picker(false);
-        picker.reject_token();
-        tokio::time::advance(100 * REJECTED_PAUSE).await;
-        assert_eq!(picks(&picker).await, Err(Error::TokenRejected));
+    async fn after_a_402_one_job_start_is_granted_and_no_pick() {
+        let (picker, _publish) = picker(9);
+        picker.reject_token(TokenFault::Unpaid, "no");
+        tokio::time::advance(HOUR).await;
+        assert!(picker.is_probe_due());
+        assert_eq!(picks(&picker, &any_account()).await, Err(UNPAID));
+        picks(&picker, &PickRequest::default()).await.unwrap();
+        assert!(!picker.is_probe_due());
+        assert_eq!(picks(&picker, &PickRequest::default()).await, Err(UNPAID));
+        tokio::time::advance(HOUR).await;
+        picker.note_answer(Instant::now());
+        picks(&picker, &any_account()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_start_without_a_slot_probes_nothing() {
+        let (picker, _publish) = picker(1);
+        picks(&picker, &PickRequest::default()).await.unwrap();
+        picker.reject_token(TokenFault::Unpaid, "no");
+        tokio::time::advance(HOUR / 2).await;
+        let refused = picks(&picker, &PickRequest::default()).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+        assert!(picker.is_probe_due());
     }
 }

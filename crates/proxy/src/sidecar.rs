@@ -189,24 +189,22 @@ impl Sidecar {
             Arc::clone(&metrics),
             shutdown.begun.clone(),
             config.accounts.file.is_some(),
-            rounds.clone().filter(|_| interval.is_some()),
+            interval.and(rounds.clone()),
         ));
-        let forward = client
-            .clone()
-            .zip(rounds.clone())
-            .map(|(upstream, rounds)| {
-                let deps = ForwardDeps {
-                    upstream,
-                    ledger: Arc::clone(&ledger),
-                    picker: Arc::clone(&picker),
-                    owners,
-                    rounds,
-                    listing: listing.clone(),
-                    fetcher: fetcher.waker(),
-                    metrics: Arc::clone(&metrics),
-                };
-                Arc::new(Forward::new(config, deps))
-            });
+        let carrying = client.clone().zip(rounds.clone());
+        let forward = carrying.map(|(upstream, rounds)| {
+            let deps = ForwardDeps {
+                upstream,
+                ledger: Arc::clone(&ledger),
+                picker: Arc::clone(&picker),
+                owners,
+                rounds,
+                listing: listing.clone(),
+                fetcher: fetcher.waker(),
+                metrics: Arc::clone(&metrics),
+            };
+            Arc::new(Forward::new(config, deps))
+        });
         let histories = client
             .zip(interval)
             .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));

@@ -167,6 +167,16 @@ impl Upstream {
         !self.breaker.is_open()
     }
 
+    /// `text` without our token, where an answer repeats it.
+    pub fn without_token(&self, text: &str) -> String {
+        let shown = self.credentials.authorization();
+        let token = shown.as_bytes().strip_prefix(b"Bearer ");
+        match token.and_then(|token| std::str::from_utf8(token).ok()) {
+            Some(token) if !token.is_empty() => text.replace(token, "<redacted>"),
+            Some(_) | None => text.to_owned(),
+        }
+    }
+
     /// Sends a request and returns the head of its answer.
     ///
     /// `path_and_query` begins with `/`, is relative to the base URL and goes as it is. Our

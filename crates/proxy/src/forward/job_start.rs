@@ -184,6 +184,9 @@ impl Forward {
         {
             return Ok(None);
         }
+        if self.picker.is_probe_due() {
+            return Ok(None);
+        }
         if wait.is_zero() {
             return Ok(self.picker.refusal_now().await);
         }

@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use crate::{
     config,
+    error::TokenFault,
     kling::task,
     pool::{Blame, Settlement, TaskId},
     upstream::SendError,
@@ -28,8 +29,10 @@ enum Outcome {
     SessionBroken,
     /// The account has no credit for this. No job.
     NoCredit,
+    /// The upstream does not know the account any more, or what else it may mean. No job.
+    AccountMissing,
     /// The upstream does not take our token. No job, on any account.
-    TokenRejected,
+    TokenRejected(TokenFault),
     /// The request is at fault: every account would refuse it. No job.
     RequestRefused,
     /// It is not known whether there is a job.
@@ -74,9 +77,20 @@ pub(super) enum FollowUp {
     Round,
     /// The fetcher: the account's entry in the list may say more.
     Fetch,
+    /// The fetcher: the account may have left the list. Only then may another account take the job.
+    FetchFirst,
     /// The picker: it stops until the upstream takes the token. No fetch is woken: it may succeed although
     /// jobs are refused, and picks would go on too soon.
-    RejectToken,
+    RejectToken(TokenFault),
+}
+
+/// What a job start referred to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Referred<'a> {
+    /// The account that it was sent to.
+    pub(super) email: Option<&'a str>,
+    /// Whether it names anything else by its id.
+    pub(super) names_ids: bool,
 }
 
 impl Verdict {
@@ -85,10 +99,11 @@ impl Verdict {
     pub(super) fn of_answer(
         status: StatusCode,
         body: &[u8],
+        referred: Referred<'_>,
         retry_after: Option<Duration>,
         settings: &config::Forward,
     ) -> Self {
-        let (outcome, may_move) = judge(status, body, settings);
+        let (outcome, may_move) = judge(status, body, referred, settings);
         outcome.verdict(may_move, retry_after)
     }
 
@@ -128,7 +143,12 @@ impl Outcome {
             }
             Self::SessionBroken => (refused(Blame::SessionBroken), elsewhere, FollowUp::Fetch),
             Self::NoCredit => (refused(Blame::NoCredit), elsewhere, FollowUp::None),
-            Self::TokenRejected => (refused(Blame::Token), Next::Nothing, FollowUp::RejectToken),
+            // It is as healthy as any other, unless the list says otherwise.
+            Self::AccountMissing => (refused(Blame::Request), elsewhere, FollowUp::FetchFirst),
+            Self::TokenRejected(fault) => {
+                let follow_up = FollowUp::RejectToken(fault);
+                (refused(Blame::Token), Next::Nothing, follow_up)
+            }
             Self::RequestRefused => (refused(Blame::Request), Next::Nothing, FollowUp::None),
             Self::Unknown { sent_ago } => {
                 let uncertain = Settlement::Uncertain { sent_ago };
@@ -163,6 +183,8 @@ enum Says {
     Anything,
     /// That the account is not configured.
     NoAccount,
+    /// What can only mean the account: it names the account, or the call names nothing else.
+    Account,
     /// One of the texts by which the input is refused.
     Refusal,
 }
@@ -193,7 +215,9 @@ const TABLE: &[Row] = &[
     // The account is gone, like after a 596.
     row(404..=404, Says::NoAccount, Outcome::SessionBroken, Moves::Always),
     row(412..=412, Says::Anything, Outcome::NoCredit, Moves::IfSet),
-    row(401..=402, Says::Anything, Outcome::TokenRejected, Moves::Never),
+    row(404..=404, Says::Account, Outcome::AccountMissing, Moves::Always),
+    row(401..=401, Says::Anything, Outcome::TokenRejected(TokenFault::Unknown), Moves::Never),
+    row(402..=402, Says::Anything, Outcome::TokenRejected(TokenFault::Unpaid), Moves::Never),
     // The request may have been passed on before a gateway lost patience.
     row(408..=408, Says::Anything, UNKNOWN, Moves::Never),
     row(300..=499, Says::Anything, Outcome::RequestRefused, Moves::Never),
@@ -202,7 +226,12 @@ const TABLE: &[Row] = &[
 ];
 
 /// The outcome of an answer, and whether another account may take the job.
-fn judge(status: StatusCode, body: &[u8], settings: &config::Forward) -> (Outcome, bool) {
+fn judge(
+    status: StatusCode,
+    body: &[u8],
+    referred: Referred<'_>,
+    settings: &config::Forward,
+) -> (Outcome, bool) {
     if status == StatusCode::OK
         && let Some(task_id) = task::accepted_id(body)
     {
@@ -214,6 +243,7 @@ fn judge(status: StatusCode, body: &[u8], settings: &config::Forward) -> (Outcom
             && match row.says {
                 Says::Anything => true,
                 Says::NoAccount => task::is_about_account(body),
+                Says::Account => referred.is_about_account(body),
                 Says::Refusal => says_one_of(body, &settings.refusal_patterns),
             }
     };
@@ -228,17 +258,35 @@ fn judge(status: StatusCode, body: &[u8], settings: &config::Forward) -> (Outcom
     (row.outcome.clone(), may_move)
 }
 
-fn says_one_of(body: &[u8], patterns: &[String]) -> bool {
+impl Referred<'_> {
+    /// Whether an answer that something is missing can only mean the account.
+    fn is_about_account(self, body: &[u8]) -> bool {
+        let names_account = |email: &str| says_one_of(body, &[email]);
+        !self.names_ids || self.email.is_some_and(names_account)
+    }
+}
+
+fn says_one_of<P: AsRef<str>>(body: &[u8], patterns: &[P]) -> bool {
     let body = String::from_utf8_lossy(body).to_lowercase();
     let mut patterns = patterns.iter();
-    patterns.any(|pattern| body.contains(&pattern.to_lowercase()))
+    patterns.any(|pattern| body.contains(&pattern.as_ref().to_lowercase()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A job start that names an id.
+    const WITH_IDS: Referred<'_> = Referred {
+        email: Some("Ann@x"),
+        names_ids: true,
+    };
+
     fn judged(status: u16, body: &str) -> (Outcome, bool) {
+        judged_as(WITH_IDS, status, body)
+    }
+
+    fn judged_as(referred: Referred<'_>, status: u16, body: &str) -> (Outcome, bool) {
         let settings = config::Forward {
             wait: Duration::ZERO,
             body_max: 0,
@@ -249,7 +297,7 @@ mod tests {
             client_email: config::ClientEmail::Respect,
         };
         let status = StatusCode::from_u16(status).unwrap();
-        judge(status, body.as_bytes(), &settings)
+        judge(status, body.as_bytes(), referred, &settings)
     }
 
     fn outcome(status: u16, body: &str) -> Outcome {
@@ -324,8 +372,13 @@ mod tests {
                 Outcome::RequestRefused,
             ),
             (412, "", Outcome::NoCredit),
-            (401, "", Outcome::TokenRejected),
-            (402, "", Outcome::TokenRejected),
+            (
+                404,
+                r#"{"error":"Account ann@X not found"}"#,
+                Outcome::AccountMissing,
+            ),
+            (401, "", Outcome::TokenRejected(TokenFault::Unknown)),
+            (402, "", Outcome::TokenRejected(TokenFault::Unpaid)),
             (400, "", Outcome::RequestRefused),
             (403, "", Outcome::RequestRefused),
             (422, "", Outcome::RequestRefused),
@@ -353,6 +406,23 @@ mod tests {
             let outcome = outcome(status, "");
             let is_provable = matches!(status, 300..=407 | 409..=499 | 596);
             assert_eq!(is_refusal(outcome), is_provable, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_404_means_the_account_where_nothing_else_can_be_missing() {
+        let referred = |email, names_ids| Referred { email, names_ids };
+        for (referred, body, is_about_account) in [
+            (referred(Some("a@x"), false), "<html>", true),
+            (referred(None, false), "", true),
+            (referred(Some("a@x"), true), "no a@x here", true),
+            (referred(Some("a@x"), true), "no avatar 7", false),
+            (referred(Some("a@x"), true), "no account b@x", false),
+            (referred(None, true), "no account a@x", false),
+        ] {
+            let (outcome, may_move) = judged_as(referred, 404, body);
+            let is_missing = outcome == Outcome::AccountMissing;
+            assert_eq!((is_missing, may_move), (is_about_account, is_about_account));
         }
     }
 

@@ -18,6 +18,9 @@ use crate::{
     upstream::{Answer, BoxError, Idle, SendError, Upstream},
 };
 
+/// The most bytes of an answer in the log: a sentence or two.
+const WORDS_MAX: usize = 200;
+
 /// Sends requests, measures them, and removes what belongs to one connection.
 #[derive(Debug)]
 pub(super) struct Sender {
@@ -37,6 +40,28 @@ impl Sender {
             metrics,
             idle_timeout,
         }
+    }
+
+    /// What an answer says, for people: its first [`WORDS_MAX`] bytes, without our token and e-mails.
+    pub(super) fn words(&self, text: &[u8]) -> String {
+        let text = self.upstream.without_token(&String::from_utf8_lossy(text));
+        let mut said = String::new();
+        for word in text.split(|it: char| it.is_whitespace() || it.is_control()) {
+            if said.len() >= WORDS_MAX {
+                break;
+            }
+            let word = if word.contains('@') {
+                "<redacted>"
+            } else {
+                word
+            };
+            if !said.is_empty() && !word.is_empty() {
+                said.push(' ');
+            }
+            said.push_str(word);
+        }
+        said.truncate(said.floor_char_boundary(WORDS_MAX));
+        said
     }
 
     /// Sends a call as it came, except for `email`, if there is one, in its query.

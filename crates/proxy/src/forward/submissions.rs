@@ -2,17 +2,18 @@
 
 use std::{fmt::Display, sync::Arc};
 
-use accounts_fetcher::Waker;
 use http::Response;
 use http_body_util::Full;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{
+    account_list::AccountList,
     buffered::{BufferedRequest, OutgoingRequest},
     call::Call,
     kept_answers::KeptAnswers,
-    outcome::{FollowUp, Next, Verdict},
+    outcome::{FollowUp, Next, Referred, Verdict},
     response::{self, Carried},
     retry::{Retry, UNSENT_PAUSE},
     sender::Sender,
@@ -37,7 +38,7 @@ pub(super) struct Submissions {
     pub(super) picker: Arc<Picker>,
     pub(super) owners: Arc<Owners>,
     pub(super) rounds: Arc<Rounds>,
-    pub(super) fetcher: Waker,
+    pub(super) account_list: AccountList,
     pub(super) settings: config::Forward,
     pub(super) answers: KeptAnswers,
     pub(super) under_way: TaskTracker,
@@ -77,6 +78,15 @@ pub(super) enum Submitted {
     NotSent,
 }
 
+/// A submission that was sent.
+struct Sent {
+    submission: Submission,
+    sent_at: Instant,
+    /// The account that it was sent to.
+    email: Option<String>,
+    has_slot: bool,
+}
+
 /// How one attempt ended.
 struct Attempt {
     answer: Result<Carried, Error>,
@@ -95,6 +105,18 @@ impl JobStart {
             ..PickRequest::default()
         }
     }
+
+    /// Whether it may move: no client and no owner has chosen its account.
+    fn takes_any_account(&self) -> bool {
+        self.request.email().is_none()
+    }
+
+    /// Whether it refers to something by an id, which one account alone has.
+    fn names_ids(&self) -> bool {
+        let references = self.call.references.iter();
+        let mut references = references.chain(self.request.references());
+        references.any(|it| it.kind.is_strict())
+    }
 }
 
 impl Reservation {
@@ -107,8 +129,8 @@ impl Reservation {
 }
 
 impl Submissions {
-    /// Submits a call that was sent so often before, in a task that outlives the client: a client that hangs up neither aborts a job start nor
-    /// loses its slot, since dropping the handle of a task does not end the task.
+    /// Submits a call that was sent so often before, in a task that outlives the client: a client that hangs up
+    /// neither aborts a job start nor loses its slot, since dropping the handle of a task does not end the task.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -145,9 +167,10 @@ impl Submissions {
         loop {
             let account = reservation.email().map(|email| Name::new(email));
             let Attempt { answer, next } = self.attempt(start, reservation).await?;
-            let takes_any_account = start.request.email().is_none();
             let is_repeated = match (next, account) {
-                (Next::Elsewhere | Next::ElsewhereOrLater, Some(account)) if takes_any_account => {
+                (Next::Elsewhere | Next::ElsewhereOrLater, Some(account))
+                    if start.takes_any_account() =>
+                {
                     refused_by.push(account);
                     attempts.take_elsewhere()
                 }
@@ -216,13 +239,20 @@ impl Submissions {
             headers,
             body,
         } = outgoing;
+        let sent_at = Instant::now();
         let sent = self
             .sender
             .send(&start.call, &target, headers, Full::new(body));
         match sent.await {
             Ok(mut answer) => {
                 response::name_account(&mut answer, email.as_deref());
-                let attempt = self.settle_answered(start, submission, answer, email).await;
+                let sent = Sent {
+                    submission,
+                    sent_at,
+                    email,
+                    has_slot,
+                };
+                let attempt = self.settle_answered(start, sent, answer).await;
                 if !has_slot {
                     // Whatever it started runs on an account that rounds may know better.
                     self.rounds.wake();
@@ -252,16 +282,40 @@ impl Submissions {
     async fn settle_answered(
         &self,
         start: &JobStart,
-        submission: Submission,
+        sent: Sent,
         answer: Response<Answer>,
-        email: Option<String>,
     ) -> Attempt {
+        let Sent {
+            submission,
+            sent_at,
+            email,
+            has_slot,
+        } = sent;
         let (head, body) = answer.into_parts();
         let read = response::peek(body).await;
         // An answer that cannot be decoded names no job.
         let text = read.text(&head.headers).unwrap_or_default();
         let retry_after = accounts_fetcher::retry_after(&head.headers);
-        let verdict = Verdict::of_answer(head.status, &text, retry_after, &self.settings);
+        let referred = Referred {
+            email: email.as_deref(),
+            names_ids: start.names_ids(),
+        };
+        let mut verdict =
+            Verdict::of_answer(head.status, &text, referred, retry_after, &self.settings);
+        if let FollowUp::RejectToken(fault) = verdict.follow_up {
+            self.picker.reject_token(fault, &self.sender.words(&text));
+        } else {
+            self.picker.note_answer(sent_at);
+        }
+        if verdict.follow_up == FollowUp::FetchFirst {
+            // The slot is kept meanwhile: an account that is gone would always have a free one.
+            let account = email
+                .as_deref()
+                .filter(|_| has_slot && start.takes_any_account());
+            if !self.account_list.has_left(account).await {
+                verdict.next = Next::Nothing;
+            }
+        }
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
             if let Some(email) = email {
@@ -302,14 +356,11 @@ impl Submissions {
                 "submission outcome unknown; its slot stays held as uncertain"
             );
         }
-        if verdict.follow_up == FollowUp::RejectToken {
-            self.picker.reject_token();
-        }
         submission.settle(verdict.settlement).await;
         match verdict.follow_up {
             FollowUp::Round => self.rounds.wake(),
-            FollowUp::Fetch => self.fetcher.wake(),
-            FollowUp::None | FollowUp::RejectToken => {}
+            FollowUp::Fetch => self.account_list.refresh(),
+            FollowUp::None | FollowUp::FetchFirst | FollowUp::RejectToken(_) => {}
         }
     }
 }

@@ -50,11 +50,8 @@ pub(crate) fn plan(seed: u64) -> ChaosPlan {
         .with(0.005, answer(412, r#"{"error":"Not enough credits"}"#))
         .with(0.01, answer(500, moderated))
         .with(0.005, Effect::EarlyAnswer(Answer::new(413)))
+        // No 402: after one, picking stops for ten minutes.
         .with(0.003, answer(401, r#"{"error":"Unauthorized","code":401}"#))
-        .with(
-            0.002,
-            answer(402, r#"{"error":"Subscription required","code":402}"#),
-        )
         .with(0.02, Effect::ResetBefore)
         .with(0.03, Effect::ResetAfter)
         .with(0.03, Effect::TruncateAfter)

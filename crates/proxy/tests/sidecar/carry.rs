@@ -5,6 +5,7 @@ mod broken;
 mod chaos;
 mod client;
 mod client_email;
+mod departed;
 mod downloads;
 mod early;
 mod fidelity;

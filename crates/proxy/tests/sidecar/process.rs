@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use harness::{eventually, send};
 use http::{Method, StatusCode};
-use kling_sim::{ListFault, Sim};
+use kling_sim::{Answer, Effect, Fault, ListFault, Sim};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -233,6 +233,37 @@ async fn secrets_never_reach_log_metrics_errors_or_accounts() {
         !log.contains("alice@"),
         "accounts have aliases in logs: {log}"
     );
+}
+
+#[tokio::test]
+async fn what_the_upstream_says_of_the_token_is_told_without_secrets() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let long = "a long story ".repeat(100);
+    let text = format!("Subscription of {TOKEN} (alice@example.com)\nrequired. {long}");
+    let answer = Effect::Answer(Answer::new(402).body(text));
+    sim.fault(Fault::new(answer).on_job_starts());
+    let headers = [("content-type", "application/json")];
+    let path = "/v1/kling/videos/text2video";
+    let refused = send(
+        process.addr,
+        Method::POST,
+        path,
+        &headers,
+        r#"{"prompt":"x"}"#,
+    )
+    .await;
+    assert_eq!(refused.status, StatusCode::PAYMENT_REQUIRED);
+    process.signal("-TERM").await;
+    let (_, log) = process.end().await;
+    let line = log.lines().find(|line| line.contains("paid subscription"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("402"), "{line}");
+    let said = "Subscription of <redacted> <redacted> required. a long story";
+    assert!(line.contains(said), "{line}");
+    assert!(line.matches("a long story").count() < 20, "{line}");
+    assert!(!log.contains(TOKEN) && !log.contains("alice@"), "{log}");
 }
 
 #[tokio::test]

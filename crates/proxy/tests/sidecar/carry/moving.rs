@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::client::{JOB, PROMPT, drawn_seed, ready, slots, start_job, task_id};
 
+/// Fetches of the list that were answered.
+const FETCHED: &str = r#"kling_balancer_fetches_total{result="ok"}"#;
 const ACCOUNTS: [(&str, u32); 4] = [("a@x", 9), ("b@x", 9), ("c@x", 9), ("d@x", 9)];
 
 /// Every job start on these accounts is answered with `status`.
@@ -208,12 +210,32 @@ async fn a_rejected_token_stops_picking_until_a_fetch_is_answered() {
 async fn a_rejected_job_start_does_not_fetch_the_list_that_would_let_the_next_one_go() {
     let settings = [("ACCOUNTS__REFRESH_INTERVAL", "1h")];
     let running = Running::configured(&[("a@x", 9)], &settings).await;
-    running.sim.fault(Fault::status(402).on_job_starts());
-    assert_eq!(start_job(&running).await.status.as_u16(), 402);
+    running.sim.fault(Fault::status(401).on_job_starts());
+    assert_eq!(start_job(&running).await.status.as_u16(), 401);
     for _ in 0..10 {
         let refused = start_job(&running).await;
         refused.assert_refused(503, "token-rejected");
     }
+    assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_missing_subscription_stops_picking_whatever_fetches_say_and_is_called_by_its_name() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    running.sim.fault(Fault::status(402).on_job_starts());
+    assert_eq!(start_job(&running).await.status.as_u16(), 402);
+    running.sim.clear_faults();
+    let fetched = running.metric(FETCHED).await;
+    running
+        .until_metric(FETCHED, |count| count > fetched + 3.0)
+        .await;
+    for refused in [start_job(&running).await, running.get("/pick").await] {
+        refused.assert_refused(503, "token-rejected");
+        assert!(refused.text.contains("subscription"), "{refused:?}");
+    }
+    let verbose = running.get("/readyz?verbose").await.text;
+    let line = verbose.lines().find(|line| line.starts_with("[-] picks: "));
+    assert!(line.unwrap().contains("subscription"), "{verbose}");
     assert_eq!(running.sim.audit().submission_count, 1);
 }
 
