@@ -7,6 +7,7 @@ mod accounts;
 mod clients;
 mod gate;
 mod health;
+mod jobs;
 mod leases;
 mod params;
 mod pick;
@@ -44,6 +45,11 @@ pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
 pub(crate) const HEADERS_MAX: usize = 100;
 /// The largest head of a request, target included: the longest list of exclusions fits into it.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The header of the request id.
+const REQUEST_ID: &str = "x-request-id";
+/// The longest request id that a client may give.
+const REQUEST_ID_CHARS_MAX: usize = 128;
 
 /// Which listener a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +111,7 @@ impl Api {
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
     pub(crate) async fn answer(&self, request: Request<Incoming>, kind: ListenerKind) -> Reply {
-        let request_id = format!("{:016x}", rand::rng().random::<u64>());
+        let request_id = request_id(&request);
         let uri = request.uri().clone();
         let route = Route::find(uri.path());
         let route = route.filter(|route| kind == ListenerKind::Main || route.is_monitoring());
@@ -122,7 +128,7 @@ impl Api {
         if !reply.body().is_carried()
             && let Ok(value) = HeaderValue::try_from(&request_id)
         {
-            reply.headers_mut().insert("x-request-id", value);
+            reply.headers_mut().insert(REQUEST_ID, value);
         }
         let status = reply.status();
         let elapsed = count.end(status.as_str());
@@ -171,6 +177,10 @@ impl Api {
                 }
                 None => Err(Error::NotForwarding),
             },
+            Route::Jobs => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_jobs(query).await
+            }
             Route::Metrics => self.scrape().await,
             Route::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
             Route::Readyz | Route::Healthz => {
@@ -200,6 +210,20 @@ impl Api {
                 )
             }
         })
+    }
+}
+
+/// The request's id: the client's own, or a new one.
+fn request_id(request: &Request<Incoming>) -> String {
+    let given = request.headers().get(REQUEST_ID);
+    let given = given.and_then(|given| given.to_str().ok());
+    let is_fit = |given: &&str| {
+        (1..=REQUEST_ID_CHARS_MAX).contains(&given.len())
+            && given.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match given.filter(is_fit) {
+        Some(given) => given.to_owned(),
+        None => format!("{:016x}", rand::rng().random::<u64>()),
     }
 }
 

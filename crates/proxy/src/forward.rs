@@ -11,8 +11,8 @@
 //! [`Forward`] has a short method for each class of calls, over four collaborators: `router` finds the
 //! account, `sender` sends one request, `retry` says whether it is sent again, `submissions` sends job starts
 //! and settles them by the table in `outcome`. `call` reads the head of a call, `buffered` the bodies that are
-//! read whole, `email` puts the e-mail in, `response` passes answers on, `kept_answers` keeps those under an
-//! idempotency key, and `replay` sends them again.
+//! read whole, `email` puts the e-mail in, `response` passes answers on, and `replay` sends those
+//! again that the records of job starts keep.
 
 mod account_list;
 mod buffered;
@@ -20,7 +20,6 @@ mod call;
 mod download;
 pub mod email;
 mod job_start;
-mod kept_answers;
 mod outcome;
 mod replay;
 mod response;
@@ -30,7 +29,7 @@ mod sender;
 mod submissions;
 mod task;
 
-use std::{future, sync::Arc, time::Duration};
+use std::{future, net::IpAddr, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Listing, Waker};
 use bytes::Bytes;
@@ -52,12 +51,13 @@ use crate::{
     metrics::Metrics,
     owners::{Observation, ObservedBody, OwnerSearch, Owners},
     picker::Picker,
+    records::JobRecords,
+    server::Client,
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;
 use buffered::{BodyBuffer, OutgoingRequest};
 use call::Call;
-use kept_answers::KeptAnswers;
 use response::PeekedBody;
 use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
 use router::Router;
@@ -89,6 +89,7 @@ pub struct Forward {
     /// What fingerprints of requests are made with.
     hasher: RandomState,
     metrics: Arc<Metrics>,
+    records: Arc<JobRecords>,
 }
 
 /// What carrying needs of the sidecar.
@@ -110,6 +111,24 @@ pub struct ForwardDeps {
     pub fetcher: Waker,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
+    /// What became of job starts.
+    pub(crate) records: Arc<JobRecords>,
+}
+
+/// Who makes a call.
+#[derive(Debug)]
+struct CallOrigin {
+    caller: Caller,
+    client: Option<Client>,
+    request_id: Arc<str>,
+}
+
+impl CallOrigin {
+    /// The address that tells the client from others, if it shows no token.
+    fn ip(&self) -> Option<IpAddr> {
+        let has_token = !self.caller.scope().is_empty();
+        self.client.as_ref().filter(|_| !has_token)?.ip()
+    }
 }
 
 impl Forward {
@@ -124,6 +143,7 @@ impl Forward {
             listing,
             fetcher,
             metrics,
+            records,
         } = deps;
         let mut settings = config.forward.clone();
         for job in &mut settings.extra_jobs {
@@ -146,7 +166,7 @@ impl Forward {
             rounds: Arc::clone(&rounds),
             account_list: AccountList::new(listing.clone(), fetcher.clone()),
             settings: settings.clone(),
-            answers: KeptAnswers::new(),
+            records: Arc::clone(&records),
             under_way: TaskTracker::new(),
         };
         Self {
@@ -158,6 +178,7 @@ impl Forward {
             selection: config.selection,
             hasher: RandomState::default(),
             metrics,
+            records,
             upstream,
             ledger,
             picker,
@@ -182,16 +203,21 @@ impl Forward {
         caller: Caller,
         request_id: &str,
     ) -> Result<Carried, Error> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let origin = CallOrigin {
+            client: head.extensions.remove::<Client>(),
+            caller,
+            request_id: request_id.into(),
+        };
         let call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
             Class::JobStart => {
-                let started = self.start_job(call, body, caller, request_id).await;
+                let started = self.start_job(call, body, &origin).await;
                 started.map_err(Error::of_job_start)
             }
             Class::Create => self.create(call, body).await,
-            Class::Task => self.about_task(call, body).await,
+            Class::Task => self.about_task(call, body, &origin).await,
             Class::Untrack => self.untrack(call, body).await,
             Class::Download => self.download(call, body).await,
             Class::Read => {
@@ -206,6 +232,11 @@ impl Forward {
             }
             Class::Other => self.other(&call, body).await,
         }
+    }
+
+    /// What became of job starts.
+    pub(crate) fn records(&self) -> &JobRecords {
+        &self.records
     }
 
     /// False while calls are refused since no connection to the upstream could be opened.

@@ -21,6 +21,7 @@ pub struct Caller(Option<Arc<Client>>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Client {
+    name: Option<Arc<str>>,
     scope: String,
 }
 
@@ -34,13 +35,29 @@ impl Caller {
                 format!("token:{digest:x}")
             }
         };
-        Self(Some(Arc::new(Client { scope })))
+        let name = token.name.clone();
+        Self(Some(Arc::new(Client { name, scope })))
+    }
+
+    /// What the client is called, if its token has a name.
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.name.as_ref()
     }
 
     /// What tells its keys from those of others. Without spaces.
     pub(crate) fn scope(&self) -> &str {
         self.0.as_ref().map_or("", |client| &client.scope)
     }
+}
+
+/// The header.
+const NAME: &str = "Idempotency-Key";
+
+/// The key as the client chose it, without quotes.
+pub(crate) fn word(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(NAME)?.to_str().ok()?;
+    let unquoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+    Some(unquoted.unwrap_or(text))
 }
 
 /// Reads the key of a request for `operation`, if it has one, in its scope: the same key of another client,
@@ -54,18 +71,12 @@ pub(crate) fn read(
     method: &Method,
     operation: &str,
 ) -> Result<Option<Key>, Error> {
-    const NAME: &str = "Idempotency-Key";
     let mut values = headers.get_all(NAME).iter();
-    let Some(value) = values.next() else {
+    if values.next().is_none() {
         return Ok(None);
-    };
-    let unquoted = value.to_str().map(|text| {
-        text.strip_prefix('"')
-            .and_then(|t| t.strip_suffix('"'))
-            .unwrap_or(text)
-    });
-    match (unquoted, values.next()) {
-        (Ok(word), None)
+    }
+    match (word(headers), values.next()) {
+        (Some(word), None)
             if (1..=WORD_CHARS_MAX).contains(&word.len())
                 && word.bytes().all(|byte| byte.is_ascii_graphic()) =>
         {

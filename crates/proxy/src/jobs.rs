@@ -227,7 +227,7 @@ impl Rounds {
         let mut has_ended = false;
         let deadline = Instant::now() + CHECKS_TIMEOUT;
         while let Ok(Some((job, status))) = timeout_at(deadline, queries.next()).await {
-            let is_over = matches!(status, TaskStatus::Final | TaskStatus::Missing);
+            let is_over = matches!(status, TaskStatus::Final(_) | TaskStatus::Missing);
             let task_id = job.task_id;
             if is_over && self.ledger.call(JobOver { task_id }).await == Ok(true) {
                 has_ended = true;

@@ -22,7 +22,7 @@ use local::Local;
 pub use clock::{Calendar, Clock};
 pub use operations::{
     AccountNow, AccountsNow, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
-    IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesNow, NewestList, Operation,
+    IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesNow, NameLost, NewestList, Operation,
     ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
     Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
 };

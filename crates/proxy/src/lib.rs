@@ -38,6 +38,7 @@ mod picker;
 pub mod pool;
 #[cfg(test)]
 mod readme;
+mod records;
 mod reload;
 mod server;
 pub mod shutdown;

@@ -43,6 +43,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
+    undelivered: IntCounter,
 }
 
 impl Metrics {
@@ -89,6 +90,11 @@ impl Metrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_duration.clone()))?;
         registry.register(Box::new(upstream_duration.clone()))?;
+        let undelivered = IntCounter::with_opts(Opts::new(
+            "undelivered_answers_total",
+            "Jobs started whose client was gone before the answer; /jobs lists them.",
+        ))?;
+        registry.register(Box::new(undelivered.clone()))?;
         registry.register(Box::new(build_info.clone()))?;
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -112,6 +118,7 @@ impl Metrics {
             requests,
             request_duration,
             upstream_duration,
+            undelivered,
         })
     }
 
@@ -144,6 +151,11 @@ impl Metrics {
         self.upstream_duration
             .with_label_values(&[class.as_str()])
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// A job was started, and its client was gone before the answer.
+    pub fn count_undelivered(&self) {
+        self.undelivered.inc();
     }
 
     /// Writes everything in the Prometheus text format 0.0.4.

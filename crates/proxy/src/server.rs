@@ -1,5 +1,6 @@
 //! A listener and its connections: HTTP/1.1, bounded, drained on shutdown.
 
+mod client;
 mod socket;
 
 use std::{
@@ -26,6 +27,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind};
 use socket::Peer;
+
+pub(crate) use client::{Client, WeakClient};
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
 /// than the idle times of common clients (Node 5 s, Go 90 s), so that the client closes first and
@@ -144,9 +147,11 @@ async fn serve_connection(
     let peer = Peer::new(stream);
     let calls = TaskTracker::new();
     let has_asked = AtomicBool::new(false);
-    let answer = service_fn(|request: Request<Incoming>| {
+    let answer = service_fn(|mut request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
-        let (api, peer, call) = (Arc::clone(&api), peer.clone(), calls.token());
+        let client = Client::new(peer.clone());
+        request.extensions_mut().insert(client.clone());
+        let (api, call) = (Arc::clone(&api), calls.token());
         let begun = &shutdown.begun;
         async move {
             tokio::select! {
@@ -159,7 +164,7 @@ async fn serve_connection(
                     reply.body_mut().belong_to(call);
                     Ok(reply)
                 }
-                () = peer.hung_up() => Err(HungUp),
+                () = client.left() => Err(HungUp),
             }
         }
     });

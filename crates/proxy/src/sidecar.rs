@@ -35,6 +35,7 @@ use crate::{
     owners::Owners,
     picker::Picker,
     pool::{Limits, ListChange},
+    records::JobRecords,
     reload::{Reload, Reloader},
     server::{self, Listener, Shutdown},
     sockets::PassedSockets,
@@ -178,6 +179,7 @@ impl Sidecar {
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
         let metrics = Arc::new(Metrics::new()?);
+        let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
         let owners = Arc::new(Owners::default());
         let rounds = client.as_ref().map(|client| {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
@@ -202,6 +204,7 @@ impl Sidecar {
                 listing: listing.clone(),
                 fetcher: fetcher.waker(),
                 metrics: Arc::clone(&metrics),
+                records: Arc::clone(&records),
             };
             Arc::new(Forward::new(config, deps))
         });

@@ -175,6 +175,7 @@ impl fmt::Debug for HttpSource {
         // Not the whole URL: its user information would be a secret.
         f.debug_struct("HttpSource")
             .field("host", &self.uri.host())
+            .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
 }

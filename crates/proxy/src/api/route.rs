@@ -18,6 +18,7 @@ pub(super) enum Route<'a> {
     Account(Cow<'a, str>),
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
+    Jobs,
     Upstream,
     Metrics,
     Livez,
@@ -27,7 +28,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 12] = [
+pub(crate) const ROUTES: [&str; 13] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -36,6 +37,7 @@ pub(crate) const ROUTES: [&str; 12] = [
     "/accounts/{email}",
     "/accounts/{email}/drain",
     "/accounts/{email}/resume",
+    "/jobs",
     "/metrics",
     "/livez",
     "/readyz",
@@ -49,6 +51,7 @@ impl<'a> Route<'a> {
             "/pick" => return Some(Self::Pick),
             "/leases" => return Some(Self::Leases),
             "/accounts" => return Some(Self::Accounts),
+            "/jobs" => return Some(Self::Jobs),
             "/metrics" => return Some(Self::Metrics),
             "/livez" => return Some(Self::Livez),
             "/readyz" => return Some(Self::Readyz),
@@ -84,6 +87,7 @@ impl<'a> Route<'a> {
             Self::Drain(_) => "/accounts/{email}/drain",
             Self::Resume(_) => "/accounts/{email}/resume",
             Self::Upstream => "/v1/kling/*",
+            Self::Jobs => "/jobs",
             Self::Metrics => "/metrics",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
@@ -107,6 +111,7 @@ impl<'a> Route<'a> {
             (
                 Self::Pick
                 | Self::Upstream
+                | Self::Jobs
                 | Self::Metrics
                 | Self::Livez
                 | Self::Readyz
@@ -137,6 +142,7 @@ impl<'a> Route<'a> {
             Self::Leases
             | Self::Accounts
             | Self::Account(_)
+            | Self::Jobs
             | Self::Metrics
             | Self::Livez
             | Self::Readyz

@@ -220,6 +220,7 @@ impl ConfigReader {
         let retry_statuses = self.many("forward.retry_statuses", value::status);
         let refusal_patterns = self.many("forward.refusal_patterns", value::word);
         let wait = self.one("forward.wait", duration);
+        let redeliver = self.one("forward.redeliver", duration);
         let client_email = self.one("forward.client_email", value::one_of(&ClientEmail::WORDS));
         if let (Some(body_max), Some(total)) = (body_max, buffer_total)
             && body_max > total
@@ -235,6 +236,7 @@ impl ConfigReader {
             wait: wait
                 .unwrap_or(selection?.wait.max(FORWARD_WAIT))
                 .min(selection?.wait_max),
+            redeliver: redeliver?,
             client_email: client_email?,
         })
     }

@@ -163,6 +163,11 @@ pub const SETTINGS: &[Setting] = &[
         "how long a job start waits if it does not say; if not given, 25s or selection.wait, whichever is longer",
     ),
     setting(
+        "forward.redeliver",
+        "10m",
+        "how long an answer to a job start that nobody got waits for the same call to come again",
+    ),
+    setting(
         "forward.client_email",
         "respect",
         "what an email of a client means: respect (the call goes there) or ignore (the sidecar chooses)",

@@ -1,28 +1,39 @@
 //! Calls that start a job: a slot first, then the submission.
 
-use std::{sync::Arc, time::Duration};
+use std::{future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Forward,
+    CallOrigin, Forward,
     call::Call,
-    response::Carried,
+    response::{self, Carried},
     retry::UNSENT_PAUSE,
     submissions::{JobStart, Reservation, Submitted},
 };
 use crate::{
     backoff::doubled,
     error::Error,
-    idempotency::{self, Caller},
+    idempotency,
+    kling::task::JobResult,
     ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
     picker::Picked,
-    pool::{Claim, Key, Known, LeaseId, Name, Refusal},
+    pool::{Body, Claim, Key, Known, LeaseId, Name, Refusal},
+    records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
+    server::Client,
 };
 
 /// The longest pause before a job start is tried again of which nothing was sent.
 const UNSENT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What becomes of a job start before it takes a slot.
+enum Recorded {
+    /// It goes on, and its record is made.
+    New(Delivery),
+    /// It has its answer.
+    Answered(Carried),
+}
 
 /// What a job start got.
 enum Reserved {
@@ -39,10 +50,10 @@ impl Forward {
         &self,
         call: Call,
         body: Incoming,
-        caller: Caller,
-        request_id: &str,
+        origin: &CallOrigin,
     ) -> Result<Carried, Error> {
-        let key = idempotency::read(&call.headers, &caller, &call.method, &call.operation())?;
+        let operation = call.operation();
+        let key = idempotency::read(&call.headers, &origin.caller, &call.method, &operation)?;
         let wait = call.wait()?.unwrap_or(self.settings.wait);
         let mut patience = wait.min(self.selection.wait_max);
         // A client that asks first is refused before it sends its body.
@@ -69,6 +80,11 @@ impl Forward {
         {
             return self.submissions.replay(known).await;
         }
+        let arrival = self.arrival(&call, &body, claim.is_some(), origin);
+        let delivery = match self.record(&arrival).await? {
+            Recorded::New(delivery) => delivery,
+            Recorded::Answered(answer) => return Ok(answer),
+        };
         let preferred = self.router.bind_to_owner(&mut request).await?;
         let start = Arc::new(JobStart {
             call,
@@ -81,7 +97,71 @@ impl Forward {
             place: Some(self.ledger.call(TakePlace).await?),
             ..start.pick(Arc::default())
         };
-        self.start(&start, pick, deadline, request_id).await
+        self.start(&start, pick, deadline, delivery, origin).await
+    }
+
+    /// What its record says of a call.
+    fn arrival(&self, call: &Call, body: &Body, is_keyed: bool, origin: &CallOrigin) -> Arrival {
+        let has_twins = !is_keyed && !self.settings.redeliver.is_zero();
+        Arrival {
+            request_id: Arc::clone(&origin.request_id),
+            key: idempotency::word(&call.headers).map(Arc::from),
+            client_name: origin.caller.name().cloned(),
+            operation: call.operation(),
+            twin: has_twins.then(|| Twin {
+                scope: origin.caller.scope().into(),
+                ip: origin.ip(),
+                operation: call.operation(),
+                fingerprint: body.fingerprint,
+            }),
+            client: origin.client.clone(),
+        }
+    }
+
+    /// Records a job start, unless an earlier one of the same client with the same body has an answer for it,
+    /// since that client was gone before it had it. Waits for the end of an earlier start that is under way.
+    ///
+    /// # Errors
+    /// It is not known what became of the earlier start: another one might be a second job.
+    async fn record(&self, arrival: &Arrival) -> Result<Recorded, Error> {
+        loop {
+            let promise = match self.records.enter(arrival) {
+                Entered::New(delivery) => return Ok(Recorded::New(delivery)),
+                Entered::Twin(promise) => promise,
+            };
+            let was_under_way = !promise.is_settled();
+            promise.settled().await;
+            let delivery = promise.delivery;
+            let Some(record) = self.records.get(delivery.id()) else {
+                continue;
+            };
+            let (task_id, email) = match &record.outcome {
+                Outcome::Accepted(task_id) => (task_id.clone(), record.email.clone()),
+                Outcome::Uncertain(error) => match record.found(&self.ledger).await? {
+                    Found::Job(task_id, email) => {
+                        self.records.find(delivery.id(), &task_id, email.clone());
+                        (task_id, email)
+                    }
+                    Found::NoJob => {
+                        self.records.note_absent(delivery.id());
+                        continue;
+                    }
+                    Found::Undecided => return Err(error.clone()),
+                },
+                // The earlier start is no job: this one goes on by itself.
+                Outcome::Waiting | Outcome::Submitting | Outcome::Refused(_) | Outcome::Unsent => {
+                    continue;
+                }
+            };
+            let submissions = &self.submissions;
+            let answer = submissions.redeliver(&task_id, email, record.lease, was_under_way);
+            match answer.await {
+                Some(answer) => {
+                    return Ok(Recorded::Answered(response::delivered(answer, delivery)));
+                }
+                None => self.records.note_result(&task_id, JobResult::Failed),
+            }
+        }
     }
 
     /// Takes a slot and submits, and again until `deadline` while that helps.
@@ -90,44 +170,116 @@ impl Forward {
         start: &Arc<JobStart>,
         mut pick: PickRequest,
         deadline: Instant,
-        request_id: &str,
+        delivery: Delivery,
+        origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let mut count = self.metrics.count_pick();
-        let reserved = self.reserve(start, deadline, &mut pick).await;
+        let reserved = self.reserve_first(start, deadline, &mut pick, origin).await;
         match &reserved {
             Ok(Reserved::Known(_)) => count.cancel(),
             Ok(Reserved::Now(_)) => count.end(None),
             Err(error) => count.end(Some(error)),
         }
-        let mut reservation = match reserved? {
-            Reserved::Now(reservation) => reservation,
-            Reserved::Known(known) => return self.submissions.replay(known).await,
-        };
+        let mut reserved = reserved?;
         let (mut sent_count, mut unsent_count) = (0, 0);
         loop {
-            let submissions = &self.submissions;
-            let submitted = submissions.submit(start, reservation, sent_count, request_id);
-            let refusal = match submitted.await? {
-                Submitted::Answered(answer) => return Ok(answer),
-                Submitted::PushedBack { answer, attempts } => {
+            let reservation = match reserved {
+                Reserved::Now(reservation) => reservation,
+                Reserved::Known(known) => return self.submissions.replay(known).await,
+            };
+            let submitted = self.submit(start, reservation, sent_count, &delivery, origin);
+            let refusal = match submitted.await {
+                Ok(Submitted::Answered(answer)) => {
+                    return Ok(response::delivered(answer, delivery));
+                }
+                Ok(Submitted::PushedBack { answer, attempts }) => {
                     sent_count = attempts;
                     Ok(answer)
                 }
-                Submitted::NotSent => {
-                    self.until_reachable(unsent_count, deadline).await;
-                    unsent_count += 1;
-                    Err(Error::Unreachable)
-                }
+                Ok(Submitted::NotSent) => Err(Error::Unreachable),
+                Err(error) => return told(Err(error), delivery),
             };
             if deadline <= Instant::now() {
-                return refusal;
+                return told(refusal, delivery);
             }
             // A full account was no fault of the call: it goes back to its place among those that wait.
-            reservation = match self.reserve(start, deadline, &mut pick).await {
-                Ok(Reserved::Now(reservation)) => reservation,
-                Ok(Reserved::Known(known)) => return self.submissions.replay(known).await,
-                Err(error) => return refusal.or(Err(error)),
+            self.records.wait_again(delivery.id());
+            if refusal.is_err() {
+                self.until_reachable(unsent_count, deadline).await;
+                unsent_count += 1;
+                if deadline <= Instant::now() {
+                    return told(refusal, delivery);
+                }
+            }
+            let next = self.reserve(start, deadline, &mut pick).await;
+            reserved = match self.if_present(start, next, origin).await {
+                Ok(reserved) => reserved,
+                Err(error) => return told(refusal.or(Err(error)), delivery),
             };
+        }
+    }
+
+    /// Submits a call. From now on its client is answered though it has closed its sending side: it may wait for
+    /// the answer all the same.
+    async fn submit(
+        &self,
+        start: &Arc<JobStart>,
+        reservation: Reservation,
+        sent_count: u32,
+        delivery: &Delivery,
+        origin: &CallOrigin,
+    ) -> Result<Submitted, Error> {
+        let bind = |is_bound| {
+            if let Some(client) = &origin.client {
+                client.bind(is_bound);
+            }
+        };
+        bind(true);
+        let (record, request_id) = (delivery.id(), &origin.request_id);
+        self.records.submit(record);
+        let submissions = &self.submissions;
+        let submitted = submissions.submit(start, reservation, sent_count, record, request_id);
+        let submitted = submitted.await;
+        bind(false);
+        submitted
+    }
+
+    /// Reserves what a job start needs. If it has to wait for that, its client must still be there then. One that
+    /// has closed its sending side and need not wait may only have said all that it has to say.
+    async fn reserve_first(
+        &self,
+        start: &JobStart,
+        deadline: Instant,
+        pick: &mut PickRequest,
+        origin: &CallOrigin,
+    ) -> Result<Reserved, Error> {
+        let mut reserving = pin!(self.reserve(start, deadline, pick));
+        let at_once = future::poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
+        match at_once {
+            Poll::Ready(reserved) => reserved,
+            Poll::Pending => self.if_present(start, reserving.await, origin).await,
+        }
+    }
+
+    /// What was reserved for a call that has waited, unless its client has hung up: then it goes back.
+    ///
+    /// The record of the call stood before this look. So a twin that comes after the client has left finds the
+    /// record, or this call finds that the client has left: there are not two jobs.
+    async fn if_present(
+        &self,
+        start: &JobStart,
+        reserved: Result<Reserved, Error>,
+        origin: &CallOrigin,
+    ) -> Result<Reserved, Error> {
+        match reserved {
+            Ok(Reserved::Now(reservation))
+                if origin.client.as_ref().is_some_and(Client::is_gone) =>
+            {
+                self.submissions.take_back(start, reservation).await;
+                // The server drops this call as soon as it looks at the client.
+                future::pending().await
+            }
+            reserved => reserved,
         }
     }
 
@@ -193,5 +345,16 @@ impl Forward {
         // What passes is waited out.
         let reason = self.picker.unavailable_reason().await;
         Ok(reason.filter(|reason| !matches!(reason, Error::Refused(Refusal::Learning))))
+    }
+}
+
+/// The answer to a call that became no job, or of which it is not known: its client has it, if it is there.
+fn told(answer: Result<Carried, Error>, delivery: Delivery) -> Result<Carried, Error> {
+    match answer {
+        Ok(answer) => Ok(response::delivered(answer, delivery)),
+        Err(error) => {
+            delivery.take_error();
+            Err(error)
+        }
     }
 }

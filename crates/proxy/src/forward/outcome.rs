@@ -289,6 +289,7 @@ mod tests {
     fn judged_as(referred: Referred<'_>, status: u16, body: &str) -> (Outcome, bool) {
         let settings = config::Forward {
             wait: Duration::ZERO,
+            redeliver: Duration::ZERO,
             body_max: 0,
             buffer_total: 0,
             extra_jobs: Vec::new(),

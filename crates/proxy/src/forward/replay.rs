@@ -1,4 +1,4 @@
-//! Job starts that come again under their idempotency key: the first answer, replayed.
+//! Job starts that come again: the first answer, replayed.
 
 use std::sync::Arc;
 
@@ -13,14 +13,16 @@ use super::{
 };
 use crate::{
     error::Error,
-    kling::task,
-    pool::{Known, TaskId},
+    kling::task::{self, JobResult, TaskStatus},
+    pool::{Known, LeaseId, TaskId},
 };
 
 /// Says where the answer comes from: kept as it was, or made from what the upstream says now.
 const REPLAYED: &str = "x-kling-replayed";
 const AS_IT_WAS: HeaderValue = HeaderValue::from_static("answer");
 const RECONCILED: HeaderValue = HeaderValue::from_static("reconciled");
+/// The answer to an earlier start whose client was gone.
+const UNDELIVERED: HeaderValue = HeaderValue::from_static("undelivered");
 
 impl Submissions {
     /// Answers a call whose key is known, and starts no job.
@@ -37,21 +39,45 @@ impl Submissions {
         else {
             return Err(known.into());
         };
-        if let Some(kept) = self.answers.get(lease) {
+        if let Some(kept) = self.records.answers.get(lease) {
             return Ok(replayed(kept.headers, kept.body, AS_IT_WAS));
         }
         let task = self.task_now(&task_id, email.clone()).await;
-        let task = task.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
-        let mut headers = HeaderMap::new();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, json);
-        let mut answer = replayed(headers, format!("{{\"task\":{task}}}").into(), RECONCILED);
-        response::name_account(&mut answer, email.as_deref());
-        Ok(answer)
+        let (task, _) = task.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
+        Ok(task_alone(&task, email.as_deref(), RECONCILED))
     }
 
-    /// The task as its account shows it, in JSON.
-    async fn task_now(&self, task_id: &TaskId, email: Option<Arc<str>>) -> Option<String> {
+    /// The answer to an earlier start whose client was gone, as it was or as far as it is known. `None`: its job
+    /// has failed, and nobody has any use for it. `is_new`: the job was accepted just now.
+    pub(super) async fn redeliver(
+        &self,
+        task_id: &TaskId,
+        email: Option<Arc<str>>,
+        lease: Option<LeaseId>,
+        is_new: bool,
+    ) -> Option<Carried> {
+        let kept = lease.and_then(|lease| self.records.answers.get(lease));
+        let task = match &kept {
+            Some(_) if is_new => None,
+            _ => self.task_now(task_id, email.clone()).await,
+        };
+        if let Some((_, TaskStatus::Final(JobResult::Failed) | TaskStatus::Missing)) = task {
+            return None;
+        }
+        if let Some(kept) = kept {
+            return Some(replayed(kept.headers, kept.body, UNDELIVERED));
+        }
+        let alone = || format!("{{\"id\":{}}}", task_id.as_str());
+        let task = task.map_or_else(alone, |(task, _)| task);
+        Some(task_alone(&task, email.as_deref(), UNDELIVERED))
+    }
+
+    /// The task as its account shows it, in JSON, and what that says about it.
+    async fn task_now(
+        &self,
+        task_id: &TaskId,
+        email: Option<Arc<str>>,
+    ) -> Option<(String, TaskStatus)> {
         let request = Request::get(format!("{PREFIX}/tasks/{}", task_id.as_str()));
         let (head, ()) = request.body(()).ok()?.into_parts();
         let call = Call::read(head, &self.settings).ok()?;
@@ -60,13 +86,24 @@ impl Submissions {
         let read = response::peek(body).await;
         let text = read.text(&head.headers);
         let text = text.filter(|_| read.is_whole())?;
-        match head.status {
-            StatusCode::OK => Some(task::task_json(&text, task_id)?.to_owned()),
+        let task = match head.status {
+            StatusCode::OK => task::task_json(&text, task_id)?.to_owned(),
             // The job died since; the client learns that when it polls.
-            StatusCode::NOT_FOUND => Some(format!("{{\"id\":{}}}", task_id.as_str())),
-            _ => None,
-        }
+            StatusCode::NOT_FOUND => format!("{{\"id\":{}}}", task_id.as_str()),
+            _ => return None,
+        };
+        Some((task, TaskStatus::read(head.status, &text, task_id)))
     }
+}
+
+/// An answer that says no more than which task there is, given as JSON.
+fn task_alone(task: &str, email: Option<&str>, how: HeaderValue) -> Carried {
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    let mut answer = replayed(headers, format!("{{\"task\":{task}}}").into(), how);
+    response::name_account(&mut answer, email);
+    answer
 }
 
 fn replayed(headers: HeaderMap, body: Bytes, how: HeaderValue) -> Carried {

@@ -14,6 +14,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use crate::{
     error::Error,
     kling::ANSWER_BYTES_MAX,
+    records::Delivery,
     upstream::{Answer, BoxError, IdleError},
 };
 
@@ -36,6 +37,11 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     answer.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// `answer`, delivered with its last byte.
+pub(super) fn delivered(answer: Carried, delivery: Delivery) -> Carried {
+    answer.map(|body| delivery.of(body).boxed_unsync())
 }
 
 /// Names the account that answered, if it is known, and one attempt.

@@ -12,7 +12,6 @@ use super::{
     account_list::AccountList,
     buffered::{BufferedRequest, OutgoingRequest},
     call::Call,
-    kept_answers::KeptAnswers,
     outcome::{FollowUp, Next, Referred, Verdict},
     response::{self, Carried},
     retry::{Retry, UNSENT_PAUSE},
@@ -22,10 +21,11 @@ use crate::{
     config,
     error::Error,
     jobs::Rounds,
-    ledger::{Ledger, PickRequest, Slot, Submission},
+    ledger::{Ledger, NameLost, PickRequest, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
-    pool::{self, Claim, LeaseId, Name, Settlement},
+    pool::{self, Blame, Claim, Key, LeaseId, Name, Settlement},
+    records::{Fate, JobRecords, Outcome, RecordId},
     upstream::{Answer, SendError},
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Submissions {
     pub(super) rounds: Arc<Rounds>,
     pub(super) account_list: AccountList,
     pub(super) settings: config::Forward,
-    pub(super) answers: KeptAnswers,
+    pub(super) records: Arc<JobRecords>,
     pub(super) under_way: TaskTracker,
 }
 
@@ -91,6 +91,7 @@ struct Sent {
 struct Attempt {
     answer: Result<Carried, Error>,
     next: Next,
+    fate: Fate,
 }
 
 impl JobStart {
@@ -139,14 +140,28 @@ impl Submissions {
         start: &Arc<JobStart>,
         reservation: Reservation,
         sent_count: u32,
+        record: RecordId,
         request_id: &str,
     ) -> Result<Submitted, Error> {
         let (submissions, start) = (Arc::clone(self), Arc::clone(start));
         let submitted = async move {
-            let submitted = submissions.attempt_all(&start, reservation, sent_count);
-            submitted.await
+            let attempts = submissions.attempt_all(&start, reservation, sent_count);
+            let ended = attempts.await;
+            let (submitted, fate) = ended.unwrap_or_else(|error| (Err(error), Fate::unsent()));
+            submissions.records.settle(record, fate);
+            submitted
         };
         detached(&self.under_way, request_id, submitted).await
+    }
+
+    /// Gives back what was reserved for a call that is not sent.
+    pub(super) async fn take_back(&self, start: &JobStart, reservation: Reservation) {
+        // A dropped slot goes back by itself; a key that was claimed without one must be freed.
+        if let Reservation::Unlisted(lease) = reservation {
+            let body = start.body.clone();
+            let submission = self.ledger.submit_without_slot(lease, None, body);
+            submission.settle(Settlement::NotSent).await;
+        }
     }
 
     /// Waits until no submission is under way. No call may come in any more.
@@ -161,12 +176,12 @@ impl Submissions {
         start: &JobStart,
         mut reservation: Reservation,
         sent_count: u32,
-    ) -> Result<Submitted, Error> {
+    ) -> Result<(Result<Submitted, Error>, Fate), Error> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let mut refused_by = Vec::new();
         loop {
             let account = reservation.email().map(|email| Name::new(email));
-            let Attempt { answer, next } = self.attempt(start, reservation).await?;
+            let Attempt { answer, next, fate } = self.attempt(start, reservation).await?;
             let is_repeated = match (next, account) {
                 (Next::Elsewhere | Next::ElsewhereOrLater, Some(account))
                     if start.takes_any_account() =>
@@ -174,7 +189,7 @@ impl Submissions {
                     refused_by.push(account);
                     attempts.take_elsewhere()
                 }
-                (Next::Again, _) => return Ok(Submitted::NotSent),
+                (Next::Again, _) => return Ok((Ok(Submitted::NotSent), fate)),
                 (Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater, _) => false,
             };
             let slot = if is_repeated {
@@ -186,13 +201,17 @@ impl Submissions {
                 if is_repeated {
                     attempts.give_back();
                 }
-                let mut answer = answer?;
                 let attempts = sent_count + attempts.count();
-                response::count_attempts(&mut answer, attempts);
-                return Ok(match next {
-                    Next::ElsewhereOrLater => Submitted::PushedBack { answer, attempts },
-                    Next::Nothing | Next::Elsewhere | Next::Again => Submitted::Answered(answer),
+                let submitted = answer.map(|mut answer| {
+                    response::count_attempts(&mut answer, attempts);
+                    match next {
+                        Next::ElsewhereOrLater => Submitted::PushedBack { answer, attempts },
+                        Next::Nothing | Next::Elsewhere | Next::Again => {
+                            Submitted::Answered(answer)
+                        }
+                    }
                 });
+                return Ok((submitted, fate));
             };
             reservation = Reservation::Slot(slot);
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
@@ -222,12 +241,7 @@ impl Submissions {
         {
             Ok(outgoing) => outgoing,
             Err(error) => {
-                // A dropped slot goes back by itself; a key that was claimed without one must be freed.
-                if let Reservation::Unlisted(lease) = reservation {
-                    let body = start.body.clone();
-                    let submission = self.ledger.submit_without_slot(lease, None, body);
-                    submission.settle(Settlement::NotSent).await;
-                }
+                self.take_back(start, reservation).await;
                 return Err(error);
             }
         };
@@ -259,7 +273,9 @@ impl Submissions {
                 }
                 Ok(attempt)
             }
-            Err(error) => Ok(self.settle_unanswered(submission, error).await),
+            Err(error) => Ok(self
+                .settle_unanswered(start, submission, error, email)
+                .await),
         }
     }
 
@@ -318,50 +334,112 @@ impl Submissions {
         }
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
-            if let Some(email) = email {
-                self.owners.learn_task(task_id, &email.into());
+            if let Some(email) = &email {
+                self.owners.learn_task(task_id, &email.as_str().into());
             }
-            if start.claim.is_some() && read.is_whole() {
-                self.answers
-                    .keep(submission.lease(), &head.headers, &read.bytes);
+            if read.is_whole() {
+                let answers = &self.records.answers;
+                answers.keep(submission.lease(), &head.headers, &read.bytes);
             }
         }
         let next = verdict.next;
-        let error = "the answer does not say whether there is a job";
-        self.settle(submission, verdict, &error).await;
+        let why = "the answer does not say whether there is a job";
+        let told = Error::OutcomeUnknown;
+        let settled = self.settle(start, submission, verdict, (&why, told), email);
+        let fate = settled.await;
         let answer = response::into_response(Response::from_parts(head, read));
-        Attempt { answer, next }
+        Attempt { answer, next, fate }
     }
 
-    async fn settle_unanswered(&self, submission: Submission, error: SendError) -> Attempt {
+    async fn settle_unanswered(
+        &self,
+        start: &JobStart,
+        submission: Submission,
+        error: SendError,
+        email: Option<String>,
+    ) -> Attempt {
         let verdict = Verdict::of_error(&error);
         let next = verdict.next;
-        self.settle(submission, verdict, &error).await;
-        let answer = Err(error.into());
-        Attempt { answer, next }
+        let why = error.to_string();
+        let told = Error::from(error);
+        let settled = self.settle(start, submission, verdict, (&why, told.clone()), email);
+        let fate = settled.await;
+        let answer = Err(told);
+        Attempt { answer, next, fate }
     }
 
-    /// Tells the ledger what became of a submission, and wakes those who have to act. `error` says why it
-    /// is not known, if it is not.
+    /// Tells the ledger what became of a submission, and wakes those who have to act. `doubt`: why it is not
+    /// known, and what clients are told, if it is not.
     async fn settle(
         &self,
+        start: &JobStart,
         submission: Submission,
         verdict: Verdict,
-        error: &(dyn Display + Send + Sync),
-    ) {
-        if let Settlement::Uncertain { .. } = verdict.settlement {
+        (why, told): (&(dyn Display + Send + Sync), Error),
+        email: Option<String>,
+    ) -> Fate {
+        let lease = submission.lease();
+        let is_uncertain = matches!(verdict.settlement, Settlement::Uncertain { .. });
+        if is_uncertain {
             tracing::warn!(
-                lease_id = %submission.lease(),
-                %error,
+                lease_id = %lease,
+                error = %why,
                 "submission outcome unknown; its slot stays held as uncertain"
             );
         }
+        let outcome = outcome(&verdict.settlement, told);
         submission.settle(verdict.settlement).await;
+        let claim = if is_uncertain {
+            self.name_lost(start, lease).await
+        } else {
+            None
+        };
         match verdict.follow_up {
             FollowUp::Round => self.rounds.wake(),
             FollowUp::Fetch => self.account_list.refresh(),
             FollowUp::None | FollowUp::FetchFirst | FollowUp::RejectToken(_) => {}
         }
+        Fate {
+            outcome,
+            email: email.map(Arc::from),
+            lease: Some(lease),
+            claim,
+        }
+    }
+
+    /// The claim by which the ledger can be asked what became of a lost submission: that of the client, or one
+    /// of our own.
+    async fn name_lost(&self, start: &JobStart, lease: LeaseId) -> Option<Claim> {
+        if let Some(claim) = &start.claim {
+            return Some(claim.clone());
+        }
+        let claim = Claim {
+            // No key of a client begins with a space.
+            key: Key::new(&format!(" lost {lease}")),
+            fingerprint: start.body.fingerprint,
+        };
+        let named = NameLost {
+            lease,
+            claim: claim.clone(),
+        };
+        let is_named = self.ledger.call(named).await == Ok(true);
+        is_named.then_some(claim)
+    }
+}
+
+/// What the records say of a submission. `told`: what clients are told if its outcome is not known.
+fn outcome(settlement: &Settlement, told: Error) -> Outcome {
+    match settlement {
+        Settlement::Accepted { task_id, .. } => Outcome::Accepted(task_id.clone()),
+        Settlement::Refused(blame) => Outcome::Refused(match blame {
+            Blame::PushedBack { .. } => "full",
+            Blame::SessionBroken => "session",
+            Blame::NoCredit => "credit",
+            Blame::Token => "token",
+            Blame::Request => "refused",
+        }),
+        Settlement::NotSent | Settlement::Undelivered => Outcome::Unsent,
+        Settlement::Uncertain { .. } => Outcome::Uncertain(told),
     }
 }
 

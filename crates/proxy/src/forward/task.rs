@@ -6,7 +6,7 @@ use http::{Method, Response};
 use hyper::body::Incoming;
 
 use super::{
-    Forward,
+    CallOrigin, Forward,
     call::Call,
     response::{self, Carried, PeekedBody},
 };
@@ -20,7 +20,12 @@ use crate::{
 
 impl Forward {
     /// Reads or deletes a task, on the account that owns it.
-    pub(super) async fn about_task(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
+    pub(super) async fn about_task(
+        &self,
+        call: Call,
+        body: Incoming,
+        origin: &CallOrigin,
+    ) -> Result<Carried, Error> {
         let Some(task_id) = call.task_id() else {
             let answer = self.sender.pass(&call, body, None).await?;
             return Ok(response::carried(answer));
@@ -42,7 +47,13 @@ impl Forward {
         let is_told = call.method == Method::GET;
         let answer = self.read_whole(&call, body, owner).await?;
         match asked {
-            Some(asked) if is_told => self.observe_task(&call, answer, &task_id, &asked).await,
+            Some(asked) if is_told => {
+                if answer.status().is_success() {
+                    let scope = origin.caller.scope();
+                    self.records.note_polled(&task_id, scope, origin.ip());
+                }
+                self.observe_task(&call, answer, &task_id, &asked).await
+            }
             Some(_) | None => response::into_response(answer),
         }
     }
@@ -73,7 +84,7 @@ impl Forward {
         if let Some(text) = read.text(&head.headers).filter(|_| read.is_whole()) {
             let status = TaskStatus::read(head.status, &text, task_id);
             self.note_status(status, task_id, asked).await;
-            if matches!(status, TaskStatus::Final | TaskStatus::Unfinished)
+            if matches!(status, TaskStatus::Final(_) | TaskStatus::Unfinished)
                 && let Some(shape) = call.shape
             {
                 self.owners.learn_from(shape, &text, Some(asked));
@@ -88,10 +99,13 @@ impl Forward {
         let is_owner = owner.map(|owner| owner == *asked);
         match (status, is_owner) {
             (TaskStatus::Unknown, _) | (_, Some(false)) | (TaskStatus::Missing, None) => return,
-            (TaskStatus::Final | TaskStatus::Unfinished, None) => {
+            (TaskStatus::Final(_) | TaskStatus::Unfinished, None) => {
                 self.owners.learn_task(task_id, asked);
             }
-            (TaskStatus::Final | TaskStatus::Unfinished | TaskStatus::Missing, Some(true)) => {}
+            (TaskStatus::Final(_) | TaskStatus::Unfinished | TaskStatus::Missing, Some(true)) => {}
+        }
+        if let TaskStatus::Final(result) = status {
+            self.records.note_result(task_id, result);
         }
         let is_over = status != TaskStatus::Unfinished;
         let over = JobOver {

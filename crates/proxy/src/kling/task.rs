@@ -65,11 +65,31 @@ impl FromStr for TaskId {
     }
 }
 
+/// How a job ended. Finality is `status_final`, success is `status_name` "succeed" (both are in every answer of
+/// the vendor's samples); numbers are not relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobResult {
+    /// With what was asked for.
+    Succeeded,
+    /// Without.
+    Failed,
+}
+
+impl JobResult {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What an account says about a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskStatus {
     /// It has the task, and the task is final.
-    Final,
+    Final(JobResult),
     /// It has the task, and the task is not final yet.
     Unfinished,
     /// It has no such task, or no longer.
@@ -95,6 +115,7 @@ impl TaskStatus {
             #[serde(borrow)]
             task: Option<Identified<'a>>,
             status_final: Option<bool>,
+            status_name: Option<Cow<'a, str>>,
         }
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
             return Self::Unknown;
@@ -103,7 +124,10 @@ impl TaskStatus {
         let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
         match (is_same, answer.status_final) {
             (Some(false), _) | (None, None) => Self::Unknown,
-            (Some(true) | None, Some(true)) => Self::Final,
+            (Some(true) | None, Some(true)) => Self::Final(match answer.status_name.as_deref() {
+                Some("succeed") => JobResult::Succeeded,
+                Some(_) | None => JobResult::Failed,
+            }),
             (Some(true), Some(false) | None) | (None, Some(false)) => Self::Unfinished,
         }
     }
@@ -169,11 +193,19 @@ mod tests {
         let id = "987654321987654321".parse().unwrap();
         let status = |body: &str| TaskStatus::read(StatusCode::OK, body.as_bytes(), &id);
         let of = |rest: &str| status(&format!(r#"{{"task":{{"id":987654321987654321}}{rest}}}"#));
-        assert_eq!(of(r#","status_final":true"#), TaskStatus::Final);
+        let (succeeded, failed) = (JobResult::Succeeded, JobResult::Failed);
+        let succeed = r#","status_final":true,"status_name":"succeed""#;
+        assert_eq!(of(succeed), TaskStatus::Final(succeeded));
+        let fail = r#","status_final":true,"status_name":"failed""#;
+        assert_eq!(of(fail), TaskStatus::Final(failed));
+        assert_eq!(of(r#","status_final":true"#), TaskStatus::Final(failed));
         assert_eq!(of(r#","status_final":false"#), TaskStatus::Unfinished);
         assert_eq!(of(""), TaskStatus::Unfinished);
         assert_eq!(of(r#","status_final":"true""#), TaskStatus::Unknown);
-        assert_eq!(status(r#"{"status_final":true}"#), TaskStatus::Final);
+        assert_eq!(
+            status(r#"{"status_final":true}"#),
+            TaskStatus::Final(failed)
+        );
         let neighbour = r#"{"task":{"id":987654321987654320},"status_final":true}"#;
         assert_eq!(status(neighbour), TaskStatus::Unknown);
         for nothing in ["", "{}", "[]", "null", r#"{"task":{}}"#] {

@@ -109,6 +109,24 @@ impl Operation for ClaimKey {
     }
 }
 
+/// Gives a submission that was just lost a key, by which it can be asked what became of it. False if there can be
+/// none.
+#[derive(Debug)]
+pub struct NameLost {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// The key.
+    pub claim: Claim,
+}
+
+impl Operation for NameLost {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.name_lost(self.lease, self.claim)
+    }
+}
+
 /// What a key stands for already. Claims nothing.
 #[derive(Debug)]
 pub struct Recall {

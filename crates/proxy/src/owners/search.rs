@@ -65,7 +65,7 @@ impl OwnerSearch {
         let mut missing_count = 0;
         while let Some((job, status)) = queries.next().await {
             match status {
-                TaskStatus::Final | TaskStatus::Unfinished => {
+                TaskStatus::Final(_) | TaskStatus::Unfinished => {
                     let owner = Arc::from(job.email);
                     self.owners.learn_task(task_id, &owner);
                     return FoundOwner::Account(owner);

@@ -89,6 +89,12 @@ impl Pool {
         })
     }
 
+    /// Gives a submission that was just lost a key, by which it can be asked what became of it. False if it
+    /// has one, is not lost, or the table of keys is full.
+    pub fn name_lost(&mut self, id: LeaseId, claim: Claim) -> bool {
+        self.resolutions.name_lost(id, claim)
+    }
+
     /// What a key stands for already. Claims nothing.
     pub fn recall(&self, claim: &Claim) -> Option<Known> {
         self.resolutions.recall(claim, |id| {

@@ -6,9 +6,10 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::{Pin, pin},
+    net::IpAddr,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -16,8 +17,9 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::event::{self, PollFd, PollFlags, Timespec};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{self, Sleep},
 };
@@ -35,6 +37,21 @@ pub(super) struct Peer(Arc<Shared>);
 struct Shared {
     stream: Mutex<TcpStream>,
     is_write_blocked: AtomicBool,
+    /// Whether reading or writing has failed.
+    is_broken: AtomicBool,
+    /// Whether the call is answered even if the client closes its sending side. hyper would take the end of what
+    /// the client sends for the end of the client.
+    is_bound: AtomicBool,
+}
+
+/// A peer whose connection may have ended.
+#[derive(Clone, Debug)]
+pub(super) struct WeakPeer(Weak<Shared>);
+
+impl WeakPeer {
+    pub(super) fn upgrade(&self) -> Option<Peer> {
+        self.0.upgrade().map(Peer)
+    }
 }
 
 impl Peer {
@@ -42,7 +59,49 @@ impl Peer {
         Self(Arc::new(Shared {
             stream: Mutex::new(stream),
             is_write_blocked: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+            is_bound: AtomicBool::new(false),
         }))
+    }
+
+    pub(super) fn downgrade(&self) -> WeakPeer {
+        WeakPeer(Arc::downgrade(&self.0))
+    }
+
+    /// The address at the other end.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        let addr = self.stream().peer_addr().ok()?;
+        Some(addr.ip().to_canonical())
+    }
+
+    /// Whether the client has closed its side, or the connection is broken. What the runtime has noticed so far
+    /// may be older than what another connection of the same client brings: this asks the system.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_broken() || self.has(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Whether the connection is broken. It asks the system.
+    pub(super) fn is_reset(&self) -> bool {
+        self.is_broken() || self.has(PollFlags::ERR)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.0.is_broken.load(Ordering::Relaxed)
+    }
+
+    fn note_broken<T>(&self, polled: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(_)) = polled {
+            self.0.is_broken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, flags: PollFlags) -> bool {
+        let stream = self.stream();
+        let mut polled = [PollFd::new(&*stream, PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        // A system that cannot tell is no sign that the client is gone.
+        let is_told = event::poll(&mut polled, Some(&at_once)).is_ok();
+        is_told && polled[0].revents().intersects(flags)
     }
 
     /// The socket for hyper.
@@ -58,11 +117,21 @@ impl Peer {
         self.0.is_write_blocked.load(Ordering::Relaxed)
     }
 
-    /// Waits until the client has closed its side, whatever it sent before. Cancel-safe.
+    /// From now on the client is answered even if it closes its sending side, or no longer so.
+    pub(super) fn bind(&self, is_bound: bool) {
+        self.0.is_bound.store(is_bound, Ordering::Relaxed);
+    }
+
+    fn is_bound(&self) -> bool {
+        self.0.is_bound.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same.
+    /// Cancel-safe.
     pub(super) async fn hung_up(&self) {
         loop {
             time::sleep(LOOK_INTERVAL).await;
-            if std::future::poll_fn(|cx| Poll::Ready(self.is_closed(cx))).await {
+            if !self.is_bound() && self.is_closed() {
                 return;
             }
         }
@@ -81,16 +150,6 @@ impl Peer {
             }
         })
         .await;
-    }
-
-    fn is_closed(&self, cx: &mut Context<'_>) -> bool {
-        let stream = self.stream();
-        let readiness = pin!(stream.ready(Interest::READABLE)).poll(cx);
-        match readiness {
-            Poll::Ready(Ok(readiness)) => readiness.is_read_closed(),
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
-        }
     }
 
     /// Reading and writing happen in one task: this lock is never contended.
@@ -117,6 +176,7 @@ impl Socket {
             .0
             .is_write_blocked
             .store(written.is_pending(), Ordering::Relaxed);
+        self.peer.note_broken(&written);
         if written.is_ready() {
             self.stall = None;
             return written;
@@ -125,7 +185,9 @@ impl Socket {
             .stall
             .get_or_insert_with(|| Box::pin(time::sleep(WRITE_STALL_MAX)));
         ready!(stall.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let stalled = Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        self.peer.note_broken(&stalled);
+        stalled
     }
 }
 
@@ -135,7 +197,15 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.peer.stream()).poll_read(cx, buf)
+        let filled = buf.filled().len();
+        let read = Pin::new(&mut *self.peer.stream()).poll_read(cx, buf);
+        self.peer.note_broken(&read);
+        let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
+        if has_ended && self.peer.is_bound() {
+            // It is told once the call is answered: the same task drives both.
+            return Poll::Pending;
+        }
+        read
     }
 }
 

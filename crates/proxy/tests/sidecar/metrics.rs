@@ -37,6 +37,7 @@ async fn every_family_is_there_from_the_start() {
         "rounds_lag_seconds",
         "stale_grants_total",
         "drift_slots",
+        "undelivered_answers_total",
         "upstream_request_duration_seconds",
     ];
     let wanted: BTreeSet<_> = wanted

@@ -102,6 +102,26 @@ impl Resolutions {
         Ok(())
     }
 
+    /// Gives a lost submission without a key this one, by which it can be asked what became of it. False if it is
+    /// not lost, or the table of keys is full.
+    pub(in crate::pool) fn name_lost(&mut self, id: LeaseId, claim: Claim) -> bool {
+        let is_full = self.by_key.len() >= self.keys_max;
+        let submission = self.submissions.get_mut(&id);
+        let Some(submission) = submission.filter(|_| !is_full) else {
+            return false;
+        };
+        let Resolution::Lost(lost) = &submission.resolution else {
+            return false;
+        };
+        if submission.claim.is_some() || lost.ended_at.is_some() {
+            return false;
+        }
+        self.unkeyed.remove(&(lost.lost_at, id));
+        self.by_key.insert(claim.key.clone(), id);
+        submission.claim = Some(claim);
+        true
+    }
+
     /// What a key stands for already.
     pub(in crate::pool) fn recall(
         &self,

@@ -1,4 +1,4 @@
-//! The upstream's answers to job starts under an idempotency key, for calls that come again.
+//! The upstream's answers to job starts, for calls that come again.
 //!
 //! In memory only, and bounded: an answer that is not kept is made anew from what the upstream says.
 
@@ -19,7 +19,7 @@ const OVERHEAD_BYTES: usize = 256;
 
 /// Kept answers by the leases of their submissions.
 #[derive(Debug)]
-pub(super) struct KeptAnswers {
+pub(crate) struct KeptAnswers {
     kept: Mutex<Kept>,
     bytes_max: usize,
 }
@@ -34,9 +34,9 @@ struct Kept {
 
 /// An answer as it came.
 #[derive(Clone, Debug)]
-pub(super) struct KeptAnswer {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct KeptAnswer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl KeptAnswer {
@@ -60,7 +60,7 @@ impl KeptAnswers {
     }
 
     /// Keeps an answer for as long as its key is remembered, if there is memory for it.
-    pub(super) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
+    pub(crate) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
         let answer = KeptAnswer {
             headers: headers.clone(),
             body: Bytes::copy_from_slice(body),
@@ -76,22 +76,31 @@ impl KeptAnswers {
         }
     }
 
+    /// Nobody will ask for the answer to this submission any more.
+    pub(super) fn forget(&self, lease: LeaseId) {
+        self.kept.lock().forget(lease);
+    }
+
     /// The answer to a submission, if it was kept.
-    pub(super) fn get(&self, lease: LeaseId) -> Option<KeptAnswer> {
+    pub(crate) fn get(&self, lease: LeaseId) -> Option<KeptAnswer> {
         let kept = self.kept.lock();
         kept.answers.get(&lease).cloned()
     }
 }
 
 impl Kept {
+    fn forget(&mut self, lease: LeaseId) {
+        if let Some(answer) = self.answers.remove(&lease) {
+            self.bytes -= answer.bytes();
+        }
+    }
+
     fn forget_before(&mut self, now: Instant) {
         while let Some(&(at, lease)) = self.order.front()
             && now.duration_since(at) >= REMEMBERED_FOR
         {
             self.order.pop_front();
-            if let Some(answer) = self.answers.remove(&lease) {
-                self.bytes -= answer.bytes();
-            }
+            self.forget(lease);
         }
     }
 }

@@ -1,0 +1,154 @@
+//! An answer on its way to its client.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http_body::{Body, Frame, SizeHint};
+
+use super::{JobRecords, RecordId, State};
+use crate::server::Client;
+
+/// The answer to a job start, until it is known whether its client has it. Dropped before it was taken for
+/// writing, the client was gone.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    records: Arc<JobRecords>,
+    id: RecordId,
+    addressee: u32,
+    client: Option<Client>,
+    is_taken: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        records: Arc<JobRecords>,
+        id: RecordId,
+        addressee: u32,
+        client: Option<Client>,
+    ) -> Self {
+        Self {
+            records,
+            id,
+            addressee,
+            client,
+            is_taken: false,
+        }
+    }
+
+    /// The record of the call.
+    pub(crate) fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// The client is told that it is not known what became of the call.
+    pub(crate) fn take_error(mut self) {
+        let is_gone = self.client.as_ref().is_some_and(Client::is_gone);
+        let record = self.records.get(self.id);
+        let is_job = record.is_some_and(|record| record.task_id().is_some());
+        if !is_gone && !is_job {
+            self.is_taken = true;
+            self.records.note_taken(&self, State::UsedUp);
+        }
+    }
+
+    /// Whether it is of the call that the record is about.
+    pub(super) fn is_own(&self) -> bool {
+        self.addressee == 0
+    }
+
+    pub(super) fn addressee(&self) -> u32 {
+        self.addressee
+    }
+
+    /// `body`, delivered with its last byte.
+    pub(crate) fn of<B: Body>(self, body: B) -> DeliveredBody<B> {
+        DeliveredBody {
+            body,
+            delivery: self,
+        }
+    }
+
+    /// The last byte was taken for writing. Whether it reaches the client shows in a moment.
+    fn take(&mut self) {
+        if self.is_taken {
+            return;
+        }
+        self.is_taken = true;
+        let client = self.client.take();
+        self.records
+            .note_taken(self, State::Written(client.clone()));
+        let Some(client) = client else {
+            self.records.note_taken(self, State::UsedUp);
+            return;
+        };
+        let watched = Self {
+            records: Arc::clone(&self.records),
+            client: None,
+            ..*self
+        };
+        tokio::spawn(async move {
+            let state = if client.has_received().await {
+                State::UsedUp
+            } else {
+                State::Undelivered
+            };
+            watched.records.note_taken(&watched, state);
+        });
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.records.note_taken(self, State::Undelivered);
+        }
+    }
+}
+
+/// A body that tells when its last byte was taken for writing.
+#[derive(Debug)]
+pub(crate) struct DeliveredBody<B: Body> {
+    body: B,
+    delivery: Delivery,
+}
+
+impl<B: Body> Drop for DeliveredBody<B> {
+    fn drop(&mut self) {
+        // An empty body is never asked for.
+        if self.body.size_hint().exact() == Some(0) {
+            self.delivery.take();
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for DeliveredBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let is_last = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_last {
+            self.delivery.take();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
