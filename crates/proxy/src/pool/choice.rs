@@ -24,7 +24,7 @@ impl Pool {
         match self.accounts.draw(ask.wish(), rng) {
             Some(_) if self.is_learning() => Err(Refusal::Learning),
             Some(key) => Ok(self.grant(key, ask.lease_id, ask.ttl, &ask.operation, now)),
-            None => Err(self.refusal(&ask.constraint, now)),
+            None => Err(self.refusal(&ask.constraint, ask.place, now)),
         }
     }
 
@@ -171,7 +171,7 @@ impl Pool {
         } else if self.accounts.has_free() {
             None
         } else {
-            Some(self.refusal(&Constraint::AnyBut(Excluded::default()), now))
+            Some(self.refusal(&Constraint::AnyBut(Excluded::default()), None, now))
         }
     }
 
@@ -208,7 +208,12 @@ impl Pool {
     }
 
     /// Only called when no accepted account has a free slot.
-    fn refusal(&mut self, constraint: &Constraint, now: Duration) -> Refusal {
+    fn refusal(
+        &mut self,
+        constraint: &Constraint,
+        place: Option<WaiterId>,
+        now: Duration,
+    ) -> Refusal {
         if let Some(reason) = self.unavailable_reason() {
             return reason;
         }
@@ -220,7 +225,7 @@ impl Pool {
         } else if self.accounts.is_unverified(constraint) {
             Refusal::Unverified
         } else {
-            let ahead = self.waiters.len();
+            let ahead = self.waiters.ahead_of(place);
             self.forecast
                 .saturated(&self.leases, constraint, ahead, now)
         }

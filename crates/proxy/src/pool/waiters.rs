@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 mod check;
-mod seats;
+mod ranks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,7 +22,7 @@ use super::{
     name::Name,
     steps::{self, Counted},
 };
-use seats::Seats;
+use ranks::Ranks;
 
 /// Names a waiter. A smaller id has waited longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ pub(super) struct Waiters {
     open: BTreeMap<(Constraint, Option<NonZeroU32>), GroupKey>,
     /// Groups that accept one account only.
     pinned: SecondaryMap<AccountKey, BTreeMap<Option<NonZeroU32>, GroupKey>>,
-    seats: Seats,
+    ranks: Ranks,
     arrived_count: u64,
 }
 
@@ -53,7 +53,6 @@ pub(super) struct Waiter {
     pub(super) ttl: Option<Duration>,
     pub(super) operation: Option<OperationName>,
     group: GroupKey,
-    seat: usize,
 }
 
 /// Waiters that ask for the same.
@@ -94,24 +93,20 @@ impl Waiters {
         id
     }
 
-    /// Adds a waiter, at its place if it has one. How many waited longer is a guess for one that came back,
-    /// until all are seated anew: it counts those that came meanwhile.
+    /// Adds a waiter, at its place if it has one.
     pub(super) fn push(&mut self, ask: Ask) -> WaiterId {
         let place = ask.place.filter(|id| !self.queue.contains_key(id));
         let id = place.unwrap_or_else(|| self.next_place());
-        if self.seats.is_full() {
-            self.seat_anew();
-        }
         let waiter = Waiter {
             lease_id: ask.lease_id,
             ttl: ask.ttl,
             operation: ask.operation,
             group: self.group(ask.constraint, ask.max_jobs),
-            seat: self.seats.take(),
         };
         self.groups[waiter.group].waiters.insert(id);
         self.by_lease.insert(waiter.lease_id, id);
         self.queue.insert(id, waiter);
+        self.ranks.add(id.0);
         id
     }
 
@@ -120,7 +115,7 @@ impl Waiters {
     pub(super) fn remove(&mut self, id: WaiterId) -> Option<(Waiter, Option<AccountKey>)> {
         let waiter = self.queue.remove(&id)?;
         self.by_lease.remove(&waiter.lease_id);
-        self.seats.leave(waiter.seat);
+        self.ranks.remove(id.0);
         let group = &mut self.groups[waiter.group];
         group.waiters.remove(&id);
         let pinned_to = match &group.constraint {
@@ -184,7 +179,12 @@ impl Waiters {
     pub(super) fn place(&self, id: WaiterId) -> Option<(&Constraint, usize)> {
         let waiter = self.queue.get(&id)?;
         let constraint = &self.groups[waiter.group].constraint;
-        Some((constraint, self.seats.count_before(waiter.seat)))
+        Some((constraint, self.ahead_of(Some(id))))
+    }
+
+    /// How many wait before a place, or before the end of the queue.
+    pub(super) fn ahead_of(&self, place: Option<WaiterId>) -> usize {
+        place.map_or(self.len(), |id| self.ranks.count_before(id.0))
     }
 
     fn group(&mut self, constraint: Constraint, max_jobs: Option<NonZeroU32>) -> GroupKey {
@@ -232,15 +232,6 @@ impl Waiters {
             Constraint::AnyBut(_) => {
                 self.open.remove(&(group.constraint, group.max_jobs));
             }
-        }
-    }
-
-    /// Numbers all waiters again without gaps. By now as many have come or left as wait, so the
-    /// cost is shared out.
-    fn seat_anew(&mut self) {
-        self.seats = Seats::with_capacity(2 * self.queue.len());
-        for waiter in self.queue.values_mut() {
-            waiter.seat = self.seats.take();
         }
     }
 }

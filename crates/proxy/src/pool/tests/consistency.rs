@@ -45,6 +45,8 @@ struct World {
     /// Forwarded submissions that are not settled yet, each with its body's number.
     under_way: BTreeMap<LeaseId, u64>,
     waiting: Vec<(WaiterId, LeaseId)>,
+    /// The place of the next caller that comes back.
+    place: WaiterId,
     running: BTreeMap<u64, Email>,
     /// The jobs whose ids rounds do not show.
     garbled: BTreeSet<u64>,
@@ -55,9 +57,11 @@ struct World {
 impl World {
     /// The list is known, and a first round lists nothing.
     fn new(limits: Limits) -> Self {
+        let mut pool = Pool::new(limits);
         let mut world = Self {
+            place: pool.take_place(),
             bench: Bench {
-                pool: Pool::new(limits),
+                pool,
                 rng: SmallRng::seed_from_u64(3),
             },
             now: 1,
@@ -98,8 +102,11 @@ impl World {
             constraint,
             operation: None,
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
-            place: None,
+            place: call.comes_back.then_some(self.place),
         };
+        if call.comes_back {
+            self.place = pool.take_place();
+        }
         let lease_id = ask.lease_id;
         if let Some((claim, kind)) = call.claim()
             && pool.claim(&claim, lease_id, kind).is_err()

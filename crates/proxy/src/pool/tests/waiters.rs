@@ -120,11 +120,28 @@ fn a_caller_that_comes_back_has_its_old_place() {
     bench.release(&lease);
     assert_eq!(bench.handed_over(), [(second, "a@x".to_owned())]);
     let third = bench.wait_for(None, &[]);
+    // It need not wait to be told its place.
+    let ask = Ask {
+        place: Some(first),
+        ..bench.ask(None, &[])
+    };
+    let refused = bench.pool.pick(&ask, START, &mut bench.rng).unwrap_err();
+    assert!(
+        matches!(refused, Refusal::Saturated { position: 1, .. }),
+        "{refused:?}"
+    );
     assert_eq!(come(&mut bench, Some(first)), Admission::Queued(first));
     // A place is taken once.
     let Admission::Queued(fourth) = come(&mut bench, Some(first)) else {
         panic!("no slot is free");
     };
+    for (idx, waiter) in [first, third, fourth].into_iter().enumerate() {
+        let told = bench.pool.queue_estimate(waiter, START);
+        assert!(
+            matches!(told, Some(Refusal::Saturated { position, .. }) if position == idx + 1),
+            "{told:?}"
+        );
+    }
     for expected in [first, third, fourth] {
         let lease = bench.pool.leases()[0].clone();
         bench.release(&lease);

@@ -24,7 +24,7 @@ impl Waiters {
         for (place, (id, waiter)) in self.queue.iter().enumerate() {
             assert!(self.groups[waiter.group].waiters.contains(id));
             assert_eq!(self.by_lease.get(&waiter.lease_id), Some(id));
-            assert_eq!(self.seats.count_before(waiter.seat), place);
+            assert_eq!(self.ahead_of(Some(*id)), place);
         }
     }
 }

@@ -11,6 +11,8 @@ pub(super) struct Call {
     pub(super) exclude: Vec<Email>,
     pub(super) is_forward: bool,
     pub(super) waits: bool,
+    /// It has a place from an earlier time.
+    pub(super) comes_back: bool,
     pub(super) max_jobs: Option<u32>,
     idempotency_key: Option<u8>,
 }
@@ -86,16 +88,18 @@ fn any_call() -> impl Strategy<Value = Event> {
         prop::collection::vec(any_email(), 0..3),
         any::<bool>(),
         any::<bool>(),
+        prop::bool::weighted(0.3),
         prop::option::weighted(0.3, 1..3u32),
         prop::option::weighted(0.6, 0..6u8),
     );
     call.prop_map(
-        |(only, exclude, is_forward, waits, max_jobs, idempotency_key)| {
+        |(only, exclude, is_forward, waits, comes_back, max_jobs, idempotency_key)| {
             Event::Call(Call {
                 only,
                 exclude,
                 is_forward,
                 waits,
+                comes_back,
                 max_jobs,
                 idempotency_key,
             })
