@@ -70,7 +70,7 @@ pub(crate) fn refused(criterion: &mut Criterion) {
             name: "uncertain",
             filled: one_uncertain,
             max_jobs: None,
-            is_so: |refusal| matches!(refusal, Refusal::Unverified),
+            is_so: |refusal| matches!(refusal, Refusal::Unverified { .. }),
         },
         Case {
             name: "cooling",

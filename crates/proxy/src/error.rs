@@ -15,6 +15,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The latest we tell a client to come back for a slot: when it will be free is a guess, and one may
 /// be released any moment.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// The same for slots in doubt: rounds decide about them in known time, and an operator may free one any moment.
+const UNVERIFIED_RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,14 +200,18 @@ impl Error {
     /// One error of every kind. A test fails where one is missing.
     pub(crate) const KINDS: [Self; 35] = [
         Self::Refused(Refusal::Saturated {
-            free_in: None,
+            free_in: RETRY_AFTER,
             position: 1,
         }),
-        Self::Refused(Refusal::Unverified),
+        Self::Refused(Refusal::Unverified {
+            free_in: RETRY_AFTER,
+        }),
         Self::Refused(Refusal::CoolingDown {
             ready_in: RETRY_AFTER,
         }),
-        Self::Refused(Refusal::QueueFull),
+        Self::Refused(Refusal::QueueFull {
+            free_in: RETRY_AFTER,
+        }),
         Self::Refused(Refusal::Learning),
         Self::Refused(Refusal::NoAccounts),
         Self::Refused(Refusal::NoUsableAccount),
@@ -446,13 +452,16 @@ fn down(reason: &'static str) -> Facts {
 fn refusal_facts(refusal: Refusal) -> Facts {
     match refusal {
         Refusal::Saturated { free_in, position } => {
-            let after = free_in.unwrap_or(RETRY_AFTER);
-            let facts = busy("saturated").retry(after.clamp(RETRY_AFTER, RETRY_AFTER_MAX));
+            let facts = busy("saturated").retry(free_in.clamp(RETRY_AFTER, RETRY_AFTER_MAX));
             facts.header(QUEUE_POSITION, position)
         }
-        Refusal::Unverified => busy("unverified"),
+        Refusal::Unverified { free_in } => {
+            busy("unverified").retry(free_in.clamp(RETRY_AFTER, UNVERIFIED_RETRY_AFTER_MAX))
+        }
         Refusal::CoolingDown { ready_in } => busy("cooling-down").retry(ready_in.max(RETRY_AFTER)),
-        Refusal::QueueFull => busy("queue-full"),
+        Refusal::QueueFull { free_in } => {
+            busy("queue-full").retry(free_in.clamp(RETRY_AFTER, RETRY_AFTER_MAX))
+        }
         Refusal::Learning => down("learning"),
         Refusal::NoAccounts => down("no-accounts"),
         Refusal::NoUsableAccount => down("no-usable-account"),
@@ -471,9 +480,9 @@ fn refusal_message(refusal: Refusal) -> String {
                                      quarantined, parked, of no slots or excluded; see /accounts"
             .to_owned(),
         Refusal::Saturated { .. }
-        | Refusal::Unverified
+        | Refusal::Unverified { .. }
         | Refusal::CoolingDown { .. }
-        | Refusal::QueueFull => refusal.to_string(),
+        | Refusal::QueueFull { .. } => refusal.to_string(),
     }
 }
 

@@ -177,6 +177,7 @@ impl Rounds {
         listed.name_by_owner(|task_id| Some(self.owners.of_task(task_id)?.to_string()));
         let Executing {
             jobs,
+            ages,
             nameless: _,
             unreadable,
             caps,
@@ -186,6 +187,7 @@ impl Rounds {
         let round = Round {
             sent_at: ticket.sent_at,
             executing: jobs,
+            ages,
             unreadable,
             caps,
             counts,

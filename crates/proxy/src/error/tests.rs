@@ -6,9 +6,9 @@ use super::*;
 fn place(error: &Error) -> usize {
     match error {
         Error::Refused(Refusal::Saturated { .. }) => 0,
-        Error::Refused(Refusal::Unverified) => 1,
+        Error::Refused(Refusal::Unverified { .. }) => 1,
         Error::Refused(Refusal::CoolingDown { .. }) => 2,
-        Error::Refused(Refusal::QueueFull) => 3,
+        Error::Refused(Refusal::QueueFull { .. }) => 3,
         Error::Refused(Refusal::Learning) => 4,
         Error::Refused(Refusal::NoAccounts) => 5,
         Error::Refused(Refusal::NoUsableAccount) => 6,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an answer that cannot be understood says nothing. A list that cannot be read is no empty list.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use accounts_fetcher::limits::MAX_JOBS_CEILING;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -42,6 +42,8 @@ pub struct AccountCount {
 pub(crate) struct Executing {
     /// The jobs.
     pub jobs: Vec<RunningJob>,
+    /// For how long jobs have run, where their entries tell it.
+    pub ages: Vec<(TaskId, Duration)>,
     /// The jobs whose account cannot be read.
     pub nameless: Vec<TaskId>,
     /// The account of each job whose id cannot be read. `None`: the account cannot be read either.
@@ -79,13 +81,43 @@ struct Capacity<'a> {
     executing: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+/// One that cannot be read tells nothing.
+#[derive(Default, Deserialize)]
 struct ExecutingEntry<'a> {
     /// As it stands there: a number beyond 2^53 must not pass through a float.
     #[serde(borrow)]
     id: Option<&'a RawValue>,
     #[serde(borrow)]
     email: Option<&'a RawValue>,
+    #[serde(borrow)]
+    elapsed: Option<&'a RawValue>,
+}
+
+impl<'a> ExecutingEntry<'a> {
+    fn read(entry: &'a RawValue) -> Self {
+        serde_json::from_str(entry.get()).unwrap_or_default()
+    }
+
+    fn row(&self) -> Row {
+        let email = self.email.and_then(read_as::<String>);
+        let email = email.filter(|email| !email.is_empty());
+        let task_id = self.id.and_then(|id| TaskId::from_json(id).ok());
+        match (task_id, email) {
+            (Some(task_id), Some(email)) => Row::Job(RunningJob { task_id, email }),
+            (Some(task_id), None) => Row::Nameless(task_id),
+            (None, email) => Row::Unreadable(email),
+        }
+    }
+
+    /// `MM:SS`: the upstream tracks a job for 60 minutes.
+    fn age(&self) -> Option<Duration> {
+        let elapsed = read_as::<String>(self.elapsed?)?;
+        let (minutes, seconds) = elapsed.split_once(':')?;
+        let (minutes, seconds): (u32, u32) = (minutes.parse().ok()?, seconds.parse().ok()?);
+        Some(Duration::from_secs(
+            u64::from(minutes) * 60 + u64::from(seconds),
+        ))
+    }
 }
 
 impl Executing {
@@ -97,8 +129,13 @@ impl Executing {
         let list: Available<'_> = serde_json::from_slice(body)?;
         let mut read = Self::default();
         for entry in list.executing {
-            match row_in(entry) {
-                Row::Job(job) => read.jobs.push(job),
+            let entry = ExecutingEntry::read(entry);
+            match entry.row() {
+                Row::Job(job) => {
+                    let age = entry.age().map(|age| (job.task_id.clone(), age));
+                    read.ages.extend(age);
+                    read.jobs.push(job);
+                }
                 Row::Nameless(task_id) => read.nameless.push(task_id),
                 Row::Unreadable(email) => read.unreadable.push(email),
             }
@@ -150,23 +187,9 @@ fn read_as<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
     serde_json::from_str(value.get()).ok()
 }
 
-fn row_in(entry: &RawValue) -> Row {
-    let Ok(entry) = serde_json::from_str::<ExecutingEntry<'_>>(entry.get()) else {
-        return Row::Unreadable(None);
-    };
-    let email = entry.email.and_then(read_as::<String>);
-    let email = email.filter(|email| !email.is_empty());
-    let task_id = entry.id.and_then(|id| TaskId::from_json(id).ok());
-    match (task_id, email) {
-        (Some(task_id), Some(email)) => Row::Job(RunningJob { task_id, email }),
-        (Some(task_id), None) => Row::Nameless(task_id),
-        (None, email) => Row::Unreadable(email),
-    }
-}
-
 /// The job of one entry of the list, if it has an id and an e-mail.
 pub(crate) fn running_in(entry: &RawValue) -> Option<RunningJob> {
-    match row_in(entry) {
+    match ExecutingEntry::read(entry).row() {
         Row::Job(job) => Some(job),
         Row::Nameless(_) | Row::Unreadable(_) => None,
     }
@@ -208,6 +231,21 @@ mod tests {
             {"id":null,"email":"a@x"},{"id":1.5,"email":"a@x"},{"id":"","email":"a@x"},{"id":3,"email":""},
             {"id":1e3,"email":"a@x"},{"id":"0x7","email":"a@x"},{"id":4,"email":7},null,5,[]]}"#;
         assert_eq!(ids(body), (vec!["1".to_owned()], 12));
+    }
+
+    #[test]
+    fn ages_are_read_where_they_can_be() {
+        let body = r#"{"executing":[{"id":1,"email":"a@x","elapsed":"01:05"},
+            {"id":2,"email":"a@x","elapsed":"60:00"},{"id":3,"email":"a@x"},{"id":4,"email":"a@x","elapsed":65},
+            {"id":5,"email":"a@x","elapsed":"soon"},{"id":6,"email":"a@x","elapsed":"-1:00"},
+            {"id":7,"email":"a@x","elapsed":"1:00:00"},{"email":"a@x","elapsed":"00:01"}]}"#;
+        let read = Executing::read(body.as_bytes()).unwrap();
+        let ages = read
+            .ages
+            .iter()
+            .map(|(id, age)| (id.as_str(), age.as_secs()));
+        assert_eq!(ages.collect::<Vec<_>>(), [("1", 65), ("2", 3600)]);
+        assert_eq!(read.jobs.len(), 7);
     }
 
     #[test]

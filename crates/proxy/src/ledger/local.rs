@@ -96,7 +96,7 @@ impl Waiting<'_> {
             .local
             .change(|state, now| state.pool.queue_estimate(id, now));
         let none = Refusal::Saturated {
-            free_in: None,
+            free_in: Duration::ZERO,
             position: 1,
         };
         self.leave().ok_or(estimate.unwrap_or(none))

@@ -176,7 +176,7 @@ pub enum Refusal {
     #[error("all accounts are at capacity")]
     Saturated {
         /// How long until a slot is free for this caller, as far as can be told.
-        free_in: Option<Duration>,
+        free_in: Duration,
         /// Its position in the queue, from 1: the one it has, or would have.
         position: usize,
     },
@@ -189,10 +189,17 @@ pub enum Refusal {
     /// Every account that the caller accepts is full, some of them only because of submissions
     /// whose outcome is unknown.
     #[error("the remaining slots may be taken by submissions whose outcome is not known yet")]
-    Unverified,
+    Unverified {
+        /// How long until a slot is free for this caller, as far as can be told: until a job is over, or it is
+        /// known that a submission started none.
+        free_in: Duration,
+    },
     /// The queue is full.
     #[error("the queue of waiting calls is full")]
-    QueueFull,
+    QueueFull {
+        /// How long until a waiter is served, as far as can be told.
+        free_in: Duration,
+    },
 }
 
 /// There is no account of this name.

@@ -38,23 +38,25 @@ impl Pool {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Result<Admission, Refusal> {
-        match self.pick(&ask, now, rng) {
-            Ok(lease) => Ok(Admission::Granted(lease)),
-            Err(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::CoolingDown { .. })
-                if self.waiters.len() >= self.limits.waiters_max =>
-            {
-                Err(Refusal::QueueFull)
-            }
-            Err(Refusal::Saturated { .. } | Refusal::Unverified | Refusal::CoolingDown { .. }) => {
-                Ok(Admission::Queued(self.waiters.push(ask)))
+        let free_in = match self.pick(&ask, now, rng) {
+            Ok(lease) => return Ok(Admission::Granted(lease)),
+            Err(Refusal::CoolingDown { ready_in }) => ready_in,
+            Err(Refusal::Saturated { .. } | Refusal::Unverified { .. }) => {
+                // The refusal has renewed the forecast. The first waiter leaves the queue first.
+                let any = Constraint::AnyBut(Excluded::default());
+                self.forecast.free_in(&any, 0, now)
             }
             Err(
                 refusal @ (Refusal::Learning
                 | Refusal::NoAccounts
                 | Refusal::NoUsableAccount
-                | Refusal::QueueFull),
-            ) => Err(refusal),
+                | Refusal::QueueFull { .. }),
+            ) => return Err(refusal),
+        };
+        if self.waiters.len() >= self.limits.waiters_max {
+            return Err(Refusal::QueueFull { free_in });
         }
+        Ok(Admission::Queued(self.waiters.push(ask)))
     }
 
     /// A place in the queue behind all others, for a caller that may come back to it: its slot may turn out
@@ -132,11 +134,12 @@ impl Pool {
 
     /// The answer to a waiter that stops waiting now, or `None` if it is not in the queue.
     pub fn queue_estimate(&mut self, waiter: WaiterId, now: Duration) -> Option<Refusal> {
+        self.renew_forecast(now);
         let (constraint, ahead) = self.waiters.place(waiter)?;
-        let refusal = self
-            .forecast
-            .saturated(&self.leases, constraint, ahead, now);
-        Some(refusal)
+        Some(Refusal::Saturated {
+            free_in: self.forecast.free_in(constraint, ahead, now),
+            position: ahead + 1,
+        })
     }
 
     /// Every account, in list order, and whether a pick with `constraint` could take it right now.
@@ -218,16 +221,22 @@ impl Pool {
             return reason;
         }
         if self.accounts.count_usable(constraint) == 0 {
-            Refusal::NoUsableAccount
-        } else if let Some(until) = self.accounts.first_cooled(constraint) {
+            return Refusal::NoUsableAccount;
+        }
+        if let Some(until) = self.accounts.first_cooled(constraint) {
             let ready_in = until.saturating_sub(now);
-            Refusal::CoolingDown { ready_in }
-        } else if self.accounts.is_unverified(constraint) {
-            Refusal::Unverified
+            return Refusal::CoolingDown { ready_in };
+        }
+        self.renew_forecast(now);
+        let ahead = self.waiters.ahead_of(place);
+        let free_in = self.forecast.free_in(constraint, ahead, now);
+        if self.accounts.is_unverified(constraint) {
+            Refusal::Unverified { free_in }
         } else {
-            let ahead = self.waiters.ahead_of(place);
-            self.forecast
-                .saturated(&self.leases, constraint, ahead, now)
+            Refusal::Saturated {
+                free_in,
+                position: ahead + 1,
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! Guesses when a slot will be free, from how long earlier jobs held theirs.
+//! Guesses when a slot will be free, from how long earlier jobs held theirs, or, before one has ended, from how
+//! long such jobs usually take.
 //!
 //! The guess is for people and clients; no decision depends on it.
 
@@ -7,11 +8,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use foldhash::fast::RandomState;
 
 use super::{
-    AccountKey, Constraint, Refusal,
+    AccountKey, Constraint, Pool, RunningJobs, TaskId,
     lease::{Lease, Phase},
-    leases::Leases,
+    rounds::ABSENCES_MIN,
     steps::Counted,
 };
+use crate::kling::endpoints::usual_duration;
 
 /// What a job does: the path of its operation. Jobs of one operation take about as long.
 pub type OperationName = Arc<str>;
@@ -20,23 +22,28 @@ pub type OperationName = Arc<str>;
 const GAIN: f64 = 1.0 / 8.0;
 /// The most operations told apart: twice those that are known. All others count as one.
 const OPERATIONS_MAX: usize = 32;
+/// A job is expected to run on for at least this part of its age: what has lasted for long lasts longer. So a job
+/// that takes more time than others does not send clients back every second until it ends.
+const REST_OF_AGE: u32 = 4;
 /// How old a forecast may be if no slot came back since.
 const AGE_MAX: Duration = Duration::from_millis(100);
-/// How long a forecast is kept for each lease that it looked at, even if slots came back: at most a
+/// How long a forecast is kept for each job that it looked at, even if slots came back: at most a
 /// tenth of the time goes into making forecasts.
-const PAUSE_PER_LEASE: Duration = Duration::from_micros(1);
-/// The most leases that a forecast looks at. Of a larger number it takes those that are likely to
-/// end first.
+const PAUSE_PER_JOB: Duration = Duration::from_micros(1);
+/// The most leases that a forecast looks at, and the most foreign jobs. Of a larger number it takes
+/// those that are likely to end first.
 const SAMPLE_MAX: usize = 4096;
 
 /// How long jobs take, and when those that run will be over.
 #[derive(Debug, Default)]
 pub(super) struct Forecast {
-    /// In seconds. `None`: jobs whose caller named no operation.
-    typical: HashMap<Option<OperationName>, f64, RandomState>,
+    /// In seconds. `None`: jobs of which the operation is not known.
+    learnt: HashMap<Option<OperationName>, f64, RandomState>,
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
     made_at: Option<Duration>,
+    /// How long it is kept even if slots come back.
+    pause: Duration,
     is_outdated: bool,
 }
 
@@ -44,11 +51,9 @@ impl Forecast {
     /// A job of `operation` held its slot for so long.
     pub(super) fn learn(&mut self, operation: &Option<OperationName>, took: Duration) {
         let took = took.as_secs_f64();
-        let is_told_apart =
-            self.typical.contains_key(operation) || self.typical.len() < OPERATIONS_MAX;
-        let operation = operation.as_ref().filter(|_| is_told_apart);
-        self.typical
-            .entry(operation.cloned())
+        let operation = self.told_apart(operation).clone();
+        self.learnt
+            .entry(operation)
             .and_modify(|typical| *typical += (took - *typical) * GAIN)
             .or_insert(took);
     }
@@ -58,59 +63,134 @@ impl Forecast {
         self.is_outdated = true;
     }
 
-    /// The answer to a caller behind `ahead` others, when every accepted account is full.
-    pub(super) fn saturated(
-        &mut self,
-        leases: &Leases,
-        constraint: &Constraint,
-        ahead: usize,
-        now: Duration,
-    ) -> Refusal {
-        if self.is_due(now) {
-            let sample = leases.sample(SAMPLE_MAX);
-            let ends = sample.filter_map(|lease| Some((self.end(lease)?, lease.account)));
-            let mut ends: Vec<_> = ends.collect();
-            ends.sort_unstable();
-            self.ends = ends;
-            self.made_at = Some(now);
-            self.is_outdated = false;
-        }
+    /// How long until a slot is free for a caller behind `ahead` others, when every accepted account is full.
+    pub(super) fn free_in(&self, constraint: &Constraint, ahead: usize, now: Duration) -> Duration {
         let ends = self.ends.iter().counted();
         let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
         // A caller behind more others than there are slots in use waits for more than one job. The
         // last end is the best guess.
         let end = ends.nth(ahead).or(self.ends.last());
-        Refusal::Saturated {
-            free_in: end.map(|(end, _)| end.saturating_sub(now)),
-            position: ahead + 1,
-        }
+        // Nothing is known of jobs without ids.
+        end.map_or_else(|| self.typical(&None), |(end, _)| end.saturating_sub(now))
     }
 
     fn is_due(&self, now: Duration) -> bool {
-        let pause = PAUSE_PER_LEASE * u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
-        let age_max = if self.is_outdated { pause } else { AGE_MAX };
+        let age_max = if self.is_outdated {
+            self.pause
+        } else {
+            AGE_MAX
+        };
         self.made_at
             .is_none_or(|at| now.saturating_sub(at) >= age_max)
     }
 
-    /// How long jobs of `operation` take: as earlier ones did, else as jobs without an operation
-    /// did.
-    fn typical(&self, operation: &Option<OperationName>) -> Option<Duration> {
-        let known = self.typical.get(operation);
-        let known = known.or_else(|| self.typical.get(&None))?;
-        Duration::try_from_secs_f64(*known).ok()
+    /// The operation, if it can be told apart from others.
+    fn told_apart<'a>(&self, operation: &'a Option<OperationName>) -> &'a Option<OperationName> {
+        if self.learnt.len() < OPERATIONS_MAX || self.learnt.contains_key(operation) {
+            operation
+        } else {
+            &None
+        }
     }
 
-    /// When the slot of a lease will be free. `None`: nothing is known of such jobs.
-    fn end(&self, lease: &Lease) -> Option<Duration> {
-        let since = match &lease.phase {
-            Phase::Bound(binding) => binding.since,
-            Phase::Reserved { .. } | Phase::Uncertain { .. } => lease.created_at,
-        };
-        match (self.typical(&lease.operation), &lease.phase, lease.ttl) {
-            (Some(typical), _, _) => Some(since + typical),
-            (None, Phase::Reserved { .. }, Some(ttl)) => Some(ttl.ends_at),
-            (None, _, _) => None,
+    /// How long jobs of `operation` take: as earlier ones did, or else as they usually do.
+    fn typical(&self, operation: &Option<OperationName>) -> Duration {
+        let learnt = self.learnt.get(self.told_apart(operation));
+        let learnt = learnt.and_then(|seconds| Duration::try_from_secs_f64(*seconds).ok());
+        learnt.unwrap_or_else(|| usual_duration(operation.as_deref()))
+    }
+
+    /// How long a job of this age will hold its slot. It shrinks as the job grows older, and grows slowly once the
+    /// job is about as old as such jobs get.
+    fn rest(&self, operation: &Option<OperationName>, age: Duration) -> Duration {
+        let typical = self.typical(operation);
+        typical.saturating_sub(age).max(age / REST_OF_AGE)
+    }
+}
+
+impl Pool {
+    /// Looks again when slots will be free, unless that was done a moment ago.
+    pub(super) fn renew_forecast(&mut self, now: Duration) {
+        if !self.forecast.is_due(now) {
+            return;
         }
+        let leases = self.leases.sample(SAMPLE_MAX);
+        let leases = leases.map(|lease| (self.end_of_lease(lease, now), lease.account));
+        let foreign = self.foreign_jobs.sample(SAMPLE_MAX);
+        let foreign = foreign.map(|(task_id, account, since)| {
+            let age = self.age_of_foreign(task_id, since, now);
+            (now + self.forecast.rest(&None, age), account)
+        });
+        let mut ends: Vec<_> = leases.chain(foreign).collect();
+        let pause = PAUSE_PER_JOB * u32::try_from(ends.len()).unwrap_or(u32::MAX);
+        ends.sort_unstable();
+        // An account with more jobs than slots has none free before the surplus has ended.
+        let mut ended: HashMap<_, u32, RandomState> = HashMap::default();
+        ends.retain(|(_, key)| {
+            let account = &self.accounts[*key];
+            let surplus = account.in_flight().saturating_sub(account.max_jobs());
+            let is_surplus = surplus > 0 && {
+                let ended = ended.entry(*key).or_default();
+                *ended += 1;
+                *ended <= surplus
+            };
+            account.is_usable() && !is_surplus
+        });
+        self.forecast.ends = ends;
+        self.forecast.made_at = Some(now);
+        self.forecast.pause = pause;
+        self.forecast.is_outdated = false;
+    }
+
+    /// The round that was sent at `sent_at` no longer lists a job that the one before, `base`, listed. If the job is
+    /// foreign, teaches how long it held its slot, where `base` told its age.
+    pub(super) fn learn_from_foreign(
+        &mut self,
+        task_id: &TaskId,
+        base: &RunningJobs,
+        sent_at: Duration,
+    ) {
+        let is_gone = self.listed_on(task_id).is_none();
+        if is_gone
+            && self.foreign_jobs.account(task_id).is_some()
+            && let Some(took) = base.age_of(task_id, sent_at)
+        {
+            self.forecast.learn(&None, took);
+        }
+    }
+
+    /// When the slot of a lease will be free.
+    fn end_of_lease(&self, lease: &Lease, now: Duration) -> Duration {
+        let rest = |since| {
+            let age = now.saturating_sub(since);
+            self.forecast.rest(&lease.operation, age)
+        };
+        let gap = self.running.as_ref().map_or(Duration::ZERO, |it| it.gap);
+        match (&lease.phase, lease.ttl) {
+            // The next round decides.
+            (Phase::Reserved { .. }, _) if lease.is_overdue => now + gap,
+            (Phase::Bound(binding), _) if binding.over_at.is_some() => now + gap,
+            (Phase::Bound(binding), _) => now + rest(binding.since),
+            (Phase::Uncertain { sent_at, absences }, _) => match &self.running {
+                Some(running) => {
+                    let settled_at = running.sent_at.max(*sent_at + self.limits.settle);
+                    let rounds = ABSENCES_MIN.saturating_sub(*absences);
+                    (settled_at + gap * rounds).max(now + gap)
+                }
+                None => *sent_at + self.limits.job_ttl,
+            },
+            (Phase::Reserved { .. }, ttl) => {
+                let end = now + rest(lease.created_at);
+                ttl.map_or(end, |ttl| end.min(ttl.ends_at))
+            }
+        }
+    }
+
+    /// The age of a foreign job that we know of since `since`: as the newest round tells, but not less than we
+    /// know.
+    fn age_of_foreign(&self, task_id: &TaskId, since: Duration, now: Duration) -> Duration {
+        let told = self.running.as_ref();
+        let told = told.and_then(|running| running.age_of(task_id, now));
+        now.saturating_sub(since).max(told.unwrap_or_default())
     }
 }

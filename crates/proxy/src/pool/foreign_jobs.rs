@@ -31,6 +31,8 @@ pub(super) struct ForeignJob {
     /// When the first round that listed it was sent. `None` for a job that an answer or a client
     /// named before.
     first_at: Option<Duration>,
+    /// Since when we know of it.
+    since: Duration,
     /// When we last knew that it runs, while the newest round does not list it. Only a round sent
     /// later can say that it is gone.
     seen_at: Duration,
@@ -117,6 +119,22 @@ impl ForeignJobs {
         }
     }
 
+    /// Some jobs that count on accounts, at most `count`: those that we have not heard of for longest. Each with its
+    /// account, and since when we know of it.
+    pub(super) fn sample(
+        &self,
+        count: usize,
+    ) -> impl Iterator<Item = (&TaskId, AccountKey, Duration)> {
+        let first = self.deadlines.iter().take(count);
+        first.filter_map(|(_, task_id)| {
+            let job = self.jobs.get(task_id)?;
+            match job.place {
+                JobPlace::Account(key) => Some((task_id, key, job.since)),
+                JobPlace::Elsewhere(_) => None,
+            }
+        })
+    }
+
     /// Adds a job on an account. False if the job is there already.
     pub(super) fn add(&mut self, job: Listed, account: AccountKey, seen_at: Duration) -> bool {
         self.insert(job, JobPlace::Account(account), seen_at)
@@ -143,6 +161,7 @@ impl ForeignJobs {
         let job = ForeignJob {
             place,
             first_at,
+            since: seen_at,
             seen_at,
             is_listed,
             deadline: seen_at + self.job_ttl,

@@ -193,6 +193,7 @@ impl Pool {
     }
 
     pub(super) fn uncount_foreign(&mut self, account: AccountKey) {
+        self.forecast.outdate();
         self.accounts
             .update(account, &mut self.outbox, |account| account.foreign -= 1);
     }

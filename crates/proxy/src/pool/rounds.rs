@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How many rounds in a row must list no job of a lost submission.
-const ABSENCES_MIN: u32 = 2;
+pub(super) const ABSENCES_MIN: u32 = 2;
 
 /// One answer of the upstream: which jobs run where.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Round {
     pub sent_at: Duration,
     /// The jobs, in the upstream's order.
     pub executing: Vec<RunningJob>,
+    /// For how long some of them have run, as the upstream tells. Only guesses rest on it.
+    pub ages: Vec<(TaskId, Duration)>,
     /// The account of each further job, whose id cannot be read; `None` if it is not known either.
     pub unreadable: Vec<Option<String>>,
     /// The caps of the accounts that it names.
@@ -88,6 +90,9 @@ impl Pool {
         for (task_id, email) in vanished {
             steps::step();
             self.count_listed(&email, false);
+            if let Some(base) = &base {
+                self.learn_from_foreign(&task_id, base, sent_at);
+            }
             self.note_vanished(&task_id);
         }
         for (_, email) in &appeared {

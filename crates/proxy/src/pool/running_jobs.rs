@@ -19,7 +19,11 @@ use super::{AccountCap, AccountCount, Round, TaskId, name::Name};
 #[derive(Debug, Default)]
 pub struct RunningJobs {
     pub(super) sent_at: Duration,
+    /// How long before it the round before was sent. 0 for the first one.
+    pub(super) gap: Duration,
     jobs: IndexMap<TaskId, Name, RandomState>,
+    /// For how long jobs had run, as the round tells.
+    ages: HashMap<TaskId, Duration, RandomState>,
     /// The jobs by the folded e-mail that they are listed on.
     by_name: HashMap<Arc<str>, Vec<TaskId>, RandomState>,
     caps: BTreeMap<Name, u32>,
@@ -55,8 +59,11 @@ impl RoundChange {
     pub fn between(base: Option<Arc<RunningJobs>>, round: Round) -> Self {
         let none = RunningJobs::default();
         let old = base.as_deref().unwrap_or(&none);
+        let before = base.as_ref().map_or(round.sent_at, |base| base.sent_at);
         let mut running = RunningJobs {
             sent_at: round.sent_at,
+            gap: round.sent_at.saturating_sub(before),
+            ages: round.ages.into_iter().collect(),
             ..RunningJobs::default()
         };
         running.jobs.reserve(round.executing.len());
@@ -108,6 +115,12 @@ impl RunningJobs {
     /// The account that a job is listed on.
     pub(super) fn account_of(&self, task_id: &TaskId) -> Option<&Name> {
         self.jobs.get(task_id)
+    }
+
+    /// For how long a job has run `now`, if the round tells it.
+    pub(super) fn age_of(&self, task_id: &TaskId, now: Duration) -> Option<Duration> {
+        let age = *self.ages.get(task_id)?;
+        Some(age + now.saturating_sub(self.sent_at))
     }
 
     /// The jobs that are listed on names with this folded e-mail.

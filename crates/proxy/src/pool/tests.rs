@@ -126,6 +126,6 @@ impl Bench {
 }
 
 const SATURATED: Refusal = Refusal::Saturated {
-    free_in: Some(TTL),
+    free_in: TTL,
     position: 1,
 };

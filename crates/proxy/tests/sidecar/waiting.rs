@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Answer, Running, eventually, send};
+use harness::{Answer, Running, eventually, manual, send};
 use http::Method;
-use kling_sim::{JobDuration, Sim};
+use kling_sim::{Effect, Fault, JobDuration, Sim};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const WAITERS: &str = "kling_balancer_waiters";
@@ -77,21 +77,61 @@ async fn a_refusal_tells_when_jobs_like_those_will_be_over() {
     let sim = sim.start().await.unwrap();
     let running = Running::beside(sim, &[("RECONCILE__INTERVAL", "100ms")]).await;
     running.until(|readiness| readiness.status == 200).await;
-    let job = async || {
-        let path = "/v1/kling/videos/text2video";
-        running.post(path, r#"{"prompt":"p"}"#).await
-    };
-    let told = async || {
-        let refused = job().await;
-        refused.assert_refused(429, "saturated");
-        refused.json()["retryAfterMs"].as_u64().unwrap()
-    };
-    assert_eq!(job().await.status, 200);
-    assert_eq!(told().await, 1000, "nothing is known yet");
-    eventually(async || (job().await.status == 200).then_some(())).await;
+    assert_eq!(start_job(&running).await.status, 200);
+    // Nothing is known but that videos take minutes.
+    assert_eq!(told(&start_job(&running).await, "saturated"), 60_000);
+    eventually(async || (start_job(&running).await.status == 200).then_some(())).await;
     // The second job runs, and the duration of one such job is known.
-    let told = told().await;
+    let told = told(&start_job(&running).await, "saturated");
     assert!(told > 1000 && told < 10_000, "{told} ms");
+}
+
+#[tokio::test]
+async fn right_after_a_start_the_jobs_that_run_already_are_expected_to_take_their_time() {
+    let sim = manual(&[("a@x", 2)]).start().await.unwrap();
+    sim.submit_directly("a@x", 2);
+    let running = Running::beside(sim, &[]).await;
+    running.until(|readiness| readiness.status == 200).await;
+    let refused = start_job(&running).await;
+    assert_eq!(told(&refused, "saturated"), 60_000);
+    assert_eq!(refused.header("retry-after"), "60");
+    assert_eq!(refused.header("x-kling-queue-position"), "1");
+    assert_eq!(told(&running.get("/pick").await, "saturated"), 60_000);
+}
+
+#[tokio::test]
+async fn jobs_that_run_already_are_as_old_as_the_upstream_tells() {
+    let sim = manual(&[("a@x", 1)]).start().await.unwrap();
+    let rows = r#"{"executing":[{"id":7,"email":"a@x","elapsed":"02:24"}]}"#;
+    let listed = Effect::Answer(kling_sim::Answer::new(200).body(rows));
+    sim.fault(Fault::new(listed).on("GET", "/scheduler/available"));
+    let running = Running::beside(sim, &[]).await;
+    running.until(|readiness| readiness.status == 200).await;
+    let told = told(&start_job(&running).await, "saturated");
+    assert!((20_000..50_000).contains(&told), "{told} ms of 36 s");
+}
+
+#[tokio::test]
+async fn a_refusal_tells_when_a_slot_in_doubt_is_decided_about() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let lost = Fault::new(Effect::ResetBefore).on_job_starts();
+    running.sim.fault(lost);
+    start_job(&running)
+        .await
+        .assert_refused(502, "outcome-unknown");
+    let told = told(&start_job(&running).await, "unverified");
+    assert!((60_001..=150_000).contains(&told), "{told} ms of 2 min");
+}
+
+async fn start_job(running: &Running) -> Answer {
+    let path = "/v1/kling/videos/text2video";
+    running.post(path, r#"{"prompt":"p"}"#).await
+}
+
+/// The milliseconds after which a call that was refused for `reason` is to come back.
+fn told(refused: &Answer, reason: &str) -> u64 {
+    refused.assert_refused(429, reason);
+    refused.json()["retryAfterMs"].as_u64().unwrap()
 }
 
 #[tokio::test]
@@ -114,10 +154,9 @@ async fn the_queue_is_bounded() {
         tokio::spawn(async move { running.pick("?wait=60s").await })
     };
     running.until_metric(WAITERS, |count| count == 1.0).await;
-    running
-        .get("/pick?wait=60s")
-        .await
-        .assert_refused(429, "queue-full");
+    let refused = running.get("/pick?wait=60s").await;
+    let told = told(&refused, "queue-full");
+    assert!(told > 10_000, "{told} ms until the first lease ends");
     running.release(&lease).await;
     waiter.await.unwrap();
 }

@@ -236,6 +236,7 @@ impl World {
         let round = Round {
             sent_at: at(self.now),
             executing: executing.collect(),
+            ages: Vec::new(),
             unreadable: unreadable.collect(),
             caps: caps.collect(),
             counts: counts.into_iter().collect(),

@@ -323,10 +323,10 @@ impl Run {
                     }),
                     Refusal::Saturated { .. } => !waits,
                     // Picks are never in doubt.
-                    Refusal::Unverified => false,
+                    Refusal::Unverified { .. } => false,
                     // The upstream does not refuse picks either.
                     Refusal::CoolingDown { .. } => false,
-                    Refusal::QueueFull => self.model.queue.len() == LIMITS.waiters_max,
+                    Refusal::QueueFull { .. } => self.model.queue.len() == LIMITS.waiters_max,
                 };
                 assert!(is_outage, "{refusal:?}");
             }

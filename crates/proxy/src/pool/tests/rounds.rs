@@ -93,12 +93,10 @@ fn nothing_is_granted_before_the_first_round() {
         Slots::foreign(1),
         "what runs already is counted"
     );
-    assert_eq!(
-        bench.pick(),
-        Err(Refusal::Saturated {
-            free_in: None,
-            position: 1,
-        })
+    let refused = bench.pick();
+    assert!(
+        matches!(refused, Err(Refusal::Saturated { position: 1, .. })),
+        "{refused:?}"
     );
 }
 
@@ -275,8 +273,10 @@ fn a_slot_in_doubt_is_named_as_what_stands_in_the_way() {
     bench.pool.mark_uncertain(ids[0], at(2), at(2));
     let doubted = bench.pool.lease(ids[0]).unwrap().email;
     let sure = bench.pool.lease(ids[1]).unwrap().email;
-    assert_eq!(refused(&mut bench, None), Refusal::Unverified);
-    assert_eq!(refused(&mut bench, Some(&doubted)), Refusal::Unverified);
+    for only in [None, Some(&*doubted)] {
+        let refusal = refused(&mut bench, only);
+        assert!(matches!(refusal, Refusal::Unverified { .. }), "{refusal:?}");
+    }
     let refusal = refused(&mut bench, Some(&sure));
     assert!(matches!(refusal, Refusal::Saturated { .. }), "{refusal:?}");
     // The slot may be free soon, so a caller that can wait waits.

@@ -61,7 +61,7 @@ fn the_queue_is_bounded_and_a_place_left_is_free_again() {
     let waiters = [(); 3].map(|()| bench.wait_for(None, &[]));
     let ask = bench.ask(None, &[]);
     let refused = bench.pool.pick_or_wait(ask, START, &mut bench.rng);
-    assert_eq!(refused, Err(Refusal::QueueFull));
+    assert_eq!(refused, Err(Refusal::QueueFull { free_in: TTL }));
     assert!(bench.pool.leave(waiters[0]));
     bench.wait_for(None, &[]);
 }
