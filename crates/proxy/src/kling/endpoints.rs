@@ -209,11 +209,10 @@ const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/images/omni", Class::JobStart),
 ];
 
-/// How long a job that makes a video takes. Clips of 5 s were seen to take 100 to 250 s; the task in the vendor's
-/// sample of an answer was last changed 309 s after it was created.
+/// How long a job that makes a video takes. Clients report 100 to 250 s for clips of 5 s; in the sample answer of
+/// the vendor's pages a task was last changed 309 s after it was created.
 const VIDEO_TAKES: Duration = Duration::from_secs(180);
-/// How long a job that makes images takes. The vendor names no time; its own script asks for images every 15 s,
-/// and for videos every 20 s. Two such pauses.
+/// How long a job that makes images takes: two polls. The vendor's pages name no time; its script polls every 15 s.
 const IMAGE_TAKES: Duration = Duration::from_secs(30);
 
 /// How long a job usually takes, by the [`plain`] path that starts it. Most jobs make videos, so one of which the
