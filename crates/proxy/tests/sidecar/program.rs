@@ -1,7 +1,8 @@
 //! The program as a process of its own.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     process::{Output, Stdio},
 };
 
@@ -139,5 +140,28 @@ impl Process {
             self.child.wait().await.unwrap().code(),
             self.log.await.unwrap(),
         )
+    }
+}
+
+/// A socket that outlives the processes that serve it, as a service manager keeps it.
+pub(crate) struct PassedSocket(TcpListener);
+
+impl PassedSocket {
+    pub(crate) fn new(addr: &str) -> Self {
+        Self(TcpListener::bind(addr).unwrap())
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// A shell that passes the socket on to the program, which takes the place of the shell.
+    pub(crate) fn command(&self) -> Command {
+        let socket: OwnedFd = self.0.try_clone().unwrap().into();
+        let mut command = Command::new("/bin/sh");
+        let script = r#"LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve 3<&0 </dev/null"#;
+        command.args(["-c", script, env!("CARGO_BIN_EXE_kling-balancer")]);
+        command.stdin(Stdio::from(socket));
+        command
     }
 }

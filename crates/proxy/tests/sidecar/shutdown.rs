@@ -1,7 +1,7 @@
 //! The end of the process and its next start: submissions under way are answered, all else is served
 //! meanwhile, and with a passed socket no client is refused.
 
-use std::{fs, io::Write, os::fd::OwnedFd, process::Stdio, time::Duration};
+use std::{fs, io::Write, time::Duration};
 
 use harness::{eventually, listening, manual, send};
 use http::{Method, StatusCode};
@@ -9,13 +9,12 @@ use kling_sim::{Effect, Fault, Sim};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::Command,
     task::JoinHandle,
 };
 
 use tokio_util::sync::CancellationToken;
 
-use crate::program::Process;
+use crate::program::{PassedSocket, Process};
 
 const TOKEN: &str = "user:1-very-secret-token";
 const JOB: &str = "/v1/kling/videos/text2video";
@@ -172,30 +171,11 @@ async fn a_connection_that_only_the_system_has_accepted_is_served_too() {
     assert!(TcpStream::connect(addr).await.is_err());
 }
 
-/// A socket that outlives the processes that serve it, as a service manager keeps it.
-struct PassedSocket(std::net::TcpListener);
-
-impl PassedSocket {
-    fn new(addr: &str) -> Self {
-        Self(std::net::TcpListener::bind(addr).unwrap())
-    }
-
-    /// A shell that passes the socket on to the program, which takes the place of the shell.
-    fn command(&self) -> Command {
-        let socket: OwnedFd = self.0.try_clone().unwrap().into();
-        let mut command = Command::new("/bin/sh");
-        let script = r#"LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve 3<&0 </dev/null"#;
-        command.args(["-c", script, env!("CARGO_BIN_EXE_kling-balancer")]);
-        command.stdin(Stdio::from(socket));
-        command
-    }
-}
-
 #[tokio::test]
 async fn no_client_is_refused_while_one_process_follows_another_on_a_passed_socket() {
     let sim = sim().await;
     let socket = PassedSocket::new("127.0.0.1:0");
-    let addr = socket.0.local_addr().unwrap();
+    let addr = socket.addr();
     let first = Process::launch(socket.command(), &sim, &[ROUNDS]).await;
     assert_eq!(first.addr, addr, "listen is another one");
     first.until_ready().await;
