@@ -37,3 +37,4 @@ mod targets;
 mod tasks;
 mod transparency;
 mod unsent;
+mod vendor_client;
