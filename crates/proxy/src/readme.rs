@@ -156,3 +156,22 @@ fn messages_name_settings_that_exist() {
         }
     }
 }
+
+#[test]
+fn settings_that_are_named_exist() {
+    let is_setting = |key: &str| SETTINGS.iter().any(|setting| setting.key == key);
+    let is_section = |name: &str| {
+        let mut keys = SETTINGS.iter().filter_map(|it| it.key.split_once('.'));
+        keys.any(|(section, _)| section == name)
+    };
+    let code = README.split('`').skip(1).step_by(2);
+    let words = code.flat_map(|code| {
+        code.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c)))
+    });
+    let named = words.filter(|word| {
+        word.split_once('.')
+            .is_some_and(|(section, key)| is_section(section) && !key.is_empty())
+    });
+    let unknown: Vec<_> = named.filter(|word| !is_setting(word)).collect();
+    assert_eq!(unknown, Vec::<&str>::new());
+}
