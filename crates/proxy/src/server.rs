@@ -41,9 +41,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// connection, and the answer to a request that was refused in mid-body would be lost with it.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 
-/// How long a connection that was accepted just before the listener closed may take to send its first
-/// request: it was on its way.
-const FIRST_REQUEST_MAX: Duration = Duration::from_secs(1);
+/// How long a connection whose client was not told that it closes stays open after the listener closed: a
+/// request may be on its way. A client that sends one call after the other is told meanwhile.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
 /// The most connections that the system has accepted while the listener closes: as many as tokio lets it keep.
 const BACKLOG: usize = 1024;
@@ -146,13 +146,12 @@ async fn serve_connection(
 ) {
     let peer = Peer::new(stream);
     let calls = TaskTracker::new();
-    let has_asked = AtomicBool::new(false);
+    let is_told = AtomicBool::new(false);
     let answer = service_fn(|mut request: Request<Incoming>| {
-        has_asked.store(true, Ordering::Relaxed);
         let client = Client::new(peer.clone());
         request.extensions_mut().insert(client.clone());
         let (api, call) = (Arc::clone(&api), calls.token());
-        let begun = &shutdown.begun;
+        let (begun, is_told) = (&shutdown.begun, &is_told);
         async move {
             tokio::select! {
                 biased;
@@ -160,6 +159,7 @@ async fn serve_connection(
                     if begun.is_cancelled() {
                         let close = HeaderValue::from_static("close");
                         reply.headers_mut().insert(header::CONNECTION, close);
+                        is_told.store(true, Ordering::Relaxed);
                     }
                     reply.body_mut().belong_to(call);
                     Ok(reply)
@@ -179,16 +179,12 @@ async fn serve_connection(
     let ended = tokio::select! {
         biased;
         () = shutdown.closing.cancelled() => {
-            // hyper closes a connection that is idle. It would close a new one, too, whose first request
-            // may be on its way; the answer to that closes the connection.
-            if has_asked.load(Ordering::Relaxed) {
-                connection.as_mut().graceful_shutdown();
-            }
-            let mut late = pin!(time::sleep(FIRST_REQUEST_MAX));
+            // The answer that tells the client closes the connection.
+            let mut late = pin!(time::sleep(LAST_REQUEST_MAX));
             // A request that has not fully arrived is not running.
             let idle = future::poll_fn(|cx| {
-                let is_new = !has_asked.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
-                if is_new || !calls.is_empty() || peer.is_write_blocked() {
+                let is_expected = !is_told.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
+                if is_expected || !calls.is_empty() || peer.is_write_blocked() {
                     return Poll::Pending;
                 }
                 Poll::Ready(())

@@ -157,6 +157,21 @@ async fn a_connection_that_was_accepted_before_the_end_has_its_first_request_ans
 }
 
 #[tokio::test]
+async fn a_connection_that_is_kept_has_the_request_answered_that_was_on_its_way() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let mut kept = KeptAlive::new(&process).await;
+    assert!(!kept.get("/livez").await.contains("connection: close"));
+    process.signal("-TERM").await;
+    process.until_closed().await;
+    let answer = kept.get("/v1/kling/accounts").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn a_connection_that_only_the_system_has_accepted_is_served_too() {
     let sim = sim().await;
     let end = CancellationToken::new();
