@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use accounts_fetcher::{Account, Credentials, Snapshot, tls_client_config};
+use accounts_fetcher::{Account, Credentials, Listing, Snapshot, tls_client_config};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
@@ -15,7 +15,7 @@ use proxy::{
     upstream::{Upstream, UpstreamSettings},
 };
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::{NEVER, PATIENCE, Slots, eventually};
 
@@ -30,6 +30,8 @@ pub struct Bench {
     pub ledger: Arc<Ledger>,
     /// The owners that rounds and searches teach.
     pub owners: Arc<Owners>,
+    /// The list whose accounts are searched.
+    pub listing: watch::Sender<Listing>,
     /// Searches for owners.
     pub search: OwnerSearch,
     /// The rounds themselves.
@@ -67,30 +69,37 @@ impl Bench {
             settle: Duration::ZERO,
             ties_picks: true,
         });
-        let accounts = accounts.iter();
-        let accounts = accounts.map(|(email, max)| Account::new(email, *max));
-        let snapshot = Snapshot {
-            accounts: accounts.collect(),
-        };
+        let snapshot = snapshot(accounts);
         let change = ListChange::between(ledger.call(NewestList).await.unwrap(), &snapshot);
         assert!(ledger.call(FollowList { change }).await.unwrap());
         let owners = Arc::new(Owners::default());
-        let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners));
+        let (listing, newest) = watch::channel(Listing::default());
+        let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners), newest);
         let rounds = Rounds::new(
             Arc::clone(&upstream),
             Arc::clone(&ledger),
             Arc::clone(&owners),
         );
-        Self {
+        let bench = Self {
             sim,
             owners,
+            listing,
             search,
             upstream,
             ledger,
             rounds: Arc::new(rounds),
             interval,
             running: None,
-        }
+        };
+        bench.list(accounts);
+        bench
+    }
+
+    /// Replaces the list whose accounts are searched.
+    pub fn list(&self, accounts: &[(&str, u32)]) {
+        self.listing.send_modify(|listing| {
+            listing.snapshot = Some(Arc::new(snapshot(accounts)));
+        });
     }
 
     /// Lets the rounds run.
@@ -188,9 +197,15 @@ impl Bench {
         answer["task"]["id"].as_i64().unwrap().into()
     }
 
-    /// Searches for the owner of a task.
-    pub async fn find_owner(&self, task_id: &TaskId, accounts: &[Arc<str>]) -> FoundOwner {
-        self.search.find_task(task_id, accounts).await
+    /// Searches for the owner of a task, and asks each account once.
+    pub async fn find_owner(&self, task_id: &TaskId) -> FoundOwner {
+        self.find_owner_within(task_id, Duration::ZERO).await
+    }
+
+    /// Searches for the owner of a task for so long.
+    pub async fn find_owner_within(&self, task_id: &TaskId, wait: Duration) -> FoundOwner {
+        let deadline = Instant::now() + wait;
+        self.search.find_task(task_id, None, deadline).await
     }
 
     /// The paths of the requests so far.
@@ -213,6 +228,14 @@ impl Deref for Bench {
 
     fn deref(&self) -> &Rounds {
         &self.rounds
+    }
+}
+
+fn snapshot(accounts: &[(&str, u32)]) -> Snapshot {
+    let accounts = accounts.iter();
+    let accounts = accounts.map(|(email, max)| Account::new(email, *max));
+    Snapshot {
+        accounts: accounts.collect(),
     }
 }
 

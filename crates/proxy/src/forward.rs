@@ -38,7 +38,10 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -84,6 +87,8 @@ pub struct Forward {
     buffer: BodyBuffer,
     settings: config::Forward,
     selection: Selection,
+    /// Places of downloads that are searched.
+    download_searches: Semaphore,
     request_timeout: Duration,
     idle_timeout: Duration,
     /// What fingerprints of requests are made with.
@@ -151,7 +156,7 @@ impl Forward {
         }
         let request_timeout = config.upstream.request_timeout;
         let idle_timeout = config.upstream.idle_timeout;
-        let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners));
+        let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners), listing.clone());
         let sender = Arc::new(Sender::new(
             Arc::clone(&upstream),
             Arc::clone(&metrics),
@@ -176,6 +181,7 @@ impl Forward {
             buffer: BodyBuffer::new(&settings),
             settings,
             selection: config.selection,
+            download_searches: Semaphore::new(download::SEARCHES_MAX),
             hasher: RandomState::default(),
             metrics,
             records,
@@ -263,8 +269,9 @@ impl Forward {
             .buffer
             .read(&call, body, self.idle_timeout, &mut patience);
         let mut request = reading.await?;
+        let deadline = Instant::now() + patience;
         self.note_ignored(&call, request.given()).await;
-        let preferred = self.router.bind_to_owner(&mut request).await?;
+        let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
         let email = match request.email() {
             Some(given) => self.router.respelled(given).await,
             None => {

@@ -3,15 +3,23 @@
 //! Rounds and answers teach it (`observe`), and accounts are asked for it (`search`); it is never guessed.
 //! Each kind has a `table` of its own, so that a flood of one kind pushes out no other.
 
+mod asked;
 mod observe;
 mod search;
 mod table;
 mod task_queries;
 
-use std::{array, sync::Arc};
+use std::{array, pin::pin, sync::Arc};
 
+use tokio::sync::Notify;
+
+pub use asked::{ASKED_MAX, NOT_HERE_TTL};
 pub use observe::{Observation, ObservedBody};
-pub use search::{FoundOwner, OwnerSearch, SEARCH_ACCOUNTS_MAX, SEARCHES_MAX};
+pub(crate) use search::emails;
+pub use search::{
+    FoundOwner, LATE_AFTER, LATE_MAX, OwnerSearch, QUESTIONS_MAX, SEARCH_ACCOUNTS_MAX,
+    SEARCH_TIME_MIN,
+};
 pub use task_queries::{QUERIES_AT_ONCE, TaskQueries};
 
 use crate::{
@@ -35,6 +43,8 @@ const URLS_MAX: usize = 20_000;
 #[derive(Debug)]
 pub struct Owners {
     tables: [OwnerTable; ReferenceKind::ALL.len()],
+    /// Notified when the owner of a task was learnt.
+    task_learnt: Notify,
 }
 
 impl Default for Owners {
@@ -51,6 +61,7 @@ impl Default for Owners {
         };
         Self {
             tables: array::from_fn(|idx| OwnerTable::with_max(max(ReferenceKind::ALL[idx]))),
+            task_learnt: Notify::new(),
         }
     }
 }
@@ -87,11 +98,27 @@ impl Owners {
             table.learn(bare, owner);
         }
         table.learn(text, owner);
+        if kind == ReferenceKind::Task {
+            self.task_learnt.notify_waiters();
+        }
     }
 
     /// The owner of a task, if it is known.
     pub fn of_task(&self, task_id: &TaskId) -> Option<Arc<str>> {
         self.table(ReferenceKind::Task).owner(task_id.as_str())
+    }
+
+    /// Waits until the owner of a task is known. Cancel-safe.
+    pub async fn until_known(&self, task_id: &TaskId) -> Arc<str> {
+        loop {
+            let mut learnt = pin!(self.task_learnt.notified());
+            // What is learnt from now on is not missed.
+            learnt.as_mut().enable();
+            if let Some(owner) = self.of_task(task_id) {
+                return owner;
+            }
+            learnt.await;
+        }
     }
 
     /// The one account that can serve a call with these references, if it is known: the owner of the ids.

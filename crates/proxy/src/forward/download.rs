@@ -5,20 +5,22 @@ use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Forward,
     call::Call,
     response::{self, Carried},
-    router::emails,
 };
 use crate::{
     error::Error,
     kling::{references::Reference, task::is_about_account},
-    owners::SEARCH_ACCOUNTS_MAX,
+    owners::{SEARCH_ACCOUNTS_MAX, emails},
     upstream::Answer,
 };
+
+/// The most downloads that are searched at once: they are whole calls, and each asks one account at a time.
+pub(super) const SEARCHES_MAX: usize = 16;
 
 impl Forward {
     /// Downloads works, from the account that has them.
@@ -43,8 +45,14 @@ impl Forward {
     /// after the other until one has the work: a download changes nothing.
     async fn search_download(&self, mut call: Call, work: Reference) -> Result<Carried, Error> {
         call.headers.remove(header::CONTENT_LENGTH);
-        let list = self.router.list().await.ok_or(Error::OwnerUnknown)?;
-        let _permit = self.router.search_permit().await;
+        let deadline = Instant::now() + self.settings.wait;
+        let list = self
+            .router
+            .list(deadline)
+            .await
+            .ok_or(Error::OwnerUnknown)?;
+        let place = self.download_searches.acquire().await;
+        let _place = place.expect("the semaphore is never closed");
         let mut missing = None;
         let mut is_missing_everywhere = list.accounts.len() <= SEARCH_ACCOUNTS_MAX;
         let emails = emails(&list.accounts, call.query.email());

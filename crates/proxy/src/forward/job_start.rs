@@ -85,7 +85,7 @@ impl Forward {
             Recorded::New(delivery) => delivery,
             Recorded::Answered(answer) => return Ok(answer),
         };
-        let preferred = self.router.bind_to_owner(&mut request).await?;
+        let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
         let start = Arc::new(JobStart {
             call,
             request,

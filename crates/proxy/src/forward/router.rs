@@ -10,8 +10,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use accounts_fetcher::{Account, Listing, Snapshot};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{SemaphorePermit, watch},
-    time::timeout,
+    sync::watch,
+    time::{Instant, timeout_at},
 };
 
 use super::{buffered::BufferedRequest, call::Call};
@@ -20,12 +20,12 @@ use crate::{
     kling::references::{Reference, ReferenceKind},
     ledger::{AccountNow, HealthyAccount, Ledger},
     owners::{FoundOwner, OwnerSearch, Owners},
-    pool::{Name, TaskId},
+    pool::{Name, Refusal, TaskId},
 };
 
-/// How long a call waits for the first account list. A client that polls for a paid job gives up on
+/// How long a call waits for the first account list at least. A client that polls for a paid job gives up on
 /// any error, also in the first moments after a restart.
-const LIST_WAIT: Duration = Duration::from_secs(5);
+const LIST_WAIT_MIN: Duration = Duration::from_secs(5);
 /// The most accounts outside the list that are logged.
 const IGNORED_MAX: usize = 100;
 
@@ -38,17 +38,6 @@ pub(super) struct Router {
     listing: watch::Receiver<Listing>,
     /// The accounts outside the list that clients named.
     ignored: Mutex<BTreeSet<Name>>,
-}
-
-/// The e-mails of `accounts`, beginning with `first` if it is one of them.
-pub(super) fn emails(accounts: &[Account], first: Option<&str>) -> Vec<Arc<str>> {
-    let mut emails: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.email)).collect();
-    if let Some(first) = first
-        && let Some(place) = emails.iter().position(|it| it.eq_ignore_ascii_case(first))
-    {
-        emails[..=place].rotate_right(1);
-    }
-    emails
 }
 
 impl Router {
@@ -91,21 +80,26 @@ impl Router {
     }
 
     /// Binds a request without an e-mail to the account that alone can serve what its body refers to. If
-    /// there is none, returns the account to prefer, if there is one.
+    /// there is none, returns the account to prefer, if there is one. A task of an unknown owner is searched
+    /// until `deadline`.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] if its references belong to two accounts, [`Error::OwnerUnknown`] if it refers
-    /// to a task and not every account could be asked for it.
+    /// [`Error::BadRequest`] if its references belong to two accounts. If it refers to a task that cannot be
+    /// searched, [`Error::OwnerUnknown`], or [`Refusal::Learning`] where there is no list yet.
     pub(super) async fn bind_to_owner(
         &self,
         request: &mut BufferedRequest,
+        deadline: Instant,
     ) -> Result<Option<Arc<str>>, Error> {
         if request.email().is_some() {
             return Ok(None);
         }
         let references = request.references();
         let owner = match self.owners.strict_owner(references)? {
-            None => self.search_first_task(references, request.given()).await?,
+            None => {
+                self.search_first_task(references, request.given(), deadline)
+                    .await?
+            }
             owner => owner,
         };
         let Some(owner) = owner else {
@@ -121,6 +115,7 @@ impl Router {
         &self,
         references: &[Reference],
         first: Option<&str>,
+        deadline: Instant,
     ) -> Result<Option<Arc<str>>, Error> {
         let mut tasks = references
             .iter()
@@ -128,33 +123,33 @@ impl Router {
         let Some(task_id) = tasks.next().and_then(|it| it.text.parse().ok()) else {
             return Ok(None);
         };
-        match self.task_owner(&task_id, first).await {
+        match self.task_owner(&task_id, first, deadline).await {
             FoundOwner::Account(owner) => Ok(Some(owner)),
             FoundOwner::Nobody => Ok(None),
+            // A job start that comes too early is told to come back.
+            FoundOwner::Unknown if self.newest().is_none() => Err(Refusal::Learning.into()),
             FoundOwner::Unknown => Err(Error::OwnerUnknown),
         }
     }
 
-    /// The owner of a task, as remembered or as the accounts say. The account `first` is asked first.
-    pub(super) async fn task_owner(&self, task_id: &TaskId, first: Option<&str>) -> FoundOwner {
+    /// The owner of a task, as remembered or as the accounts say. The account `first` is asked first. Waits
+    /// until `deadline` for the first list and for accounts that cannot be asked.
+    pub(super) async fn task_owner(
+        &self,
+        task_id: &TaskId,
+        first: Option<&str>,
+        deadline: Instant,
+    ) -> FoundOwner {
         if let Some(owner) = self.owners.of_task(task_id) {
             return FoundOwner::Account(owner);
         }
-        let Some(list) = self.list().await else {
+        let Some(list) = self.list(deadline).await else {
             return FoundOwner::Unknown;
         };
         match &*list.accounts {
             [only] => FoundOwner::Account(Arc::clone(&only.email)),
-            accounts => {
-                let emails = emails(accounts, first);
-                self.search.find_task(task_id, &emails).await
-            }
+            _ => self.search.find_task(task_id, first, deadline).await,
         }
-    }
-
-    /// A place among the searches for owners.
-    pub(super) async fn search_permit(&self) -> SemaphorePermit<'_> {
-        self.search.permit().await
     }
 
     /// The list's spelling of an e-mail, if the client spelled it otherwise: the upstream would not find
@@ -171,7 +166,7 @@ impl Router {
         &self,
         preferred: impl IntoIterator<Item = &'a str>,
     ) -> Option<Arc<str>> {
-        let list = self.list().await?;
+        let list = self.list(Instant::now()).await?;
         let preferred = preferred.into_iter().map(Name::new).collect();
         let healthy = self.ledger.call(HealthyAccount { preferred }).await;
         let healthy = healthy.ok().flatten();
@@ -181,7 +176,7 @@ impl Router {
     /// Logs once that a client names an account outside the list, since its e-mail is ignored.
     pub(super) async fn note_ignored(&self, given: &str) {
         // Before there is a list, no account is known.
-        if self.listing.borrow().snapshot.is_none() {
+        if self.newest().is_none() {
             return;
         }
         let name = Name::new(given);
@@ -199,11 +194,16 @@ impl Router {
         }
     }
 
-    /// The newest account list. Waits a little for the first one.
-    pub(super) async fn list(&self) -> Option<Arc<Snapshot>> {
+    /// The newest account list. Waits for the first one until `deadline`, and for [`LIST_WAIT_MIN`] at least.
+    pub(super) async fn list(&self, deadline: Instant) -> Option<Arc<Snapshot>> {
         let mut listing = self.listing.clone();
         let first = listing.wait_for(|listing| listing.snapshot.is_some());
-        let listing = timeout(LIST_WAIT, first).await.ok()?.ok()?;
+        let end = deadline.max(Instant::now() + LIST_WAIT_MIN);
+        let listing = timeout_at(end, first).await.ok()?.ok()?;
         listing.snapshot.clone()
+    }
+
+    fn newest(&self) -> Option<Arc<Snapshot>> {
+        self.listing.borrow().snapshot.clone()
     }
 }

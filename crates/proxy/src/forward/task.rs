@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Response};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{
     CallOrigin, Forward,
@@ -32,9 +33,10 @@ impl Forward {
         };
         let is_read = call.is_read();
         let given = call.query.email();
+        let deadline = Instant::now() + self.settings.wait;
         let owner = match call.named() {
             Some(named) => self.router.respelled(named).await,
-            None => match self.router.task_owner(&task_id, given).await {
+            None => match self.router.task_owner(&task_id, given, deadline).await {
                 FoundOwner::Account(owner) => Some(owner),
                 // Every account said that it does not have it: so will this one.
                 FoundOwner::Nobody if is_read => self.router.healthy(given).await,

@@ -52,7 +52,8 @@ impl TaskQueries {
     }
 }
 
-async fn task_status(upstream: &Upstream, job: &RunningJob) -> TaskStatus {
+/// What the account of the job says about its task.
+pub(super) async fn task_status(upstream: &Upstream, job: &RunningJob) -> TaskStatus {
     let email = encoded(&job.email);
     let path = format!("/tasks/{}?email={email}", job.task_id.as_str());
     match upstream.ask(&path, TASK_BYTES_MAX).await {

@@ -30,6 +30,7 @@ mod patience;
 mod reads;
 mod redelivery;
 mod restart;
+mod searches;
 mod slots;
 mod sockets;
 mod spelling;

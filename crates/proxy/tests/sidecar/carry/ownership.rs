@@ -402,7 +402,7 @@ async fn an_unknown_task_of_a_job_start_is_asked_for() {
             .account("b@x"),
     );
     let unknown = json!({"task_id": 8});
-    let refused = post(&running, Style::Form, "/videos/extend", &unknown).await;
+    let refused = post_at_once(&running, "/videos/extend", &unknown).await;
     refused.text().assert_refused(503, "owner-unknown");
     assert_eq!(submissions(&running.sim).len(), count);
 }
