@@ -1,18 +1,22 @@
 //! Downloads of works, which only the account that made them has.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Forward,
     call::Call,
     response::{self, Carried},
+    retry::READ_PAUSE,
 };
 use crate::{
+    backoff::doubled,
     error::Error,
     kling::{references::Reference, task::is_about_account},
     owners::{SEARCH_ACCOUNTS_MAX, emails},
@@ -21,6 +25,20 @@ use crate::{
 
 /// The most downloads that are searched at once: they are whole calls, and each asks one account at a time.
 pub(super) const SEARCHES_MAX: usize = 16;
+/// After so long without an answer the other accounts are asked first: far longer than a download takes to begin.
+const HUNG_AFTER: Duration = Duration::from_secs(10);
+/// The longest pause before those accounts are asked again that could not be asked.
+const PASS_PAUSE_MAX: Duration = Duration::from_secs(4);
+
+/// What an account says about a work.
+enum WorkAnswer {
+    /// It has the work, or its answer is the client's to judge.
+    Found(Carried),
+    /// It does not have the work.
+    Missing(Carried),
+    /// Nothing that can be relied on.
+    Unknown,
+}
 
 impl Forward {
     /// Downloads works, from the account that has them.
@@ -42,52 +60,73 @@ impl Forward {
     }
 
     /// The upstream cannot be asked for the owner of a work. So the download itself is sent to one account
-    /// after the other until one has the work: a download changes nothing.
+    /// after the other until one has the work: a download changes nothing. Those that could not be asked are
+    /// asked again within `forward.wait`.
     async fn search_download(&self, mut call: Call, work: Reference) -> Result<Carried, Error> {
         call.headers.remove(header::CONTENT_LENGTH);
         let deadline = Instant::now() + self.settings.wait;
-        let list = self
-            .router
-            .list(deadline)
-            .await
-            .ok_or(Error::OwnerUnknown)?;
+        let list = self.router.list(deadline).await;
+        let list = list.ok_or(Error::OwnerUnknown)?;
         let place = self.download_searches.acquire().await;
         let _place = place.expect("the semaphore is never closed");
+        let mut left = emails(&list.accounts, call.query.email());
         let mut missing = None;
-        let mut is_missing_everywhere = list.accounts.len() <= SEARCH_ACCOUNTS_MAX;
-        let emails = emails(&list.accounts, call.query.email());
-        for email in emails.iter().take(SEARCH_ACCOUNTS_MAX) {
-            let target = call.target_with(email);
-            let headers = call.headers.clone();
-            let sent = self
-                .sender
-                .send(&call, &target, headers, Empty::<Bytes>::new());
-            let Ok(mut answer) = sent.await else {
-                is_missing_everywhere = false;
-                continue;
-            };
-            response::name_account(&mut answer, Some(email));
-            match answer.status() {
-                StatusCode::NOT_FOUND => match not_found(answer).await {
-                    Some(answer) => missing = missing.or(Some(answer)),
-                    None => is_missing_everywhere = false,
-                },
-                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                    is_missing_everywhere = false;
+        for pass in 0.. {
+            let (mut unanswered, mut has_hung) = (Vec::new(), false);
+            for (idx, email) in left.into_iter().enumerate() {
+                if idx >= SEARCH_ACCOUNTS_MAX && deadline <= Instant::now() {
+                    return Err(Error::OwnerUnknown);
                 }
-                status if status.as_u16() >= 500 => is_missing_everywhere = false,
-                status => {
-                    if status.is_success() {
-                        let Reference { kind, text, .. } = work;
-                        self.owners.learn(kind, &text, email);
-                    }
-                    return Ok(response::carried(answer));
+                let asking = self.ask_for_work(&call, &work, &email);
+                let answered = if pass == 0 {
+                    timeout(HUNG_AFTER, asking).await
+                } else {
+                    Ok(asking.await)
+                };
+                has_hung |= answered.is_err();
+                match answered {
+                    Ok(WorkAnswer::Found(answer)) => return Ok(answer),
+                    Ok(WorkAnswer::Missing(answer)) => missing = missing.or(Some(answer)),
+                    Ok(WorkAnswer::Unknown) | Err(_) => unanswered.push(email),
                 }
             }
+            if unanswered.is_empty() {
+                break;
+            }
+            if !has_hung && deadline <= Instant::now() {
+                return Err(Error::OwnerUnknown);
+            }
+            sleep(doubled(READ_PAUSE, pass, PASS_PAUSE_MAX)).await;
+            left = unanswered;
         }
-        missing
-            .filter(|_| is_missing_everywhere)
-            .ok_or(Error::OwnerUnknown)
+        missing.ok_or(Error::OwnerUnknown)
+    }
+
+    /// Sends the download to one account, and learns that it has the work.
+    async fn ask_for_work(&self, call: &Call, work: &Reference, email: &Arc<str>) -> WorkAnswer {
+        let target = call.target_with(email);
+        let headers = call.headers.clone();
+        let sent = self
+            .sender
+            .send(call, &target, headers, Empty::<Bytes>::new());
+        let Ok(mut answer) = sent.await else {
+            return WorkAnswer::Unknown;
+        };
+        response::name_account(&mut answer, Some(email));
+        match answer.status() {
+            StatusCode::NOT_FOUND => match not_found(answer).await {
+                Some(answer) => WorkAnswer::Missing(answer),
+                None => WorkAnswer::Unknown,
+            },
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => WorkAnswer::Unknown,
+            status if status.as_u16() >= 500 => WorkAnswer::Unknown,
+            status => {
+                if status.is_success() {
+                    self.owners.learn(work.kind, &work.text, email);
+                }
+                WorkAnswer::Found(response::carried(answer))
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Works are downloaded from the account that made them.
 
-use harness::Running;
+use std::sync::Arc;
+
+use harness::{Running, eventually, manual};
 use kling_sim::{Effect, Fault, JobDuration, Sim};
 
 use super::client::{leases, ready, start_job, task_id};
@@ -162,4 +164,58 @@ async fn a_search_for_a_work_has_an_end() {
         (1..3).contains(&asked),
         "{asked} accounts were asked in the time for one"
     );
+}
+
+const LONG: (&str, &str) = ("FORWARD__WAIT", "60s");
+
+#[tokio::test]
+async fn an_account_that_could_not_be_asked_is_asked_again_for_a_work() {
+    let sim = manual(&[("a@x", 1), ("b@x", 1), ("c@x", 1)]);
+    let sim = sim.start().await.unwrap();
+    let work = sim.submit_directly("b@x", 1)[0];
+    assert!(sim.finish(work));
+    let running = ready(sim, &[NO_ROUNDS, LONG]).await;
+    for status in [503, 429] {
+        let fault = Fault::status(status).on("GET", "/assets/download");
+        running.sim.fault(fault.account("b@x").times(1));
+    }
+    let path = format!("/v1/kling/assets/download?workIds={work}");
+    let answer = running.get(&path).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-kling-account"), "b@x");
+    let of_others = asked(&running.sim);
+    let of_others = of_others.iter().filter(|query| !query.ends_with("b%40x"));
+    assert_eq!(of_others.count(), 2, "each is asked once");
+}
+
+#[tokio::test]
+async fn a_hung_account_does_not_hide_a_work_of_another_one() {
+    let (running, work) = unknown_work().await;
+    assert!(running.sim.set_account_hung("a@x", true));
+    let path = format!("/v1/kling/assets/download?workIds={work}");
+    let answer = running.get(&path).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-kling-account"), "c@x");
+}
+
+#[tokio::test]
+async fn downloads_that_are_searched_hold_up_no_poll() {
+    let (running, id) = unknown_work().await;
+    let running = Arc::new(running);
+    let stall = Fault::new(Effect::StallBefore).on("GET", "/assets/download");
+    running.sim.fault(stall);
+    let downloads = (0..20).map(|n| {
+        let running = Arc::clone(&running);
+        let path = format!("/v1/kling/assets/download?workIds={}", id + 100 + n);
+        tokio::spawn(async move { running.get(&path).await })
+    });
+    let downloads: Vec<_> = downloads.collect();
+    eventually(async || (asked(&running.sim).len() >= 16).then_some(())).await;
+    let answer = running.get(&format!("/v1/kling/tasks/{id}")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-kling-account"), "c@x");
+    for download in downloads {
+        assert!(!download.is_finished());
+        download.abort();
+    }
 }
