@@ -17,7 +17,7 @@ pub use asked::{ASKED_MAX, NOT_HERE_TTL};
 pub use observe::{Observation, ObservedBody};
 pub(crate) use search::emails;
 pub use search::{
-    FoundOwner, LATE_AFTER, LATE_MAX, OwnerSearch, QUESTIONS_MAX, SEARCH_ACCOUNTS_MAX,
+    FoundOwner, LATE_AFTER, LATE_OF_ACCOUNT_MAX, OwnerSearch, QUESTIONS_MAX, SEARCH_ACCOUNTS_MAX,
     SEARCH_TIME_MIN,
 };
 pub use task_queries::{QUERIES_AT_ONCE, TaskQueries};

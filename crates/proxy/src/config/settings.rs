@@ -160,7 +160,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "forward.wait",
         "",
-        "how long a job start waits if it does not say; if not given, 25s or selection.wait, whichever is longer",
+        "how long a job start waits if it does not say, and a call whose task is searched; if not given, 25s or selection.wait, whichever is longer",
     ),
     setting(
         "forward.redeliver",

@@ -25,7 +25,7 @@ use super::Owners;
 use crate::{pool::TaskId, upstream::Upstream};
 use questions::{Asker, Next, Questions};
 
-pub use questions::{LATE_AFTER, LATE_MAX, QUESTIONS_MAX};
+pub use questions::{LATE_AFTER, LATE_OF_ACCOUNT_MAX, QUESTIONS_MAX};
 
 /// The most accounts that are asked for a caller that does not wait. The next search goes on with the others.
 pub const SEARCH_ACCOUNTS_MAX: usize = 64;

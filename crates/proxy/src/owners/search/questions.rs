@@ -7,6 +7,7 @@ use std::{
 };
 
 use accounts_fetcher::Listing;
+use parking_lot::Mutex;
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -37,7 +38,9 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// asks of the upstream.
 pub const QUESTIONS_MAX: usize = 64;
 /// The most late questions of all searches. One more is given up, and asked again later.
-pub const LATE_MAX: usize = 64;
+const LATE_MAX: usize = 64;
+/// The most late questions to one account: it hangs, and is asked nothing more meanwhile.
+pub const LATE_OF_ACCOUNT_MAX: usize = 4;
 
 /// The first and the longest pause before an account is asked again that could not be asked. A gateway that
 /// restarts is back within a second or two; the longest bounds how late the end of an outage is noticed.
@@ -52,6 +55,8 @@ pub(super) struct Asker {
     asked: AskedAccounts,
     places: Arc<Semaphore>,
     late_places: Arc<Semaphore>,
+    /// How many questions are late, by account.
+    late_counts: Mutex<HashMap<Arc<str>, usize>>,
 }
 
 /// The questions of one search. Dropping it ends those under way.
@@ -75,9 +80,23 @@ pub(super) struct Questions {
 #[derive(Debug)]
 struct Question {
     late_at: Instant,
-    is_late: bool,
     aborted: AbortHandle,
-    /// Its place among those that are late, or among those that are not.
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It has a place.
+    Prompt { _place: OwnedSemaphorePermit },
+    /// It gave its place away.
+    Late { _late: Late },
+}
+
+/// A late question is counted while it is held.
+#[derive(Debug)]
+struct Late {
+    asker: Arc<Asker>,
+    account: Arc<str>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -116,7 +135,48 @@ impl Asker {
             asked: AskedAccounts::default(),
             places: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             late_places: Arc::new(Semaphore::new(LATE_MAX)),
+            late_counts: Mutex::default(),
         }
+    }
+
+    /// Whether so many questions to the account are late that it is asked nothing more.
+    fn is_hung(&self, account: &Arc<str>) -> bool {
+        let counts = self.late_counts.lock();
+        counts.get(account) >= Some(&LATE_OF_ACCOUNT_MAX)
+    }
+
+    /// Lets one more question to the account go on though it is late, if there is room.
+    fn admit_late(self: &Arc<Self>, account: &Arc<str>) -> Option<Late> {
+        let place = Arc::clone(&self.late_places).try_acquire_owned().ok()?;
+        let mut counts = self.late_counts.lock();
+        let count = counts.entry(Arc::clone(account)).or_default();
+        if *count >= LATE_OF_ACCOUNT_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Late {
+            asker: Arc::clone(self),
+            account: Arc::clone(account),
+            _place: place,
+        })
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let mut counts = self.asker.late_counts.lock();
+        if let Some(count) = counts.get_mut(&self.account) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.account);
+            }
+        }
+    }
+}
+
+impl Question {
+    fn is_late(&self) -> bool {
+        matches!(self.state, State::Late { .. })
     }
 }
 
@@ -147,7 +207,7 @@ impl Questions {
             if left.is_nobody {
                 return Next::Nobody;
             }
-            let prompt = self.open.values().filter(|question| !question.is_late);
+            let prompt = self.open.values().filter(|question| !question.is_late());
             let late_at = prompt.clone().map(|question| question.late_at).min();
             let has_place = prompt.count() < QUERIES_AT_ONCE;
             let is_stuck = self.queue.is_empty() && late_at.is_none();
@@ -227,6 +287,10 @@ impl Questions {
         let Some(account) = self.queue.pop_front() else {
             return;
         };
+        if self.asker.is_hung(&account) {
+            self.note_failure(account);
+            return;
+        }
         self.asker.asked.note_question(&self.task_id, &account);
         let asker = Arc::clone(&self.asker);
         let job = RunningJob {
@@ -240,9 +304,8 @@ impl Questions {
         });
         let question = Question {
             late_at: Instant::now() + LATE_AFTER,
-            is_late: false,
             aborted,
-            _place: place,
+            state: State::Prompt { _place: place },
         };
         self.open.insert(account, question);
     }
@@ -255,7 +318,7 @@ impl Questions {
             TaskStatus::Missing => self.asker.asked.note_not_here(&self.task_id, &account),
             TaskStatus::Unknown => self.note_failure(account),
         }
-        (!question.is_late).then_some(Next::Asked)
+        (!question.is_late()).then_some(Next::Asked)
     }
 
     fn note_failure(&mut self, account: Arc<str>) {
@@ -274,12 +337,12 @@ impl Questions {
         let now = Instant::now();
         let mut given_up = Vec::new();
         for (account, question) in &mut self.open {
-            if question.is_late || question.late_at > now {
+            if question.is_late() || question.late_at > now {
                 continue;
             }
-            match Arc::clone(&self.asker.late_places).try_acquire_owned() {
-                Ok(place) => (question.is_late, question._place) = (true, place),
-                Err(_full) => {
+            match self.asker.admit_late(account) {
+                Some(late) => question.state = State::Late { _late: late },
+                None => {
                     question.aborted.abort();
                     given_up.push(Arc::clone(account));
                 }
