@@ -1,6 +1,7 @@
 //! Owners: which account has a task, a work, an avatar, an element, a motion, a voice, a file.
 //!
 //! Rounds and answers teach it (`observe`), and accounts are asked for it (`search`); it is never guessed.
+//! What they answer is remembered for a while (`asked`).
 //! Each kind has a `table` of its own, so that a flood of one kind pushes out no other.
 
 mod asked;
@@ -13,7 +14,6 @@ use std::{array, pin::pin, sync::Arc};
 
 use tokio::sync::Notify;
 
-pub use asked::{ASKED_MAX, NOT_HERE_TTL};
 pub use observe::{Observation, ObservedBody};
 pub(crate) use search::emails;
 pub use search::{

@@ -12,9 +12,9 @@ use crate::pool::TaskId;
 
 /// How long the word of an account that it does not have a task counts: longer than the pauses between
 /// the polls of a client, short enough that a wrong word passes soon.
-pub const NOT_HERE_TTL: Duration = Duration::from_secs(30);
+const NOT_HERE_TTL: Duration = Duration::from_secs(30);
 /// The most answers that are remembered: searches for 1,000 tasks over 100 accounts. 80 bytes each make 8 MB.
-pub const ASKED_MAX: usize = 100_000;
+const ASKED_MAX: usize = 100_000;
 
 /// What is known of one account and one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ mod tests {
         advance(NOT_HERE_TTL / 2).await;
         asked.note_not_here(&task(1), &a);
         advance(NOT_HERE_TTL - Duration::from_millis(1)).await;
-        // Another entry makes the old generation young no more.
+        // Another entry makes a new generation; the old one is remembered.
         asked.note_question(&task(2), &b);
         assert_eq!(asked.of(&task(1), &a), Some(Asked::NotHere));
         advance(Duration::from_millis(1)).await;

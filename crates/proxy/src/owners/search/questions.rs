@@ -37,7 +37,8 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most questions of all searches at once, late ones aside: they bound what a burst of polls after a restart
 /// asks of the upstream.
 pub const QUESTIONS_MAX: usize = 64;
-/// The most late questions of all searches. One more is given up, and asked again later.
+/// The most late questions of all searches: as many as others, so that they hold no more connections. One more is
+/// given up, and asked again later.
 const LATE_MAX: usize = 64;
 /// The most late questions to one account: it hangs, and is asked nothing more meanwhile.
 pub const LATE_OF_ACCOUNT_MAX: usize = 4;
