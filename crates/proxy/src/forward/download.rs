@@ -23,7 +23,8 @@ use crate::{
     upstream::Answer,
 };
 
-/// The most downloads that are searched at once: they are whole calls, and each asks one account at a time.
+/// The most searched downloads that ask an account for the first time at once: they are whole calls, and each asks
+/// one account at a time.
 pub(super) const SEARCHES_MAX: usize = 16;
 /// After so long without an answer the other accounts are asked first: far longer than a download takes to begin.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
@@ -67,8 +68,6 @@ impl Forward {
         let deadline = Instant::now() + self.settings.wait;
         let list = self.router.list(deadline).await;
         let list = list.ok_or(Error::OwnerUnknown)?;
-        let place = self.download_searches.acquire().await;
-        let _place = place.expect("the semaphore is never closed");
         let mut left = emails(&list.accounts, call.query.email());
         let mut missing = None;
         for pass in 0.. {
@@ -79,8 +78,11 @@ impl Forward {
                 }
                 let asking = self.ask_for_work(&call, &work, &email);
                 let answered = if pass == 0 {
+                    let place = self.download_searches.acquire().await;
+                    let _place = place.expect("the semaphore is never closed");
                     timeout(HUNG_AFTER, asking).await
                 } else {
+                    // Whoever waits for a hung account holds no place.
                     Ok(asking.await)
                 };
                 has_hung |= answered.is_err();
