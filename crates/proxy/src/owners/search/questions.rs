@@ -315,7 +315,7 @@ impl Questions {
     fn note(&mut self, account: Arc<str>, status: TaskStatus) -> Option<Next> {
         let question = self.open.remove(&account)?;
         match status {
-            TaskStatus::Final | TaskStatus::Unfinished => return Some(Next::Owner(account)),
+            TaskStatus::Final(_) | TaskStatus::Unfinished => return Some(Next::Owner(account)),
             TaskStatus::Missing => self.asker.asked.note_not_here(&self.task_id, &account),
             TaskStatus::Unknown => self.note_failure(account),
         }
