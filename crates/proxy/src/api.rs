@@ -30,12 +30,13 @@ pub(crate) use reply::Reply;
 use crate::{
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
-    forward::Forward,
+    forward::{CallOrigin, Forward},
     idempotency::Caller,
     jobs::Rounds,
     ledger::{Ledger, Statistics},
     metrics::{self, Metrics, Scrape},
     picker::Picker,
+    server::Client,
 };
 use route::Route;
 #[cfg(test)]
@@ -110,7 +111,12 @@ impl Api {
     /// Answers one call.
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, kind: ListenerKind) -> Reply {
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        kind: ListenerKind,
+        client: &Client,
+    ) -> Reply {
         let request_id = request_id(&request);
         let uri = request.uri().clone();
         let route = Route::find(uri.path());
@@ -118,7 +124,7 @@ impl Api {
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let admitted = self.admitted(request, route, kind, &request_id);
+        let admitted = self.admitted(request, route, kind, &request_id, client);
         let span = tracing::debug_span!("request", request_id);
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
@@ -149,6 +155,7 @@ impl Api {
         route: Option<Route<'_>>,
         kind: ListenerKind,
         request_id: &str,
+        client: &Client,
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
@@ -172,7 +179,12 @@ impl Api {
             Route::Resume(email) => self.set_draining(&email, false).await,
             Route::Upstream => match &self.upstream {
                 Some(upstream) => {
-                    let carried = upstream.forward.carry(request, caller, request_id);
+                    let origin = CallOrigin {
+                        caller,
+                        client: client.clone(),
+                        request_id: request_id.into(),
+                    };
+                    let carried = upstream.forward.carry(request, &origin);
                     Ok(reply::carried(carried.await?))
                 }
                 None => Err(Error::NotForwarding),

@@ -122,17 +122,20 @@ pub struct ForwardDeps {
 
 /// Who makes a call.
 #[derive(Debug)]
-struct CallOrigin {
-    caller: Caller,
-    client: Option<Client>,
-    request_id: Arc<str>,
+pub(crate) struct CallOrigin {
+    /// By its token.
+    pub(crate) caller: Caller,
+    /// By its connection.
+    pub(crate) client: Client,
+    /// What the call is named in logs and records.
+    pub(crate) request_id: Arc<str>,
 }
 
 impl CallOrigin {
     /// The address that tells the client from others, if it shows no token.
     fn ip(&self) -> Option<IpAddr> {
         let has_token = !self.caller.scope().is_empty();
-        self.client.as_ref().filter(|_| !has_token)?.ip()
+        if has_token { None } else { self.client.ip() }
     }
 }
 
@@ -197,33 +200,27 @@ impl Forward {
         }
     }
 
-    /// Carries one call of `caller` and returns the upstream's answer.
+    /// Carries one call and returns the upstream's answer.
     ///
     /// Dropped, it takes back what was not sent yet; a job start that was sent goes on.
     ///
     /// # Errors
     /// Why the upstream was not asked, or what became of the answer.
-    pub async fn carry(
+    pub(crate) async fn carry(
         &self,
         request: Request<Incoming>,
-        caller: Caller,
-        request_id: &str,
+        origin: &CallOrigin,
     ) -> Result<Carried, Error> {
-        let (mut head, body) = request.into_parts();
-        let origin = CallOrigin {
-            client: head.extensions.remove::<Client>(),
-            caller,
-            request_id: request_id.into(),
-        };
+        let (head, body) = request.into_parts();
         let call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
             Class::JobStart => {
-                let started = self.start_job(call, body, &origin).await;
+                let started = self.start_job(call, body, origin).await;
                 started.map_err(Error::of_job_start)
             }
             Class::Create => self.create(call, body).await,
-            Class::Task => self.about_task(call, body, &origin).await,
+            Class::Task => self.about_task(call, body, origin).await,
             Class::Untrack => self.untrack(call, body).await,
             Class::Download => self.download(call, body).await,
             Class::Read => {

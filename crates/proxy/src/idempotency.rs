@@ -17,7 +17,7 @@ const WORD_CHARS_MAX: usize = 255;
 /// The client that makes a call, by the token that it shows. Each client has keys of its own. Without client
 /// tokens all callers are one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller(Option<Arc<Client>>);
+pub(crate) struct Caller(Option<Arc<Client>>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Client {

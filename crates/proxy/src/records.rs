@@ -64,7 +64,7 @@ pub(crate) struct Arrival {
     pub(crate) operation: OperationName,
     /// `None` if it has no twins.
     pub(crate) twin: Option<Twin>,
-    pub(crate) client: Option<Client>,
+    pub(crate) client: Client,
 }
 
 /// What became of a submission.
@@ -153,9 +153,9 @@ pub(crate) struct Record {
 #[derive(Clone, Debug)]
 enum State {
     /// The client of the call, or of a twin, waits for it.
-    Awaited(Option<WeakClient>),
+    Awaited(WeakClient),
     /// It was written a moment ago.
-    Written(Option<Client>),
+    Written(Client),
     /// The client was gone.
     Undelivered,
     /// The client has it, or it is of no use any more.
@@ -211,8 +211,8 @@ impl Record {
     /// Whether the client seems to be gone without the answer.
     fn is_lost(&self) -> bool {
         match &self.delivery {
-            State::Awaited(client) => client.as_ref().is_some_and(WeakClient::is_gone),
-            State::Written(client) => client.as_ref().is_some_and(Client::is_reset),
+            State::Awaited(client) => client.is_gone(),
+            State::Written(client) => client.is_reset(),
             State::Undelivered => true,
             State::UsedUp => false,
         }
@@ -222,7 +222,7 @@ impl Record {
     /// still read.
     fn is_cut_off(&self) -> bool {
         match &self.delivery {
-            State::Awaited(client) => client.as_ref().is_some_and(WeakClient::is_cut_off),
+            State::Awaited(client) => client.is_cut_off(),
             State::Written(_) | State::Undelivered | State::UsedUp => self.is_lost(),
         }
     }
@@ -318,7 +318,7 @@ impl JobRecords {
             return Entered::New(delivery);
         };
         record.addressee += 1;
-        record.delivery = State::Awaited(arrival.client.as_ref().map(Client::downgrade));
+        record.delivery = State::Awaited(arrival.client.downgrade());
         let (addressee, settled) = (record.addressee, record.settled.clone());
         drop(records);
         let delivery = Delivery::new(Arc::clone(self), id, addressee, arrival.client.clone());
@@ -525,7 +525,7 @@ impl Records {
             lease: None,
             claim: None,
             twin: arrival.twin.clone(),
-            delivery: State::Awaited(arrival.client.as_ref().map(Client::downgrade)),
+            delivery: State::Awaited(arrival.client.downgrade()),
             addressee: 0,
             settled: CancellationToken::new(),
             settled_at: None,

@@ -147,15 +147,14 @@ async fn serve_connection(
     let peer = Peer::new(stream);
     let calls = TaskTracker::new();
     let is_told = AtomicBool::new(false);
-    let answer = service_fn(|mut request: Request<Incoming>| {
+    let answer = service_fn(|request: Request<Incoming>| {
         let client = Client::new(peer.clone());
-        request.extensions_mut().insert(client.clone());
         let (api, call) = (Arc::clone(&api), calls.token());
         let (begun, is_told) = (&shutdown.begun, &is_told);
         async move {
             tokio::select! {
                 biased;
-                mut reply = api.answer(request, kind) => {
+                mut reply = api.answer(request, kind, &client) => {
                     if begun.is_cancelled() {
                         let close = HeaderValue::from_static("close");
                         reply.headers_mut().insert(header::CONNECTION, close);

@@ -21,7 +21,6 @@ use crate::{
     picker::Picked,
     pool::{Body, Claim, Key, Known, LeaseId, Name, Refusal},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
-    server::Client,
 };
 
 /// The longest pause before a job start is tried again of which nothing was sent.
@@ -229,18 +228,13 @@ impl Forward {
         delivery: &Delivery,
         origin: &CallOrigin,
     ) -> Result<Submitted, Error> {
-        let bind = |is_bound| {
-            if let Some(client) = &origin.client {
-                client.bind(is_bound);
-            }
-        };
-        bind(true);
+        origin.client.bind(true);
         let (record, request_id) = (delivery.id(), &origin.request_id);
         self.records.submit(record);
         let submissions = &self.submissions;
         let submitted = submissions.submit(start, reservation, sent_count, record, request_id);
         let submitted = submitted.await;
-        bind(false);
+        origin.client.bind(false);
         submitted
     }
 
@@ -272,9 +266,7 @@ impl Forward {
         origin: &CallOrigin,
     ) -> Result<Reserved, Error> {
         match reserved {
-            Ok(Reserved::Now(reservation))
-                if origin.client.as_ref().is_some_and(Client::is_gone) =>
-            {
+            Ok(Reserved::Now(reservation)) if origin.client.is_gone() => {
                 self.submissions.take_back(start, reservation).await;
                 // The server drops this call as soon as it looks at the client.
                 future::pending().await

@@ -18,7 +18,7 @@ pub(crate) struct Delivery {
     records: Arc<JobRecords>,
     id: RecordId,
     addressee: u32,
-    client: Option<Client>,
+    client: Client,
     is_taken: bool,
 }
 
@@ -27,7 +27,7 @@ impl Delivery {
         records: Arc<JobRecords>,
         id: RecordId,
         addressee: u32,
-        client: Option<Client>,
+        client: Client,
     ) -> Self {
         Self {
             records,
@@ -45,7 +45,7 @@ impl Delivery {
 
     /// The client is told that it is not known what became of the call.
     pub(crate) fn take_error(mut self) {
-        let is_gone = self.client.as_ref().is_some_and(Client::is_gone);
+        let is_gone = self.client.is_gone();
         let record = self.records.get(self.id);
         let is_job = record.is_some_and(|record| record.task_id().is_some());
         if !is_gone && !is_job {
@@ -77,20 +77,15 @@ impl Delivery {
             return;
         }
         self.is_taken = true;
-        let client = self.client.take();
-        self.records
-            .note_taken(self, State::Written(client.clone()));
-        let Some(client) = client else {
-            self.records.note_taken(self, State::UsedUp);
-            return;
-        };
+        let client = self.client.clone();
+        self.records.note_taken(self, State::Written(client));
         let watched = Self {
             records: Arc::clone(&self.records),
-            client: None,
+            client: self.client.clone(),
             ..*self
         };
         tokio::spawn(async move {
-            let state = if client.has_received().await {
+            let state = if watched.client.has_received().await {
                 State::UsedUp
             } else {
                 State::Undelivered
