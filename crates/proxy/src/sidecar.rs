@@ -270,7 +270,9 @@ impl Sidecar {
         tasks.spawn(follow(self.listing, Arc::clone(&self.ledger)));
         tasks.spawn({
             let ledger = Arc::clone(&self.ledger);
-            async move { ledger.keep_time().await }
+            async move {
+                join!(ledger.keep_time(), inventory::announce(&ledger));
+            }
         });
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });

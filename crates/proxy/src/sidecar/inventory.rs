@@ -1,9 +1,22 @@
-//! What runs and waits, for the log at the begin and the end of a shutdown.
+//! What runs and waits, for the log at the start and at both ends of a shutdown.
 
 use crate::{
     ledger::{LeasesNow, Ledger, Statistics, Unavailable},
     pool::{Kind, LeaseState},
 };
+
+/// Logs what there is, once the accounts and the jobs that run on them are known: jobs that an earlier process
+/// started are found again.
+pub(super) async fn announce(ledger: &Ledger) {
+    ledger.learnt().await;
+    let Ok(stats) = ledger.call(Statistics).await else {
+        return;
+    };
+    let accounts = stats.accounts.len();
+    let slots: u32 = stats.accounts.iter().map(|it| it.max_jobs).sum();
+    let jobs_found: u32 = stats.accounts.iter().map(|it| it.foreign).sum();
+    tracing::info!(accounts, slots, jobs_found, "ready: jobs can be started");
+}
 
 /// How much runs and waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

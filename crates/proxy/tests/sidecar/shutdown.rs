@@ -207,7 +207,13 @@ async fn no_client_is_refused_while_one_process_follows_another_on_a_passed_sock
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
     next.signal("-TERM").await;
-    assert_eq!(next.end().await.0, Some(0));
+    let (code, log) = next.end().await;
+    assert_eq!(code, Some(0));
+    // The job of the first process is found again.
+    let ready = log.lines().find(|line| line.contains("\"ready: ")).unwrap();
+    for count in [r#""accounts":1"#, r#""slots":2"#, r#""jobs_found":1"#] {
+        assert!(ready.contains(count), "{count}: {ready}");
+    }
     assert_eq!(sim.audit().submission_count, 2);
 }
 
