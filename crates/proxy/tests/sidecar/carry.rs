@@ -28,6 +28,7 @@ mod outcomes;
 mod ownership;
 mod patience;
 mod reads;
+mod records;
 mod redelivery;
 mod restart;
 mod searches;
