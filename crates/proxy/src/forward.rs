@@ -59,7 +59,7 @@ use crate::{
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;
-use buffered::{BodyBuffer, OutgoingRequest};
+use buffered::{BodyBuffer, OutgoingRequest, Patience};
 use call::Call;
 use response::PeekedBody;
 use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
@@ -261,12 +261,12 @@ impl Forward {
 
     /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
-        let mut patience = self.settings.wait;
+        let mut patience = Patience::of(self.settings.wait);
         let reading = self
             .buffer
             .read(&call, body, self.idle_timeout, &mut patience);
         let mut request = reading.await?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.left;
         self.note_ignored(&call, request.given()).await;
         let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
         let email = match request.email() {

@@ -96,6 +96,11 @@ impl Picker {
         self.token.is_probe_due()
     }
 
+    /// Cancelled when the process shuts down: from then on nothing is picked.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
     /// Why nothing is picked, even if slots are free.
     fn stop(&self) -> Option<Error> {
         if self.shutdown.is_cancelled() {
@@ -192,6 +197,7 @@ impl Picker {
             };
             if error == Error::Refused(Refusal::Learning) {
                 select! {
+                    () = self.shutdown.cancelled() => {}
                     () = self.ledger.learnt() => {}
                     // The fetcher may know why there is no list.
                     _ = listing.changed() => {}

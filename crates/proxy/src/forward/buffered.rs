@@ -13,9 +13,11 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::{
+    select,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     call::{Call, only},
@@ -36,6 +38,25 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub(super) struct BodyBuffer {
     pieces: Arc<Semaphore>,
     body_max: usize,
+}
+
+/// How long a call may wait.
+#[derive(Debug)]
+pub(super) struct Patience {
+    /// What is left of it.
+    pub(super) left: Duration,
+    /// Ends it for a call that is refused from then on.
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Patience {
+    /// That of a call that is served in a shutdown, too.
+    pub(super) fn of(wait: Duration) -> Self {
+        Self {
+            left: wait,
+            shutdown: CancellationToken::new(),
+        }
+    }
 }
 
 /// A call's body, read whole. It holds its memory until it is dropped.
@@ -87,12 +108,16 @@ impl BodyBuffer {
     ///
     /// Nothing is read of a body that is refused by its head, so that a client that asks first
     /// (`Expect`) keeps it. Waits for memory for as long as `patience`, and takes from it what it waited.
+    ///
+    /// # Errors
+    /// What is wrong with the request; [`Error::BufferFull`] or [`Error::ShuttingDown`] if there is no memory for
+    /// it.
     pub(super) async fn read(
         &self,
         call: &Call,
         body: Incoming,
         idle_timeout: Duration,
-        patience: &mut Duration,
+        patience: &mut Patience,
     ) -> Result<BufferedRequest, Error> {
         let media = media(&call.headers)?;
         if is_encoded(&call.headers) {
@@ -144,7 +169,7 @@ impl BodyBuffer {
         &self,
         body: Incoming,
         idle_timeout: Duration,
-        patience: &mut Duration,
+        patience: &mut Patience,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
         let max = self.body_max;
         let announced = body.size_hint().lower();
@@ -175,7 +200,7 @@ impl BodyBuffer {
     async fn memory(
         &self,
         bytes: usize,
-        patience: &mut Duration,
+        patience: &mut Patience,
     ) -> Result<OwnedSemaphorePermit, Error> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
         if let Ok(memory) = Arc::clone(&self.pieces).try_acquire_many_owned(pieces) {
@@ -183,8 +208,12 @@ impl BodyBuffer {
         }
         let begun = Instant::now();
         let memory = Arc::clone(&self.pieces).acquire_many_owned(pieces);
-        let memory = timeout(*patience, memory).await;
-        *patience = patience.saturating_sub(begun.elapsed());
+        let memory = select! {
+            biased;
+            memory = timeout(patience.left, memory) => memory,
+            () = patience.shutdown.cancelled() => return Err(Error::ShuttingDown),
+        };
+        patience.left = patience.left.saturating_sub(begun.elapsed());
         match memory {
             Ok(Ok(memory)) => Ok(memory),
             Ok(Err(_closed)) => Err(Error::BufferFull),

@@ -3,10 +3,14 @@
 use std::{future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     CallOrigin, Forward,
+    buffered::Patience,
     call::Call,
     response::{self, Carried},
     retry::UNSENT_PAUSE,
@@ -54,10 +58,13 @@ impl Forward {
         let operation = call.operation();
         let key = idempotency::read(&call.headers, &origin.caller, &call.method, &operation)?;
         let wait = call.wait()?.unwrap_or(self.settings.wait);
-        let mut patience = wait.min(self.selection.wait_max);
+        let mut patience = Patience {
+            left: wait.min(self.selection.wait_max),
+            shutdown: self.picker.shutdown().clone(),
+        };
         // A client that asks first is refused before it sends its body.
         if call.asks_first
-            && let Some(refusal) = self.refusal_now(key.clone(), patience).await?
+            && let Some(refusal) = self.refusal_now(key.clone(), patience.left).await?
         {
             return Err(refusal);
         }
@@ -66,7 +73,7 @@ impl Forward {
             .read(&call, body, self.idle_timeout, &mut patience);
         let mut request = reading.await?;
         // What is left of the wait counts from the end of the request.
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.left;
         self.note_ignored(&call, request.given()).await;
         let body = request.submitted(&call, &self.hasher);
         let claim = key.map(|key| Claim {
@@ -84,7 +91,12 @@ impl Forward {
             Recorded::New(delivery) => delivery,
             Recorded::Answered(answer) => return Ok(answer),
         };
-        let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
+        let bound = select! {
+            biased;
+            bound = self.router.bind_to_owner(&mut request, deadline) => bound,
+            () = self.picker.shutdown().cancelled() => Err(Error::ShuttingDown),
+        };
+        let preferred = bound?;
         let start = Arc::new(JobStart {
             call,
             request,
@@ -298,13 +310,16 @@ impl Forward {
         }
     }
 
-    /// Waits until the upstream may be reachable again, at most until `deadline`. So many tries before sent
-    /// nothing: each waits twice as long as the one before.
+    /// Waits until the upstream may be reachable again, at most until `deadline` or the shutdown. So many tries
+    /// before sent nothing: each waits twice as long as the one before.
     async fn until_reachable(&self, unsent_count: u32, deadline: Instant) {
         let pause = doubled(UNSENT_PAUSE, unsent_count, UNSENT_PAUSE_MAX);
         let mut wake_at = Instant::now() + pause;
         loop {
-            sleep_until(deadline.min(wake_at)).await;
+            select! {
+                () = sleep_until(deadline.min(wake_at)) => {}
+                () = self.picker.shutdown().cancelled() => return,
+            }
             if self.upstream.is_reachable() || deadline <= Instant::now() {
                 return;
             }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use harness::{Answer, Running, eventually, manual};
 use http::{Method, StatusCode};
-use kling_sim::{Fault, ListFault};
+use kling_sim::{Effect, Fault, ListFault};
 use tokio::task::JoinHandle;
 
 use super::client::{JOB, JSON, PROMPT, accepted, task_id};
@@ -132,7 +132,7 @@ async fn a_wait_that_ends_after_a_push_back_gets_the_upstreams_own_answer() {
         .body("exactly this");
     running
         .sim
-        .fault(Fault::new(kling_sim::Effect::Answer(busy)).on_job_starts());
+        .fault(Fault::new(Effect::Answer(busy)).on_job_starts());
     let answer = begin(&running, &[]).await.unwrap();
     assert_eq!(
         (answer.status, &*answer.text),
@@ -163,6 +163,51 @@ async fn bytes_are_waited_for_like_a_slot() {
     assert!(running.sim.finish(id));
     task_id(&second.await.unwrap());
     assert_eq!(running.sim.audit().submission_count, 3);
+}
+
+/// Waits until there is the record of a job start that waits.
+async fn until_recorded(running: &Running) {
+    eventually(async || {
+        let listed = running.get("/jobs").await.json();
+        let mut jobs = listed["jobs"].as_array().unwrap().iter();
+        jobs.any(|job| job["outcome"] == "waiting").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_start_that_waits_for_the_first_list_is_told_of_the_shutdown() {
+    let sim = manual(&[("a@x", 1)]).start().await.unwrap();
+    // No news of the list either.
+    sim.list_fault(ListFault::Stalled);
+    let settings = [ROUNDS, LONG, ("ACCOUNTS__TIMEOUT", "5m")];
+    let running = Arc::new(Running::beside(sim, &settings).await);
+    let waiting = begin(&running, &[]);
+    until_recorded(&running).await;
+    running.shutdown.cancel();
+    let refused = waiting.await.unwrap();
+    refused.assert_refused(429, "shutting-down");
+}
+
+#[tokio::test]
+async fn a_job_start_that_waits_for_bytes_is_told_of_the_shutdown() {
+    let settings = [
+        ROUNDS,
+        LONG,
+        ("FORWARD__BODY_MAX", "1KiB"),
+        ("FORWARD__BUFFER_TOTAL", "1KiB"),
+    ];
+    let running = Arc::new(Running::configured(&[("a@x", 2)], &settings).await);
+    // A submission under way holds all the memory, beyond the end of this test.
+    let hangs = Fault::new(Effect::StallBefore).on_job_starts();
+    running.sim.fault(hangs);
+    let first = begin(&running, &[]);
+    eventually(async || (running.sim.audit().submission_count == 1).then_some(())).await;
+    let waiting = begin(&running, &[]);
+    running.shutdown.cancel();
+    let refused = waiting.await.unwrap();
+    refused.assert_refused(429, "shutting-down");
+    first.abort();
 }
 
 #[tokio::test]

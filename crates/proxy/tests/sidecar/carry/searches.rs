@@ -141,6 +141,22 @@ async fn an_account_that_cannot_be_asked_is_asked_again() {
     }
 }
 
+#[tokio::test]
+async fn a_job_start_that_waits_for_an_owner_is_told_of_the_shutdown() {
+    let sim = manual(&THREE).start().await.unwrap();
+    let id = unknown_job(&sim, "b@x");
+    let running = Arc::new(ready(sim, &[NO_ROUNDS, LONG]).await);
+    let fails = Effect::Answer(kling_sim::Answer::new(503));
+    let fault = Fault::new(fails).on(QUESTIONS.0, QUESTIONS.1);
+    running.sim.fault(fault.account("b@x"));
+    let [_, (method, path, body), _] = calls(id);
+    let waiting = begin(&running, method, path, body);
+    eventually(async || (asked_count(&running.sim, id) > 0).then_some(())).await;
+    running.shutdown.cancel();
+    let refused = waiting.await.unwrap();
+    refused.assert_refused(429, "shutting-down");
+}
+
 /// Passes connections on to the simulator.
 async fn relay(listener: TcpListener, sim: std::net::SocketAddr) {
     while let Ok((mut from, _)) = listener.accept().await {

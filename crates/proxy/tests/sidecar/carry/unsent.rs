@@ -84,3 +84,18 @@ async fn a_submission_reaches_an_upstream_that_comes_back_in_time_and_is_sent_on
     assert_eq!(answer.header("x-kling-attempts"), "1");
     assert_eq!(slots(&running, "a@x").await, Slots::held(1));
 }
+
+#[tokio::test]
+async fn a_job_start_that_waits_for_an_upstream_is_told_of_the_shutdown() {
+    let (running, _socket, _list) = unreachable().await;
+    let client = Arc::clone(&running);
+    let client = tokio::spawn(async move {
+        let headers = [JSON, ("x-kling-wait", "60s")];
+        client.send(Method::POST, JOB, &headers, PROMPT).await
+    });
+    // The breaker is open: from now on it waits, and tries nothing.
+    eventually(async || (running.metric(TRIED).await >= 3.0).then_some(())).await;
+    running.shutdown.cancel();
+    let refused = client.await.unwrap();
+    refused.assert_refused(429, "shutting-down");
+}
