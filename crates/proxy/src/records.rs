@@ -441,17 +441,21 @@ impl JobRecords {
             return;
         };
         if delivery.is_own() && record.outcome == Outcome::Waiting {
-            let settled = record.settled.clone();
-            match record.refused.take() {
-                Some(outcome) => record.outcome = outcome,
+            let Some(outcome) = record.refused.take() else {
                 // It was never sent: nothing came of it.
-                None => records.remove(delivery.id()),
-            }
-            drop(records);
-            settled.cancel();
-            return;
+                records.remove(delivery.id());
+                return;
+            };
+            record.outcome = outcome;
+            record.settled.cancel();
         }
-        if record.addressee != delivery.addressee() || matches!(record.delivery, State::UsedUp) {
+        // A client that had only closed its sending side may have the answer after all.
+        let is_left_over = matches!(
+            (&record.delivery, &state),
+            (State::Undelivered, State::UsedUp)
+        );
+        let is_addressee = record.addressee == delivery.addressee() || is_left_over;
+        if !is_addressee || matches!(record.delivery, State::UsedUp) {
             return;
         }
         let is_over = matches!(state, State::UsedUp);
@@ -572,8 +576,12 @@ impl Records {
 
     fn remove(&mut self, id: RecordId) {
         self.forget_twin(id);
-        if let Some(record) = self.by_id.remove(&id)
-            && let Some(task_id) = record.task_id()
+        let Some(record) = self.by_id.remove(&id) else {
+            return;
+        };
+        // Nothing more becomes known of it: its twins go on.
+        record.settled.cancel();
+        if let Some(task_id) = record.task_id()
             && self.by_task.get(task_id) == Some(&id)
         {
             self.by_task.remove(task_id);

@@ -327,6 +327,30 @@ async fn a_client_that_has_closed_its_sending_side_is_answered() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_closed_its_sending_side_uses_its_answer_up_though_a_twin_came_and_left()
+{
+    let running = slow(&[]).await;
+    let mut half = Sender::new(&running, "", PROMPT).await;
+    eventually(async || {
+        let listed = jobs(&running, "").await;
+        (listed.len() == 1 && listed[0]["outcome"] == "submitting").then_some(())
+    })
+    .await;
+    half.0.shutdown().await.unwrap();
+    drop(Sender::new(&running, "", PROMPT).await);
+    let answer = half.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    eventually(async || {
+        let listed = jobs(&running, "").await;
+        (listed.len() == 1 && listed[0]["isDelivered"] == true).then_some(())
+    })
+    .await;
+    let another = start(&running, &[], PROMPT).await;
+    assert!(!another.headers.contains_key("x-kling-replayed"));
+    assert_eq!(accepted(&running.sim).len(), 2);
+}
+
+#[tokio::test]
 async fn a_client_that_resets_the_connection_behind_its_answer_does_not_have_it() {
     let sim = manual(&ACCOUNTS).start().await.unwrap();
     let running = ready(sim, &[NO_ROUNDS]).await;

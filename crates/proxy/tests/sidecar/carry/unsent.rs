@@ -39,6 +39,11 @@ async fn a_submission_that_was_not_sent_is_tried_again_and_takes_no_slot() {
         // Vendor clients come back after a 429, and give up after a 502.
         answer.assert_refused(429, "upstream-unreachable");
     }
+    let listed = running.get("/jobs").await.json();
+    for job in listed["jobs"].as_array().unwrap() {
+        assert_eq!(job["outcome"], "unsent", "{listed}");
+        assert_eq!(job["isDelivered"], true, "{listed}");
+    }
     // Tries at 0, 100 and 300 ms open the breaker. While it is open, nothing is tried.
     assert_eq!(running.metric(TRIED).await, 4.0);
     let readiness = running.get("/readyz?verbose").await;
