@@ -2,7 +2,7 @@
 //!
 //! In memory only, and bounded: an answer that is not kept is made anew from what the upstream says.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -26,9 +26,11 @@ pub(crate) struct KeptAnswers {
 
 #[derive(Debug, Default)]
 struct Kept {
-    answers: HashMap<LeaseId, KeptAnswer, RandomState>,
+    /// Each with its place in the order.
+    answers: HashMap<LeaseId, (u64, KeptAnswer), RandomState>,
     /// In the order of arrival, with the time.
-    order: VecDeque<(Instant, LeaseId)>,
+    order: BTreeMap<u64, (Instant, LeaseId)>,
+    arrived_count: u64,
     bytes: usize,
 }
 
@@ -70,9 +72,11 @@ impl KeptAnswers {
         kept.forget_before(now);
         let bytes = answer.bytes();
         if kept.bytes + bytes <= self.bytes_max {
+            let place = kept.arrived_count;
+            kept.arrived_count += 1;
             kept.bytes += bytes;
-            kept.order.push_back((now, lease));
-            kept.answers.insert(lease, answer);
+            kept.order.insert(place, (now, lease));
+            kept.answers.insert(lease, (place, answer));
         }
     }
 
@@ -84,22 +88,23 @@ impl KeptAnswers {
     /// The answer to a submission, if it was kept.
     pub(crate) fn get(&self, lease: LeaseId) -> Option<KeptAnswer> {
         let kept = self.kept.lock();
-        kept.answers.get(&lease).cloned()
+        let (_, answer) = kept.answers.get(&lease)?;
+        Some(answer.clone())
     }
 }
 
 impl Kept {
     fn forget(&mut self, lease: LeaseId) {
-        if let Some(answer) = self.answers.remove(&lease) {
+        if let Some((place, answer)) = self.answers.remove(&lease) {
+            self.order.remove(&place);
             self.bytes -= answer.bytes();
         }
     }
 
     fn forget_before(&mut self, now: Instant) {
-        while let Some(&(at, lease)) = self.order.front()
+        while let Some((_, &(at, lease))) = self.order.first_key_value()
             && now.duration_since(at) >= REMEMBERED_FOR
         {
-            self.order.pop_front();
             self.forget(lease);
         }
     }
@@ -126,5 +131,17 @@ mod tests {
         let next = id();
         answers.keep(next, &HeaderMap::new(), &[b'x'; 100]);
         assert_eq!([ids[0], next].map(is_kept), [false, true]);
+    }
+
+    #[test]
+    fn a_forgotten_answer_leaves_nothing_behind() {
+        let answers = KeptAnswers::new();
+        for _ in 0..9 {
+            let lease = id();
+            answers.keep(lease, &HeaderMap::new(), b"{}");
+            answers.forget(lease);
+        }
+        let kept = answers.kept.lock();
+        assert_eq!((kept.order.len(), kept.bytes), (0, 0));
     }
 }
