@@ -37,6 +37,9 @@ use kept_answers::KeptAnswers;
 
 /// The most records: about a job each nine seconds for a day.
 const RECORDS_MAX: usize = 10_000;
+/// The most twins whose clients are looked at when a start arrives, the oldest ones: each look asks the system,
+/// and no other start can arrive meanwhile.
+const LOOKS_MAX: usize = 256;
 /// How long a record is kept.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -112,8 +115,17 @@ pub(crate) struct Fate {
 impl Fate {
     /// Nothing was sent.
     pub(crate) fn unsent() -> Self {
+        Self::of(Outcome::Unsent)
+    }
+
+    /// It may have been sent.
+    fn unknown() -> Self {
+        Self::of(Outcome::Uncertain(Error::OutcomeUnknown))
+    }
+
+    fn of(outcome: Outcome) -> Self {
         Self {
-            outcome: Outcome::Unsent,
+            outcome,
             email: None,
             lease: None,
             claim: None,
@@ -262,6 +274,30 @@ struct Records {
     begun_count: u64,
 }
 
+/// A submission that is under way. Dropped before it is settled, as by a bug, its outcome is not known.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    records: Arc<JobRecords>,
+    id: RecordId,
+    is_settled: bool,
+}
+
+impl UnderWay {
+    /// It has ended.
+    pub(crate) fn settle(mut self, fate: Fate) {
+        self.is_settled = true;
+        self.records.settle(self.id, fate);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.records.settle(self.id, Fate::unknown());
+        }
+    }
+}
+
 /// What a job start finds when it arrives.
 #[derive(Debug)]
 pub(crate) enum Entered {
@@ -343,13 +379,18 @@ impl JobRecords {
         }
     }
 
-    /// A call is sent. From now on [`settle`](Self::settle) ends it.
-    pub(crate) fn submit(&self, id: RecordId) {
+    /// A call is sent.
+    pub(crate) fn submit(self: &Arc<Self>, id: RecordId) -> UnderWay {
         self.change(id, |record| record.outcome = Outcome::Submitting);
+        UnderWay {
+            records: Arc::clone(self),
+            id,
+            is_settled: false,
+        }
     }
 
     /// A submission has ended.
-    pub(crate) fn settle(&self, id: RecordId, fate: Fate) {
+    fn settle(&self, id: RecordId, fate: Fate) {
         let mut records = self.lock();
         let Some(record) = records.by_id.get_mut(&id) else {
             return;
@@ -361,6 +402,13 @@ impl JobRecords {
         record.claim = fate.claim;
         record.outcome = fate.outcome;
         let settled = record.settled.clone();
+        if record.key.is_none()
+            && record.twin.is_none()
+            && let Some(lease) = record.lease
+        {
+            // No call comes again for it.
+            self.answers.forget(lease);
+        }
         if let Some(task_id) = record.task_id().cloned() {
             records.by_task.insert(task_id, id);
         }
@@ -411,19 +459,27 @@ impl JobRecords {
         let Some(id) = records.by_task.get(task_id).copied() else {
             return;
         };
-        if let Some(record) = records.by_id.get_mut(&id) {
-            record.result = Some(result);
+        match result {
+            JobResult::Failed => self.end_failed(&mut records, id),
+            JobResult::Succeeded => records.set_result(id, result),
         }
-        // Its client has no use for it.
-        if result == JobResult::Failed {
-            self.forget_twin(&mut records, id);
-        }
+    }
+
+    /// The job of a record has failed, or is there no more.
+    pub(crate) fn note_failed(&self, id: RecordId) {
+        self.end_failed(&mut self.lock(), id);
+    }
+
+    /// Its client has no use for a job that has failed.
+    fn end_failed(&self, records: &mut Records, id: RecordId) {
+        records.set_result(id, JobResult::Failed);
+        self.forget_twin(records, id);
     }
 
     /// The records that `is_wanted`, newest first, each with its id.
     pub(crate) fn list(&self, is_wanted: impl Fn(&Record) -> bool) -> Vec<(RecordId, Record)> {
         let mut records = self.lock();
-        records.make_room(Instant::now());
+        records.forget_beyond(RECORDS_MAX, Instant::now());
         let wanted = records.by_id.iter().rev();
         let wanted = wanted.filter(|(_, record)| is_wanted(record));
         wanted.map(|(id, record)| (*id, record.clone())).collect()
@@ -510,7 +566,7 @@ impl JobRecords {
 impl Records {
     /// Adds the record of a call that has arrived.
     fn add(&mut self, arrival: &Arrival, now: Instant) -> RecordId {
-        self.make_room(now);
+        self.forget_beyond(RECORDS_MAX - 1, now);
         let id = self.begun_count;
         self.begun_count += 1;
         if let Some(twin) = &arrival.twin {
@@ -540,6 +596,12 @@ impl Records {
         id
     }
 
+    fn set_result(&mut self, id: RecordId, result: JobResult) {
+        if let Some(record) = self.by_id.get_mut(&id) {
+            record.result = Some(result);
+        }
+    }
+
     /// The oldest twin whose client is gone, and whose answer is not older than `redeliver`.
     fn lost_twin(
         &mut self,
@@ -548,26 +610,30 @@ impl Records {
         now: Instant,
     ) -> Option<(RecordId, &mut Record)> {
         let twins = self.by_twin.get_mut(twin)?;
-        let by_id = &mut self.by_id;
-        twins.retain(|id| {
-            let record = by_id.get(id);
-            record.is_some_and(|record| {
-                let is_in_time = |at| now.duration_since(at) < redeliver;
-                record.may_be_a_job() && record.settled_at.is_none_or(is_in_time)
-            })
-        });
-        let mut lost = twins
-            .iter()
-            .filter(|id| by_id.get(id).is_some_and(Record::is_lost));
-        let id = *lost.next()?;
-        Some((id, by_id.get_mut(&id)?))
+        let is_in_time = |at| now.duration_since(at) < redeliver;
+        let mut idx = 0;
+        while idx < LOOKS_MAX {
+            let id = *twins.get(idx)?;
+            let record = self
+                .by_id
+                .get(&id)
+                .filter(|record| record.may_be_a_job() && record.settled_at.is_none_or(is_in_time));
+            match record {
+                Some(record) if record.is_lost() => {
+                    return Some((id, self.by_id.get_mut(&id)?));
+                }
+                Some(_) => idx += 1,
+                None => drop(twins.remove(idx)),
+            }
+        }
+        None
     }
 
-    /// Forgets what is too old, and the oldest if there are too many.
-    fn make_room(&mut self, now: Instant) {
+    /// Forgets what is too old, and the oldest if there are more than `kept_max`.
+    fn forget_beyond(&mut self, kept_max: usize, now: Instant) {
         while let Some((id, oldest)) = self.by_id.first_key_value() {
             let is_old = now.duration_since(oldest.arrived_at) >= KEPT_FOR;
-            if !is_old && self.by_id.len() < RECORDS_MAX {
+            if !is_old && self.by_id.len() <= kept_max {
                 return;
             }
             self.remove(*id);
@@ -601,3 +667,6 @@ impl Records {
         record.lease
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,6 @@ use crate::{
     backoff::doubled,
     error::Error,
     idempotency,
-    kling::task::JobResult,
     ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
     picker::Picked,
     pool::{Body, Claim, Key, Known, LeaseId, Name, Refusal},
@@ -170,7 +169,7 @@ impl Forward {
                 Some(answer) => {
                     return Ok(Recorded::Answered(response::delivered(answer, delivery)));
                 }
-                None => self.records.note_result(&task_id, JobResult::Failed),
+                None => self.records.note_failed(delivery.id()),
             }
         }
     }
@@ -241,10 +240,9 @@ impl Forward {
         origin: &CallOrigin,
     ) -> Result<Submitted, Error> {
         origin.client.bind(true);
-        let (record, request_id) = (delivery.id(), &origin.request_id);
-        self.records.submit(record);
-        let submissions = &self.submissions;
-        let submitted = submissions.submit(start, reservation, sent_count, record, request_id);
+        let (submissions, request_id) = (&self.submissions, &origin.request_id);
+        let under_way = self.records.submit(delivery.id());
+        let submitted = submissions.submit(start, reservation, sent_count, under_way, request_id);
         let submitted = submitted.await;
         origin.client.bind(false);
         submitted

@@ -25,7 +25,7 @@ use crate::{
     owners::Owners,
     picker::{Picked, Picker},
     pool::{self, Blame, Claim, Key, LeaseId, Name, Settlement},
-    records::{Fate, JobRecords, Outcome, RecordId},
+    records::{Fate, JobRecords, Outcome, UnderWay},
     upstream::{Answer, SendError},
 };
 
@@ -140,7 +140,7 @@ impl Submissions {
         start: &Arc<JobStart>,
         reservation: Reservation,
         sent_count: u32,
-        record: RecordId,
+        under_way: UnderWay,
         request_id: &str,
     ) -> Result<Submitted, Error> {
         let (submissions, start) = (Arc::clone(self), Arc::clone(start));
@@ -148,7 +148,7 @@ impl Submissions {
             let attempts = submissions.attempt_all(&start, reservation, sent_count);
             let ended = attempts.await;
             let (submitted, fate) = ended.unwrap_or_else(|error| (Err(error), Fate::unsent()));
-            submissions.records.settle(record, fate);
+            under_way.settle(fate);
             submitted
         };
         detached(&self.under_way, request_id, submitted).await

@@ -1,0 +1,116 @@
+//! Records without their clients: what becomes of those that wait for one.
+
+use super::*;
+
+fn records() -> Arc<JobRecords> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    JobRecords::new(Duration::from_secs(600), metrics)
+}
+
+/// A start that has twins, unless `fingerprint` is `None`.
+fn arrival(fingerprint: Option<u64>) -> Arrival {
+    let operation: OperationName = "/videos/text2video".into();
+    Arrival {
+        request_id: "r".into(),
+        key: None,
+        client_name: None,
+        operation: Arc::clone(&operation),
+        twin: fingerprint.map(|fingerprint| Twin {
+            scope: "".into(),
+            ip: None,
+            operation,
+            fingerprint,
+        }),
+        client: None,
+    }
+}
+
+fn enter(records: &Arc<JobRecords>, fingerprint: Option<u64>) -> Delivery {
+    match records.enter(&arrival(fingerprint)) {
+        Entered::New(delivery) => delivery,
+        Entered::Twin(promise) => panic!("{promise:?}"),
+    }
+}
+
+fn promised(records: &Arc<JobRecords>, fingerprint: u64) -> Promise {
+    match records.enter(&arrival(Some(fingerprint))) {
+        Entered::Twin(promise) => promise,
+        Entered::New(delivery) => panic!("{delivery:?}"),
+    }
+}
+
+/// A start that is under way and whose client has left.
+fn abandoned(records: &Arc<JobRecords>, fingerprint: u64) -> UnderWay {
+    let delivery = enter(records, Some(fingerprint));
+    records.submit(delivery.id())
+}
+
+fn accepted(task_id: &str) -> Fate {
+    let lease = Some(LeaseId::random(&mut rand::rng()));
+    let outcome = Outcome::Accepted(task_id.parse().unwrap());
+    Fate {
+        lease,
+        ..Fate::of(outcome)
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_submission_that_a_bug_has_ended() {
+    let records = records();
+    let under_way = abandoned(&records, 1);
+    let promise = promised(&records, 1);
+    assert!(!promise.is_settled());
+    drop(under_way);
+    assert!(promise.is_settled());
+    let record = records.get(promise.delivery.id()).unwrap();
+    assert_eq!(record.outcome, Outcome::Uncertain(Error::OutcomeUnknown));
+}
+
+#[test]
+fn nobody_waits_for_a_record_that_has_made_room() {
+    let records = records();
+    let _under_way = abandoned(&records, 1);
+    let promise = promised(&records, 1);
+    let others: Vec<_> = (0..RECORDS_MAX).map(|_| enter(&records, None)).collect();
+    assert!(records.get(promise.delivery.id()).is_none());
+    assert!(promise.is_settled());
+    assert_eq!(records.list(|_| true).len(), others.len());
+}
+
+#[test]
+fn a_lost_answer_is_found_behind_others_that_are_over() {
+    let records = records();
+    for _ in 0..9 {
+        let delivery = enter(&records, Some(1));
+        records
+            .submit(delivery.id())
+            .settle(Fate::of(Outcome::Refused("full")));
+    }
+    abandoned(&records, 1).settle(accepted("7"));
+    let record = records.get(promised(&records, 1).delivery.id()).unwrap();
+    assert_eq!(record.task_id(), Some(&"7".parse().unwrap()));
+}
+
+#[test]
+fn a_job_that_has_failed_is_delivered_to_nobody_though_two_records_name_it() {
+    let records = records();
+    abandoned(&records, 1).settle(accepted("7"));
+    abandoned(&records, 2).settle(accepted("7"));
+    let promise = promised(&records, 1);
+    records.note_failed(promise.delivery.id());
+    drop(promise);
+    enter(&records, Some(1));
+}
+
+#[test]
+fn an_answer_that_no_call_can_ask_for_is_not_kept() {
+    let records = records();
+    for (fingerprint, is_kept) in [(None, false), (Some(1), true)] {
+        let delivery = enter(&records, fingerprint);
+        let fate = accepted("7");
+        let lease = fate.lease.unwrap();
+        records.answers.keep(lease, &http::HeaderMap::new(), b"{}");
+        records.submit(delivery.id()).settle(fate);
+        assert_eq!(records.answers.get(lease).is_some(), is_kept);
+    }
+}
