@@ -1,8 +1,7 @@
 //! Listening sockets that a service manager passed on: systemd's socket activation, `sd_listen_fds(3)`.
 //!
-//! Such a socket stays open
-//! while one process ends and the next one starts: the system keeps connections waiting meanwhile, and no
-//! client is refused.
+//! Such a socket stays open while one process ends and the next one starts: the system keeps connections waiting
+//! meanwhile, and no client is refused.
 
 use std::{env, io, net::TcpListener};
 

@@ -152,7 +152,7 @@ impl Peer {
         .await;
     }
 
-    /// Reading and writing happen in one task: this lock is never contended.
+    /// Reading and writing happen in one task. Others only look at the socket, which waits for nothing.
     fn stream(&self) -> MutexGuard<'_, TcpStream> {
         self.0.stream.lock()
     }
@@ -188,6 +188,16 @@ impl Socket {
         let stalled = Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         self.peer.note_broken(&stalled);
         stalled
+    }
+}
+
+impl Drop for Socket {
+    /// What waits to be written now never reaches the client.
+    fn drop(&mut self) {
+        let shared = &self.peer.0;
+        if shared.is_write_blocked.swap(false, Ordering::Relaxed) {
+            shared.is_broken.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -239,5 +249,34 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.peer.stream()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_written_to_the_end_has_not_reached_the_client() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let peer = Peer::new(listener.accept().await.unwrap().0);
+        let mut socket = peer.socket();
+        let bytes = [0; 64 * 1024];
+        while !peer.is_write_blocked() {
+            // Nobody reads: at some time the system takes no more.
+            tokio::select! {
+                biased;
+                written = socket.write_all(&bytes) => written.unwrap(),
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert!(!peer.is_reset());
+        drop(socket);
+        assert!(!peer.is_write_blocked() && peer.is_reset());
     }
 }
