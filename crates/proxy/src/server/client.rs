@@ -25,6 +25,11 @@ impl Client {
         Self { peer }
     }
 
+    #[cfg(test)]
+    pub(crate) fn over(stream: tokio::net::TcpStream) -> Self {
+        Self::new(Peer::new(stream))
+    }
+
     /// The address that it calls from, if the system knows it.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.peer.ip()

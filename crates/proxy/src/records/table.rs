@@ -1,0 +1,120 @@
+//! The table of records: which there are, which of them are twins, and which make room for others.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+use tokio::time::Instant;
+
+use super::record::{Arrival, Record, Twin};
+use crate::{
+    kling::task::JobResult,
+    pool::{LeaseId, TaskId},
+};
+
+/// The most records: about a job each nine seconds for a day.
+pub(super) const RECORDS_MAX: usize = 10_000;
+/// The most twins whose clients are looked at when a start arrives, the oldest ones: each look asks the system,
+/// and no other start can arrive meanwhile.
+const LOOKS_MAX: usize = 256;
+/// How long a record is kept.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Names a record. A larger one is newer.
+pub(crate) type RecordId = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) by_id: BTreeMap<RecordId, Record>,
+    /// Those that may be delivered to a twin, oldest first.
+    pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
+    pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
+    begun_count: u64,
+}
+
+impl Records {
+    /// Adds the record of a call that has arrived.
+    pub(super) fn add(&mut self, arrival: &Arrival, now: Instant) -> RecordId {
+        self.forget_beyond(RECORDS_MAX - 1, now);
+        let id = self.begun_count;
+        self.begun_count += 1;
+        if let Some(twin) = &arrival.twin {
+            self.by_twin.entry(twin.clone()).or_default().push_back(id);
+        }
+        self.by_id.insert(id, Record::new(arrival, now));
+        id
+    }
+
+    pub(super) fn set_result(&mut self, id: RecordId, result: JobResult) {
+        if let Some(record) = self.by_id.get_mut(&id) {
+            record.result = Some(result);
+        }
+    }
+
+    /// The oldest twin whose client is gone, and whose answer is not older than `redeliver`.
+    pub(super) fn lost_twin(
+        &mut self,
+        twin: &Twin,
+        redeliver: Duration,
+        now: Instant,
+    ) -> Option<(RecordId, &mut Record)> {
+        let twins = self.by_twin.get_mut(twin)?;
+        let is_in_time = |at| now.duration_since(at) < redeliver;
+        let mut idx = 0;
+        while idx < LOOKS_MAX {
+            let id = *twins.get(idx)?;
+            let record = self
+                .by_id
+                .get(&id)
+                .filter(|record| record.may_be_a_job() && record.settled_at.is_none_or(is_in_time));
+            match record {
+                Some(record) if record.is_lost() => {
+                    return Some((id, self.by_id.get_mut(&id)?));
+                }
+                Some(_) => idx += 1,
+                None => drop(twins.remove(idx)),
+            }
+        }
+        None
+    }
+
+    /// Forgets what is too old, and the oldest if there are more than `kept_max`.
+    pub(super) fn forget_beyond(&mut self, kept_max: usize, now: Instant) {
+        while let Some((id, oldest)) = self.by_id.first_key_value() {
+            let is_old = now.duration_since(oldest.arrived_at) >= KEPT_FOR;
+            if !is_old && self.by_id.len() <= kept_max {
+                return;
+            }
+            self.remove(*id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: RecordId) {
+        self.forget_twin(id);
+        let Some(record) = self.by_id.remove(&id) else {
+            return;
+        };
+        // Nothing more becomes known of it: its twins go on.
+        record.settled.cancel();
+        if let Some(task_id) = record.task_id()
+            && self.by_task.get(task_id) == Some(&id)
+        {
+            self.by_task.remove(task_id);
+        }
+    }
+
+    /// A record is delivered to no twin. Returns the lease by which its answer is kept for one.
+    pub(super) fn forget_twin(&mut self, id: RecordId) -> Option<LeaseId> {
+        let record = self.by_id.get(&id)?;
+        let twin = record.twin.as_ref()?;
+        if let Some(twins) = self.by_twin.get_mut(twin) {
+            twins.retain(|other| *other != id);
+            if twins.is_empty() {
+                self.by_twin.remove(twin);
+            }
+        }
+        record.lease
+    }
+}
