@@ -1,10 +1,11 @@
 //! Job starts that come again: the first answer, replayed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
+use tokio::time::timeout;
 
 use super::{
     call::{Call, PREFIX},
@@ -23,6 +24,10 @@ const AS_IT_WAS: HeaderValue = HeaderValue::from_static("answer");
 const RECONCILED: HeaderValue = HeaderValue::from_static("reconciled");
 /// The answer to an earlier start whose client was gone.
 const UNDELIVERED: HeaderValue = HeaderValue::from_static("undelivered");
+
+/// How long an account may take to show a task: many clients give up after 30 s, and come again for the answer
+/// that they missed. An account that hangs is asked again then.
+const TASK_WAIT: Duration = Duration::from_secs(10);
 
 impl Submissions {
     /// Answers a call whose key is known, and starts no job.
@@ -72,8 +77,18 @@ impl Submissions {
         Some(task_alone(&task, email.as_deref(), UNDELIVERED))
     }
 
-    /// The task as its account shows it, in JSON, and what that says about it.
+    /// The task as its account shows it, in JSON, and what that says about it. `None` if it does not show it
+    /// within [`TASK_WAIT`].
     async fn task_now(
+        &self,
+        task_id: &TaskId,
+        email: Option<Arc<str>>,
+    ) -> Option<(String, TaskStatus)> {
+        let asking = self.ask_for_task(task_id, email);
+        timeout(TASK_WAIT, asking).await.ok()?
+    }
+
+    async fn ask_for_task(
         &self,
         task_id: &TaskId,
         email: Option<Arc<str>>,

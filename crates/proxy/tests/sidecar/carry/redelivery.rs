@@ -294,6 +294,22 @@ async fn a_job_that_failed_is_delivered_to_nobody() {
 }
 
 #[tokio::test]
+async fn an_answer_is_delivered_though_its_account_hangs() {
+    let running = slow(&[]).await;
+    let first = Sender::new(&running, "", PROMPT).await;
+    until_submitted(&running, 1).await;
+    drop(first);
+    running
+        .until_metric(UNDELIVERED, |count| count == 1.0)
+        .await;
+    let id = accepted(&running.sim)[0];
+    let hangs = Fault::new(Effect::StallBefore).on("GET", "/tasks/{task_id}");
+    running.sim.fault(hangs);
+    assert_redelivered(&start(&running, &[], PROMPT).await, id);
+    assert_eq!(accepted(&running.sim).len(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_is_kept_for_as_long_as_the_setting_says() {
     let running = slow(&[("FORWARD__REDELIVER", "0s")]).await;
     let first = Sender::new(&running, "", PROMPT).await;
