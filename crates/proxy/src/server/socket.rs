@@ -77,16 +77,28 @@ impl Peer {
     /// Whether the client has closed its side, or the connection is broken. What the runtime has noticed so far
     /// may be older than what another connection of the same client brings: this asks the system.
     pub(super) fn is_closed(&self) -> bool {
-        self.is_broken() || self.has(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+        self.has(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) || self.is_broken()
     }
 
     /// Whether the connection is broken. It asks the system.
     pub(super) fn is_reset(&self) -> bool {
-        self.is_broken() || self.has(PollFlags::ERR)
+        self.has(PollFlags::ERR) || self.is_broken()
     }
 
     fn is_broken(&self) -> bool {
         self.0.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Reads or writes. The system tells of a broken connection once: what it told is noted before the socket is
+    /// unlocked, so that whoever looks at it next finds the one or the other.
+    fn with_stream<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut stream = self.stream();
+        let polled = poll(Pin::new(&mut *stream));
+        self.note_broken(&polled);
+        polled
     }
 
     fn note_broken<T>(&self, polled: &Poll<io::Result<T>>) {
@@ -143,7 +155,8 @@ impl Peer {
         std::future::poll_fn(|cx| {
             loop {
                 let mut scrap = ReadBuf::new(&mut scrap);
-                let read = ready!(Pin::new(&mut *self.stream()).poll_read(cx, &mut scrap));
+                let read = self.with_stream(|stream| stream.poll_read(cx, &mut scrap));
+                let read = ready!(read);
                 if read.is_err() || scrap.filled().is_empty() {
                     return Poll::Ready(());
                 }
@@ -176,7 +189,6 @@ impl Socket {
             .0
             .is_write_blocked
             .store(written.is_pending(), Ordering::Relaxed);
-        self.peer.note_broken(&written);
         if written.is_ready() {
             self.stall = None;
             return written;
@@ -208,8 +220,7 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
-        let read = Pin::new(&mut *self.peer.stream()).poll_read(cx, buf);
-        self.peer.note_broken(&read);
+        let read = self.peer.with_stream(|stream| stream.poll_read(cx, buf));
         let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
         if has_ended && self.peer.is_bound() {
             // It is told once the call is answered: the same task drives both.
@@ -225,7 +236,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.peer.stream()).poll_write(cx, buf);
+        let written = self.peer.with_stream(|stream| stream.poll_write(cx, buf));
         self.after_write(cx, written)
     }
 
@@ -234,7 +245,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.peer.stream()).poll_write_vectored(cx, bufs);
+        let written = self
+            .peer
+            .with_stream(|stream| stream.poll_write_vectored(cx, bufs));
         self.after_write(cx, written)
     }
 

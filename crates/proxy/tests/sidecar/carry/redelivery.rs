@@ -380,6 +380,20 @@ async fn a_client_that_resets_the_connection_behind_its_answer_does_not_have_it(
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_its_connection_is_missed_like_any_other() {
+    let sim = manual(&ACCOUNTS).start().await.unwrap();
+    let running = ready(sim, &[NO_ROUNDS]).await;
+    let client = Sender::new(&running, "Connection: close\r\n", PROMPT).await;
+    client.0.readable().await.unwrap();
+    drop(client);
+    running
+        .until_metric(UNDELIVERED, |count| count == 1.0)
+        .await;
+    let again = start(&running, &[], PROMPT).await;
+    assert_redelivered(&again, accepted(&running.sim)[0]);
+}
+
+#[tokio::test]
 async fn clients_with_tokens_have_answers_of_their_own() {
     let tokens = r#"["first-client-token", "second-client-token"]"#;
     let running = slow(&[("AUTH__TOKENS", tokens)]).await;
@@ -408,6 +422,14 @@ async fn clients_with_tokens_have_answers_of_their_own() {
     assert_redelivered(&again, accepted(&running.sim)[0]);
 }
 
+/// The task in an answer that has come whole.
+fn accepted_in(answer: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(answer).ok()?;
+    let (_, json) = text.strip_prefix("HTTP/1.1 200 ")?.split_once("\r\n\r\n")?;
+    let json: Value = serde_json::from_str(json).ok()?;
+    json["task"]["id"].as_i64()
+}
+
 /// Sends a start, gives up after `patience`, and sends it again until it has an answer.
 async fn insist(running: &Running, prompt: usize, patience: Duration) -> i64 {
     let body = format!(r#"{{"prompt":"number {prompt}"}}"#);
@@ -415,14 +437,17 @@ async fn insist(running: &Running, prompt: usize, patience: Duration) -> i64 {
         let lines = "x-kling-wait: 1m\r\nConnection: close\r\n";
         // Given up, its socket is closed before the next one is opened, as by a client that is a process.
         let mut sender = Sender::new(running, lines, &body).await;
-        let mut answer = String::new();
-        let reading = sender.0.read_to_string(&mut answer);
-        if let Ok(Ok(_)) = timeout(patience, reading).await
-            && answer.starts_with("HTTP/1.1 200 ")
-        {
-            let (_, json) = answer.split_once("\r\n\r\n").unwrap();
-            let json: Value = serde_json::from_str(json).unwrap();
-            return json["task"]["id"].as_i64().unwrap();
+        let mut answer = Vec::new();
+        let reading = async {
+            let mut has_more = true;
+            while has_more && accepted_in(&answer).is_none() {
+                let read = sender.0.read_buf(&mut answer).await;
+                has_more = read.is_ok_and(|count| count > 0);
+            }
+        };
+        let _is_over = timeout(patience, reading).await;
+        if let Some(id) = accepted_in(&answer) {
+            return id;
         }
     }
 }
