@@ -90,7 +90,7 @@ impl Peer {
     }
 
     /// Reads or writes. The system tells of a broken connection once: what it told is noted before the socket is
-    /// unlocked, so that whoever looks at it next finds the one or the other.
+    /// unlocked, so that whoever looks, at the socket first, finds the one or the other.
     fn with_stream<T>(
         &self,
         poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
