@@ -8,7 +8,7 @@ use std::{
 
 use http_body::{Body, Frame, SizeHint};
 
-use super::{JobRecords, RecordId, State};
+use super::{JobRecords, Outcome, RecordId, State};
 use crate::server::Client;
 
 /// The answer to a job start, until it is known whether its client has it. Dropped before it was taken for
@@ -43,14 +43,24 @@ impl Delivery {
         self.id
     }
 
-    /// The client is told that it is not known what became of the call.
+    /// The client is told that there is no job, or that it is not known.
     pub(crate) fn take_error(mut self) {
-        let is_gone = self.client.is_gone();
+        if self.client.is_gone() {
+            return;
+        }
         let record = self.records.get(self.id);
-        let is_job = record.is_some_and(|record| record.task_id().is_some());
-        if !is_gone && !is_job {
-            self.is_taken = true;
-            self.records.note_taken(&self, State::UsedUp);
+        match record.map(|record| record.outcome) {
+            // Its client would know of no job.
+            Some(Outcome::Accepted(_)) => {}
+            // There may be a job: a client that was not told so may not start another one.
+            Some(Outcome::Uncertain(_)) => self.take(),
+            Some(
+                Outcome::Waiting | Outcome::Submitting | Outcome::Refused(_) | Outcome::Unsent,
+            )
+            | None => {
+                self.is_taken = true;
+                self.records.note_taken(&self, State::UsedUp);
+            }
         }
     }
 

@@ -393,6 +393,38 @@ async fn an_answer_that_ends_its_connection_is_missed_like_any_other() {
     assert_redelivered(&again, accepted(&running.sim)[0]);
 }
 
+/// A client whose submission was lost, and whose answer is there.
+async fn told_of_a_lost_start(running: &Running) -> Sender {
+    running
+        .sim
+        .fault(Fault::new(Effect::StallAfter).on_job_starts().times(1));
+    let client = Sender::new(running, "", PROMPT).await;
+    client.0.readable().await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_has_not_read_that_its_start_was_lost_starts_no_other() {
+    let sim = manual(&ACCOUNTS).start().await.unwrap();
+    let running = ready(sim, &[NO_ROUNDS, ("UPSTREAM__REQUEST_TIMEOUT", "300ms")]).await;
+    drop(told_of_a_lost_start(&running).await);
+    let again = start(&running, &[], PROMPT).await;
+    again.assert_refused(504, "outcome-unknown");
+    assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_knows_that_its_start_was_lost_may_start_another() {
+    let sim = manual(&ACCOUNTS).start().await.unwrap();
+    let running = ready(sim, &[NO_ROUNDS, ("UPSTREAM__REQUEST_TIMEOUT", "300ms")]).await;
+    let mut client = told_of_a_lost_start(&running).await;
+    assert!(client.answer().await.starts_with("HTTP/1.1 504 "));
+    drop(client);
+    let another = start(&running, &[], PROMPT).await;
+    assert_eq!(another.status, StatusCode::OK, "{another:?}");
+    assert_eq!(running.sim.audit().submission_count, 2);
+}
+
 #[tokio::test]
 async fn clients_with_tokens_have_answers_of_their_own() {
     let tokens = r#"["first-client-token", "second-client-token"]"#;
