@@ -69,6 +69,8 @@ pub(crate) enum Entered {
     New(Delivery),
     /// An earlier start of the same client whose answer it may have.
     Twin(Promise),
+    /// An earlier start of the same client, of which it is not known yet whether its client has the answer.
+    InDoubt,
 }
 
 /// The answer of an earlier twin whose client is gone.
@@ -112,6 +114,10 @@ impl JobRecords {
             .as_ref()
             .and_then(|twin| records.lost_twin(twin, self.redeliver, now));
         let Some((id, record)) = lost else {
+            let twin = arrival.twin.as_ref();
+            if twin.is_some_and(|twin| records.is_in_doubt(twin)) {
+                return Entered::InDoubt;
+            }
             let id = records.add(arrival, now);
             drop(records);
             let delivery = Delivery::new(Arc::clone(self), id, 0, arrival.client.clone());

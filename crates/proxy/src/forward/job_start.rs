@@ -5,7 +5,7 @@ use std::{future, pin::pin, sync::Arc, task::Poll, time::Duration};
 use hyper::body::Incoming;
 use tokio::{
     select,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -28,6 +28,9 @@ use crate::{
 
 /// The longest pause before a job start is tried again of which nothing was sent.
 const UNSENT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The pause before a job start looks again whether an earlier one is lost: that shows within a second.
+const DOUBT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What becomes of a job start before it takes a slot.
 enum Recorded {
@@ -138,6 +141,10 @@ impl Forward {
             let promise = match self.records.enter(arrival) {
                 Entered::New(delivery) => return Ok(Recorded::New(delivery)),
                 Entered::Twin(promise) => promise,
+                Entered::InDoubt => {
+                    sleep(DOUBT_PAUSE).await;
+                    continue;
+                }
             };
             let was_under_way = !promise.is_settled();
             promise.settled().await;

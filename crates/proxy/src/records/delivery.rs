@@ -87,8 +87,11 @@ impl Delivery {
             return;
         }
         self.is_taken = true;
-        let client = self.client.clone();
-        self.records.note_taken(self, State::Written(client));
+        let written = State::Written {
+            client: self.client.clone(),
+            had_left: self.client.is_gone(),
+        };
+        self.records.note_taken(self, written);
         let watched = Self {
             records: Arc::clone(&self.records),
             client: self.client.clone(),

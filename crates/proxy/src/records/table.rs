@@ -80,6 +80,12 @@ impl Records {
         None
     }
 
+    /// Whether a twin may turn out to be lost.
+    pub(super) fn is_in_doubt(&self, twin: &Twin) -> bool {
+        let mut twins = self.by_twin.get(twin).into_iter().flatten();
+        twins.any(|id| self.by_id.get(id).is_some_and(Record::is_in_doubt))
+    }
+
     /// Forgets what is too old, and the oldest if there are more than `kept_max`.
     pub(super) fn forget_beyond(&mut self, kept_max: usize, now: Instant) {
         while let Some((id, oldest)) = self.by_id.first_key_value() {

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::timeout,
 };
@@ -37,7 +37,11 @@ struct Sender(TcpStream);
 
 impl Sender {
     async fn new(running: &Running, lines: &str, body: &str) -> Self {
-        let mut stream = TcpStream::connect(running.addr).await.unwrap();
+        let stream = TcpStream::connect(running.addr).await.unwrap();
+        Self::over(stream, lines, body).await
+    }
+
+    async fn over(mut stream: TcpStream, lines: &str, body: &str) -> Self {
         let head = format!(
             "POST {JOB} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}\
              Content-Length: {}\r\n\r\n",
@@ -393,6 +397,53 @@ async fn an_answer_that_ends_its_connection_is_missed_like_any_other() {
     assert_redelivered(&again, accepted(&running.sim)[0]);
 }
 
+/// The same start comes again, and is looked at.
+async fn come_again(running: &Running) -> Sender {
+    let again = Sender::new(running, "", PROMPT).await;
+    for _ in 0..10 {
+        running.get("/livez").await;
+    }
+    again
+}
+
+#[tokio::test]
+async fn a_start_that_overtakes_the_reset_of_its_twin_waits_for_it() {
+    let sim = manual(&ACCOUNTS).start().await.unwrap();
+    let running = ready(sim, &[NO_ROUNDS]).await;
+    // Longer than what the client's system takes of it: it is on its way until the client closes.
+    let long = kling_sim::Answer::new(500).body("x".repeat(8 * 1024));
+    running
+        .sim
+        .fault(Fault::new(Effect::Answer(long)).on_job_starts().times(1));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(1024).unwrap();
+    let stream = socket.connect(running.addr).await.unwrap();
+    let mut first = Sender::over(stream, "", PROMPT).await;
+    first.0.shutdown().await.unwrap();
+    first.0.readable().await.unwrap();
+    let mut again = come_again(&running).await;
+    drop(first);
+    // It hears what the first would have heard.
+    let answer = again.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert_eq!(running.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_start_beside_one_that_has_only_said_all_it_has_to_say_is_another_job() {
+    let running = slow(&[]).await;
+    let mut first = Sender::new(&running, "", PROMPT).await;
+    until_submitted(&running, 1).await;
+    first.0.shutdown().await.unwrap();
+    first.0.readable().await.unwrap();
+    let mut again = come_again(&running).await;
+    assert!(first.answer().await.starts_with("HTTP/1.1 200 "));
+    let answer = again.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(!answer.contains("x-kling-replayed"), "{answer}");
+    assert_eq!(accepted(&running.sim).len(), 2);
+}
+
 /// A client whose submission was lost, and whose answer is there.
 async fn told_of_a_lost_start(running: &Running) -> Sender {
     running
@@ -500,7 +551,6 @@ async fn impatient_clients_without_keys_start_each_job_once() {
             ids.insert(clients.join_next().await.unwrap().unwrap());
         }
         let running = Arc::clone(&running);
-        // They give up before the answer: one that gives up in the very moment of it may have read it.
         let patience = Duration::from_millis(rng.random_range(10..300));
         clients.spawn(async move { insist(&running, prompt, patience).await });
     }
