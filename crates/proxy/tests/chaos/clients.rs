@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Answer, Running, send, try_send};
+use harness::{Answer, PATIENCE, Running, try_send};
 use http::Method;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
@@ -12,9 +12,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::surroundings::NAMED;
+use crate::{
+    exchange::{answer_within, job_start},
+    surroundings::NAMED,
+};
 
-const JOB: &str = "/v1/kling/videos/text2video";
 /// How long a client that calls the upstream itself waits for its answer.
 const DIRECT_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -28,11 +30,26 @@ pub(crate) fn reference(body: &[u8]) -> String {
     text[from..].chars().take_while(|c| is_of_it(*c)).collect()
 }
 
+/// What a client knows of its job in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Told {
+    /// It has its id.
+    Job(i64),
+    /// It was told that it is not known.
+    Unknown,
+    /// It was told that there is none.
+    NoJob,
+    /// Nothing: it has left for good.
+    Nothing,
+    /// Nothing of us: it called the upstream itself.
+    Aside,
+}
+
 /// One client. It submits one job after the other.
 pub(crate) struct Client {
-    running: Arc<Running>,
+    pub(crate) running: Arc<Running>,
     number: usize,
-    rng: SmallRng,
+    pub(crate) rng: SmallRng,
 }
 
 impl Client {
@@ -45,42 +62,45 @@ impl Client {
         }
     }
 
-    pub(crate) async fn work(mut self, jobs: usize) {
+    /// Returns what it knows of each job, by name.
+    pub(crate) async fn work(mut self, jobs: usize) -> Vec<(String, Told)> {
+        let mut known = Vec::new();
         for job in 0..jobs {
             let name = format!("job-{}-{job}", self.number);
-            match self.rng.random_range(0..20) {
+            let told = match self.rng.random_range(0..20) {
                 0..2 => self.leave(&name).await,
-                2..5 => self.pick_and_call(&name).await,
-                5..8 => {
+                2..4 => self.pick_and_call(&name).await,
+                4..7 => {
                     let email = NAMED[self.rng.random_range(0..NAMED.len())];
-                    self.submit(&name, Some(email)).await;
+                    self.submit(&name, Some(email)).await
                 }
+                7..14 => self.insist(&name).await,
                 _ => self.submit(&name, None).await,
-            }
+            };
+            known.push((name, told));
         }
+        known
     }
 
     /// Submits through us until the job is sent or finally refused, and then uses the job.
-    async fn submit(&mut self, name: &str, email: Option<&str>) {
+    async fn submit(&mut self, name: &str, email: Option<&str>) -> Told {
         let (media, body) = self.body(name, email);
-        let id = loop {
-            let headers = [("content-type", &*media)];
-            let answer = send(self.running.addr, Method::POST, JOB, &headers, &body).await;
-            if is_own_refusal(&answer) {
-                tokio::task::yield_now().await;
-                continue;
+        let told = loop {
+            let request = job_start(name, &media, &body);
+            let answer = answer_within(PATIENCE, self.running.addr, &request).await;
+            if let Some(told) = told(&answer.expect("no answer")) {
+                break told;
             }
-            let id = json(&answer)["task"]["id"].as_i64();
-            match (answer.status.as_u16(), id) {
-                (200, Some(id)) => break id,
-                (502 | 504, None) if answer.text.contains("outcome-unknown") => return,
-                (_, None) => {
-                    assert!(!answer.headers.contains_key("proxy-status"), "{answer:?}");
-                    return;
-                }
-                (_, Some(_)) => panic!("{answer:?}"),
-            }
+            tokio::task::yield_now().await;
         };
+        if let Told::Job(id) = told {
+            self.use_job(id).await;
+        }
+        told
+    }
+
+    /// Leaves a job alone, untracks it, or polls it to its end.
+    pub(crate) async fn use_job(&mut self, id: i64) {
         let poll = format!("/v1/kling/tasks/{id}");
         match self.rng.random_range(0..4) {
             0 => {}
@@ -94,13 +114,9 @@ impl Client {
     }
 
     /// Sends a job start or the beginning of one, and disconnects.
-    async fn leave(&mut self, name: &str) {
+    async fn leave(&mut self, name: &str) -> Told {
         let (media, body) = self.body(name, None);
-        let request = format!(
-            "POST {JOB} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = job_start(name, &media, &body);
         let whole = request.len();
         let sent = if self.rng.random_ratio(1, 2) {
             whole
@@ -111,10 +127,11 @@ impl Client {
         stream.write_all(&request.as_bytes()[..sent]).await.unwrap();
         // The delay draws the moment of the disconnect; it waits for no event.
         sleep(Duration::from_micros(self.rng.random_range(0..20_000))).await;
+        Told::Nothing
     }
 
     /// Picks, and calls the upstream itself.
-    async fn pick_and_call(&mut self, name: &str) {
+    async fn pick_and_call(&mut self, name: &str) -> Told {
         let lease = loop {
             let answer = self.running.get("/pick?wait=60s&ttl=2s").await;
             if !is_own_refusal(&answer) {
@@ -130,7 +147,7 @@ impl Client {
         let called = try_send(sim.addr(), Method::POST, &path, &headers, &body);
         let Ok(Ok(answer)) = timeout(DIRECT_PATIENCE, called).await else {
             // The outcome is unknown. The lease ends by itself or is bound to the job.
-            return;
+            return Told::Aside;
         };
         let lease = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
         let id = json(&answer)["task"]["id"].as_i64();
@@ -145,11 +162,15 @@ impl Client {
             }
             None => {}
         }
+        Told::Aside
     }
 
     /// A job start as JSON or as a form.
-    fn body(&mut self, name: &str, email: Option<&str>) -> (String, String) {
-        let mut fields = vec![("prompt", "a boat"), ("replyRef", name)];
+    pub(crate) fn body(&mut self, name: &str, email: Option<&str>) -> (String, String) {
+        // The history of an account tells jobs apart by their prompts.
+        let is_told_apart = self.rng.random_ratio(1, 2);
+        let prompt = if is_told_apart { name } else { "a boat" };
+        let mut fields = vec![("prompt", prompt), ("replyRef", name)];
         fields.extend(email.map(|email| ("email", email)));
         if self.rng.random_ratio(1, 3) {
             let parts = fields.iter().map(|(name, value)| {
@@ -167,6 +188,23 @@ impl Client {
             Value::from(fields).to_string(),
         )
     }
+}
+
+/// What an answer to a job start says; `None`: that it may come again.
+pub(crate) fn told(answer: &Answer) -> Option<Told> {
+    if is_own_refusal(answer) {
+        return None;
+    }
+    let id = json(answer)["task"]["id"].as_i64();
+    Some(match (answer.status.as_u16(), id) {
+        (200, Some(id)) => Told::Job(id),
+        (502 | 504, None) if answer.text.contains("outcome-unknown") => Told::Unknown,
+        (_, None) => {
+            assert!(!answer.headers.contains_key("proxy-status"), "{answer:?}");
+            Told::NoJob
+        }
+        (_, Some(_)) => panic!("{answer:?}"),
+    })
 }
 
 /// Whether the sidecar refused before it sent anything, so that the same job may come again.
@@ -198,7 +236,7 @@ fn is_over(poll: &Answer) -> bool {
 }
 
 /// The body of an answer, if it is JSON.
-fn json(answer: &Answer) -> Value {
+pub(crate) fn json(answer: &Answer) -> Value {
     serde_json::from_str(&answer.text).unwrap_or_default()
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use harness::{Running, eventually, send};
 use http::Method;
-use kling_sim::{Answer, ChaosPlan, Effect};
+use kling_sim::{Answer, ChaosPlan, Effect, Encoding, Fault};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -36,6 +36,9 @@ pub(crate) fn plan(seed: u64) -> ChaosPlan {
     let moderated = r#"{"error":"violates the community guidelines (CM_EXT.POther)"}"#;
     let mut plan = ChaosPlan::new(seed)
         .with(0.08, Effect::Delay(ms(30)))
+        .with(0.05, Effect::Delay(ms(120)))
+        .with(0.02, Effect::Encode(Encoding::Gzip))
+        .with(0.01, Effect::Encode(Encoding::Utf8))
         .with(0.02, Effect::Drip(Duration::from_micros(50)))
         .with(0.02, Effect::Answer(Answer::new(429)))
         .with(
@@ -84,12 +87,20 @@ pub(crate) async fn end_jobs(running: Arc<Running>, stop: CancellationToken, see
     }
 }
 
-/// Adds, removes and resizes accounts, breaks their sessions and takes their credit.
+/// Adds, removes and resizes accounts, hangs them, breaks their sessions and takes their credit.
 pub(crate) async fn operate(running: Arc<Running>, stop: CancellationToken, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed ^ 2);
+    let mut hung = ACCOUNTS[0].0;
     while !stop.is_cancelled() {
         let (email, _) = ACCOUNTS[rng.random_range(0..ACCOUNTS.len())];
-        match rng.random_range(0..10) {
+        match rng.random_range(0..20) {
+            // One at a time.
+            10 => {
+                running.sim.set_account_hung(hung, false);
+                hung = email;
+                running.sim.set_account_hung(hung, true);
+            }
+            11..14 => drop(running.sim.set_account_hung(hung, false)),
             // A call that names an account while it is away takes no slot.
             0 if !NAMED.contains(&email) => drop(running.sim.remove_account(email)),
             1 => drop(running.sim.set_account_error(email, Some("broken"))),
@@ -114,6 +125,39 @@ pub(crate) async fn second_tool(running: Arc<Running>, stop: CancellationToken, 
     }
 }
 
+/// Lets rounds fail, often for longer than jobs live, and questions about tasks with them.
+pub(crate) async fn fail_rounds(running: Arc<Running>, stop: CancellationToken, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 4);
+    let unavailable = || Effect::Answer(Answer::new(503));
+    while !stop.is_cancelled() {
+        let effect = match rng.random_range(0..6) {
+            0 => Effect::ResetAfter,
+            1 => Effect::TruncateAfter,
+            2 => Effect::StallBefore,
+            // Not a failure.
+            3 => Effect::Encode(Encoding::Gzip),
+            _ => unavailable(),
+        };
+        let rounds = Fault::new(effect).on("GET", "/scheduler/available");
+        running.sim.fault(rounds.times(rng.random_range(1..10)));
+        let effect = match rng.random_range(0..3) {
+            0 => Effect::ResetBefore,
+            1 => Effect::StallBefore,
+            _ => unavailable(),
+        };
+        let questions = Fault::new(effect).times(rng.random_range(1..5));
+        let histories = questions.clone().on("GET", "/tasks");
+        running.sim.fault(histories);
+        running.sim.fault(questions.on("GET", "/tasks/{task_id}"));
+        // The faults end by their number; a few rounds that are answered pass before the next ones.
+        let answered = r#"kling_balancer_rounds_total{result="ok"}"#;
+        let enough = running.metric(answered).await + f64::from(rng.random_range(3..15));
+        while running.metric(answered).await < enough && !stop.is_cancelled() {
+            sleep(ms(50)).await;
+        }
+    }
+}
+
 /// Acts as an operator who answers alarms: puts accounts that are left alone back in use.
 pub(crate) async fn heal(running: Arc<Running>, stop: CancellationToken) {
     while !stop.is_cancelled() {
@@ -128,6 +172,7 @@ pub(crate) async fn restore(running: &Running) {
         running.sim.set_account(email, max_jobs);
         running.sim.set_account_error(email, None);
         running.sim.set_account_credit(email, true);
+        running.sim.set_account_hung(email, false);
     }
     eventually(async || {
         resume(running).await;
