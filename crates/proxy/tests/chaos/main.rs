@@ -98,6 +98,8 @@ async fn run(seed: u64) {
     judge.judge();
     let unverified = r#"kling_balancer_leases_ended_total{cause="unverified"}"#;
     assert_eq!(running.metric(unverified).await, 0.0);
+    let undelivered = "kling_balancer_undelivered_answers_total";
+    assert!(running.metric(undelivered).await > 0.0, "nobody hung up");
     for cause in ["absent", "finished", "refused", "expired", "released"] {
         let series = format!("kling_balancer_leases_ended_total{{cause=\"{cause}\"}}");
         assert!(running.metric(&series).await > 0.0, "nothing was {cause}");
