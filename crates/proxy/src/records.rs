@@ -71,6 +71,8 @@ pub(crate) enum Entered {
     Twin(Promise),
     /// An earlier start of the same client, of which it is not known yet whether its client has the answer.
     InDoubt,
+    /// A later start of the same client, which has left already: it was sent again before it was read here.
+    Overtaken,
 }
 
 /// The answer of an earlier twin whose client is gone.
@@ -114,9 +116,13 @@ impl JobRecords {
             .as_ref()
             .and_then(|twin| records.lost_twin(twin, self.redeliver, now));
         let Some((id, record)) = lost else {
-            let twin = arrival.twin.as_ref();
-            if twin.is_some_and(|twin| records.is_in_doubt(twin)) {
-                return Entered::InDoubt;
+            if let Some(twin) = &arrival.twin {
+                if records.is_in_doubt(twin) {
+                    return Entered::InDoubt;
+                }
+                if records.has(twin) && arrival.client.is_gone() {
+                    return Entered::Overtaken;
+                }
             }
             let id = records.add(arrival, now);
             drop(records);

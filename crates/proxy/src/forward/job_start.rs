@@ -145,6 +145,8 @@ impl Forward {
                     sleep(DOUBT_PAUSE).await;
                     continue;
                 }
+                // The server drops this call as soon as it looks at the client.
+                Entered::Overtaken => future::pending().await,
             };
             let was_under_way = !promise.is_settled();
             promise.settled().await;

@@ -80,6 +80,13 @@ impl Records {
         None
     }
 
+    /// Whether there is a twin whose answer is not used up.
+    pub(super) fn has(&self, twin: &Twin) -> bool {
+        self.by_twin
+            .get(twin)
+            .is_some_and(|twins| !twins.is_empty())
+    }
+
     /// Whether a twin may turn out to be lost.
     pub(super) fn is_in_doubt(&self, twin: &Twin) -> bool {
         let mut twins = self.by_twin.get(twin).into_iter().flatten();

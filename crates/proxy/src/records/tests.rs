@@ -55,14 +55,14 @@ fn arrival(fingerprint: Option<u64>) -> Arrival {
 fn enter(records: &Arc<JobRecords>, fingerprint: Option<u64>) -> Delivery {
     match records.enter(&arrival(fingerprint)) {
         Entered::New(delivery) => delivery,
-        other @ (Entered::Twin(_) | Entered::InDoubt) => panic!("{other:?}"),
+        other @ (Entered::Twin(_) | Entered::InDoubt | Entered::Overtaken) => panic!("{other:?}"),
     }
 }
 
 fn promised(records: &Arc<JobRecords>, fingerprint: u64) -> Promise {
     match records.enter(&arrival(Some(fingerprint))) {
         Entered::Twin(promise) => promise,
-        other @ (Entered::New(_) | Entered::InDoubt) => panic!("{other:?}"),
+        other @ (Entered::New(_) | Entered::InDoubt | Entered::Overtaken) => panic!("{other:?}"),
     }
 }
 

@@ -21,6 +21,8 @@ const ACCOUNTS: [(&str, u32); 2] = [("a@x", 4), ("b@x", 4)];
 const NO_ROUNDS: (&str, &str) = ("RECONCILE__INTERVAL", "1h");
 /// The job of this prompt fails.
 const DOOMED: &str = r#"{"prompt":"doomed"}"#;
+const GONE: &str =
+    r#"kling_balancer_http_requests_total{code="499",method="POST",route="/v1/kling/*"}"#;
 const UNDELIVERED: &str = "kling_balancer_undelivered_answers_total";
 
 /// A sidecar whose next job start is answered after a while.
@@ -442,6 +444,19 @@ async fn a_start_beside_one_that_has_only_said_all_it_has_to_say_is_another_job(
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(!answer.contains("x-kling-replayed"), "{answer}");
     assert_eq!(accepted(&running.sim).len(), 2);
+}
+
+#[tokio::test]
+async fn a_start_that_is_read_after_it_was_sent_again_is_no_job() {
+    let running = slow(&[]).await;
+    let mut again = Sender::new(&running, "", PROMPT).await;
+    until_submitted(&running, 1).await;
+    // Its client left before it was read.
+    let first = Sender::new(&running, "", PROMPT).await;
+    drop(first);
+    assert!(again.answer().await.starts_with("HTTP/1.1 200 "));
+    running.until_metric(GONE, |count| count == 1.0).await;
+    assert_eq!(running.sim.audit().submission_count, 1);
 }
 
 /// A client whose submission was lost, and whose answer is there.
