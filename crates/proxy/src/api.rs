@@ -35,8 +35,8 @@ use crate::{
     jobs::Rounds,
     ledger::{Ledger, Statistics},
     metrics::{self, Metrics, Scrape},
+    peer::Client,
     picker::Picker,
-    server::Client,
 };
 use route::Route;
 #[cfg(test)]

@@ -53,9 +53,9 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     owners::{Observation, ObservedBody, OwnerSearch, Owners},
+    peer::Client,
     picker::Picker,
     records::JobRecords,
-    server::Client,
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;

@@ -34,6 +34,7 @@ mod kling;
 pub mod ledger;
 mod metrics;
 pub mod owners;
+mod peer;
 mod picker;
 pub mod pool;
 #[cfg(test)]

@@ -1,8 +1,5 @@
 //! A listener and its connections: HTTP/1.1, bounded, drained on shutdown.
 
-mod client;
-mod socket;
-
 use std::{
     future, io,
     pin::pin,
@@ -25,10 +22,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind};
-use socket::Peer;
-
-pub(crate) use client::{Client, WeakClient};
+use crate::{
+    api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind},
+    peer::{Client, Peer},
+};
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
 /// than the idle times of common clients (Node 5 s, Go 90 s), so that the client closes first and

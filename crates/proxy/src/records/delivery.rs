@@ -9,7 +9,7 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 
 use super::{JobRecords, Outcome, RecordId, State};
-use crate::server::Client;
+use crate::peer::Client;
 
 /// The answer to a job start, until it is known whether its client has it. Dropped before it was taken for
 /// writing, the client was gone.

@@ -10,8 +10,8 @@ use crate::{
     error::Error,
     kling::task::JobResult,
     ledger::{Ledger, Recall, Unavailable},
+    peer::{Client, WeakClient},
     pool::{Claim, Known, LeaseId, OperationName, TaskId},
-    server::{Client, WeakClient},
 };
 
 /// A job start, as far as its twins are concerned: the same client, operation and body.

@@ -10,8 +10,8 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::{
     error::Error,
+    peer::Client,
     pool::{LeaseId, OperationName},
-    server::Client,
 };
 
 /// A client that is there. All calls come from it.

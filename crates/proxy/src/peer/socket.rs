@@ -31,7 +31,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The client at the other end, watched beside hyper.
 #[derive(Clone, Debug)]
-pub(super) struct Peer(Arc<Shared>);
+pub(crate) struct Peer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -46,16 +46,16 @@ struct Shared {
 
 /// A peer whose connection may have ended.
 #[derive(Clone, Debug)]
-pub(super) struct WeakPeer(Weak<Shared>);
+pub(crate) struct WeakPeer(Weak<Shared>);
 
 impl WeakPeer {
-    pub(super) fn upgrade(&self) -> Option<Peer> {
+    pub(crate) fn upgrade(&self) -> Option<Peer> {
         self.0.upgrade().map(Peer)
     }
 }
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self(Arc::new(Shared {
             stream: Mutex::new(stream),
             is_write_blocked: AtomicBool::new(false),
@@ -64,24 +64,24 @@ impl Peer {
         }))
     }
 
-    pub(super) fn downgrade(&self) -> WeakPeer {
+    pub(crate) fn downgrade(&self) -> WeakPeer {
         WeakPeer(Arc::downgrade(&self.0))
     }
 
     /// The address at the other end.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
         let addr = self.stream().peer_addr().ok()?;
         Some(addr.ip().to_canonical())
     }
 
     /// Whether the client has closed its side, or the connection is broken. What the runtime has noticed so far
     /// may be older than what another connection of the same client brings: this asks the system.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.has(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) || self.is_broken()
     }
 
     /// Whether the connection is broken. It asks the system.
-    pub(super) fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         self.has(PollFlags::ERR) || self.is_broken()
     }
 
@@ -117,7 +117,7 @@ impl Peer {
     }
 
     /// The socket for hyper.
-    pub(super) fn socket(&self) -> Socket {
+    pub(crate) fn socket(&self) -> Socket {
         Socket {
             peer: self.clone(),
             stall: None,
@@ -125,12 +125,12 @@ impl Peer {
     }
 
     /// Whether bytes wait for the client to take them.
-    pub(super) fn is_write_blocked(&self) -> bool {
+    pub(crate) fn is_write_blocked(&self) -> bool {
         self.0.is_write_blocked.load(Ordering::Relaxed)
     }
 
     /// From now on the client is answered even if it closes its sending side, or no longer so.
-    pub(super) fn bind(&self, is_bound: bool) {
+    pub(crate) fn bind(&self, is_bound: bool) {
         self.0.is_bound.store(is_bound, Ordering::Relaxed);
     }
 
@@ -140,7 +140,7 @@ impl Peer {
 
     /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same.
     /// Cancel-safe.
-    pub(super) async fn hung_up(&self) {
+    pub(crate) async fn hung_up(&self) {
         loop {
             time::sleep(LOOK_INTERVAL).await;
             if !self.is_bound() && self.is_closed() {
@@ -150,7 +150,7 @@ impl Peer {
     }
 
     /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
-    pub(super) async fn linger(&self) {
+    pub(crate) async fn linger(&self) {
         let mut scrap = [0; 8 * 1024];
         std::future::poll_fn(|cx| {
             loop {
@@ -173,7 +173,7 @@ impl Peer {
 
 /// The socket as hyper uses it.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     peer: Peer,
     stall: Option<Pin<Box<Sleep>>>,
 }

@@ -1,10 +1,13 @@
 //! The client of one call, as far as its connection shows it.
 
+mod socket;
+
 use std::{net::IpAddr, time::Duration};
 
 use tokio::time;
 
-use super::socket::{Peer, WeakPeer};
+pub(crate) use socket::Peer;
+use socket::WeakPeer;
 
 /// How long after its answer was written a client may still reset the connection: then the answer did not
 /// reach it.
@@ -21,7 +24,7 @@ pub(crate) struct Client {
 pub(crate) struct WeakClient(WeakPeer);
 
 impl Client {
-    pub(super) fn new(peer: Peer) -> Self {
+    pub(crate) fn new(peer: Peer) -> Self {
         Self { peer }
     }
 
@@ -55,7 +58,7 @@ impl Client {
     }
 
     /// Waits until the client cannot want the answer any more. Cancel-safe.
-    pub(super) async fn left(&self) {
+    pub(crate) async fn left(&self) {
         self.peer.hung_up().await;
     }
 
