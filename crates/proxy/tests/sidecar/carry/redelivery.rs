@@ -67,6 +67,16 @@ async fn until_submitted(running: &Running, count: u64) {
     eventually(async || (running.sim.audit().submission_count == count).then_some(())).await;
 }
 
+/// Sends a start whose client leaves before the answer, and waits until the job is known to be nobody's.
+async fn abandon(running: &Running, lines: &str, body: &str) {
+    let first = Sender::new(running, lines, body).await;
+    until_submitted(running, 1).await;
+    drop(first);
+    running
+        .until_metric(UNDELIVERED, |count| count == 1.0)
+        .await;
+}
+
 async fn start(running: &Running, headers: &[(&str, &str)], body: &str) -> Answer {
     let headers = [&[JSON], headers].concat();
     send(running.addr, Method::POST, JOB, &headers, body).await
@@ -104,12 +114,7 @@ async fn a_start_that_comes_again_waits_for_the_answer_that_its_client_missed() 
 #[tokio::test]
 async fn an_answer_that_nobody_got_waits_for_its_twin() {
     let running = slow(&[]).await;
-    let first = Sender::new(&running, "x-request-id: the-first\r\n", PROMPT).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "x-request-id: the-first\r\n", PROMPT).await;
     let id = accepted(&running.sim)[0];
     let listed = jobs(&running, "?requestId=the-first").await;
     assert_eq!(listed.len(), 1);
@@ -130,12 +135,7 @@ async fn an_answer_that_nobody_got_waits_for_its_twin() {
 #[tokio::test]
 async fn what_differs_is_no_twin() {
     let running = slow(&[]).await;
-    let first = Sender::new(&running, "", PROMPT).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "", PROMPT).await;
     let path = "/v1/kling/videos/image2video-frames";
     for answer in [
         start(&running, &[], r#"{"prompt":"a ship"}"#).await,
@@ -157,12 +157,7 @@ async fn what_differs_is_no_twin() {
 #[tokio::test]
 async fn a_start_under_a_key_is_delivered_to_no_other() {
     let running = slow(&[]).await;
-    let first = Sender::new(&running, "Idempotency-Key: k\r\n", PROMPT).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "Idempotency-Key: k\r\n", PROMPT).await;
     let other = start(&running, &[], PROMPT).await;
     assert!(!other.headers.contains_key("x-kling-replayed"));
     let again = start(&running, &[("idempotency-key", "k")], PROMPT).await;
@@ -267,12 +262,7 @@ async fn a_lost_start_is_no_reason_for_a_second_job() {
 #[tokio::test]
 async fn its_own_poll_uses_an_answer_up() {
     let running = slow(&[]).await;
-    let first = Sender::new(&running, "", PROMPT).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "", PROMPT).await;
     let id = accepted(&running.sim)[0];
     let poll = running.get(&format!("/v1/kling/tasks/{id}")).await;
     assert_eq!(poll.status, StatusCode::OK);
@@ -284,12 +274,7 @@ async fn its_own_poll_uses_an_answer_up() {
 #[tokio::test]
 async fn a_job_that_failed_is_delivered_to_nobody() {
     let running = slow(&[]).await;
-    let first = Sender::new(&running, "", DOOMED).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "", DOOMED).await;
     let id = accepted(&running.sim)[0];
     assert!(running.sim.finish(id));
     let another = start(&running, &[], DOOMED).await;
@@ -302,12 +287,7 @@ async fn a_job_that_failed_is_delivered_to_nobody() {
 #[tokio::test]
 async fn an_answer_is_delivered_though_its_account_hangs() {
     let running = slow(&[]).await;
-    let first = Sender::new(&running, "", PROMPT).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "", PROMPT).await;
     let id = accepted(&running.sim)[0];
     let hangs = Fault::new(Effect::StallBefore).on("GET", "/tasks/{task_id}");
     running.sim.fault(hangs);
@@ -318,12 +298,7 @@ async fn an_answer_is_delivered_though_its_account_hangs() {
 #[tokio::test]
 async fn an_answer_is_kept_for_as_long_as_the_setting_says() {
     let running = slow(&[("FORWARD__REDELIVER", "0s")]).await;
-    let first = Sender::new(&running, "", PROMPT).await;
-    until_submitted(&running, 1).await;
-    drop(first);
-    running
-        .until_metric(UNDELIVERED, |count| count == 1.0)
-        .await;
+    abandon(&running, "", PROMPT).await;
     let another = start(&running, &[], PROMPT).await;
     assert!(!another.headers.contains_key("x-kling-replayed"));
     assert_eq!(accepted(&running.sim).len(), 2);
