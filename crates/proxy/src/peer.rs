@@ -1,65 +1,141 @@
-//! The client of one call, as far as its connection shows it.
+//! A client's socket that we can watch while hyper reads and writes it.
+//!
+//! hyper notices that a client is gone only while its read buffer is empty: after one byte beyond
+//! the request, a pick would go on waiting for a client that hung up. It also lets a client that
+//! never reads keep its connection for ever. This module fixes both.
 
-mod socket;
+use std::{
+    io::{self, IoSlice},
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use std::{net::IpAddr, time::Duration};
+use parking_lot::{Mutex, MutexGuard};
+use rustix::event::{self, PollFd, PollFlags, Timespec};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{self, Sleep},
+};
 
-use tokio::time;
-
-pub(crate) use socket::Peer;
-use socket::WeakPeer;
+/// How long a client may take no byte of its answer.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// How often the socket of a long call is checked.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long after its answer was written a client may still reset the connection: then the answer did not
 /// reach it.
 const RESET_MAX: Duration = Duration::from_secs(1);
 
-/// The client of a call. It keeps the connection's socket open.
+/// The client at the other end of a connection, watched beside hyper. It keeps the socket open.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
-    peer: Peer,
+pub(crate) struct Client(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    stream: Mutex<TcpStream>,
+    is_write_blocked: AtomicBool,
+    /// Whether reading or writing has failed.
+    is_broken: AtomicBool,
+    /// Whether the call is answered even if the client closes its sending side. hyper would take the end of what
+    /// the client sends for the end of the client.
+    is_bound: AtomicBool,
 }
 
 /// A client whose connection may have ended.
 #[derive(Clone, Debug)]
-pub(crate) struct WeakClient(WeakPeer);
+pub(crate) struct WeakClient(Weak<Shared>);
 
-impl Client {
-    pub(crate) fn new(peer: Peer) -> Self {
-        Self { peer }
+impl WeakClient {
+    /// Whether it has closed its sending side, or its connection has ended. It asks the system.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.upgrade().is_none_or(|client| client.is_gone())
     }
 
-    #[cfg(test)]
-    pub(crate) fn over(stream: tokio::net::TcpStream) -> Self {
-        Self::new(Peer::new(stream))
+    /// Whether its connection is broken or has ended. It asks the system.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.upgrade().is_none_or(|client| client.is_reset())
+    }
+
+    fn upgrade(&self) -> Option<Client> {
+        self.0.upgrade().map(Client)
+    }
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(Shared {
+            stream: Mutex::new(stream),
+            is_write_blocked: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+            is_bound: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakClient {
+        WeakClient(Arc::downgrade(&self.0))
     }
 
     /// The address that it calls from, if the system knows it.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
-        self.peer.ip()
+        let addr = self.stream().peer_addr().ok()?;
+        Some(addr.ip().to_canonical())
     }
 
-    /// Whether it has closed its sending side, or the connection is broken. It asks the system.
+    /// Whether it has closed its sending side, or the connection is broken. What the runtime has noticed so far
+    /// may be older than what another connection of the same client brings: this asks the system.
     pub(crate) fn is_gone(&self) -> bool {
-        self.peer.is_closed()
+        self.has(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) || self.is_broken()
     }
 
     /// Whether the connection is broken. It asks the system.
     pub(crate) fn is_reset(&self) -> bool {
-        self.peer.is_reset()
+        self.has(PollFlags::ERR) || self.is_broken()
     }
 
-    /// From now on the call is answered even if the client closes its sending side, or no longer so.
-    pub(crate) fn bind(&self, is_bound: bool) {
-        self.peer.bind(is_bound);
+    fn is_broken(&self) -> bool {
+        self.0.is_broken.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn downgrade(&self) -> WeakClient {
-        WeakClient(self.peer.downgrade())
+    /// Reads or writes. The system tells of a broken connection once: what it told is noted before the socket is
+    /// unlocked, so that whoever looks, at the socket first, finds the one or the other.
+    fn with_stream<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut stream = self.stream();
+        let polled = poll(Pin::new(&mut *stream));
+        self.note_broken(&polled);
+        polled
     }
 
-    /// Waits until the client cannot want the answer any more. Cancel-safe.
-    pub(crate) async fn left(&self) {
-        self.peer.hung_up().await;
+    fn note_broken<T>(&self, polled: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(_)) = polled {
+            self.0.is_broken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, flags: PollFlags) -> bool {
+        let stream = self.stream();
+        let mut polled = [PollFd::new(&*stream, PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        // A system that cannot tell is no sign that the client is gone.
+        let is_told = event::poll(&mut polled, Some(&at_once)).is_ok();
+        is_told && polled[0].revents().intersects(flags)
+    }
+
+    /// The socket for hyper.
+    pub(crate) fn socket(&self) -> Socket {
+        Socket {
+            client: self.clone(),
+            stall: None,
+        }
     }
 
     /// Waits until it is known whether what was written has reached the client. False if the connection broke.
@@ -70,21 +146,178 @@ impl Client {
                 return false;
             }
             // A slow reader: the server gives up on one that stands still.
-            if !self.peer.is_write_blocked() {
+            if !self.is_write_blocked() {
                 return true;
             }
         }
     }
-}
 
-impl WeakClient {
-    /// Whether its connection is broken or has ended. It asks the system.
-    pub(crate) fn is_cut_off(&self) -> bool {
-        self.0.upgrade().is_none_or(|peer| peer.is_reset())
+    /// Whether bytes wait for the client to take them.
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        self.0.is_write_blocked.load(Ordering::Relaxed)
     }
 
-    /// Whether it has closed its sending side, or its connection has ended. It asks the system.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.0.upgrade().is_none_or(|peer| peer.is_closed())
+    /// From now on the client is answered even if it closes its sending side, or no longer so.
+    pub(crate) fn bind(&self, is_bound: bool) {
+        self.0.is_bound.store(is_bound, Ordering::Relaxed);
+    }
+
+    fn is_bound(&self) -> bool {
+        self.0.is_bound.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same.
+    /// Cancel-safe.
+    pub(crate) async fn left(&self) {
+        loop {
+            time::sleep(LOOK_INTERVAL).await;
+            if !self.is_bound() && self.is_gone() {
+                return;
+            }
+        }
+    }
+
+    /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
+    pub(crate) async fn linger(&self) {
+        let mut scrap = [0; 8 * 1024];
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut scrap = ReadBuf::new(&mut scrap);
+                let read = self.with_stream(|stream| stream.poll_read(cx, &mut scrap));
+                let read = ready!(read);
+                if read.is_err() || scrap.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Reading and writing happen in one task. Others only look at the socket, which waits for nothing.
+    fn stream(&self) -> MutexGuard<'_, TcpStream> {
+        self.0.stream.lock()
+    }
+}
+
+/// The socket as hyper uses it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    client: Client,
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    /// Notes whether the client takes its bytes, and gives up on one that does not.
+    fn after_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.client
+            .0
+            .is_write_blocked
+            .store(written.is_pending(), Ordering::Relaxed);
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(time::sleep(WRITE_STALL_MAX)));
+        ready!(stall.as_mut().poll(cx));
+        let stalled = Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        self.client.note_broken(&stalled);
+        stalled
+    }
+}
+
+impl Drop for Socket {
+    /// What waits to be written now never reaches the client.
+    fn drop(&mut self) {
+        let shared = &self.client.0;
+        if shared.is_write_blocked.swap(false, Ordering::Relaxed) {
+            shared.is_broken.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let filled = buf.filled().len();
+        let read = self.client.with_stream(|stream| stream.poll_read(cx, buf));
+        let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
+        if has_ended && self.client.is_bound() {
+            // It is told once the call is answered: the same task drives both.
+            return Poll::Pending;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.client.with_stream(|stream| stream.poll_write(cx, buf));
+        self.after_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = self
+            .client
+            .with_stream(|stream| stream.poll_write_vectored(cx, bufs));
+        self.after_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP stream has no buffer of its own to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.client.stream()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_written_to_the_end_has_not_reached_the_client() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let client = Client::new(listener.accept().await.unwrap().0);
+        let mut socket = client.socket();
+        let bytes = [0; 64 * 1024];
+        while !client.is_write_blocked() {
+            // Nobody reads: at some time the system takes no more.
+            tokio::select! {
+                biased;
+                written = socket.write_all(&bytes) => written.unwrap(),
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert!(!client.is_reset());
+        drop(socket);
+        assert!(!client.is_write_blocked() && client.is_reset());
     }
 }

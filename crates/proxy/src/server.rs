@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind},
-    peer::{Client, Peer},
+    peer::Client,
 };
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
@@ -141,17 +141,16 @@ async fn serve_connection(
     kind: ListenerKind,
     shutdown: Shutdown,
 ) {
-    let peer = Peer::new(stream);
+    let client = Client::new(stream);
     let calls = TaskTracker::new();
     let is_told = AtomicBool::new(false);
     let answer = service_fn(|request: Request<Incoming>| {
-        let client = Client::new(peer.clone());
         let (api, call) = (Arc::clone(&api), calls.token());
-        let (begun, is_told) = (&shutdown.begun, &is_told);
+        let (begun, is_told, client) = (&shutdown.begun, &is_told, &client);
         async move {
             tokio::select! {
                 biased;
-                mut reply = api.answer(request, kind, &client) => {
+                mut reply = api.answer(request, kind, client) => {
                     if begun.is_cancelled() {
                         let close = HeaderValue::from_static("close");
                         reply.headers_mut().insert(header::CONNECTION, close);
@@ -170,7 +169,7 @@ async fn serve_connection(
         // Twice what we allow, so that the answer to a head that is too large is ours.
         .max_headers(2 * HEADERS_MAX)
         .max_buf_size(2 * HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(peer.socket()), answer);
+        .serve_connection(TokioIo::new(client.socket()), answer);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -180,7 +179,7 @@ async fn serve_connection(
             // A request that has not fully arrived is not running.
             let idle = future::poll_fn(|cx| {
                 let is_expected = !is_told.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
-                if is_expected || !calls.is_empty() || peer.is_write_blocked() {
+                if is_expected || !calls.is_empty() || client.is_write_blocked() {
                     return Poll::Pending;
                 }
                 Poll::Ready(())
@@ -198,7 +197,7 @@ async fn serve_connection(
             tokio::select! {
                 biased;
                 () = shutdown.closing.cancelled() => {}
-                _ = time::timeout(LINGER_MAX, peer.linger()) => {}
+                _ = time::timeout(LINGER_MAX, client.linger()) => {}
             }
         }
         Err(error) => tracing::debug!(%error, "connection broke off"),

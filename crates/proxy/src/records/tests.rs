@@ -22,7 +22,7 @@ fn client() -> Client {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         stream.set_nonblocking(true).unwrap();
         let context = runtime.enter();
-        let client = Client::over(tokio::net::TcpStream::from_std(stream).unwrap());
+        let client = Client::new(tokio::net::TcpStream::from_std(stream).unwrap());
         drop(context);
         (runtime, listener, client)
     });

@@ -22,7 +22,7 @@ pub struct Query {
 /// Reads `query`, the part of a URL behind its `?`.
 ///
 /// # Errors
-/// As of [`email_in`].
+/// [`EmailError`] if there are two, or another reader could find one elsewhere.
 pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
     let text = query.unwrap_or_default();
     let (email, place) = email_in(text.as_bytes())?;
