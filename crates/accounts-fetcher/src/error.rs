@@ -14,6 +14,8 @@ pub(crate) enum FetchError {
     #[error("account list was refused with status {status}")]
     Refused {
         status: StatusCode,
+        /// Whether it seems to be the API's own answer.
+        is_json: bool,
         retry_after: Option<Duration>,
     },
     #[error("account list has another content type than json")]
@@ -50,8 +52,12 @@ impl FetchError {
 
     pub(crate) fn result(&self) -> FetchResult {
         match self {
-            FetchError::Refused { status, .. } => match status.as_u16() {
-                401 | 403 => FetchResult::Unauthorized,
+            FetchError::Refused {
+                status, is_json, ..
+            } => match status.as_u16() {
+                401 => FetchResult::Unauthorized,
+                // A gateway's page is about the request, not about the token.
+                403 if *is_json => FetchResult::Unauthorized,
                 300..=399 => FetchResult::Redirect,
                 _ => FetchResult::Status,
             },

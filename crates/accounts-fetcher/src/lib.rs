@@ -30,6 +30,9 @@ mod listing;
 mod pace;
 mod source;
 
+/// What our own requests to the upstream say that they are. Gateways refuse requests that say nothing.
+pub const USER_AGENT: &str = concat!("kling-balancer/", env!("CARGO_PKG_VERSION"));
+
 pub use account::{Account, Snapshot};
 pub use credentials::{Credentials, UnsendableToken};
 pub use email::Identity;

@@ -95,6 +95,7 @@ mod tests {
 
     fn refused(status: StatusCode, retry_after_s: Option<u64>) -> FetchError {
         FetchError::Refused {
+            is_json: true,
             status,
             retry_after: retry_after_s.map(Duration::from_secs),
         }

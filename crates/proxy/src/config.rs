@@ -23,7 +23,7 @@ use http::Uri;
 use secrecy::SecretString;
 
 pub use settings::{ENV_PREFIX, SETTINGS, Setting};
-pub use source::environment;
+pub use source::{environment, unused_proxy_variable};
 pub use value::{duration, in_words};
 
 use reader::ConfigReader;

@@ -23,6 +23,21 @@ pub(crate) const ANSWER_LINES_MAX: usize = 90;
 /// The prefix of headers between a client and us.
 const OURS: &str = "x-kling-";
 
+/// Prefixes of headers that a client says to us, or that an edge in front of us says of the client. An upstream
+/// behind the same edge refuses them, and they tell where clients are.
+const OF_CLIENTS_PREFIXES: [&str; 4] = [OURS, "proxy-", "cf-", "x-forwarded-"];
+/// The same: credentials, the host, how to read the method, and single names of an edge.
+const OF_CLIENTS: [&str; 8] = [
+    "authorization",
+    "cookie",
+    "host",
+    "x-http-method-override",
+    "cdn-loop",
+    "forwarded",
+    "x-real-ip",
+    "true-client-ip",
+];
+
 /// Removes the headers of one connection, and those that any `Connection` line names.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
@@ -38,21 +53,17 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes what a client says to us and not to the upstream: its credentials, its `Host`, its options
-/// (`x-kling-…`), and `Expect`, which is answered here.
+/// (`x-kling-…`), what an edge says of it, and `Expect`, which is answered here. Many servers read `_` in a name as
+/// `-`, so such a name goes as well.
 pub(crate) fn strip_client(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_all(headers, |name| {
-        name.starts_with("proxy-") || name.starts_with(OURS)
+        let twin = name.contains('_').then(|| name.replace('_', "-"));
+        let name = twin.as_deref().unwrap_or(name);
+        let mut prefixes = OF_CLIENTS_PREFIXES.iter();
+        OF_CLIENTS.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
     });
-    let always = [
-        header::AUTHORIZATION,
-        header::COOKIE,
-        header::HOST,
-        header::EXPECT,
-    ];
-    for name in &always {
-        headers.remove(name);
-    }
+    headers.remove(header::EXPECT);
 }
 
 /// Removes from an answer the headers of its connection, and those that only we set. One plain length is
@@ -180,13 +191,31 @@ mod tests {
             ("expect", "100-continue"),
             ("host", "localhost"),
             ("content-type", "application/json"),
+            ("cf-connecting-ip", "1.2.3.4"),
+            ("cf-ray", "1"),
+            ("cdn-loop", "cloudflare"),
+            ("true-client-ip", "1.2.3.4"),
+            ("x-real-ip", "1.2.3.4"),
             ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-http-method-override", "DELETE"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("x_http-method_override", "DELETE"),
+            ("x_kling_email", "a@x"),
             ("user-agent", "curl"),
+            ("x-custom_name", "1"),
+            ("forwarded-by", "1"),
         ]);
         strip_client(&mut headers);
         assert_eq!(
             names(&headers),
-            ["content-type", "user-agent", "x-forwarded-for"]
+            [
+                "content-type",
+                "forwarded-by",
+                "user-agent",
+                "x-custom_name"
+            ]
         );
     }
 

@@ -83,6 +83,12 @@ fn on_runtime<T>(
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config);
+    if let Some(name) = config::unused_proxy_variable() {
+        tracing::info!(
+            name,
+            "variables that name a proxy are not used: the upstream is called directly"
+        );
+    }
     let mut signals = Signals::listen()?;
     let end = CancellationToken::new();
     let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone()).await?;

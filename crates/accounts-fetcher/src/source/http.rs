@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap},
+    header::{self, ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap},
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
@@ -23,7 +23,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{encoding::Encoding, head::read_heads_leniently, retry_after};
 use crate::{
-    Credentials,
+    Credentials, USER_AGENT,
     error::FetchError,
     judge::Answer,
     limits::{DECODED_BYTES_MAX, REFUSAL_BYTES_MAX, WIRE_BYTES_MAX},
@@ -107,6 +107,7 @@ impl HttpSource {
             }
             status => Err(FetchError::Refused {
                 status,
+                is_json: is_json(&head.headers),
                 retry_after: retry_after::of(&head.headers),
             }),
         }
@@ -117,6 +118,7 @@ impl HttpSource {
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.credentials.authorization());
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         request

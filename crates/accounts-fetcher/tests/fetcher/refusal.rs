@@ -38,6 +38,15 @@ async fn a_rejected_token_keeps_the_last_good_list() {
 }
 
 #[tokio::test]
+async fn a_gateways_page_is_no_word_about_the_token() {
+    let page = Reply::status(403)
+        .header("content-type", "text/html")
+        .header("server", "cloudflare")
+        .body("error code: 1010");
+    assert_keeps_the_last_good_list(page, FetchResult::Status).await;
+}
+
+#[tokio::test]
 async fn a_rejected_token_is_tried_again_slowly() {
     let upstream = Upstream::start([Reply::status(401), Reply::json(GOOD)]).await;
     let timing = Timing {

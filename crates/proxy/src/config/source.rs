@@ -23,6 +23,20 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
+/// A variable that names a proxy to other programs, if one is set.
+pub fn unused_proxy_variable() -> Option<&'static str> {
+    const NAMES: [&str; 6] = [
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+        "https_proxy",
+        "http_proxy",
+        "all_proxy",
+    ];
+    let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    NAMES.into_iter().find(is_set)
+}
+
 /// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -102,7 +116,9 @@ impl Layers {
     /// An empty variable counts as not set: `${NAME:-}` leaves one behind.
     fn read_env(&mut self, env: impl Iterator<Item = (String, String)>, errors: &mut ConfigErrors) {
         let mut ours: Vec<_> = env
-            .filter(|(name, value)| name.starts_with(ENV_PREFIX) && !value.is_empty())
+            .filter(|(name, value)| {
+                name.starts_with(ENV_PREFIX) && !value.is_empty() && !is_of_a_service(name)
+            })
             .collect();
         ours.sort_unstable();
         for (name, value) in ours {
@@ -186,6 +202,11 @@ impl Layers {
             }
         }
     }
+}
+
+/// Whether Kubernetes sets this variable for a Service that is called `klb`.
+fn is_of_a_service(name: &str) -> bool {
+    name == "KLB_PORT" || name.starts_with("KLB_PORT_") || name.starts_with("KLB_SERVICE_")
 }
 
 fn find(key: &str) -> Option<&'static Setting> {

@@ -91,6 +91,22 @@ fn an_empty_variable_is_not_given() {
 }
 
 #[test]
+fn what_kubernetes_sets_for_a_service_is_no_setting() {
+    let service = [
+        TOKEN,
+        ("KLB_PORT", "tcp://10.0.0.1:8080"),
+        ("KLB_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("KLB_SERVICE_HOST", "10.0.0.1"),
+        ("KLB_SERVICE_PORT_API", "8080"),
+    ];
+    load(&[], &service, None).unwrap();
+    for wrong in ["KLB_PORTS", "KLB_SERVICES", "KLB_SERVICE"] {
+        let said = load(&[], &[TOKEN, (wrong, "x")], None).unwrap_err();
+        assert!(said.starts_with(wrong), "{said}");
+    }
+}
+
+#[test]
 fn lists_are_written_as_in_toml_or_as_one_word() {
     let env = [
         TOKEN,

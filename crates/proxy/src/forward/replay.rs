@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use accounts_fetcher::USER_AGENT;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
@@ -93,7 +94,8 @@ impl Submissions {
         task_id: &TaskId,
         email: Option<Arc<str>>,
     ) -> Option<(String, TaskStatus)> {
-        let request = Request::get(format!("{PREFIX}/tasks/{}", task_id.as_str()));
+        let request = Request::get(format!("{PREFIX}/tasks/{}", task_id.as_str()))
+            .header(header::USER_AGENT, USER_AGENT);
         let (head, ()) = request.body(()).ok()?.into_parts();
         let call = Call::read(head, &self.settings).ok()?;
         let asked = self.sender.pass(&call, Empty::<Bytes>::new(), email).await;

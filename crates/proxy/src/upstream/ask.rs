@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use accounts_fetcher::USER_AGENT;
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING},
+    header::{self, ACCEPT, ACCEPT_ENCODING},
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
@@ -50,6 +51,7 @@ impl Upstream {
     /// [`AskError`] if there is no such answer within 30 s.
     pub async fn ask(&self, path: &str, bytes_max: usize) -> Result<(StatusCode, Bytes), AskError> {
         let mut headers = HeaderMap::new();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let asked = async {

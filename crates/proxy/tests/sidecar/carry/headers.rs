@@ -42,6 +42,27 @@ async fn a_request_gets_our_credential_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn our_own_requests_say_what_they_are() {
+    let running = Running::configured(&[("a@x", 1)], &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let task = super::client::task_id(&super::client::start_job(&running).await);
+    // Its end is asked for beside the rounds.
+    assert!(running.sim.finish(task));
+    super::client::until_slots(&running, "a@x", harness::Slots::NONE).await;
+    let ours = format!("kling-balancer/{}", env!("CARGO_PKG_VERSION"));
+    let mut asked = std::collections::BTreeSet::new();
+    for seen in running.sim.requests() {
+        if seen.head.method == http::Method::GET {
+            assert_eq!(seen.head.headers["user-agent"], ours, "{seen:?}");
+            asked.insert(seen.head.path);
+        }
+    }
+    assert!(
+        asked.len() >= 3,
+        "the list, the scheduler and a task: {asked:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_answer_gets_a_date_and_what_we_did_and_nothing_else() {
     let stage = Stage::new().await;
     let lines = ["content-length: 2", "server: x", "x-any: y"];
@@ -159,6 +180,8 @@ async fn what_is_between_the_client_and_us_stays_here() {
         "x-kling-account: b@x",
         "x-kling-anything: x",
         "x-forwarded-for: 192.0.2.1",
+        "CF-Connecting-IP: 192.0.2.1",
+        "x_real_ip: 192.0.2.1",
         "content-length: 2",
     ];
     for path in [ANY, START] {
@@ -168,7 +191,9 @@ async fn what_is_between_the_client_and_us_stays_here() {
         let is_ours = |name: &&str| name.starts_with("proxy-") || name.starts_with("x-kling-");
         assert!(!seen.names().iter().any(is_ours), "{seen:?}");
         assert!(!seen.has("cookie") && !seen.has("via"), "{seen:?}");
-        assert!(seen.is("x-forwarded-for", "192.0.2.1"), "as it came");
+        for edge in ["x-forwarded-for", "cf-connecting-ip", "x_real_ip"] {
+            assert!(!seen.has(edge), "{seen:?}");
+        }
     }
 }
 
