@@ -5,6 +5,7 @@
 
 mod accounts;
 mod clients;
+mod cors;
 mod gate;
 mod health;
 mod jobs;
@@ -124,7 +125,18 @@ impl Api {
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let admitted = self.admitted(request, route, kind, &request_id, client);
+        let origin = match kind {
+            ListenerKind::Main => self.gate.allowed_origin(request.headers()),
+            ListenerKind::Monitoring => None,
+        };
+        let admitted = async {
+            // A browser shows no token before it knows that it may.
+            if origin.is_some() && cors::is_preflight(&request) {
+                return Ok(cors::preflight(request.headers()));
+            }
+            let admitted = self.admitted(request, route, kind, &request_id, client);
+            admitted.await
+        };
         let span = tracing::debug_span!("request", request_id);
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
@@ -135,6 +147,9 @@ impl Api {
             && let Ok(value) = HeaderValue::try_from(&request_id)
         {
             reply.headers_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(origin) = origin {
+            cors::allow(&mut reply, origin);
         }
         let status = reply.status();
         let elapsed = count.end(status.as_str());

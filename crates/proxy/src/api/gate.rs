@@ -6,11 +6,18 @@
 
 use std::{collections::HashSet, net::IpAddr, net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Request, Uri, header, uri::Authority};
+use http::{
+    HeaderMap, HeaderValue, Request, Uri,
+    header::{self, AsHeaderName},
+    uri::Authority,
+};
 use tokio::sync::watch;
 
 use super::clients::Clients;
 use crate::{config::Auth, error::Error, idempotency::Caller};
+
+/// What a browser says of the page that makes a request, beside its origin.
+const FETCH_SITE: &str = "sec-fetch-site";
 
 /// The rules of who may call.
 #[derive(Debug)]
@@ -88,29 +95,47 @@ impl Gate {
             || self.hosts.contains(&named.to_ascii_lowercase())
     }
 
+    /// The origin of the web page that makes a request, if pages of it may call.
+    pub(super) fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = only(headers, header::ORIGIN)?;
+        let is_allowed = self.origins.contains(origin.to_str().ok()?);
+        is_allowed.then(|| origin.clone())
+    }
+
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Error> {
-        let is_known = |origin: &http::HeaderValue| {
-            origin
-                .to_str()
-                .is_ok_and(|origin| self.origins.contains(origin))
-        };
-        let is_cross_site = headers
-            .get_all("sec-fetch-site")
-            .iter()
-            .any(|site| site.as_bytes() == b"cross-site");
-        if is_cross_site || !headers.get_all(header::ORIGIN).iter().all(is_known) {
+        // The setting wins over what the browser says of the site.
+        if self.allowed_origin(headers).is_some() || is_of_own_page(headers) {
+            return Ok(());
+        }
+        let mut sites = headers.get_all(FETCH_SITE).iter();
+        let is_of_another_site =
+            |site: &HeaderValue| matches!(site.as_bytes(), b"cross-site" | b"same-site");
+        if sites.any(is_of_another_site) || headers.contains_key(header::ORIGIN) {
             return Err(Error::ForbiddenOrigin);
         }
         Ok(())
     }
 }
 
+/// Whether a page that came from here makes the request: its origin is the `Host`, and the browser says so.
+fn is_of_own_page(headers: &HeaderMap) -> bool {
+    let origin = only(headers, header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let named = origin.and_then(|origin| origin.split_once("://"));
+    let host = only(headers, header::HOST).and_then(|host| host.to_str().ok());
+    let site = only(headers, FETCH_SITE).map(HeaderValue::as_bytes);
+    named.is_some_and(|(_, named)| Some(named) == host)
+        && matches!(site, Some(b"same-origin" | b"none"))
+}
+
+/// The one value of a header.
+fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
 /// The token that a request shows, if it shows one.
 fn shown_token(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(shown), None) = (shown.next(), shown.next()) else {
-        return None;
-    };
+    let shown = only(headers, header::AUTHORIZATION)?;
     let (scheme, token) = shown.as_bytes().split_at(shown.len().min("Bearer ".len()));
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }

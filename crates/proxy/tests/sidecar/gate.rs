@@ -1,6 +1,6 @@
 //! Which callers are let in: web pages, rebound host names, client tokens; and odd paths.
 
-use harness::{Running, send};
+use harness::{Answer, Running, send};
 use http::{Method, StatusCode};
 
 #[tokio::test]
@@ -14,9 +14,10 @@ async fn a_web_page_of_another_site_is_refused() {
         &[("origin", "https://evil.example")][..],
         &[("origin", "null")],
         &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-site")],
         &[
-            ("origin", "http://dash.localhost:3000"),
-            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://evil.example"),
+            ("sec-fetch-site", "same-origin"),
         ],
         &[
             ("origin", "http://dash.localhost:3000"),
@@ -27,14 +28,109 @@ async fn a_web_page_of_another_site_is_refused() {
         answer.assert_refused(403, "forbidden-origin");
     }
     assert_eq!(running.held().await, 0);
-    let allowed = [
-        ("origin", "http://dash.localhost:3000"),
-        ("sec-fetch-site", "same-site"),
+    assert!(
+        !preflight(&running, "https://evil.example")
+            .await
+            .headers
+            .contains_key(ALLOWED)
+    );
+}
+
+const STUDIO: &str = "http://dash.localhost:3000";
+const ALLOWED: &str = "access-control-allow-origin";
+
+async fn preflight(running: &Running, origin: &str) -> Answer {
+    let asks = [
+        ("origin", origin),
+        ("sec-fetch-site", "cross-site"),
+        ("access-control-request-method", "POST"),
+        (
+            "access-control-request-headers",
+            "content-type,authorization",
+        ),
     ];
     running
-        .send(Method::POST, "/pick", &allowed, "")
+        .send(Method::OPTIONS, "/v1/kling/videos/text2video", &asks, "")
         .await
-        .lease();
+}
+
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_may_call_and_read() {
+    let settings = [
+        ("AUTH__ALLOWED_ORIGINS", STUDIO),
+        ("AUTH__TOKENS", "a-client-token"),
+    ];
+    let running = Running::beside(
+        harness::manual(&[("a@x", 3)]).start().await.unwrap(),
+        &settings,
+    )
+    .await;
+    running
+        .until(|readiness| readiness.status == StatusCode::OK)
+        .await;
+    // A browser shows no token before it may.
+    let told = preflight(&running, STUDIO).await;
+    assert_eq!(told.status, StatusCode::NO_CONTENT, "{told:?}");
+    assert_eq!(told.header(ALLOWED), STUDIO);
+    assert_eq!(told.header("vary"), "Origin");
+    assert!(told.header("access-control-allow-methods").contains("POST"));
+    assert_eq!(
+        told.header("access-control-allow-headers"),
+        "content-type,authorization"
+    );
+    assert!(
+        running
+            .sim
+            .requests()
+            .iter()
+            .all(|seen| seen.head.method != Method::OPTIONS)
+    );
+    for site in ["cross-site", "same-site"] {
+        let shown = [
+            ("origin", STUDIO),
+            ("sec-fetch-site", site),
+            ("authorization", "Bearer a-client-token"),
+        ];
+        for (path, exposed) in [
+            ("/pick?wait=20s", "retry-after"),
+            ("/v1/kling/accounts", "x-kling-account"),
+        ] {
+            let answer = running.send(Method::GET, path, &shown, "").await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+            assert_eq!(
+                (answer.header(ALLOWED), answer.header("vary")),
+                (STUDIO, "Origin")
+            );
+            assert!(
+                answer
+                    .header("access-control-expose-headers")
+                    .contains(exposed)
+            );
+        }
+    }
+    // An error can be read, too.
+    let refused = running
+        .send(Method::GET, "/pick", &[("origin", STUDIO)], "")
+        .await;
+    refused.assert_refused(401, "unauthorized");
+    assert_eq!(refused.header(ALLOWED), STUDIO);
+}
+
+#[tokio::test]
+async fn a_page_that_came_from_here_may_call() {
+    let running = Running::with(&[("a@x", 3)]).await;
+    let (host, origin) = (running.addr.to_string(), format!("http://{}", running.addr));
+    for site in ["same-origin", "none"] {
+        let own = [
+            ("origin", &*origin),
+            ("sec-fetch-site", site),
+            ("host", &*host),
+        ];
+        running.send(Method::POST, "/pick", &own, "").await.lease();
+    }
+    let unsaid = [("origin", &*origin), ("host", &*host)];
+    let refused = running.send(Method::POST, "/pick", &unsaid, "").await;
+    refused.assert_refused(403, "forbidden-origin");
 }
 
 #[tokio::test]
