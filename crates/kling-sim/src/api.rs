@@ -214,7 +214,7 @@ fn until_sent(reply: Reply, under_way: UnderWay) -> Reply {
     })
 }
 
-/// The file of a result, for whoever has its URL.
+/// The file of a result, for every client that has its URL.
 fn result(shared: &Shared, name: &str) -> Reply {
     let name = percent_decode_str(name).decode_utf8_lossy();
     match shared.visit(|world| world.result(&name)) {

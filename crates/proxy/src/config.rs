@@ -166,7 +166,7 @@ pub struct Forward {
     pub refusal_patterns: Vec<String>,
     /// How long a job start waits if it does not say. At most [`Selection::wait_max`].
     pub wait: Duration,
-    /// How long an answer that nobody got waits for the same call to come again.
+    /// How long an answer that its client missed waits for the same call to come again.
     pub redeliver: Duration,
     /// What an `email` of the client means, unless the call says otherwise.
     pub client_email: ClientEmail,

@@ -59,7 +59,7 @@ use crate::{
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;
-use buffered::{BodyBuffer, OutgoingRequest, Patience};
+use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest, Patience};
 use call::Call;
 use response::PeekedBody;
 use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
@@ -259,15 +259,26 @@ impl Forward {
         }
     }
 
+    /// Reads a request whole. Returns it with the end of its wait: what is left of that counts from the end of
+    /// the request.
+    async fn read_request(
+        &self,
+        call: &Call,
+        body: Incoming,
+        mut patience: Patience,
+    ) -> Result<(BufferedRequest, Instant), Error> {
+        let buffer = &self.buffer;
+        let reading = buffer.read(call, body, self.idle_timeout, &mut patience);
+        let request = reading.await?;
+        let deadline = Instant::now() + patience.left;
+        self.note_ignored(call, request.given()).await;
+        Ok((request, deadline))
+    }
+
     /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
     async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
-        let mut patience = Patience::of(self.settings.wait);
-        let reading = self
-            .buffer
-            .read(&call, body, self.idle_timeout, &mut patience);
-        let mut request = reading.await?;
-        let deadline = Instant::now() + patience.left;
-        self.note_ignored(&call, request.given()).await;
+        let patience = Patience::of(self.settings.wait);
+        let (mut request, deadline) = self.read_request(&call, body, patience).await?;
         let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
         let email = match request.email() {
             Some(given) => self.router.respelled(given).await,

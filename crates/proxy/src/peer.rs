@@ -104,7 +104,7 @@ impl Client {
     }
 
     /// Reads or writes. The system tells of a broken connection once: what it told is noted before the socket is
-    /// unlocked, so that whoever looks, at the socket first, finds the one or the other.
+    /// unlocked, so that a look, at the socket first, finds the one or the other.
     fn with_stream<T>(
         &self,
         poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
@@ -309,7 +309,7 @@ mod tests {
         let mut socket = client.socket();
         let bytes = [0; 64 * 1024];
         while !client.is_write_blocked() {
-            // Nobody reads: at some time the system takes no more.
+            // The client does not read: at some time the system takes no more.
             tokio::select! {
                 biased;
                 written = socket.write_all(&bytes) => written.unwrap(),

@@ -1,7 +1,7 @@
 //! The records of job starts: what became of each call, and whether its client has its answer.
 //!
 //! A client that gives up and sends the same call again without a key would buy a second job. So an answer
-//! that nobody got is kept for the next start of the same client with the same body, its **twin**.
+//! that its client missed is kept for the next start of the same client with the same body, its **twin**.
 //!
 //! Invariants: an answer is promised to one start at a time, and used up once; a start under an idempotency key
 //! has no twins. In memory only, and bounded: the oldest record makes room for a new one.
@@ -18,7 +18,12 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{kling::task::JobResult, metrics::Metrics, pool::TaskId};
+use crate::{
+    kling::task::JobResult,
+    ledger::{Ledger, Unavailable},
+    metrics::Metrics,
+    pool::TaskId,
+};
 
 pub(crate) use delivery::Delivery;
 use kept_answers::KeptAnswers;
@@ -33,7 +38,7 @@ pub(crate) struct JobRecords {
     records: Mutex<Records>,
     /// The answers to starts under a key, and to those that may be delivered to a twin.
     pub(crate) answers: KeptAnswers,
-    /// How long an answer that nobody got waits for a twin.
+    /// How long an answer that its client missed waits for a twin.
     redeliver: Duration,
     metrics: Arc<Metrics>,
 }
@@ -193,8 +198,27 @@ impl JobRecords {
         settled.cancel();
     }
 
+    /// Asks the ledger what became of a submission whose outcome was not known, and notes it.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if it cannot be asked.
+    pub(crate) async fn resolve(
+        &self,
+        id: RecordId,
+        record: &Record,
+        ledger: &Ledger,
+    ) -> Result<Found, Unavailable> {
+        let found = record.found(ledger).await?;
+        match &found {
+            Found::Job(task_id, email) => self.find(id, task_id, email.clone()),
+            Found::NoJob => self.note_absent(id),
+            Found::Undecided => {}
+        }
+        Ok(found)
+    }
+
     /// A submission whose outcome was not known is a job.
-    pub(crate) fn find(&self, id: RecordId, task_id: &TaskId, email: Option<Arc<str>>) {
+    fn find(&self, id: RecordId, task_id: &TaskId, email: Option<Arc<str>>) {
         let mut records = self.lock();
         let Some(record) = records.by_id.get_mut(&id) else {
             return;
@@ -208,7 +232,7 @@ impl JobRecords {
     }
 
     /// A submission whose outcome was not known is no job.
-    pub(crate) fn note_absent(&self, id: RecordId) {
+    fn note_absent(&self, id: RecordId) {
         self.change(id, |record| record.outcome = Outcome::Refused("absent"));
     }
 
@@ -299,7 +323,7 @@ impl JobRecords {
         }
     }
 
-    /// Tells once of an accepted start whose answer nobody got.
+    /// Tells once of an accepted start whose client missed the answer.
     fn note_if_lost(&self, records: &mut Records, id: RecordId) {
         let Some(record) = records.by_id.get_mut(&id) else {
             return;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Error,
     pool::TaskId,
-    records::{Found, JobRecords, Outcome, Record},
+    records::{JobRecords, Outcome, Record},
 };
 
 /// Which records are wanted. All optional.
@@ -129,11 +129,7 @@ impl Api {
     async fn find_lost(&self, records: &JobRecords) -> Result<(), Error> {
         let is_uncertain = |record: &Record| matches!(record.outcome, Outcome::Uncertain(_));
         for (id, record) in records.list(is_uncertain) {
-            match record.found(&self.ledger).await? {
-                Found::Job(task_id, email) => records.find(id, &task_id, email),
-                Found::NoJob => records.note_absent(id),
-                Found::Undecided => {}
-            }
+            records.resolve(id, &record, &self.ledger).await?;
         }
         Ok(())
     }

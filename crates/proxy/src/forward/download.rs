@@ -82,7 +82,7 @@ impl Forward {
                     let _place = place.expect("the semaphore is never closed");
                     timeout(HUNG_AFTER, asking).await
                 } else {
-                    // Whoever waits for a hung account holds no place.
+                    // A search that waits for a hung account holds no place.
                     Ok(asking.await)
                 };
                 has_hung |= answered.is_err();

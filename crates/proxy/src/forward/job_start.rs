@@ -60,7 +60,7 @@ impl Forward {
         let operation = call.operation();
         let key = idempotency::read(&call.headers, &origin.caller, &call.method, &operation)?;
         let wait = call.wait()?.unwrap_or(self.settings.wait);
-        let mut patience = Patience {
+        let patience = Patience {
             left: wait.min(self.selection.wait_max),
             shutdown: self.picker.shutdown().clone(),
         };
@@ -70,13 +70,7 @@ impl Forward {
         {
             return Err(refusal);
         }
-        let reading = self
-            .buffer
-            .read(&call, body, self.idle_timeout, &mut patience);
-        let mut request = reading.await?;
-        // What is left of the wait counts from the end of the request.
-        let deadline = Instant::now() + patience.left;
-        self.note_ignored(&call, request.given()).await;
+        let (mut request, deadline) = self.read_request(&call, body, patience).await?;
         let body = request.submitted(&call, &self.hasher);
         let claim = key.map(|key| Claim {
             key,
@@ -156,17 +150,14 @@ impl Forward {
             };
             let (task_id, email) = match &record.outcome {
                 Outcome::Accepted(task_id) => (task_id.clone(), record.email.clone()),
-                Outcome::Uncertain(error) => match record.found(&self.ledger).await? {
-                    Found::Job(task_id, email) => {
-                        self.records.find(delivery.id(), &task_id, email.clone());
-                        (task_id, email)
+                Outcome::Uncertain(error) => {
+                    let resolved = self.records.resolve(delivery.id(), &record, &self.ledger);
+                    match resolved.await? {
+                        Found::Job(task_id, email) => (task_id, email),
+                        Found::NoJob => continue,
+                        Found::Undecided => return Err(error.clone()),
                     }
-                    Found::NoJob => {
-                        self.records.note_absent(delivery.id());
-                        continue;
-                    }
-                    Found::Undecided => return Err(error.clone()),
-                },
+                }
                 // The earlier start is no job: this one goes on by itself.
                 Outcome::Waiting | Outcome::Submitting | Outcome::Refused(_) | Outcome::Unsent => {
                     continue;

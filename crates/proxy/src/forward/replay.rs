@@ -54,7 +54,7 @@ impl Submissions {
     }
 
     /// The answer to an earlier start whose client was gone, as it was or as far as it is known. `None`: its job
-    /// has failed, and nobody has any use for it. `is_new`: the job was accepted just now.
+    /// has failed, and no client has a use for it. `is_new`: the job was accepted just now.
     pub(super) async fn redeliver(
         &self,
         task_id: &TaskId,

@@ -368,8 +368,8 @@ impl Submissions {
         Attempt { answer, next, fate }
     }
 
-    /// Tells the ledger what became of a submission, and wakes those who have to act. `doubt`: why it is not
-    /// known, and what clients are told, if it is not.
+    /// Tells the ledger what became of a submission, and wakes those who have to act. `why` it is not known, and
+    /// what clients are `told`, if it is not.
     async fn settle(
         &self,
         start: &JobStart,

@@ -120,7 +120,7 @@ impl Token {
         })
     }
 
-    /// Changes when a job start may probe. Nobody waits for that.
+    /// Changes when a job start may probe. No call waits for that.
     fn set_probe(&self, change: impl FnOnce(&mut Stop)) {
         self.stop.send_if_modified(|stop| {
             if let Some(stop) = stop {

@@ -80,7 +80,7 @@ impl KeptAnswers {
         }
     }
 
-    /// Nobody will ask for the answer to this submission any more.
+    /// No call will ask for the answer to this submission any more.
     pub(super) fn forget(&self, lease: LeaseId) {
         self.kept.lock().forget(lease);
     }

@@ -183,7 +183,7 @@ impl Record {
     ///
     /// # Errors
     /// [`Unavailable`] if it cannot be asked.
-    pub(crate) async fn found(&self, ledger: &Ledger) -> Result<Found, Unavailable> {
+    pub(super) async fn found(&self, ledger: &Ledger) -> Result<Found, Unavailable> {
         let Some(claim) = self.claim.clone() else {
             return Ok(Found::Undecided);
         };
@@ -226,7 +226,7 @@ impl Record {
         }
     }
 
-    /// Whether nobody can have the answer any more but a twin. A client that has only closed its sending side may
+    /// Whether only a twin can have the answer now. A client that has only closed its sending side may
     /// still read.
     pub(super) fn is_cut_off(&self) -> bool {
         match &self.delivery {

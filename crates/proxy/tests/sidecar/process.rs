@@ -269,7 +269,7 @@ async fn what_the_upstream_says_of_the_token_is_told_without_secrets() {
 #[tokio::test]
 async fn a_proxy_that_is_not_used_is_told_of() {
     let sim = sim().await;
-    // Whoever used it would reach nobody.
+    // A request through it would fail.
     let nobody = ("https_proxy", "http://secret@127.0.0.1:1");
     let process = Process::start(&sim, &[nobody, ("HTTP_PROXY", "")]).await;
     process.until_ready().await;

@@ -67,7 +67,7 @@ async fn until_submitted(running: &Running, count: u64) {
     eventually(async || (running.sim.audit().submission_count == count).then_some(())).await;
 }
 
-/// Sends a start whose client leaves before the answer, and waits until the job is known to be nobody's.
+/// Sends a start whose client leaves before the answer, and waits until the sidecar knows that no client has the answer.
 async fn abandon(running: &Running, lines: &str, body: &str) {
     let first = Sender::new(running, lines, body).await;
     until_submitted(running, 1).await;

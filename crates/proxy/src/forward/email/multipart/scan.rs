@@ -101,7 +101,7 @@ impl Delimiters<'_> {
 /// on the line than a delimiter has.
 ///
 /// Padding (RFC 2046 §5.1.1) is none: busboy, which Node's servers use, skips such a part. Behind the last
-/// delimiter it harms nobody, and scripts write a bare line feed there.
+/// delimiter it misleads no parser, and scripts write a bare line feed there.
 fn rest_of_line(rest: &[u8]) -> Option<(usize, bool)> {
     if rest.starts_with(b"\r\n") {
         return Some((2, false));
