@@ -33,8 +33,9 @@ fn main() -> ExitCode {
     match run(task, flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::from(failure.code)
+            let code = failure.code;
+            telemetry::within_a_moment(move || eprintln!("{failure}"));
+            ExitCode::from(code)
         }
     }
 }
@@ -82,7 +83,7 @@ fn on_runtime<T>(
 }
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
-    telemetry::start(config);
+    let _log = telemetry::start(config);
     if let Some(name) = config::unused_proxy_variable() {
         tracing::info!(
             name,

@@ -11,6 +11,7 @@ use crate::{
     jobs::RoundCounts,
     ledger::Stats,
     pool::{AccountState, AccountView, Cause},
+    telemetry,
 };
 
 /// The most accounts that get series of their own. A user has a handful; unbounded label sets
@@ -60,6 +61,12 @@ impl Scrape<'_> {
             ended.with_label_values(&[cause.as_str()]).inc_by(count);
         }
         registry.register(Box::new(ended))?;
+        let dropped = IntCounter::new(
+            "log_lines_dropped_total",
+            "Lines of the log that were dropped, since it is read too slowly or not at all.",
+        )?;
+        dropped.inc_by(telemetry::dropped_lines());
+        registry.register(Box::new(dropped))?;
         Ok(registry)
     }
 

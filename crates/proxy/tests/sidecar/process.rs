@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use harness::{eventually, send};
+use harness::{eventually, send, within};
 use http::{Method, StatusCode};
 use kling_sim::{Answer, Effect, Fault, ListFault, Sim};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::Command,
 };
@@ -174,6 +174,37 @@ async fn cuts_off_what_outlasts_the_grace_or_a_second_signal() {
         assert!(log.contains("calls were cut off"), "{log}");
         drop(call);
     }
+}
+
+/// More lines than the pipe and the queue behind it take.
+const LINES: usize = 8_000;
+
+#[tokio::test]
+async fn a_log_that_is_not_read_stops_no_call_and_no_shutdown() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[("KLB_LOG__FILTER", "trace")]).await;
+    process.until_ready().await;
+    process.stop_reading();
+    let mut client = BufReader::new(TcpStream::connect(process.addr).await.unwrap());
+    for _ in 0..LINES {
+        let call = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(call).await.unwrap();
+        let mut line = String::new();
+        while line != "alive\n" {
+            line.clear();
+            let read = within(client.read_line(&mut line)).await.unwrap();
+            assert!(read > 0, "it hung up");
+        }
+    }
+    let metrics = send(process.addr, Method::GET, "/metrics", &[], "").await;
+    let series = "kling_balancer_log_lines_dropped_total ";
+    let mut lines = metrics.text.lines();
+    let dropped: u64 = lines
+        .find_map(|line| line.strip_prefix(series)?.parse().ok())
+        .unwrap();
+    assert!(dropped > 0, "{metrics:?}");
+    process.signal("-TERM").await;
+    assert_eq!(process.end().await.0, Some(0));
 }
 
 #[tokio::test]
