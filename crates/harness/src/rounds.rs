@@ -12,7 +12,7 @@ use proxy::{
     ledger::{AccountNow, FollowList, Ledger, NewestList, PickError, PickRequest, UpdateLease},
     owners::{FoundOwner, OwnerSearch, Owners},
     pool::{LeaseId, Limits, ListChange, Name, TaskId, Update},
-    upstream::{Upstream, UpstreamSettings},
+    upstream::{Traffic, Upstream, UpstreamSettings},
 };
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -48,7 +48,7 @@ pub fn settings(base_url: &str, token: &str) -> UpstreamSettings {
         connect_timeout: PATIENCE,
         request_timeout: PATIENCE,
         idle_timeout: PATIENCE,
-        requests_max: 100,
+        requests_max: 1024,
     }
 }
 
@@ -184,6 +184,7 @@ impl Bench {
         let response = self
             .upstream
             .send(
+                Traffic::JobStart,
                 Method::POST,
                 "/videos/text2video",
                 headers,

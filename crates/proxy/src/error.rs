@@ -35,6 +35,8 @@ pub enum Error {
     Unavailable,
     /// The memory for buffered bodies is full.
     BufferFull,
+    /// As many calls are carried as may be: nothing was sent.
+    NoPlace,
     /// The upstream cannot be reached: nothing was sent.
     Unreachable,
     /// The connection to the upstream was lost, or its answer did not come whole, after bytes were
@@ -198,7 +200,7 @@ const INTERNAL: &str = "proxy_internal_error";
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 35] = [
+    pub(crate) const KINDS: [Self; 36] = [
         Self::Refused(Refusal::Saturated {
             free_in: RETRY_AFTER,
             position: 1,
@@ -226,6 +228,7 @@ impl Error {
         Self::KeysFull,
         Self::Unavailable,
         Self::BufferFull,
+        Self::NoPlace,
         Self::Unreachable,
         Self::OutcomeUnknown,
         Self::TimedOut,
@@ -293,6 +296,7 @@ impl Error {
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
             Self::BufferFull => busy("queue-full").close(),
+            Self::NoPlace => busy("queue-full"),
             Self::TokenRejected(_) => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),
@@ -343,6 +347,11 @@ impl Error {
             Self::Refused(refusal) => refusal_message(*refusal),
             Self::BufferFull => {
                 "too many bytes of waiting calls are held; see forward.buffer_total".to_owned()
+            }
+            Self::NoPlace => {
+                "as many calls are carried to the upstream as may be at once; nothing was sent. Come back \
+                 soon, or raise the limit of open files (ulimit -n)"
+                    .to_owned()
             }
             Self::Unreachable => {
                 "the upstream cannot be reached; nothing was sent. Check upstream.base_url and the \

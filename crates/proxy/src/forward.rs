@@ -387,7 +387,7 @@ impl Forward {
                 }
                 return answer;
             }
-            // It holds a permit for a request to the upstream.
+            // It holds a place of a request to the upstream.
             drop(answer);
             attempts.pause().await;
         }

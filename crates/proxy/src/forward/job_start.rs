@@ -206,7 +206,7 @@ impl Forward {
                     sent_count = attempts;
                     Ok(answer)
                 }
-                Ok(Submitted::NotSent) => Err(Error::Unreachable),
+                Ok(Submitted::NotSent(error)) => Err(error),
                 Err(error) => return told(Err(error), delivery),
             };
             if deadline <= Instant::now() {

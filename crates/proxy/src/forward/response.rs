@@ -68,7 +68,7 @@ pub(super) struct PeekedBody {
     end: PeekEnd,
     /// Whether the upstream announced its length.
     is_sized: bool,
-    /// The rest. `None` once the answer came whole: then its permit is given back.
+    /// The rest. `None` once the answer came whole: then its place is free.
     rest: Option<Answer>,
 }
 
@@ -221,7 +221,13 @@ mod tests {
         };
         let upstream = Upstream::new(settings, tls_client_config().unwrap()).unwrap();
         let ask = async || {
-            let asked = upstream.send(Method::GET, "/", HeaderMap::new(), Empty::<Bytes>::new());
+            let asked = upstream.send(
+                Traffic::Other,
+                Method::GET,
+                "/",
+                HeaderMap::new(),
+                Empty::<Bytes>::new(),
+            );
             let answered = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     error::Error,
     headers::{has_only_chunks, strip_answer},
+    kling::endpoints::Class,
     metrics::Metrics,
-    upstream::{Answer, BoxError, Idle, SendError, Upstream},
+    upstream::{Answer, BoxError, Idle, SendError, Traffic, Upstream},
 };
 
 /// The most bytes of an answer in the log: a sentence or two.
@@ -102,9 +103,19 @@ impl Sender {
         B::Error: Into<BoxError>,
     {
         let begun = Instant::now();
+        let traffic = match call.class {
+            Class::JobStart => Traffic::JobStart,
+            Class::Create
+            | Class::Task
+            | Class::Untrack
+            | Class::Download
+            | Class::Read
+            | Class::Upload
+            | Class::Other => Traffic::Other,
+        };
         let sent = self
             .upstream
-            .send(call.method.clone(), target, headers, body);
+            .send(traffic, call.method.clone(), target, headers, body);
         let sent = sent.await;
         let elapsed = begun.elapsed();
         self.metrics.count_carried(call.class, elapsed);
@@ -132,6 +143,7 @@ impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
             SendError::NotSent(_) => Self::Unreachable,
+            SendError::NoPlace => Self::NoPlace,
             SendError::Lost(_) => Self::OutcomeUnknown,
             SendError::TimedOut(_) => Self::TimedOut,
             SendError::Unfinished(_) => Self::bad_request(

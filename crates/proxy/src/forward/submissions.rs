@@ -74,8 +74,8 @@ pub(super) enum Submitted {
         /// How often the call has been sent by now.
         attempts: u32,
     },
-    /// Nothing was sent.
-    NotSent,
+    /// Nothing was sent, since this happened.
+    NotSent(Error),
 }
 
 /// A submission that was sent.
@@ -189,7 +189,10 @@ impl Submissions {
                     refused_by.push(account);
                     attempts.take_elsewhere()
                 }
-                (Next::Again, _) => return Ok((Ok(Submitted::NotSent), fate)),
+                (Next::Again, _) => {
+                    let submitted = answer.map_or_else(Submitted::NotSent, Submitted::Answered);
+                    return Ok((Ok(submitted), fate));
+                }
                 (Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater, _) => false,
             };
             let slot = if is_repeated {

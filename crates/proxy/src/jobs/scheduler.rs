@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     kling::scheduler::Executing,
     ledger::Unavailable,
-    upstream::{AskError, Upstream},
+    upstream::{AskError, Traffic, Upstream},
 };
 
 /// A job takes some 120 bytes: 70,000 jobs, on more accounts than a token can have.
@@ -30,7 +30,7 @@ pub(super) enum RoundError {
 
 /// Asks for the jobs that run on all accounts.
 pub(super) async fn executing(upstream: &Upstream) -> Result<Executing, RoundError> {
-    let asked = upstream.ask("/scheduler/available", SCHEDULER_BYTES_MAX);
+    let asked = upstream.ask(Traffic::Round, "/scheduler/available", SCHEDULER_BYTES_MAX);
     let (status, body) = asked.await?;
     if status == StatusCode::OK {
         Ok(Executing::read(&body)?)

@@ -68,7 +68,7 @@ impl FromStr for TaskId {
 /// How a job ended. Finality is `status_final`, success is `status_name` "succeed" (both are in every answer of
 /// the vendor's samples); numbers are not relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobResult {
+pub(crate) enum JobResult {
     /// With what was asked for.
     Succeeded,
     /// Without.
@@ -77,7 +77,7 @@ pub enum JobResult {
 
 impl JobResult {
     /// The word of the API.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -87,7 +87,7 @@ impl JobResult {
 
 /// What an account says about a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskStatus {
+pub(crate) enum TaskStatus {
     /// It has the task, and the task is final.
     Final(JobResult),
     /// It has the task, and the task is not final yet.
@@ -100,7 +100,7 @@ pub enum TaskStatus {
 
 impl TaskStatus {
     /// What the answer of one account to `GET /tasks/{task_id}` says about the task.
-    pub fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
+    pub(crate) fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
         match status {
             StatusCode::OK => Self::of_task(body, task_id),
             StatusCode::NOT_FOUND if !is_about_account(body) => Self::Missing,

@@ -19,7 +19,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use kling_sim::{DEFAULT_TOKEN, Effect, Fault};
-use proxy::upstream::{AskError, FAILURES_MAX, IdleError, SendError, Upstream, UpstreamError};
+use proxy::upstream::{
+    AskError, FAILURES_MAX, IdleError, SendError, Traffic, Upstream, UpstreamError,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -33,7 +35,13 @@ const START: &str = "/videos/text2video";
 const SHORT: Duration = Duration::from_millis(100);
 
 async fn get(upstream: &Upstream, path: &str) -> Result<StatusCode, SendError> {
-    let response = upstream.send(Method::GET, path, HeaderMap::new(), Empty::new());
+    let response = upstream.send(
+        Traffic::Other,
+        Method::GET,
+        path,
+        HeaderMap::new(),
+        Empty::new(),
+    );
     let response = response.await?;
     let status = response.status();
     response.into_body().collect().await.unwrap();
@@ -47,7 +55,9 @@ async fn submit(upstream: &Upstream) -> Result<StatusCode, SendError> {
         HeaderValue::from_static("application/json"),
     );
     let body = Full::new(Bytes::from_static(br#"{"email":"a@x","prompt":"a cat"}"#));
-    let response = upstream.send(Method::POST, START, headers, body).await?;
+    let response = upstream
+        .send(Traffic::JobStart, Method::POST, START, headers, body)
+        .await?;
     Ok(response.status())
 }
 
@@ -157,7 +167,13 @@ async fn a_submission_that_meets_a_closing_connection_is_sent_once() {
         let number = format!("<{number}>");
         let body = Full::new(Bytes::from(number.clone()));
         match upstream
-            .send(Method::POST, START, HeaderMap::new(), body)
+            .send(
+                Traffic::JobStart,
+                Method::POST,
+                START,
+                HeaderMap::new(),
+                body,
+            )
             .await
         {
             Ok(answer) => {
@@ -265,7 +281,9 @@ async fn a_request_that_moves_is_not_late_and_one_that_stands_still_is() {
     headers.insert(header::CONTENT_TYPE, json);
     let send = async |pause| {
         let (headers, body) = (headers.clone(), Pieces::every(pause));
-        let sent = upstream.send(Method::POST, START, headers, body).await;
+        let sent = upstream
+            .send(Traffic::JobStart, Method::POST, START, headers, body)
+            .await;
         sent.map(|response| response.status())
     };
     // The whole request takes longer than the timeout.
@@ -296,7 +314,7 @@ async fn the_target_is_the_base_url_whatever_the_request_says() {
         stream.write_all(answer).await.unwrap();
         String::from_utf8(seen).unwrap()
     };
-    let sent = upstream.send(Method::GET, path, headers, Empty::new());
+    let sent = upstream.send(Traffic::Other, Method::GET, path, headers, Empty::new());
     let (seen, answer) = tokio::join!(seen, sent);
     assert_eq!(answer.unwrap().status(), StatusCode::FOUND, "not followed");
     let (line, rest) = seen.split_once("\r\n").unwrap();
@@ -342,7 +360,7 @@ async fn a_body_is_read_whole_or_not_at_all() {
     settings.idle_timeout = SHORT;
     let upstream = client(settings);
     let read = async |max| {
-        let (_, body) = upstream.ask("/accounts", max).await?;
+        let (_, body) = upstream.ask(Traffic::Question, "/accounts", max).await?;
         Ok::<_, AskError>(body)
     };
     let size = read(1 << 20).await.unwrap().len();
@@ -386,7 +404,10 @@ async fn a_question_is_answered_whatever_else_the_head_says() {
                 .await
                 .unwrap();
         };
-        let (answer, ()) = tokio::join!(upstream.ask("/scheduler/available", 100), answering);
+        let (answer, ()) = tokio::join!(
+            upstream.ask(Traffic::Round, "/scheduler/available", 100),
+            answering
+        );
         assert_eq!(answer.unwrap(), (StatusCode::OK, "{}".into()), "{line}");
     }
 }
