@@ -348,11 +348,7 @@ impl Error {
             Self::BufferFull => {
                 "too many bytes of waiting calls are held; see forward.buffer_total".to_owned()
             }
-            Self::NoPlace => {
-                "as many calls are carried to the upstream as may be at once; nothing was sent. Come back \
-                 soon, or raise the limit of open files (ulimit -n)"
-                    .to_owned()
-            }
+            Self::NoPlace => "as many calls are carried as may be at once; nothing was sent".to_owned(),
             Self::Unreachable => {
                 "the upstream cannot be reached; nothing was sent. Check upstream.base_url and the \
                  network"

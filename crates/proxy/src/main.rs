@@ -92,7 +92,7 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     }
     let mut signals = Signals::listen()?;
     let end = CancellationToken::new();
-    let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone()).await?;
+    let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone())?;
     if let Some(addr) = sidecar.metrics_addr() {
         tracing::info!(%addr, "serving metrics");
     }

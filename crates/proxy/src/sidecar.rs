@@ -159,11 +159,11 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Builds every part and binds the listeners that were not passed. `end` will begin the shutdown.
+    /// Builds every part and binds the listeners that were not passed, in a runtime. `end` will begin the shutdown.
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
-    pub async fn start(
+    pub fn start(
         config: &Config,
         passed: PassedSockets,
         end: CancellationToken,
@@ -212,7 +212,7 @@ impl Sidecar {
             .zip(interval)
             .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));
         let rounds = rounds.zip(interval);
-        let (listener, metrics_listener) = listeners(config, passed).await?;
+        let (listener, metrics_listener) = listeners(config, passed)?;
         let upstream_deps = forward.clone().map(|forward| UpstreamDeps {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
@@ -378,17 +378,17 @@ async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unava
 }
 
 /// The listeners of the API and of metrics: those that were passed, and else those of the settings.
-async fn listeners(
+fn listeners(
     config: &Config,
     passed: PassedSockets,
 ) -> Result<(Listener, Option<Listener>), StartError> {
     let api = match passed.api {
         Some(socket) => take_over(socket, &config.auth)?,
-        None => bind(config.listen).await?,
+        None => bind(config.listen)?,
     };
     let metrics = match (passed.metrics, config.metrics_listen) {
         (Some(socket), _) => Some(passed_on(socket)?),
-        (None, Some(addr)) => Some(bind(addr).await?),
+        (None, Some(addr)) => Some(bind(addr)?),
         (None, None) => None,
     };
     Ok((api, metrics))
@@ -409,11 +409,8 @@ fn passed_on(socket: StdListener) -> io::Result<Listener> {
     Ok(Listener { socket, is_passed })
 }
 
-async fn bind(addr: SocketAddr) -> Result<Listener, StartError> {
-    let bound = TcpListener::bind(addr).await;
-    let socket = bound.map_err(|source| StartError::Bind { addr, source })?;
-    let is_passed = false;
-    Ok(Listener { socket, is_passed })
+fn bind(addr: SocketAddr) -> Result<Listener, StartError> {
+    Listener::bind(addr).map_err(|source| StartError::Bind { addr, source })
 }
 
 fn fetcher(

@@ -12,6 +12,7 @@ mod accounts;
 mod bad_input;
 mod carry;
 mod command_line;
+mod connections;
 mod gate;
 mod idempotency;
 mod leases;
