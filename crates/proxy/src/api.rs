@@ -199,7 +199,8 @@ impl Api {
                         client: client.clone(),
                         request_id: request_id.into(),
                     };
-                    let carried = upstream.forward.carry(request, &origin);
+                    // Every connection has room for the largest future of a call: this one is far larger than others.
+                    let carried = Box::pin(upstream.forward.carry(request, &origin));
                     Ok(reply::carried(carried.await?))
                 }
                 None => Err(Error::NotForwarding),

@@ -15,12 +15,16 @@
 //! again that the records of job starts keep.
 
 mod account_list;
+mod body_memory;
 mod buffered;
 mod call;
 mod download;
 pub mod email;
+mod growing;
 mod job_start;
 mod outcome;
+mod paced;
+mod patience;
 mod replay;
 mod response;
 mod retry;
@@ -36,7 +40,7 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Empty, Full};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use tokio::{
     sync::{Semaphore, watch},
@@ -59,8 +63,9 @@ use crate::{
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;
-use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest, Patience};
+use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest};
 use call::Call;
+use patience::Patience;
 use response::PeekedBody;
 use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
 use router::Router;
@@ -304,8 +309,7 @@ impl Forward {
     ) -> Result<Response<Answer>, SendError> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         loop {
-            let body = Full::new(outgoing.body.clone());
-            let headers = outgoing.headers.clone();
+            let (headers, body) = (outgoing.headers.clone(), outgoing.body.clone());
             let sent = self.sender.send(call, &outgoing.target, headers, body);
             let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));

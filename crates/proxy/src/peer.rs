@@ -185,8 +185,9 @@ impl Client {
 
     /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
     pub(crate) async fn linger(&self) {
-        let mut scrap = [0; 8 * 1024];
         std::future::poll_fn(|cx| {
+            // Not in the future itself, which every connection has.
+            let mut scrap = [0; 8 * 1024];
             loop {
                 let mut scrap = ReadBuf::new(&mut scrap);
                 let read = self.with_stream(|stream| stream.poll_read(cx, &mut scrap));

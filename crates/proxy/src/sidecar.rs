@@ -159,11 +159,15 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Builds every part and binds the listeners that were not passed, in a runtime. `end` will begin the shutdown.
+    /// Builds every part and binds the listeners that were not passed. `end` will begin the shutdown.
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
-    pub fn start(
+    #[expect(
+        clippy::unused_async,
+        reason = "sockets belong to a runtime: it is called within one"
+    )]
+    pub async fn start(
         config: &Config,
         passed: PassedSockets,
         end: CancellationToken,

@@ -145,12 +145,13 @@ async fn start_sidecar(
     shutdown: &CancellationToken,
 ) -> Result<(Sidecar, Option<SocketAddr>), Box<dyn Error>> {
     let config = config(sim, listen.map(|addr| addr.to_string()))?;
-    match Sidecar::start(&config, PassedSockets::default(), shutdown.clone()) {
+    match Sidecar::start(&config, PassedSockets::default(), shutdown.clone()).await {
         Err(StartError::Bind { addr, source })
             if listen.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
         {
             let config = self::config(sim, Some(ANY_PORT.to_owned()))?;
-            let sidecar = Sidecar::start(&config, PassedSockets::default(), shutdown.clone())?;
+            let sidecar =
+                Sidecar::start(&config, PassedSockets::default(), shutdown.clone()).await?;
             Ok((sidecar, Some(addr)))
         }
         started => Ok((started?, None)),

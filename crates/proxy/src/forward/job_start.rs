@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{
     CallOrigin, Forward,
-    buffered::Patience,
     call::Call,
+    patience::Patience,
     response::{self, Carried},
     retry::UNSENT_PAUSE,
     submissions::{JobStart, Reservation, Submitted},

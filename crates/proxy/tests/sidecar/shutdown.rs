@@ -175,7 +175,7 @@ async fn a_connection_that_is_kept_has_the_request_answered_that_was_on_its_way(
 async fn a_connection_that_only_the_system_has_accepted_is_served_too() {
     let sim = sim().await;
     let end = CancellationToken::new();
-    let sidecar = listening(&sim, &[], end.clone());
+    let sidecar = listening(&sim, &[], end.clone()).await;
     let addr = sidecar.addr().unwrap();
     let mut late = KeptAlive(TcpStream::connect(addr).await.unwrap());
     end.cancel();
