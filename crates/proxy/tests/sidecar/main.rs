@@ -13,6 +13,7 @@ mod bad_input;
 mod carry;
 mod command_line;
 mod connections;
+mod footprint;
 mod gate;
 mod idempotency;
 mod leases;
