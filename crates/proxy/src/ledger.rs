@@ -22,10 +22,11 @@ use local::Local;
 
 pub use clock::{Calendar, Clock};
 pub use operations::{
-    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
-    IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, NameLost, NewestList,
-    Operation, ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining,
-    Settle, Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
+    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, FollowList, FollowListOn, FollowRound,
+    HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, ListProgress,
+    NameLost, NewestList, Operation, ReachesBack, Recall, RefusalNow, Release, RoundBase,
+    RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason,
+    UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};
@@ -154,7 +155,11 @@ pub(crate) mod tests {
             ties_picks: false,
         });
         let change = ListChange::between(None, list);
-        assert!(ledger.keeper().call(FollowList { change }));
+        let mut progress = ledger.keeper().call(FollowList { change });
+        while progress != Some(ListProgress::Whole) {
+            assert!(progress.is_some(), "it is the first list");
+            progress = Some(ledger.keeper().call(FollowListOn));
+        }
         ledger
     }
 

@@ -83,6 +83,7 @@ use lease::{Lease, Phase};
 use leases::Leases;
 use outbox::Outbox;
 use resolutions::Resolutions;
+use roster::Incoming;
 use waiters::Waiters;
 
 /// The limits of the pool.
@@ -107,6 +108,8 @@ pub struct Pool {
     limits: Limits,
     /// The account list in force.
     list: Option<Arc<List>>,
+    /// The list that is about to replace it.
+    incoming: Option<Incoming>,
     /// What the newest round showed.
     running: Option<Arc<RunningJobs>>,
     accounts: Accounts,
@@ -124,6 +127,7 @@ impl Pool {
         Self {
             limits,
             list: None,
+            incoming: None,
             running: None,
             accounts: Accounts::default(),
             leases: Leases::new(limits),

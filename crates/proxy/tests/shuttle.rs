@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::{Account, Snapshot};
 use proxy::{
     ledger::{
-        AccountsAfter, FollowList, NewestList, Part, PickRequest, Release,
+        AccountsAfter, FollowList, ListProgress, NewestList, Part, PickRequest, Release,
         local::{Entry, Local},
     },
     pool::{LeaseId, LeaseView, Limits, ListChange},
@@ -51,7 +51,7 @@ fn local(max_jobs: u32) -> Arc<Local> {
 
 fn apply(local: &Local, snapshot: &Snapshot) {
     let change = ListChange::between(local.call(NewestList), snapshot);
-    assert!(local.call(FollowList { change }));
+    assert_eq!(local.call(FollowList { change }), Some(ListProgress::Whole));
 }
 
 fn release(local: &Local, lease: &LeaseView) -> bool {

@@ -18,8 +18,8 @@ use super::{Clock, Dated};
 use crate::pool::Pool;
 
 pub use accounts::{
-    AccountNow, AccountsAfter, DryRun, FollowList, HealthyAccount, IsBusy, NewestList, RefusalNow,
-    SetDraining, Statistics, Stats, UnavailableReason,
+    AccountNow, AccountsAfter, DryRun, FollowList, FollowListOn, HealthyAccount, IsBusy,
+    ListProgress, NewestList, RefusalNow, SetDraining, Statistics, Stats, UnavailableReason,
 };
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};
 pub use leases::{LeaseNow, LeasesAfter, Release, Settle, TakePlace, UpdateLease};
@@ -51,6 +51,17 @@ pub struct Context<'a, R> {
 }
 
 impl<R> Context<'_, R> {
+    /// Asks what a part of a list might deny; see [`Pool::ask_whole_list`].
+    fn ask_whole_list<T, E>(
+        &mut self,
+        question: impl FnMut(&mut Pool, &mut R) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        R: Rng,
+    {
+        self.pool.ask_whole_list(self.now, self.rng, question)
+    }
+
     fn dated<T>(&self, view: T) -> Dated<T> {
         let calendar = self.clock.calendar();
         Dated { view, calendar }

@@ -371,6 +371,38 @@ fn a_new_list_costs_what_it_changes() {
 }
 
 #[test]
+fn a_part_of_a_new_list_costs_its_own_entries() {
+    const ENTRIES: usize = 50;
+    let set_up = |how: fn(&mut Vec<(String, u32)>)| {
+        move |size: u32| {
+            let (mut bench, _) = running_book(size, 1);
+            let mut list = list(size, MAX_JOBS);
+            how(&mut list);
+            let accounts = list.iter().map(|(email, max)| Account::new(email, *max));
+            let snapshot = Snapshot {
+                accounts: accounts.collect(),
+            };
+            let change = ListChange::between(bench.pool.list(), &snapshot);
+            assert!(bench.pool.begin_list(change, at(3), &mut bench.rng));
+            bench
+        }
+    };
+    let follow = |bench: &mut Bench| {
+        assert!(bench.pool.follow_list(ENTRIES, at(3), &mut bench.rng));
+    };
+    let most = ENTRIES as u64;
+    let caps = set_up(|list| list.iter_mut().for_each(|(_, max)| *max += 1));
+    assert_flat(costs(caps, follow), most);
+    let gone = set_up(Vec::clear);
+    assert_flat(costs(gone, follow), most);
+    let renamed = set_up(|list| {
+        list.iter_mut()
+            .for_each(|(email, _)| *email = format!("new-{email}"));
+    });
+    assert_flat(costs(renamed, follow), most);
+}
+
+#[test]
 fn an_account_that_left_is_forgotten_at_the_same_cost() {
     let set_up = |size| {
         let mut bench = book(size);
