@@ -152,9 +152,9 @@ fn take_over(filled: &mut FilledPool, list: &Snapshot) -> Taken {
         let part = begun.elapsed();
         taken.whole += part;
         taken.longest = taken.longest.max(part);
+        pool.take_state_changes();
         begun = Instant::now();
     }
-    pool.take_state_changes();
     drop(before);
     taken
 }
