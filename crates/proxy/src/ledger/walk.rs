@@ -141,7 +141,13 @@ mod tests {
     use accounts_fetcher::{Account, Snapshot};
 
     use super::*;
-    use crate::ledger::tests::{any_account, ledger_over, pick};
+    use crate::{
+        ledger::{
+            FollowList, ListProgress, NewestList,
+            tests::{any_account, ledger_over, pick},
+        },
+        pool::ListChange,
+    };
 
     const COUNT: usize = 10 * ROWS_MAX + 1;
 
@@ -230,6 +236,38 @@ mod tests {
             limit: usize::MAX,
         }));
         assert_eq!(accounts.await.unwrap().rows.len(), ROWS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_ranked_anew_hides_no_account_from_a_walk() {
+        let mut emails: Vec<_> = (0..COUNT).map(|n| format!("{n:03}@x")).collect();
+        let behind = emails[ROWS_MAX..].to_vec();
+        let list = |emails: &[String]| Snapshot {
+            accounts: emails.iter().map(|email| Account::new(email, 1)).collect(),
+        };
+        let ledger = ledger_over(&list(&emails));
+        let mut walk = Walk::<AccountPlace>::new(None, None);
+        let first = ledger.call(AccountsAfter(walk.part())).await.unwrap();
+        assert!(walk.goes_on(&first));
+        // Accounts join at one place until no rank is left there.
+        for n in 0.. {
+            emails.insert(1, format!("new-{n}@x"));
+            let base = ledger.call(NewestList).await.unwrap();
+            let change = ListChange::between(base, &list(&emails));
+            let progress = ledger.call(FollowList { change }).await.unwrap();
+            if progress == Some(ListProgress::Partial) {
+                break;
+            }
+        }
+        let mut seen = Vec::new();
+        loop {
+            let page = ledger.call(AccountsAfter(walk.part())).await.unwrap().view;
+            seen.extend(page.rows.iter().map(|account| account.email.to_string()));
+            if !walk.goes_on(&page) {
+                break;
+            }
+        }
+        assert_eq!(seen, behind);
     }
 
     #[tokio::test]

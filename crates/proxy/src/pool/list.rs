@@ -42,6 +42,8 @@ pub struct ListChange {
     /// So at any moment in between every slot that can be granted is one of the old list, until the first step of the
     /// second kind; from then on it is one of the new list.
     pub(super) steps: Vec<ListStep>,
+    /// Accounts have other ranks than before, though their order may be the same.
+    pub(super) is_ranked_anew: bool,
 }
 
 /// What a new list changes of one account.
@@ -77,7 +79,7 @@ impl ListChange {
             let identity = account.identity.clone();
             list.entries.entry(identity).or_insert(entry);
         }
-        list.rank(old.entries.last().map_or(0, |(_, entry)| entry.rank));
+        let is_ranked_anew = list.rank(old.entries.last().map_or(0, |(_, entry)| entry.rank));
         let left = old.entries.keys();
         let left = left.filter(|identity| !list.entries.contains_key(*identity));
         let mut steps: Vec<_> = left.cloned().map(ListStep::Leaves).collect();
@@ -99,6 +101,7 @@ impl ListChange {
         Self {
             list: Arc::new(list),
             steps,
+            is_ranked_anew,
             base,
         }
     }
@@ -107,8 +110,8 @@ impl ListChange {
 impl List {
     /// Ranks the accounts in their order. Those that have a rank keep it as long as a free one fits
     /// between; else all get ranks above `last_known`, the last one of the list before. So no rank is that of
-    /// another account while one list takes the place of the other.
-    fn rank(&mut self, last_known: u64) {
+    /// another account while one list takes the place of the other. Returns whether all are ranked anew.
+    fn rank(&mut self, last_known: u64) -> bool {
         let mut last = 0;
         let ranks: Vec<u64> = self.entries.values().map(|entry| entry.rank).collect();
         let mut is_ranked = true;
@@ -138,6 +141,7 @@ impl List {
                 entry.rank = last_known + rank * RANK_STEP;
             }
         }
+        !is_ranked
     }
 }
 

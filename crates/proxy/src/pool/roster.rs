@@ -19,6 +19,7 @@ use super::{
 pub(super) struct Incoming {
     list: Arc<List>,
     steps: vec::IntoIter<ListStep>,
+    is_ranked_anew: bool,
 }
 
 impl Incoming {
@@ -85,12 +86,20 @@ impl Pool {
     /// nothing changes then, except that a list which another call has begun is in force.
     pub fn begin_list(&mut self, change: ListChange, now: Duration, rng: &mut impl Rng) -> bool {
         self.complete_list(now, rng);
-        let ListChange { base, list, steps } = change;
+        let ListChange {
+            base,
+            list,
+            steps,
+            is_ranked_anew,
+        } = change;
         if self.list.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return false;
         }
-        let steps = steps.into_iter();
-        self.incoming = Some(Incoming { list, steps });
+        self.incoming = Some(Incoming {
+            list,
+            steps: steps.into_iter(),
+            is_ranked_anew,
+        });
         true
     }
 
@@ -122,6 +131,14 @@ impl Pool {
     /// Brings a list that has begun into force.
     fn complete_list(&mut self, now: Duration, rng: &mut impl Rng) {
         self.follow_list(usize::MAX, now, rng);
+    }
+
+    /// Has all accounts in one order, so that places in it can be compared: a list that ranks them anew is brought into
+    /// force.
+    pub fn settle_order(&mut self, now: Duration, rng: &mut impl Rng) {
+        if self.incoming.as_ref().is_some_and(|it| it.is_ranked_anew) {
+            self.complete_list(now, rng);
+        }
     }
 
     /// Asks what a part of a list might deny though either whole list would not: an account that is free, or one of a

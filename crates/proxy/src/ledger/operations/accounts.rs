@@ -26,6 +26,7 @@ impl Operation for AccountsAfter {
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let Part { after, .. } = &self.0;
         let any = Constraint::AnyBut(Excluded::default());
+        context.pool.settle_order(context.now, context.rng);
         let page = context
             .pool
             .accounts_after(after.as_ref(), self.0.rows_max(), &any);
@@ -110,6 +111,7 @@ impl Operation for DryRun {
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let constraint = context.ask_whole_list(|pool, _| self.request.constraint(pool))?;
         let Part { after, .. } = &self.part;
+        context.pool.settle_order(context.now, context.rng);
         Ok(context
             .pool
             .accounts_after(after.as_ref(), self.part.rows_max(), &constraint))
