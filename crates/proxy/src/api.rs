@@ -14,6 +14,7 @@ mod params;
 mod pick;
 mod reply;
 mod route;
+mod slices;
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ use crate::{
     idempotency::Caller,
     jobs::Rounds,
     ledger::{Ledger, Statistics},
-    metrics::{self, Metrics, Scrape},
+    metrics::{self, AccountSums, Metrics, Scrape},
     peer::Client,
     picker::Picker,
 };
@@ -186,9 +187,15 @@ impl Api {
         route.check_query(request.uri().query())?;
         match route {
             Route::Pick => self.pick(request, caller).await,
-            Route::Leases => self.list_leases().await,
+            Route::Leases => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_leases(query).await
+            }
             Route::Lease(id) => self.lease(request, &id).await,
-            Route::Accounts => self.list_accounts().await,
+            Route::Accounts => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_accounts(query).await
+            }
             Route::Account(email) => self.account(&email).await,
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
@@ -220,15 +227,19 @@ impl Api {
 
     async fn scrape(&self) -> Result<Reply, Error> {
         let stats = self.ledger.call(Statistics).await?;
+        let mut accounts = AccountSums::new(self.account_label);
+        self.ledger
+            .each_account(|account| accounts.add(account))
+            .await?;
         let listing = self.listing.borrow().clone();
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
         let scrape = Scrape {
             stats: &stats,
+            accounts: &accounts,
             listing: &listing,
             rounds: rounds.map(|rounds| rounds.counts()),
-            label: self.account_label,
         };
-        Ok(match self.metrics.render(&scrape) {
+        Ok(match self.metrics.render(&scrape).await {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics; this is a bug, please report it");

@@ -1,5 +1,6 @@
 //! A small client of a running sidecar: `kling-balancer pick`, `accounts`, `release`, `healthcheck`.
 
+mod accounts;
 mod table;
 
 use std::{
@@ -24,7 +25,7 @@ use crate::{cli::CliAsk, config::ClientConfig};
 
 /// How long the sidecar may take to answer from its memory. A pick may wait for as long as it asks.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// The most we read of an answer: ten thousand accounts.
+/// The most we read of an answer: ten thousand accounts, of which a page has far fewer.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why the sidecar's answer cannot be shown.
@@ -76,7 +77,7 @@ pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<String, ClientEr
         }
         CliAsk::Accounts { is_json } => {
             let client = Client::new(config.listen, config.token.as_ref());
-            let json = client.json(Method::GET, "/accounts", true).await?;
+            let json = client.accounts().await?;
             Ok(shown(json, *is_json, table::accounts))
         }
         CliAsk::Pick { query, is_json } => {

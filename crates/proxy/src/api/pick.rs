@@ -1,6 +1,7 @@
 //! `/pick`: choose an account with a free slot and lease the slot, in one step.
 
 use std::{
+    borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -15,14 +16,15 @@ use super::{
     leases::LeaseBody,
     params::{self, query_pairs, shown},
     reply::{self, Reply},
+    slices::{self, JsonWriter},
 };
 use crate::{
     config::{TTL_MIN, duration, in_words},
     error::Error,
     idempotency::{self, Caller},
-    ledger::{DryRun, LeaseNow, PickRequest, Slot},
+    ledger::{LeaseNow, PickRequest, ROWS_MAX, Slot},
     picker::Picked,
-    pool::{Claim, Known, LeaseId, Name},
+    pool::{AccountView, Claim, Known, LeaseId, Name},
 };
 
 /// The most accounts one call may exclude: more than the 200 that metrics tell apart.
@@ -96,17 +98,27 @@ fn read_flag(name: &str, value: &str) -> Result<bool, Error> {
         .map_err(|_error| Error::bad_request(name, "expected true or false"))
 }
 
+/// An account in a dry run.
 #[derive(Serialize)]
-struct DryRunBody {
-    eligible: Vec<Arc<str>>,
-    accounts: Vec<StandingBody>,
-}
-
-#[derive(Serialize)]
-struct StandingBody {
+struct Standing {
+    #[serde(skip)]
+    is_eligible: bool,
     email: Arc<str>,
     state: &'static str,
-    reason: Option<String>,
+    reason: Option<Cow<'static, str>>,
+}
+
+impl Standing {
+    fn new(account: &AccountView, is_eligible: bool) -> Self {
+        let reason = account.reason().map(|reason| Cow::Owned(reason.to_owned()));
+        let of_the_call = Cow::Borrowed("this call asks for another one, or excludes it");
+        Self {
+            is_eligible,
+            email: Arc::clone(&account.email),
+            state: account.state.as_str(),
+            reason: reason.or((!is_eligible).then_some(of_the_call)),
+        }
+    }
 }
 
 impl Api {
@@ -144,22 +156,13 @@ impl Api {
     }
 
     async fn dry_run(&self, request: PickRequest) -> Result<Reply, Error> {
-        let found = self.ledger.call(DryRun { request }).await?;
-        let found = found.map_err(|error| self.picker.explain(error.into()))?;
-        let eligible = found.iter().filter(|(_, is_eligible)| *is_eligible);
-        let eligible = eligible.map(|(account, _)| Arc::clone(&account.email));
-        let accounts = found.iter().map(|(account, is_eligible)| StandingBody {
-            reason: account.reason().map(str::to_owned).or_else(|| {
-                (!is_eligible).then(|| "this call asks for another one, or excludes it".to_owned())
-            }),
-            email: Arc::clone(&account.email),
-            state: account.state.as_str(),
+        let mut found = Vec::new();
+        let walk = self.ledger.dry_run(&request, |account, is_eligible| {
+            found.push(Standing::new(account, is_eligible));
         });
-        let body = DryRunBody {
-            eligible: eligible.collect(),
-            accounts: accounts.collect(),
-        };
-        Ok(reply::json(&body))
+        walk.await
+            .map_err(|error| self.picker.explain(error.into()))?;
+        slices::json(|json| write_dry_run(found, json)).await
     }
 
     fn pick_request(&self, params: Params) -> Result<PickRequest, Error> {
@@ -214,6 +217,26 @@ impl Api {
         let expected = format!("expected {} to {}", in_words(min), in_words(max));
         Err(Error::bad_request("ttl", expected))
     }
+}
+
+async fn write_dry_run(found: Vec<Standing>, mut json: JsonWriter) -> Result<(), Error> {
+    json.open(r#"{"eligible":"#);
+    for part in found.chunks(ROWS_MAX) {
+        for account in part.iter().filter(|account| account.is_eligible) {
+            json.row(&account.email);
+        }
+        json.may_pause().await;
+    }
+    json.open(r#"],"accounts":"#);
+    for part in found.chunks(ROWS_MAX) {
+        for account in part {
+            json.row(account);
+        }
+        json.may_pause().await;
+    }
+    json.raw("]");
+    json.close().await;
+    Ok(())
 }
 
 fn granted(slot: Slot) -> Reply {

@@ -6,6 +6,7 @@ mod health;
 mod incremental;
 mod laws;
 mod leases;
+mod lists;
 mod matching;
 mod model;
 mod names;

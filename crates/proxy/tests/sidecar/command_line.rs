@@ -108,3 +108,19 @@ async fn shells_can_complete_command_lines() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_accounts_are_shown() {
+    let names: Vec<_> = (0..20_000).map(|n| format!("{n:05}@x")).collect();
+    let accounts: Vec<_> = names.iter().map(|name| (&**name, 1)).collect();
+    let running = with_token(&accounts).await;
+    let (code, table) = ask(&running, &["accounts"]).await;
+    assert_eq!(code, Some(0), "{table}");
+    let shown = table.lines().skip(1).map(|line| &line[..7]);
+    assert!(shown.eq(names.iter()), "each once, in the list's order");
+    let (code, json) = ask(&running, &["accounts", "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(json["accounts"].as_array().unwrap().len(), names.len());
+    assert_eq!(json.get("next"), None, "this is all of them");
+}

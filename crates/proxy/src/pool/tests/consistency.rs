@@ -73,6 +73,7 @@ impl World {
             excess: None,
         };
         world.list(&[("Ann@x", 2), ("b@x", 1), ("c@x", 2)]);
+        world.follow_list(usize::MAX);
         world.round(None);
         world
     }
@@ -183,14 +184,26 @@ impl World {
         }
     }
 
-    /// A list names each account once, as the first of its entries says.
+    /// Begins a list, of which each further event takes over one entry. It names each account once, as the first of
+    /// its entries says.
     fn list(&mut self, entries: &[(Email, u32)]) {
         let mut identities = HashSet::new();
         let accounts = entries.iter().map(|(email, max)| Account::new(email, *max));
         let accounts = accounts.filter(|account| identities.insert(account.identity.clone()));
         let accounts = accounts.collect();
+        let list = Snapshot { accounts };
         let Bench { pool, rng } = &mut self.bench;
-        pool.apply(&Snapshot { accounts }, at(self.now), rng);
+        let mut begin = || {
+            let change = ListChange::between(pool.list(), &list);
+            pool.begin_list(change, at(self.now), rng)
+        };
+        // An earlier one may not be whole yet.
+        assert!(begin() || begin());
+    }
+
+    fn follow_list(&mut self, steps_max: usize) {
+        let Bench { pool, rng } = &mut self.bench;
+        pool.follow_list(steps_max, at(self.now), rng);
     }
 
     fn change(&mut self, changes: Vec<(u64, Option<Email>)>) {
@@ -275,6 +288,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         self.pass(1);
+        self.follow_list(1);
         self.follow();
         self.act(event);
         self.follow();

@@ -15,7 +15,7 @@ pub(super) fn check_slots(pool: &Pool) {
     let counted: BTreeMap<_, _> = counted.collect();
     let none = pool.accounts.all().map(|(key, _)| (key, Slots::NONE));
     let mut taken: BTreeMap<AccountKey, Slots> = none.collect();
-    for (_, lease) in pool.leases.iter() {
+    for (_, lease) in pool.leases.after(None) {
         let slots = taken.entry(lease.account).or_default();
         if lease.state() == LeaseState::Uncertain {
             slots.uncertain += 1;
@@ -93,7 +93,7 @@ fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
 /// The newest round lists every job that is marked as listed.
 fn check_marks(pool: &Pool, running: &RunningJobs) {
     let listed: BTreeSet<_> = running.jobs().map(|(task_id, _)| task_id).collect();
-    for (_, lease) in pool.leases.iter() {
+    for (_, lease) in pool.leases.after(None) {
         let bound_to = lease.binding().filter(|binding| binding.is_listed);
         let bound_to = bound_to.map(|binding| &binding.task_id);
         let stands_for = lease.stands_for().filter(|job| job.is_listed);
