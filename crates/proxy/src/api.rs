@@ -152,7 +152,7 @@ impl Api {
             cors::allow(&mut reply, origin);
         }
         let status = reply.status();
-        let elapsed = count.end(status.as_str());
+        let elapsed = count.end(status);
         tracing::debug!(
             request_id,
             http.request.method = method,
@@ -290,6 +290,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::CONNECT => "CONNECT",
         Method::TRACE => "TRACE",
-        _ => "_OTHER",
+        _ => metrics::OTHER,
     }
 }

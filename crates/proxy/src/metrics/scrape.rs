@@ -6,6 +6,7 @@ use accounts_fetcher::{FetchResult, Listing};
 use jiff::Timestamp;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::OTHER;
 use crate::{
     config::AccountLabel,
     jobs::RoundCounts,
@@ -16,7 +17,6 @@ use crate::{
 /// The most accounts that get series of their own. A user has a handful; unbounded label sets
 /// overload Prometheus. The rest are added up under `other`.
 pub(crate) const ACCOUNTS_MAX: usize = 200;
-const OTHER: &str = "other";
 
 /// What one scrape shows.
 #[derive(Debug)]

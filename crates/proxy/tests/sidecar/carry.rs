@@ -16,6 +16,7 @@ mod hang_ups;
 mod headers;
 mod health;
 mod keys;
+mod labels;
 mod learning;
 mod leases;
 mod lost;
