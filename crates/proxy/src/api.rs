@@ -32,7 +32,6 @@ use crate::{
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
     forward::{CallOrigin, Forward},
-    idempotency::Caller,
     jobs::Rounds,
     ledger::{Ledger, Statistics},
     metrics::{self, Metrics, Scrape},
@@ -125,10 +124,7 @@ impl Api {
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let origin = match kind {
-            ListenerKind::Main => self.gate.allowed_origin(request.headers()),
-            ListenerKind::Monitoring => None,
-        };
+        let origin = self.gate.allowed_origin(request.headers());
         let admitted = async {
             // A browser shows no token before it knows that it may.
             if origin.is_some() && cors::is_preflight(&request) {
@@ -174,13 +170,7 @@ impl Api {
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = match kind {
-            ListenerKind::Main => {
-                let is_open = route.as_ref().is_some_and(Route::is_open);
-                self.gate.admit(&request, is_open)?
-            }
-            ListenerKind::Monitoring => Caller::default(),
-        };
+        let caller = self.gate.admit(&request, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
         route.check_method(request.method())?;
         route.check_query(request.uri().query())?;

@@ -57,6 +57,8 @@ pub enum Error {
     },
     /// No or a wrong client token.
     Unauthorized,
+    /// The client token may only look.
+    ReadOnly,
     /// The call comes from a web page that may not call.
     ForbiddenOrigin,
     /// The `Host` is not ours.
@@ -198,7 +200,7 @@ const INTERNAL: &str = "proxy_internal_error";
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 35] = [
+    pub(crate) const KINDS: [Self; 36] = [
         Self::Refused(Refusal::Saturated {
             free_in: RETRY_AFTER,
             position: 1,
@@ -231,6 +233,7 @@ impl Error {
         Self::TimedOut,
         Self::OwnerUnknown,
         Self::UnknownLease,
+        Self::ReadOnly,
         Self::BadRequest {
             field: String::new(),
             expected: String::new(),
@@ -310,6 +313,7 @@ impl Error {
                 Facts::new(status, "outcome-unknown", late).outcome_unknown()
             }
             Self::UnknownAccount => wrong(StatusCode::NOT_FOUND, "unknown-account"),
+            Self::ReadOnly => Facts::new(StatusCode::FORBIDDEN, "read-only", DENIED),
             Self::UnknownLease => wrong(StatusCode::NOT_FOUND, "unknown-lease"),
             Self::NoRoute | Self::NotForwarding => wrong(StatusCode::NOT_FOUND, "no-route"),
             Self::BadRequest { .. } => wrong(StatusCode::BAD_REQUEST, "bad-request"),
@@ -375,6 +379,7 @@ impl Error {
             }
             Self::Unavailable => {
                 "the ledger cannot be reached; try again, and see /readyz?verbose".to_owned()
+            Self::ReadOnly => "this token may only look; show one of auth.tokens".to_owned(),
             }
             Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
             Self::UnknownLease => "no such lease, or it has ended".to_owned(),
@@ -383,7 +388,7 @@ impl Error {
                 "send one of the client tokens as Authorization: Bearer <token>".to_owned()
             }
             Self::ForbiddenOrigin => {
-                "calls from this web origin are refused; see auth.allowed_origins".to_owned()
+                "calls from this web page are refused; see auth.allowed_origins".to_owned()
             }
             Self::WrongHost => {
                 "this Host is not served; call by a loopback name or see auth.allowed_hosts"

@@ -187,6 +187,11 @@ pub const SETTINGS: &[Setting] = &[
         "file with a client token a line, or a name and a token",
     ),
     setting(
+        "auth.read_tokens_file",
+        "",
+        "the same for tokens that may only look: GET of all but /pick and /v1/kling",
+    ),
+    setting(
         "auth.allowed_hosts",
         "[]",
         "Host names served without a client token",

@@ -5,12 +5,14 @@ use std::{net::IpAddr, net::SocketAddr, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use http::Uri;
 use jiff::SignedDuration;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// The longest time any setting may name. A value beyond a month is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// The largest size any setting may name: more memory than a sidecar has.
 const SIZE_MAX: usize = 64 << 30;
+/// The shortest token of a client: as many characters as 64 random bits have in hexadecimal.
+const CLIENT_TOKEN_CHARS_MIN: usize = 16;
 
 /// Reads a duration such as `30s`, `1m 30s` or `500ms`. A bare `0` is zero.
 ///
@@ -95,6 +97,25 @@ pub(super) fn token(text: &str) -> Result<SecretString, String> {
         return Err("expected visible ASCII characters without spaces".to_owned());
     }
     Ok(SecretString::from(token))
+}
+
+/// Reads a token that clients show. A short one can be guessed, and one with a comma was meant as a list.
+pub(super) fn client_token(text: &str) -> Result<SecretString, String> {
+    if text.contains(',') {
+        return Err(
+            "expected no comma in a token; write several as [\"…\", \"…\"], or one a line in \
+             auth.tokens_file"
+                .to_owned(),
+        );
+    }
+    let token = token(text)?;
+    if token.expose_secret().len() < CLIENT_TOKEN_CHARS_MIN {
+        return Err(format!(
+            "expected a token of at least {CLIENT_TOKEN_CHARS_MIN} characters; `openssl rand -hex 32` \
+             prints one"
+        ));
+    }
+    Ok(token)
 }
 
 /// Reads a web origin, RFC 6454 §6.2.

@@ -23,4 +23,5 @@ mod process;
 mod program;
 mod settings;
 mod shutdown;
+mod tokens;
 mod waiting;
