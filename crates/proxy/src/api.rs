@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
-use hyper::body::Incoming;
 use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -35,7 +34,7 @@ use crate::{
     jobs::Rounds,
     ledger::{Ledger, Statistics},
     metrics::{self, Metrics, Scrape},
-    peer::Client,
+    peer::{Client, RequestBody},
     picker::Picker,
 };
 use route::Route;
@@ -113,7 +112,7 @@ impl Api {
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
     pub(crate) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         kind: ListenerKind,
         client: &Client,
     ) -> Reply {
@@ -162,7 +161,7 @@ impl Api {
 
     async fn admitted(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         route: Option<Route<'_>>,
         kind: ListenerKind,
         request_id: &str,
@@ -231,7 +230,7 @@ impl Api {
 }
 
 /// The request's id: the client's own, or a new one.
-fn request_id(request: &Request<Incoming>) -> String {
+fn request_id(request: &Request<RequestBody>) -> String {
     let given = request.headers().get(REQUEST_ID);
     let given = given.and_then(|given| given.to_str().ok());
     let is_fit = |given: &&str| {
@@ -244,7 +243,7 @@ fn request_id(request: &Request<Incoming>) -> String {
     }
 }
 
-fn check_head(request: &Request<Incoming>) -> Result<(), Error> {
+fn check_head(request: &Request<RequestBody>) -> Result<(), Error> {
     let headers = request.headers();
     let lines = headers
         .iter()

@@ -175,11 +175,6 @@ impl Facts {
         Self { header, ..self }
     }
 
-    /// The connection cannot be reused, since the body is not read.
-    fn close(self) -> Self {
-        self.header(header::CONNECTION, HeaderValue::from_static("close"))
-    }
-
     /// The upstream may have acted.
     fn outcome_unknown(self) -> Self {
         self.header(OUTCOME, HeaderValue::from_static("unknown"))
@@ -233,12 +228,12 @@ impl Error {
         Self::TimedOut,
         Self::OwnerUnknown,
         Self::UnknownLease,
-        Self::ReadOnly,
         Self::BadRequest {
             field: String::new(),
             expected: String::new(),
         },
         Self::Unauthorized,
+        Self::ReadOnly,
         Self::ForbiddenOrigin,
         Self::WrongHost,
         Self::NoRoute,
@@ -295,7 +290,7 @@ impl Error {
                 ..reason.plain().facts()
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
-            Self::BufferFull => busy("queue-full").close(),
+            Self::BufferFull => busy("queue-full"),
             Self::TokenRejected(_) => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),
@@ -313,12 +308,12 @@ impl Error {
                 Facts::new(status, "outcome-unknown", late).outcome_unknown()
             }
             Self::UnknownAccount => wrong(StatusCode::NOT_FOUND, "unknown-account"),
-            Self::ReadOnly => Facts::new(StatusCode::FORBIDDEN, "read-only", DENIED),
             Self::UnknownLease => wrong(StatusCode::NOT_FOUND, "unknown-lease"),
             Self::NoRoute | Self::NotForwarding => wrong(StatusCode::NOT_FOUND, "no-route"),
             Self::BadRequest { .. } => wrong(StatusCode::BAD_REQUEST, "bad-request"),
             Self::Unauthorized => Facts::new(StatusCode::UNAUTHORIZED, "unauthorized", DENIED)
                 .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Self::ReadOnly => Facts::new(StatusCode::FORBIDDEN, "read-only", DENIED),
             Self::ForbiddenOrigin => Facts::new(StatusCode::FORBIDDEN, "forbidden-origin", DENIED),
             Self::WrongHost => wrong(StatusCode::MISDIRECTED_REQUEST, "wrong-host"),
             Self::MethodNotAllowed { allow } => {
@@ -327,15 +322,13 @@ impl Error {
             }
             Self::KeyInUse { .. } => wrong(StatusCode::CONFLICT, "key-in-use").retry(RETRY_AFTER),
             Self::KeyReused => wrong(StatusCode::UNPROCESSABLE_ENTITY, "key-reused"),
-            Self::BodyTooLarge { .. } => {
-                wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large").close()
-            }
+            Self::BodyTooLarge { .. } => wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
             Self::UnsupportedMedia => {
-                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media").close()
+                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media")
             }
             Self::HeadersTooLarge { .. } => {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                wrong(status, "headers-too-large").close()
+                wrong(status, "headers-too-large")
             }
         }
     }
@@ -379,7 +372,6 @@ impl Error {
             }
             Self::Unavailable => {
                 "the ledger cannot be reached; try again, and see /readyz?verbose".to_owned()
-            Self::ReadOnly => "this token may only look; show one of auth.tokens".to_owned(),
             }
             Self::UnknownAccount => "no such account in the list; see /accounts".to_owned(),
             Self::UnknownLease => "no such lease, or it has ended".to_owned(),
@@ -387,6 +379,7 @@ impl Error {
             Self::Unauthorized => {
                 "send one of the client tokens as Authorization: Bearer <token>".to_owned()
             }
+            Self::ReadOnly => "this token may only look; show one of auth.tokens".to_owned(),
             Self::ForbiddenOrigin => {
                 "calls from this web page are refused; see auth.allowed_origins".to_owned()
             }

@@ -23,8 +23,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind},
-    peer::Client,
+    api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},
+    peer::{Client, RequestBody},
 };
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
@@ -150,10 +150,9 @@ async fn serve_connection(
         async move {
             tokio::select! {
                 biased;
-                mut reply = api.answer(request, kind, client) => {
+                mut reply = answer(&api, request, kind, client) => {
                     if begun.is_cancelled() {
-                        let close = HeaderValue::from_static("close");
-                        reply.headers_mut().insert(header::CONNECTION, close);
+                        say_close(&mut reply);
                         is_told.store(true, Ordering::Relaxed);
                     }
                     reply.body_mut().belong_to(call);
@@ -192,16 +191,44 @@ async fn serve_connection(
         }
         ended = connection.as_mut() => ended,
     };
-    match ended {
-        Ok(()) => {
-            tokio::select! {
-                biased;
-                () = shutdown.closing.cancelled() => {}
-                _ = time::timeout(LINGER_MAX, client.linger()) => {}
-            }
-        }
-        Err(error) => tracing::debug!(%error, "connection broke off"),
+    if let Err(error) = &ended {
+        tracing::debug!(%error, "connection broke off");
     }
+    // hyper answers a head that it cannot read, too.
+    if ended.is_ok() || ended.is_err_and(|error| error.is_parse()) {
+        tokio::select! {
+            biased;
+            () = shutdown.closing.cancelled() => {}
+            _ = time::timeout(LINGER_MAX, client.linger()) => {}
+        }
+    }
+}
+
+/// Answers one call. An answer that comes before the whole request was read says that the connection closes,
+/// unless what is left is read at once.
+async fn answer(
+    api: &Api,
+    request: Request<Incoming>,
+    kind: ListenerKind,
+    client: &Client,
+) -> Reply {
+    let (request, mut rest) = RequestBody::split(request);
+    let mut reply = api.answer(request, kind, client).await;
+    // An answer of the upstream is not held up.
+    let is_read = if reply.body().is_carried() {
+        rest.has_ended()
+    } else {
+        rest.read().await
+    };
+    if !is_read {
+        say_close(&mut reply);
+    }
+    reply
+}
+
+fn say_close(reply: &mut Reply) {
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
 }
 
 /// The permits for connections.

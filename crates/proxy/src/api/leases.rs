@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Method, Request};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{self, Calendar, Dated, Release, UpdateLease},
+    peer::RequestBody,
     pool::{LeaseId, LeaseView, TaskId, Update},
 };
 
@@ -96,7 +96,11 @@ impl Api {
         Ok(reply::json(&LeasesBody { leases }))
     }
 
-    pub(super) async fn lease(&self, request: Request<Incoming>, id: &str) -> Result<Reply, Error> {
+    pub(super) async fn lease(
+        &self,
+        request: Request<RequestBody>,
+        id: &str,
+    ) -> Result<Reply, Error> {
         // Text that is not an id names no lease.
         let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
         let method = request.method().clone();

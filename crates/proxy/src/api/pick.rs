@@ -7,7 +7,6 @@ use std::{
 };
 
 use http::Request;
-use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,6 +20,7 @@ use crate::{
     error::Error,
     idempotency::{self, Caller},
     ledger::{DryRun, LeaseNow, PickRequest, Slot},
+    peer::RequestBody,
     picker::Picked,
     pool::{Claim, Known, LeaseId, Name},
 };
@@ -113,7 +113,7 @@ impl Api {
     /// Answers a pick, and counts how it ended.
     pub(super) async fn pick(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         caller: Caller,
     ) -> Result<Reply, Error> {
         let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;

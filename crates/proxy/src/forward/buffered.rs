@@ -11,7 +11,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,7 +23,8 @@ use super::{
     email::{EmailBody, EmailError, fields, json, multipart},
 };
 use crate::{
-    config, error::Error, headers::is_encoded, kling::references::Reference, pool, upstream::Idle,
+    config, error::Error, headers::is_encoded, kling::references::Reference, peer::RequestBody,
+    pool, upstream::Idle,
 };
 
 /// Memory is counted in pieces of this size.
@@ -115,7 +115,7 @@ impl BodyBuffer {
     pub(super) async fn read(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         idle_timeout: Duration,
         patience: &mut Patience,
     ) -> Result<BufferedRequest, Error> {
@@ -167,7 +167,7 @@ impl BodyBuffer {
 
     async fn collect(
         &self,
-        body: Incoming,
+        body: RequestBody,
         idle_timeout: Duration,
         patience: &mut Patience,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Error> {

@@ -39,5 +39,6 @@ mod spelling;
 mod targets;
 mod tasks;
 mod transparency;
+mod unread;
 mod unsent;
 mod vendor_client;
