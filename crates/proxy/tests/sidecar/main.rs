@@ -11,6 +11,7 @@
 mod accounts;
 mod bad_input;
 mod carry;
+mod clients;
 mod command_line;
 mod gate;
 mod idempotency;
