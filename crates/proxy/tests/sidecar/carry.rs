@@ -2,6 +2,7 @@
 
 mod bodies;
 mod broken;
+mod browser;
 mod chaos;
 mod client;
 mod client_email;
