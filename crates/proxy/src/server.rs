@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
@@ -147,12 +147,13 @@ async fn serve_connection(
     let answer = service_fn(|request: Request<Incoming>| {
         let (api, call) = (Arc::clone(&api), calls.token());
         let (begun, is_told, client) = (&shutdown.begun, &is_told, &client);
+        let version = request.version();
         async move {
             tokio::select! {
                 biased;
                 mut reply = answer(&api, request, kind, client) => {
                     if begun.is_cancelled() {
-                        say_close(&mut reply);
+                        say_close(&mut reply, version);
                         is_told.store(true, Ordering::Relaxed);
                     }
                     reply.body_mut().belong_to(call);
@@ -212,6 +213,7 @@ async fn answer(
     kind: ListenerKind,
     client: &Client,
 ) -> Reply {
+    let version = request.version();
     let (request, mut rest) = RequestBody::split(request);
     let mut reply = api.answer(request, kind, client).await;
     // An answer of the upstream is not held up.
@@ -221,12 +223,15 @@ async fn answer(
         rest.read().await
     };
     if !is_read {
-        say_close(&mut reply);
+        say_close(&mut reply, version);
     }
     reply
 }
 
-fn say_close(reply: &mut Reply) {
+/// Says that the connection closes. `version` is that of the request: to a client of HTTP/1.0 that keeps connections,
+/// hyper would say `keep-alive` as well in an answer of HTTP/1.1.
+fn say_close(reply: &mut Reply, version: Version) {
+    *reply.version_mut() = version;
     let close = HeaderValue::from_static("close");
     reply.headers_mut().insert(header::CONNECTION, close);
 }

@@ -162,6 +162,28 @@ async fn a_client_that_sends_no_more_is_answered_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_client_of_http_1_0_is_told_one_thing() {
+    let running = open().await;
+    let head =
+        "POST /nowhere HTTP/1.0\r\nhost: localhost\r\nconnection: keep-alive\r\ncontent-length: ";
+    for (length, told) in [(REST_MAX, "keep-alive"), (REST_MAX + 1, "close")] {
+        let call = [
+            format!("{head}{length}\r\n\r\n").as_bytes(),
+            &vec![b'x'; length],
+        ]
+        .concat();
+        let mut client = until_answered(&running, &call).await;
+        let said = client.message().await;
+        assert_eq!(said.first, "HTTP/1.0 404 Not Found");
+        assert!(said.is("connection", told), "{said:?}");
+        if told == "keep-alive" {
+            client.send(&call).await;
+            assert_eq!(client.message().await.status(), 404);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_ends_the_connection() {
     let running = open().await;
     let kind = early("POST /nowhere", &["host: localhost"], 404);
