@@ -243,13 +243,12 @@ impl ConfigReader {
 
     fn auth(&mut self, listen: Option<SocketAddr>) -> Option<Auth> {
         let tokens = self.client_tokens();
-        let allowed_hosts = self.many("auth.allowed_hosts", value::word);
+        let allowed_hosts = self.many("auth.allowed_hosts", value::host);
         let allowed_origins = self.many("auth.allowed_origins", value::origin);
         let allow_unauthenticated = self.one("auth.allow_unauthenticated", value::flag);
-        let lower = |host: String| host.to_ascii_lowercase();
         let auth = Auth {
             tokens: tokens?,
-            allowed_hosts: allowed_hosts?.into_iter().map(lower).collect(),
+            allowed_hosts: allowed_hosts?.into_iter().collect(),
             allowed_origins: allowed_origins?.into_iter().collect(),
             allows_unauthenticated: allow_unauthenticated?,
         };

@@ -392,19 +392,53 @@ fn a_token_file_is_read_to_a_limit() {
 
 #[test]
 fn web_origins_have_the_form_that_browsers_send() {
-    for wrong in ["localhost:3000", "http://x/", "http://", "://x"] {
+    for wrong in [
+        "localhost:3000",
+        "http://x/",
+        "http://",
+        "://x",
+        "*",
+        "null",
+        "http://x:1,http://y",
+        "http://a@x",
+    ] {
         let said = load(&["--auth.allowed_origins", wrong], &[TOKEN], None).unwrap_err();
         assert!(
             said.contains("expected web origins such as"),
             "{wrong}: {said}"
         );
     }
-    load(
-        &["--auth.allowed_origins", r#"["http://x:1", "https://y"]"#],
-        &[TOKEN],
-        None,
-    )
-    .unwrap();
+    let origins = r#"["http://X:1", "https://y"]"#;
+    let auth = load(&["--auth.allowed_origins", origins], &[TOKEN], None)
+        .unwrap()
+        .auth;
+    assert!(auth.allowed_origins.contains("http://x:1"), "{auth:?}");
+}
+
+#[test]
+fn hosts_are_names_that_a_request_may_have() {
+    for wrong in [
+        "a.example,b.example",
+        "http://a",
+        "a/",
+        "user@a",
+        "a b",
+        " ",
+    ] {
+        let said = load(&["--auth.allowed_hosts", wrong], &[TOKEN], None).unwrap_err();
+        assert!(
+            said.contains("expected host names such as"),
+            "{wrong}: {said}"
+        );
+    }
+    for right in [
+        "Sidecar.internal",
+        "sidecar:8080",
+        "fd00::1",
+        "[fd00::1]:8080",
+    ] {
+        load(&["--auth.allowed_hosts", right], &[TOKEN], None).unwrap();
+    }
 }
 
 #[test]

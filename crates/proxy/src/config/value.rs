@@ -118,14 +118,34 @@ pub(super) fn client_token(text: &str) -> Result<SecretString, String> {
     Ok(token)
 }
 
-/// Reads a web origin, RFC 6454 §6.2.
+/// Reads a web origin, RFC 6454 §6.2, in lower case as browsers send it.
 pub(super) fn origin(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
     match text.split_once("://") {
-        Some((scheme, host)) if !scheme.is_empty() && !host.is_empty() && !host.contains('/') => {
-            Ok(text.to_owned())
-        }
-        _ => Err("expected web origins such as http://localhost:3000".to_owned()),
+        Some((scheme, host)) if !scheme.is_empty() && is_host(host) => Ok(text),
+        _ => Err(format!(
+            "expected web origins such as http://localhost:3000{ONE_BY_ONE}"
+        )),
     }
+}
+
+/// Reads the name of a host, perhaps with a port, in lower case.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    if is_host(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!(
+            "expected host names such as sidecar.internal{ONE_BY_ONE}"
+        ))
+    }
+}
+
+/// How several values of a setting are written: one with commas in it would never match.
+const ONE_BY_ONE: &str = r#", several as ["…", "…"]"#;
+
+fn is_host(text: &str) -> bool {
+    let is_of_host = |byte: u8| byte.is_ascii_graphic() && !b",/?#@\\".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_host)
 }
 
 pub(super) fn word(text: &str) -> Result<String, String> {
