@@ -194,7 +194,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "auth.allowed_hosts",
         "[]",
-        "Host names served without a client token",
+        "Host names served without a client token, and by the metrics listener",
     ),
     setting("auth.allowed_origins", "[]", "web origins that may call"),
     setting(
