@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
-use hyper::body::Incoming;
 use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -33,11 +32,10 @@ use crate::{
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
     forward::{CallOrigin, Forward},
-    idempotency::Caller,
     jobs::Rounds,
     ledger::{Ledger, Statistics},
     metrics::{self, AccountSums, Metrics, Scrape},
-    peer::Client,
+    peer::{Client, RequestBody},
     picker::Picker,
 };
 use route::Route;
@@ -115,7 +113,7 @@ impl Api {
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
     pub(crate) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         kind: ListenerKind,
         client: &Client,
     ) -> Reply {
@@ -126,10 +124,7 @@ impl Api {
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let origin = match kind {
-            ListenerKind::Main => self.gate.allowed_origin(request.headers()),
-            ListenerKind::Monitoring => None,
-        };
+        let origin = self.gate.allowed_origin(request.headers());
         let admitted = async {
             // A browser shows no token before it knows that it may.
             if origin.is_some() && cors::is_preflight(&request) {
@@ -153,7 +148,7 @@ impl Api {
             cors::allow(&mut reply, origin);
         }
         let status = reply.status();
-        let elapsed = count.end(status.as_str());
+        let elapsed = count.end(status);
         tracing::debug!(
             request_id,
             http.request.method = method,
@@ -167,7 +162,7 @@ impl Api {
 
     async fn admitted(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         route: Option<Route<'_>>,
         kind: ListenerKind,
         request_id: &str,
@@ -175,13 +170,7 @@ impl Api {
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = match kind {
-            ListenerKind::Main => {
-                let is_open = route.as_ref().is_some_and(Route::is_open);
-                self.gate.admit(&request, is_open)?
-            }
-            ListenerKind::Monitoring => Caller::default(),
-        };
+        let caller = self.gate.admit(&request, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
         route.check_method(request.method())?;
         route.check_query(request.uri().query())?;
@@ -253,7 +242,7 @@ impl Api {
 }
 
 /// The request's id: the client's own, or a new one.
-fn request_id(request: &Request<Incoming>) -> String {
+fn request_id(request: &Request<RequestBody>) -> String {
     let given = request.headers().get(REQUEST_ID);
     let given = given.and_then(|given| given.to_str().ok());
     let is_fit = |given: &&str| {
@@ -266,7 +255,7 @@ fn request_id(request: &Request<Incoming>) -> String {
     }
 }
 
-fn check_head(request: &Request<Incoming>) -> Result<(), Error> {
+fn check_head(request: &Request<RequestBody>) -> Result<(), Error> {
     let headers = request.headers();
     let lines = headers
         .iter()
@@ -302,6 +291,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::CONNECT => "CONNECT",
         Method::TRACE => "TRACE",
-        _ => "_OTHER",
+        _ => metrics::OTHER,
     }
 }

@@ -59,6 +59,8 @@ pub enum Error {
     },
     /// No or a wrong client token.
     Unauthorized,
+    /// The client token may only look.
+    ReadOnly,
     /// The call comes from a web page that may not call.
     ForbiddenOrigin,
     /// The `Host` is not ours.
@@ -175,11 +177,6 @@ impl Facts {
         Self { header, ..self }
     }
 
-    /// The connection cannot be reused, since the body is not read.
-    fn close(self) -> Self {
-        self.header(header::CONNECTION, HeaderValue::from_static("close"))
-    }
-
     /// The upstream may have acted.
     fn outcome_unknown(self) -> Self {
         self.header(OUTCOME, HeaderValue::from_static("unknown"))
@@ -200,7 +197,7 @@ const INTERNAL: &str = "proxy_internal_error";
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 36] = [
+    pub(crate) const KINDS: [Self; 37] = [
         Self::Refused(Refusal::Saturated {
             free_in: RETRY_AFTER,
             position: 1,
@@ -239,6 +236,7 @@ impl Error {
             expected: String::new(),
         },
         Self::Unauthorized,
+        Self::ReadOnly,
         Self::ForbiddenOrigin,
         Self::WrongHost,
         Self::NoRoute,
@@ -295,8 +293,7 @@ impl Error {
                 ..reason.plain().facts()
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
-            Self::BufferFull => busy("queue-full").close(),
-            Self::NoPlace => busy("queue-full"),
+            Self::BufferFull | Self::NoPlace => busy("queue-full"),
             Self::TokenRejected(_) => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),
@@ -319,6 +316,7 @@ impl Error {
             Self::BadRequest { .. } => wrong(StatusCode::BAD_REQUEST, "bad-request"),
             Self::Unauthorized => Facts::new(StatusCode::UNAUTHORIZED, "unauthorized", DENIED)
                 .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Self::ReadOnly => Facts::new(StatusCode::FORBIDDEN, "read-only", DENIED),
             Self::ForbiddenOrigin => Facts::new(StatusCode::FORBIDDEN, "forbidden-origin", DENIED),
             Self::WrongHost => wrong(StatusCode::MISDIRECTED_REQUEST, "wrong-host"),
             Self::MethodNotAllowed { allow } => {
@@ -327,15 +325,13 @@ impl Error {
             }
             Self::KeyInUse { .. } => wrong(StatusCode::CONFLICT, "key-in-use").retry(RETRY_AFTER),
             Self::KeyReused => wrong(StatusCode::UNPROCESSABLE_ENTITY, "key-reused"),
-            Self::BodyTooLarge { .. } => {
-                wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large").close()
-            }
+            Self::BodyTooLarge { .. } => wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
             Self::UnsupportedMedia => {
-                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media").close()
+                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media")
             }
             Self::HeadersTooLarge { .. } => {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                wrong(status, "headers-too-large").close()
+                wrong(status, "headers-too-large")
             }
         }
     }
@@ -387,8 +383,9 @@ impl Error {
             Self::Unauthorized => {
                 "send one of the client tokens as Authorization: Bearer <token>".to_owned()
             }
+            Self::ReadOnly => "this token may only look; show one of auth.tokens".to_owned(),
             Self::ForbiddenOrigin => {
-                "calls from this web origin are refused; see auth.allowed_origins".to_owned()
+                "calls from this web page are refused; see auth.allowed_origins".to_owned()
             }
             Self::WrongHost => {
                 "this Host is not served; call by a loopback name or see auth.allowed_hosts"

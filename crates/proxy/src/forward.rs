@@ -41,7 +41,6 @@ use foldhash::quality::RandomState;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
@@ -57,7 +56,7 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     owners::{Observation, ObservedBody, OwnerSearch, Owners},
-    peer::Client,
+    peer::{Client, RequestBody},
     picker::Picker,
     records::JobRecords,
     upstream::{Answer, SendError, Upstream},
@@ -213,7 +212,7 @@ impl Forward {
     /// Why the upstream was not asked, or what became of the answer.
     pub(crate) async fn carry(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
@@ -269,7 +268,7 @@ impl Forward {
     async fn read_request(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         mut patience: Patience,
     ) -> Result<(BufferedRequest, Instant), Error> {
         let buffer = &self.buffer;
@@ -281,7 +280,7 @@ impl Forward {
     }
 
     /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
-    async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
+    async fn create(&self, call: Call, body: RequestBody) -> Result<Carried, Error> {
         let patience = Patience::of(self.settings.wait);
         let (mut request, deadline) = self.read_request(&call, body, patience).await?;
         let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
@@ -322,7 +321,7 @@ impl Forward {
 
     /// Passes a call on as it came, unless the owner of what it refers to is known. A call that changes the
     /// accounts is a reason to fetch them.
-    async fn other(&self, call: &Call, body: Incoming) -> Result<Carried, Error> {
+    async fn other(&self, call: &Call, body: RequestBody) -> Result<Carried, Error> {
         let owner = match call.query.email() {
             Some(_) => None,
             None => self.owners.strict_owner(&call.references)?,
@@ -339,7 +338,7 @@ impl Forward {
     async fn read(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         email: Option<Arc<str>>,
     ) -> Result<Response<Answer>, Error> {
         self.read_and(call, body, email, future::ready, |_| false)
@@ -350,7 +349,7 @@ impl Forward {
     async fn read_whole(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         email: Option<Arc<str>>,
     ) -> Result<Response<PeekedBody>, Error> {
         self.read_and(call, body, email, response::peek, PeekedBody::is_broken)
@@ -360,7 +359,7 @@ impl Forward {
     async fn read_and<B, F>(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         email: Option<Arc<str>>,
         take: impl Fn(Answer) -> F,
         is_broken: fn(&B) -> bool,

@@ -9,6 +9,7 @@ mod scrape;
 
 use std::{slice, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder, proto::MetricFamily,
@@ -34,6 +35,12 @@ const REQUEST_BUCKETS: [f64; 14] = WAIT_BUCKETS;
 const CLIENT_GONE: &str = "client-gone";
 /// The status under which calls are counted whose client left before the answer.
 const CLIENT_GONE_CODE: &str = "499";
+
+/// The label of what has none of its own: each further value of a label is one more series for ever.
+pub(crate) const OTHER: &str = "other";
+/// Statuses that have labels of their own, beside the registered ones: those of gateways on the way to the upstream,
+/// and the upstream's own.
+const GATEWAY_CODES: [u16; 11] = [499, 520, 521, 522, 523, 524, 525, 526, 527, 530, 596];
 
 /// The counters of this process.
 #[derive(Debug)]
@@ -252,10 +259,10 @@ pub struct RequestCount {
 }
 
 impl RequestCount {
-    /// The call was answered with `code`. Returns the time it took.
-    pub fn end(mut self, code: &str) -> Duration {
+    /// The call was answered with `status`. Returns the time it took.
+    pub fn end(mut self, status: StatusCode) -> Duration {
         self.is_ended = true;
-        self.metrics.end_request(&self, code);
+        self.metrics.end_request(&self, code_label(&status));
         self.started.elapsed()
     }
 }
@@ -266,4 +273,10 @@ impl Drop for RequestCount {
             self.metrics.end_request(self, CLIENT_GONE_CODE);
         }
     }
+}
+
+/// A status as a label: one of a closed set, even if the upstream invents a status.
+fn code_label(status: &StatusCode) -> &str {
+    let is_known = status.canonical_reason().is_some() || GATEWAY_CODES.contains(&status.as_u16());
+    if is_known { status.as_str() } else { OTHER }
 }

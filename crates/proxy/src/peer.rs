@@ -2,7 +2,10 @@
 //!
 //! hyper notices that a client is gone only while its read buffer is empty: after one byte beyond
 //! the request, a pick would go on waiting for a client that hung up. It also lets a client that
-//! never reads keep its connection for ever. This module fixes both.
+//! never reads keep its connection for ever. This module fixes both. What a client still sends when it is answered:
+//! [`request`].
+
+mod request;
 
 use std::{
     io::{self, IoSlice},
@@ -23,6 +26,8 @@ use tokio::{
     net::TcpStream,
     time::{self, Instant, Sleep},
 };
+
+pub(crate) use request::RequestBody;
 
 /// How long a client may take no byte of its answer.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);

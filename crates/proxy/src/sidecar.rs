@@ -182,7 +182,7 @@ impl Sidecar {
         let credentials = token.map(Credentials::new).transpose()?;
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
         let (reloader, clients) = Reloader::new(config, credentials.clone(), fetcher.waker());
-        let client = upstream(config, credentials, connection_limits.requests_max)?;
+        let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
@@ -225,7 +225,8 @@ impl Sidecar {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
         });
-        let gate = Gate::new(&config.auth, listener.socket.local_addr()?, clients);
+        let addr = listener.socket.local_addr()?;
+        let gate = Gate::new(&config.auth, addr, clients, credentials);
         let (book, list) = (Arc::clone(&ledger), listing.clone());
         let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);
         Ok(Self {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Method, Request};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -16,6 +15,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{self, Calendar, Dated, LeasesAfter, Ledger, Release, UpdateLease},
+    peer::RequestBody,
     pool::{LeaseId, LeasePlace, LeaseView, TaskId, Update},
 };
 
@@ -91,7 +91,11 @@ impl Api {
         slices::json(|json| write_leases(ledger, page, json)).await
     }
 
-    pub(super) async fn lease(&self, request: Request<Incoming>, id: &str) -> Result<Reply, Error> {
+    pub(super) async fn lease(
+        &self,
+        request: Request<RequestBody>,
+        id: &str,
+    ) -> Result<Reply, Error> {
         // Text that is not an id names no lease.
         let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
         let method = request.method().clone();

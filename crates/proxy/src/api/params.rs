@@ -6,12 +6,11 @@ use std::time::Duration;
 use http::{HeaderMap, Request, header};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use tokio::time;
 
-use crate::error::Error;
+use crate::{error::Error, peer::RequestBody};
 
 /// The largest body of a call to our own API: its largest field is a list of 256 e-mails of at
 /// most 254 bytes.
@@ -35,7 +34,7 @@ pub(super) fn query_pairs(query: &str) -> impl Iterator<Item = Result<(&str, Str
 }
 
 /// Reads the JSON object of a body. No body at all is an empty object.
-pub(super) async fn json_object<T>(request: Request<Incoming>) -> Result<T, Error>
+pub(super) async fn json_object<T>(request: Request<RequestBody>) -> Result<T, Error>
 where
     T: DeserializeOwned + Default,
 {

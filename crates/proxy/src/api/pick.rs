@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::Request;
-use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -23,6 +22,7 @@ use crate::{
     error::Error,
     idempotency::{self, Caller},
     ledger::{LeaseNow, PickRequest, ROWS_MAX, Slot},
+    peer::RequestBody,
     picker::Picked,
     pool::{AccountView, Claim, Known, LeaseId, Name},
 };
@@ -125,7 +125,7 @@ impl Api {
     /// Answers a pick, and counts how it ended.
     pub(super) async fn pick(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         caller: Caller,
     ) -> Result<Reply, Error> {
         let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;

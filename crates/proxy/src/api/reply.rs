@@ -62,7 +62,7 @@ impl ReplyBody {
     }
 
     /// Whether it is the upstream's.
-    pub(super) fn is_carried(&self) -> bool {
+    pub(crate) fn is_carried(&self) -> bool {
         matches!(self.content, Content::Carried(_))
     }
 

@@ -187,9 +187,14 @@ pub const SETTINGS: &[Setting] = &[
         "file with a client token a line, or a name and a token",
     ),
     setting(
+        "auth.read_tokens_file",
+        "",
+        "the same for tokens that may only look: GET of all but /pick and /v1/kling",
+    ),
+    setting(
         "auth.allowed_hosts",
         "[]",
-        "Host names served without a client token",
+        "Host names served without a client token, and by the metrics listener",
     ),
     setting("auth.allowed_origins", "[]", "web origins that may call"),
     setting(

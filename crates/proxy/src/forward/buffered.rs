@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::{
     body_memory::{BodyMemory, Charge},
@@ -24,7 +23,10 @@ use super::{
     paced::PacedBody,
     patience::Patience,
 };
-use crate::{config, error::Error, headers::is_encoded, kling::references::Reference, pool};
+use crate::{
+    config, error::Error, headers::is_encoded, kling::references::Reference, peer::RequestBody,
+    pool,
+};
 
 /// The most bytes of a body that are given to a connection at once. More of them might be copied on their way.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -100,7 +102,7 @@ impl BodyBuffer {
     pub(super) async fn read(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         idle_timeout: Duration,
         patience: &mut Patience,
     ) -> Result<BufferedRequest, Error> {
@@ -152,7 +154,7 @@ impl BodyBuffer {
 
     async fn collect(
         &self,
-        body: Incoming,
+        body: RequestBody,
         idle_timeout: Duration,
         patience: &mut Patience,
     ) -> Result<(Bytes, Charge), Error> {

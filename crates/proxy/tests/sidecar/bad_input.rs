@@ -175,7 +175,6 @@ async fn a_large_head_is_refused_in_our_words() {
     let lines: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
     let answer = running.send(Method::GET, "/pick", &lines, "").await;
     answer.assert_refused(431, "headers-too-large");
-    assert_eq!(answer.header("connection"), "close");
     let long = "a".repeat(70_000);
     let answer = running
         .send(Method::GET, "/pick", &[("x-long", &long)], "")

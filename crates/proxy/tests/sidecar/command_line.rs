@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::program::output;
 
-const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
+const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-token-of-a-client");
 
 /// Runs a command against the sidecar with only two settings: its address and a client token.
 async fn ask(running: &Running, args: &[&str]) -> (Option<i32>, String) {

@@ -11,6 +11,7 @@
 mod accounts;
 mod bad_input;
 mod carry;
+mod clients;
 mod command_line;
 mod connections;
 mod footprint;
@@ -25,4 +26,5 @@ mod process;
 mod program;
 mod settings;
 mod shutdown;
+mod tokens;
 mod waiting;
