@@ -4,6 +4,8 @@
 //! `references` which fields of a call hold ids and URLs, `shapes` where answers hold them, `scheduler` which
 //! jobs run, `task` what an account says about a task, `history` which tasks it had.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
 pub(crate) mod endpoints;
 pub(crate) mod history;
 pub(crate) mod references;

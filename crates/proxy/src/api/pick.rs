@@ -1,5 +1,8 @@
 //! `/pick`: choose an account with a free slot and lease the slot, in one step.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,

@@ -11,6 +11,8 @@
 //! Deliberately absent: bodies in pieces. Job starts are read whole before an account is chosen, so
 //! [`Bytes`] go in and [`Bytes`] come out.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
 pub mod fields;
 pub mod json;
 pub mod multipart;

@@ -2,29 +2,37 @@
 
 use super::*;
 
+/// Every index agrees with its entries. `is_live` tells whether a submission without a lease waits for one, or is
+/// under way.
+pub(in crate::pool::fuzzing) fn check_parts(pool: &Pool, is_live: impl Fn(LeaseId) -> bool) {
+    pool.accounts.check();
+    pool.leases.check();
+    pool.waiters.check();
+    pool.resolutions
+        .check(|id| pool.leases.get(id).is_some() || is_live(id));
+    check_slots(pool);
+    check_waiters(pool);
+}
+
 /// The accounts count the slots that leases and foreign jobs take, and no others.
-pub(super) fn check_slots(pool: &Pool) {
-    let counted = pool.accounts.all().map(|(key, account)| {
-        let slots = Slots {
-            held: account.held,
-            uncertain: account.uncertain,
-            foreign: account.foreign,
-        };
-        (key, slots)
-    });
+fn check_slots(pool: &Pool) {
+    let counted = pool
+        .accounts
+        .all()
+        .map(|(key, account)| (key, [account.held, account.uncertain, account.foreign]));
     let counted: BTreeMap<_, _> = counted.collect();
-    let none = pool.accounts.all().map(|(key, _)| (key, Slots::NONE));
-    let mut taken: BTreeMap<AccountKey, Slots> = none.collect();
+    let none = pool.accounts.all().map(|(key, _)| (key, [0; 3]));
+    let mut taken: BTreeMap<AccountKey, [u32; 3]> = none.collect();
     for (_, lease) in pool.leases.iter() {
-        let slots = taken.entry(lease.account).or_default();
+        let [held, uncertain, _] = taken.entry(lease.account).or_default();
         if lease.state() == LeaseState::Uncertain {
-            slots.uncertain += 1;
+            *uncertain += 1;
         } else {
-            slots.held += 1;
+            *held += 1;
         }
     }
     for (key, count) in pool.foreign_jobs.check() {
-        taken.entry(key).or_default().foreign = count;
+        taken.entry(key).or_default()[2] = count;
     }
     assert_eq!(counted, taken, "accounts count other slots than are taken");
     for (key, account) in pool.accounts.all() {
@@ -45,7 +53,7 @@ pub(super) fn check_slots(pool: &Pool) {
 }
 
 /// No waiter waits for a slot that is free.
-pub(super) fn check_waiters(pool: &Pool) {
+fn check_waiters(pool: &Pool) {
     for (key, account) in pool.accounts.all() {
         if pool.accounts.is_free(key) {
             let waiter = pool.waiters.first_for(key, account.in_flight());
@@ -55,7 +63,7 @@ pub(super) fn check_waiters(pool: &Pool) {
 }
 
 /// The book and the newest round agree about what is listed.
-pub(super) fn check_running(pool: &Pool, running: &RunningJobs) {
+pub(in crate::pool::fuzzing) fn check_running(pool: &Pool, running: &RunningJobs) {
     for (task_id, name) in running.jobs() {
         check_listed_job(pool, task_id, name);
     }

@@ -1,17 +1,18 @@
-//! What must hold for every input. Shared by the fuzz targets and, on the corpus and on random
-//! inputs, by the tests of the crate; the parent module brings `email`, the module under test.
-#![allow(dead_code, reason = "each fuzz target runs one of the checks")]
+//! What must hold for the body and the query of every request.
+#![expect(clippy::panic, reason = "a check fails by panicking")]
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::email::{EmailBody, EmailError, json, multipart};
+use super::*;
 
 /// What is written: it needs escapes in JSON.
 const EMAIL: &str = "a\"\\+b@exämple.com";
 
 /// `data` as a JSON body, compared with what `serde_json` reads.
-pub(crate) fn json(data: &[u8]) {
+///
+/// # Panics
+/// If something else is read or written.
+pub fn json_email(data: &[u8]) {
     let reference: Option<Map<String, Value>> = serde_json::from_slice(data).ok();
     let body = match (json::read(Bytes::copy_from_slice(data)), &reference) {
         (Ok(body), _) => body,
@@ -33,7 +34,10 @@ pub(crate) fn json(data: &[u8]) {
 }
 
 /// `data` as a multipart body: the first line is its content type.
-pub(crate) fn multipart(data: &[u8]) {
+///
+/// # Panics
+/// If more than the e-mail changes, or what was written is read differently.
+pub fn multipart_email(data: &[u8]) {
     let mut halves = data.splitn(2, |&byte| byte == b'\n');
     let (Some(content_type), Some(form)) = (halves.next(), halves.next()) else {
         return;
@@ -49,6 +53,42 @@ pub(crate) fn multipart(data: &[u8]) {
         Ok(again) => compare(form, &body, &written, &again),
         Err(error) => assert_eq!(error, EmailError::TooManyParts),
     }
+}
+
+/// `data` as a body of form fields and as a query, compared with what a parser of forms reads.
+///
+/// # Panics
+/// If something else is read or written.
+pub fn form_email(data: &[u8]) {
+    if let Ok(body) = fields::read(Bytes::copy_from_slice(data)) {
+        let written = body.with_email(EMAIL).expect("a form spells every e-mail");
+        let again = fields::read(written.clone()).expect("what we wrote is a form");
+        compare(data, &body, &written, &again);
+        one_email(&written, EMAIL);
+        if let Some(email) = body.email() {
+            one_email(body.bytes(), email);
+        }
+    }
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(query) = query::read(Some(text)) {
+        let written = query.with_email(EMAIL);
+        let again = query::read(Some(&written)).expect("what we wrote is a query");
+        assert_eq!(again.email(), Some(EMAIL));
+        assert_eq!(again.with_email(EMAIL), written);
+        one_email(written.as_bytes(), EMAIL);
+        if let (Some(email), Some(plain)) = (query.email(), query.without_plus()) {
+            one_email(plain.as_bytes(), email);
+        }
+    }
+}
+
+/// A parser of forms finds this e-mail in `form`, and no other.
+fn one_email(form: &[u8], email: &str) {
+    let emails = form_urlencoded::parse(form).filter(|(name, _)| name == "email");
+    let emails: Vec<_> = emails.map(|(_, value)| value).collect();
+    assert_eq!(emails, [email]);
 }
 
 /// `source` was read as `body` and written as `written`, which was read as `again`.
