@@ -38,6 +38,8 @@ use crate::{
     peer::{Client, RequestBody},
     picker::Picker,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub use pick::check::params as pick_params;
 use route::Route;
 #[cfg(test)]
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};

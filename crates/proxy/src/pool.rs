@@ -26,6 +26,8 @@ mod deadlines;
 mod forecast;
 mod foreign_jobs;
 mod free;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod health;
 mod history;
 mod known_tasks;

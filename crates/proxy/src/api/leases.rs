@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Api, params,
+    pick::read_ttl,
     reply::{self, Reply},
     slices::{self, JsonWriter, PageParams},
 };
@@ -124,7 +125,7 @@ impl Api {
         let ttl = params
             .ttl
             .as_deref()
-            .map(|text| self.read_ttl(text))
+            .map(|text| read_ttl(text, &self.leases))
             .transpose()?;
         let task_id = params.task_id.as_deref().map(read_task_id).transpose()?;
         Ok(Update { ttl, task_id })

@@ -1,5 +1,8 @@
 //! `/pick`: choose an account with a free slot and lease the slot, in one step.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
+
 use std::{
     borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
@@ -18,7 +21,7 @@ use super::{
     slices::{self, JsonWriter},
 };
 use crate::{
-    config::{TTL_MIN, duration, in_words},
+    config::{Leases, Selection, TTL_MIN, duration, in_words},
     error::Error,
     idempotency::{self, Caller},
     ledger::{LeaseNow, PickRequest, ROWS_MAX, Slot},
@@ -90,6 +93,50 @@ impl Params {
             dry_run: one("dryRun", self.dry_run, other.dry_run)?,
         })
     }
+
+    /// The pick that they ask for.
+    fn request(self, selection: &Selection, leases: &Leases) -> Result<PickRequest, Error> {
+        let exclude = self.exclude.unwrap_or_default();
+        if exclude.len() > EXCLUDE_MAX {
+            let expected = format!("expected at most {EXCLUDE_MAX} e-mails");
+            return Err(Error::bad_request("exclude", expected));
+        }
+        if self.email.as_deref() == Some("") {
+            return Err(Error::bad_request(
+                "email",
+                "expected an e-mail, not nothing",
+            ));
+        }
+        if exclude.iter().any(String::is_empty) {
+            return Err(Error::bad_request(
+                "exclude",
+                "expected e-mails, not nothing",
+            ));
+        }
+        let contradicts =
+            |email: &String| exclude.iter().any(|name| name.eq_ignore_ascii_case(email));
+        if self.email.as_ref().is_some_and(contradicts) {
+            return Err(Error::bad_request(
+                "exclude",
+                "names the account that email asks for",
+            ));
+        }
+        let wait = match self.wait {
+            Some(text) => read_duration("wait", &text)?.min(selection.wait_max),
+            None => selection.wait,
+        };
+        let ttl = match self.ttl {
+            Some(text) => read_ttl(&text, leases)?,
+            None => leases.ttl,
+        };
+        Ok(PickRequest {
+            email: self.email.as_deref().map(Name::new),
+            exclude: Name::sorted(&exclude),
+            ttl: Some(ttl),
+            wait,
+            ..PickRequest::default()
+        })
+    }
 }
 
 fn read_flag(name: &str, value: &str) -> Result<bool, Error> {
@@ -132,7 +179,7 @@ impl Api {
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
         let params = in_query.join(params::json_object(request).await?)?;
         let is_dry_run = params.dry_run.unwrap_or(false);
-        let mut request = self.pick_request(params)?;
+        let mut request = params.request(&self.selection, &self.leases)?;
         if is_dry_run {
             return self.dry_run(request).await;
         }
@@ -164,59 +211,17 @@ impl Api {
             .map_err(|error| self.picker.explain(error.into()))?;
         slices::json(|json| write_dry_run(found, json)).await
     }
+}
 
-    fn pick_request(&self, params: Params) -> Result<PickRequest, Error> {
-        let exclude = params.exclude.unwrap_or_default();
-        if exclude.len() > EXCLUDE_MAX {
-            let expected = format!("expected at most {EXCLUDE_MAX} e-mails");
-            return Err(Error::bad_request("exclude", expected));
-        }
-        if params.email.as_deref() == Some("") {
-            return Err(Error::bad_request(
-                "email",
-                "expected an e-mail, not nothing",
-            ));
-        }
-        if exclude.iter().any(String::is_empty) {
-            return Err(Error::bad_request(
-                "exclude",
-                "expected e-mails, not nothing",
-            ));
-        }
-        let contradicts =
-            |email: &String| exclude.iter().any(|name| name.eq_ignore_ascii_case(email));
-        if params.email.as_ref().is_some_and(contradicts) {
-            return Err(Error::bad_request(
-                "exclude",
-                "names the account that email asks for",
-            ));
-        }
-        let wait = match params.wait {
-            Some(text) => read_duration("wait", &text)?.min(self.selection.wait_max),
-            None => self.selection.wait,
-        };
-        let ttl = match params.ttl {
-            Some(text) => self.read_ttl(&text)?,
-            None => self.leases.ttl,
-        };
-        Ok(PickRequest {
-            email: params.email.as_deref().map(Name::new),
-            exclude: Name::sorted(&exclude),
-            ttl: Some(ttl),
-            wait,
-            ..PickRequest::default()
-        })
+/// Reads the ttl of a pick.
+pub(super) fn read_ttl(text: &str, leases: &Leases) -> Result<Duration, Error> {
+    let ttl = read_duration("ttl", text)?;
+    if (TTL_MIN..=leases.ttl_max).contains(&ttl) {
+        return Ok(ttl);
     }
-
-    pub(super) fn read_ttl(&self, text: &str) -> Result<Duration, Error> {
-        let ttl = read_duration("ttl", text)?;
-        if (TTL_MIN..=self.leases.ttl_max).contains(&ttl) {
-            return Ok(ttl);
-        }
-        let (min, max) = (TTL_MIN, self.leases.ttl_max);
-        let expected = format!("expected {} to {}", in_words(min), in_words(max));
-        Err(Error::bad_request("ttl", expected))
-    }
+    let (min, max) = (TTL_MIN, leases.ttl_max);
+    let expected = format!("expected {} to {}", in_words(min), in_words(max));
+    Err(Error::bad_request("ttl", expected))
 }
 
 async fn write_dry_run(found: Vec<Standing>, mut json: JsonWriter) -> Result<(), Error> {

@@ -10,6 +10,8 @@
 //!
 //! Deliberately absent: bodies that come in pieces. Job starts are read whole before an account is chosen.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
 pub mod fields;
 pub mod json;
 pub mod multipart;

@@ -4,7 +4,7 @@
 //! and the health deadlines always agree with it. Accounts that a change opened or made idle are
 //! remembered until the rules have looked at them.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod names;
 

@@ -4,7 +4,7 @@
 //! task, by age, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
 //! without a job, and how many leases of an account the newest round shows no job of.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod unseen;
 

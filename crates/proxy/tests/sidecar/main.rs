@@ -24,6 +24,7 @@ mod metrics;
 mod pick;
 mod process;
 mod program;
+mod raw;
 mod settings;
 mod shutdown;
 mod tokens;
