@@ -1,17 +1,15 @@
-//! The one mapping from what went wrong to what a client is told: one row of [`facts`](Facts) for each
-//! error, and a message in [`words`].
+//! The one mapping from what went wrong to what a client is told: one row of [`facts`] for each error, and
+//! a message in [`words`].
 
 mod facts;
 mod words;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     ledger::{PickError, Unavailable},
     pool::{Known, LeaseError, Refusal, TaskId, UnknownAccount},
 };
-
-pub use facts::Facts;
 
 /// When to come back if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -21,6 +19,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub enum Error {
     /// There is no slot to give.
     Refused(Refusal),
+    /// There is no account list yet, or it is not known what runs; and why not, where that is known.
+    Learning(Option<Arc<str>>),
     /// The upstream takes no job of the token, or gives no list for it.
     TokenRejected(TokenFault),
     /// The process is shutting down.
@@ -95,10 +95,10 @@ pub enum Error {
 }
 
 /// Why a job was not started though coming back helps. All other calls get the plain error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotStarted {
-    /// [`Refusal::Learning`].
-    Learning,
+    /// [`Error::Learning`].
+    Learning(Option<Arc<str>>),
     /// [`Error::Unavailable`].
     Unavailable,
     /// [`Error::Unreachable`].
@@ -117,16 +117,9 @@ pub enum TokenFault {
 }
 
 impl NotStarted {
-    const ALL: [Self; 4] = [
-        Self::Learning,
-        Self::Unavailable,
-        Self::Unreachable,
-        Self::ShuttingDown,
-    ];
-
-    fn plain(self) -> Error {
+    fn plain(&self) -> Error {
         match self {
-            Self::Learning => Refusal::Learning.into(),
+            Self::Learning(cause) => Error::Learning(cause.clone()),
             Self::Unavailable => Error::Unavailable,
             Self::Unreachable => Error::Unreachable,
             Self::ShuttingDown => Error::ShuttingDown,
@@ -150,13 +143,13 @@ impl Error {
         Self::Refused(Refusal::QueueFull {
             free_in: RETRY_AFTER,
         }),
-        Self::Refused(Refusal::Learning),
+        Self::Learning(None),
         Self::Refused(Refusal::NoAccounts),
         Self::Refused(Refusal::NoUsableAccount),
         Self::TokenRejected(TokenFault::Unknown),
         Self::TokenRejected(TokenFault::Unpaid),
         Self::ShuttingDown,
-        Self::NotStarted(NotStarted::Learning),
+        Self::NotStarted(NotStarted::Learning(None)),
         Self::NotStarted(NotStarted::Unavailable),
         Self::NotStarted(NotStarted::Unreachable),
         Self::NotStarted(NotStarted::ShuttingDown),
@@ -200,21 +193,31 @@ impl Error {
 
     /// The same error of a call that starts a job. What passes by itself becomes a 429: vendor clients come
     /// back after one, and give the job up after a 502 or 503.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only what passes by itself is listed; all else stays as it is"
+    )]
     pub(crate) fn of_job_start(self) -> Self {
-        let mut reasons = NotStarted::ALL.into_iter();
-        reasons
-            .find(|reason| reason.plain() == self)
-            .map_or(self, Self::NotStarted)
+        let passing = match &self {
+            Self::Learning(cause) => NotStarted::Learning(cause.clone()),
+            Self::Unavailable => NotStarted::Unavailable,
+            Self::Unreachable => NotStarted::Unreachable,
+            Self::ShuttingDown => NotStarted::ShuttingDown,
+            _ => return self,
+        };
+        Self::NotStarted(passing)
     }
 
     /// Whether a well-formed pick can be refused with it.
     pub(crate) fn is_of_picks(&self) -> bool {
-        let is_refusal = matches!(self, Self::Refused(_));
-        is_refusal
-            || matches!(
-                self,
-                Self::TokenRejected(_) | Self::ShuttingDown | Self::UnknownAccount
-            )
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::Learning(_)
+                | Self::TokenRejected(_)
+                | Self::ShuttingDown
+                | Self::UnknownAccount
+        )
     }
 
     /// The tasks that may have come of the call.
@@ -229,7 +232,11 @@ impl Error {
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        if refusal == Refusal::Learning {
+            Self::Learning(None)
+        } else {
+            Self::Refused(refusal)
+        }
     }
 }
 

@@ -90,6 +90,7 @@ impl Error {
                 ..reason.plain().facts()
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
+            Self::Learning(_) => refusal_facts(Refusal::Learning),
             Self::BufferFull => busy("queue-full").close(),
             Self::NoPlace => busy("queue-full"),
             Self::TokenRejected(_) => down("token-rejected"),
