@@ -70,9 +70,9 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Puts every Kling job on a random account with a free slot")
         .after_help(
-            "Without a command it serves. `kling-balancer serve --help` lists the settings. Each can also \
-             be given as an environment variable (KLB_UPSTREAM__TOKEN for upstream.token) or in the file. A \
-             flag wins over a variable, a variable over the file.",
+            "Without a command it serves. `kling-balancer serve --help` lists the settings. Each can also\n\
+             be given as an environment variable (KLB_UPSTREAM__TOKEN for upstream.token) or in the file.\n\
+             A flag wins over a variable, a variable over the file.",
         )
         .arg(flags::config())
         .args(flags::hidden_settings())
@@ -94,9 +94,16 @@ pub fn command() -> Command {
             Command::new("healthcheck")
                 .about("Asks a running sidecar whether it is ready: exit code 0 if it is")
                 .arg(flags::switch(LIVE, "Asks only whether it is alive, ready or not"))
-                .args(flags::address(&["listen", "metrics.listen"])),
+                .arg(flags::url())
+                .arg(listen())
+                .arg(flags::fallback(
+                    "metrics.listen",
+                    "Asks the sidecar whose second listener is at this address",
+                )),
         )
-        .subcommand(client("accounts", "Shows the accounts of a running sidecar").arg(flags::json()))
+        .subcommand(
+            client("accounts", "Shows the accounts of a running sidecar").arg(flags::json()),
+        )
         .subcommand(pick())
         .subcommand(client("release", "Gives a lease back to a running sidecar").arg(release_id()))
         .subcommand(
@@ -105,6 +112,7 @@ pub fn command() -> Command {
                 .arg(flags::config().hide(true))
                 .arg(
                     Arg::new("shell")
+                        .value_name("SHELL")
                         .required(true)
                         .value_parser(value_parser!(Shell))
                         .help("Your shell"),
@@ -116,8 +124,18 @@ pub fn command() -> Command {
 fn client(name: &'static str, about: &'static str) -> Command {
     Command::new(name)
         .about(about)
-        .args(flags::address(&["listen", "auth.tokens_file"]))
+        .arg(flags::url())
         .arg(flags::token_file())
+        .arg(listen())
+        .arg(flags::fallback(
+            "auth.tokens_file",
+            "Shows the first token of the sidecar's own file [default: that of KLB_AUTH__TOKENS]",
+        ))
+}
+
+fn listen() -> Arg {
+    let help = "Asks the sidecar that listens there [default: 127.0.0.1:8080]";
+    flags::fallback("listen", help)
 }
 
 fn release_id() -> Arg {
@@ -261,6 +279,8 @@ mod tests {
             let help = help(name);
             assert_eq!(settings_in(&help), settings, "{help}");
             let own = help.find(own).unwrap();
+            let config = help.find("--config");
+            assert!(config.is_none_or(|config| own < config), "{help}");
             assert!(
                 help.find("--listen").is_none_or(|listen| own < listen),
                 "{help}"

@@ -12,7 +12,9 @@ pub const URL_FLAG: &str = "url";
 pub const TOKEN_FILE_FLAG: &str = "token-file";
 
 const SETTINGS_HEADING: &str = "Settings";
-const FALLBACK_HEADING: &str = "Without --url or --token-file, as the sidecar has it";
+const FALLBACK_HEADING: &str = "Settings of the sidecar that count if these are not given";
+/// Behind the flags of a command itself, and in front of `--help`.
+const LAST: usize = 900;
 
 /// The file of settings.
 pub(super) fn config() -> Arg {
@@ -21,6 +23,7 @@ pub(super) fn config() -> Arg {
         .value_name("FILE")
         .global(true)
         .value_parser(value_parser!(PathBuf))
+        .display_order(LAST)
         .help("Reads the settings from this TOML file")
 }
 
@@ -35,15 +38,18 @@ pub(super) fn hidden_settings() -> impl Iterator<Item = Arg> {
     settings().map(|flag| flag.global(true).hide(true))
 }
 
-/// Where a client finds the sidecar, and the settings that it reads otherwise.
-pub(super) fn address(fallback: &[&str]) -> Vec<Arg> {
-    let url = Arg::new(URL_FLAG)
+/// Where a client finds the sidecar.
+pub(super) fn url() -> Arg {
+    Arg::new(URL_FLAG)
         .long(URL_FLAG)
         .value_name("URL")
-        .help("Asks the sidecar at this address, such as http://127.0.0.1:8080");
-    let fallback = SETTINGS.iter().filter(|it| fallback.contains(&it.key));
-    let fallback = fallback.map(|setting| flag(setting).help_heading(FALLBACK_HEADING));
-    [url].into_iter().chain(fallback).collect()
+        .help("Asks the sidecar at this address, such as http://127.0.0.1:8080")
+}
+
+/// A setting of the sidecar that a client reads if its own flags do not say it.
+pub(super) fn fallback(key: &'static str, help: &'static str) -> Arg {
+    let flag = Arg::new(key).long(key).value_name("VALUE");
+    flag.help_heading(FALLBACK_HEADING).help(help)
 }
 
 /// The token that a client shows.

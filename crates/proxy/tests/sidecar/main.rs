@@ -24,4 +24,5 @@ mod process;
 mod program;
 mod settings;
 mod shutdown;
+mod tls;
 mod waiting;
