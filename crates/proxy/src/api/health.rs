@@ -87,7 +87,7 @@ impl Api {
         };
         match rounds.counts().last_success() {
             Some(at) if rounds.are_grants_stale() => {
-                format!("[-] rounds: {problem}; grants rest on the one of {at:.0}")
+                format!("[-] rounds: {problem}; slots are granted on the list of {at:.0}")
             }
             _ => format!("[-] rounds: {problem}"),
         }

@@ -6,7 +6,7 @@ use kling_sim::{Effect, Fault};
 
 use super::client::{ready, start_job};
 
-const STALE: &str = "grants rest on the one of";
+const STALE: &str = "slots are granted on the list of";
 
 /// What `/readyz?verbose` says about rounds.
 async fn rounds_line(running: &Running) -> String {
