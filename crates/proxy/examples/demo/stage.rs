@@ -68,7 +68,7 @@ impl Stage {
         }
         let sim = sim.start().await?;
         let shutdown = CancellationToken::new();
-        let (sidecar, taken) = start_sidecar(&sim, listen, &shutdown).await?;
+        let (sidecar, taken) = start_sidecar(&sim, listen, &shutdown)?;
         let authorization = HeaderValue::try_from(format!("Bearer {}", sim.token()))?;
         let stage = Self {
             balancer: Server::new(format!("http://{}", sidecar.addr()?)),
@@ -139,7 +139,7 @@ impl Stage {
 
 /// Starts the sidecar at `listen`, or at a free port if no address was given and its
 /// usual port is taken; the address of that port is returned then.
-async fn start_sidecar(
+fn start_sidecar(
     sim: &Sim,
     listen: Option<SocketAddr>,
     shutdown: &CancellationToken,

@@ -46,15 +46,16 @@ impl RoundError {
             {
                 CERTIFICATE_ADVICE
             }
-            Self::Ask(AskError::Send(_)) => "check upstream.base_url and the network",
             Self::Ask(
-                AskError::Encoded
+                AskError::Send(SendError::NoPlace)
+                | AskError::Encoded
                 | AskError::TooLarge(_)
                 | AskError::Incomplete(_)
                 | AskError::TimedOut,
             )
             | Self::Unavailable(_)
             | Self::Overtaken => "/readyz?verbose shows whether it goes on",
+            Self::Ask(AskError::Send(_)) => "check upstream.base_url and the network",
         }
     }
 }
