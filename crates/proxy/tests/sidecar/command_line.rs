@@ -4,7 +4,7 @@
 use harness::Running;
 use serde_json::Value;
 
-use crate::program::output;
+use crate::program::{output, program};
 
 const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
 
@@ -187,5 +187,26 @@ async fn shells_can_complete_command_lines() {
             script.contains("kling-balancer") && script.contains("dry-run"),
             "{shell}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_gone_has_read_enough() {
+    for args in [
+        &["completions", "bash"] as &[&str],
+        &["check-config", "--print"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = program(args, &[]);
+        let ended = command
+            .stdout(writer)
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .await;
+        let ended = ended.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{said}");
     }
 }
