@@ -227,7 +227,7 @@ pub(crate) fn serve_sidecar(upstream: &Upstream) -> Result<(), Fault> {
     telemetry::start(&config);
     on_runtime(upstream.workers, async {
         let sidecar =
-            Sidecar::start(&config, PassedSockets::default(), CancellationToken::new())?;
+            Sidecar::start(&config, PassedSockets::default(), CancellationToken::new()).await?;
         println!("{}", sidecar.addr()?);
         tokio::select! {
             ended = sidecar.run() => Ok(ended?),

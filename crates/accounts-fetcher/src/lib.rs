@@ -30,6 +30,10 @@ mod listing;
 mod pace;
 mod source;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use list::check::account_list;
+
 /// What our own requests to the upstream say that they are. Gateways refuse requests that say nothing.
 pub const USER_AGENT: &str = concat!("kling-balancer/", env!("CARGO_PKG_VERSION"));
 

@@ -9,7 +9,10 @@ use http_body_util::{BodyExt, Full};
 use kling_sim::{Sim, SimBuilder};
 use proxy::{
     jobs::Rounds,
-    ledger::{AccountNow, FollowList, Ledger, NewestList, PickError, PickRequest, UpdateLease},
+    ledger::{
+        AccountNow, FollowList, Ledger, ListProgress, NewestList, PickError, PickRequest,
+        UpdateLease,
+    },
     owners::{FoundOwner, OwnerSearch, Owners},
     pool::{LeaseId, Limits, ListChange, Name, TaskId, Update},
     upstream::{Traffic, Upstream, UpstreamSettings},
@@ -71,7 +74,8 @@ impl Bench {
         });
         let snapshot = snapshot(accounts);
         let change = ListChange::between(ledger.call(NewestList).await.unwrap(), &snapshot);
-        assert!(ledger.call(FollowList { change }).await.unwrap());
+        let progress = ledger.call(FollowList { change }).await.unwrap();
+        assert_eq!(progress, Some(ListProgress::Whole));
         let owners = Arc::new(Owners::default());
         let (listing, newest) = watch::channel(Listing::default());
         let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners), newest);

@@ -54,7 +54,7 @@ impl Running {
     /// Starts one beside this simulator. Does not wait until it is ready.
     pub async fn beside(sim: Sim, settings: &[(&str, &str)]) -> Self {
         let shutdown = CancellationToken::new();
-        let sidecar = listening(&sim, settings, shutdown.clone());
+        let sidecar = listening(&sim, settings, shutdown.clone()).await;
         let (addr, metrics_addr) = (sidecar.addr().unwrap(), sidecar.metrics_addr());
         let task = tokio::spawn(sidecar.run());
         Self {
@@ -165,13 +165,14 @@ impl Running {
 }
 
 /// A sidecar that listens beside this simulator, and does not run yet.
-pub fn listening(
+pub async fn listening(
     sim: &Sim,
     settings: &[(&str, &str)],
     shutdown: CancellationToken,
 ) -> Sidecar {
     let config = config(sim, settings);
-    Sidecar::start(&config, PassedSockets::default(), shutdown).unwrap()
+    let started = Sidecar::start(&config, PassedSockets::default(), shutdown);
+    started.await.unwrap()
 }
 
 fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {

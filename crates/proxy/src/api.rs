@@ -14,12 +14,12 @@ mod params;
 mod pick;
 mod reply;
 mod route;
+mod slices;
 
 use std::sync::Arc;
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
-use hyper::body::Incoming;
 use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -32,13 +32,14 @@ use crate::{
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
     forward::{CallOrigin, Forward},
-    idempotency::Caller,
     jobs::Rounds,
     ledger::{Ledger, Statistics},
-    metrics::{self, Metrics, Scrape},
-    peer::Client,
+    metrics::{self, AccountSums, Metrics, Scrape},
+    peer::{Client, RequestBody},
     picker::Picker,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub use pick::check::params as pick_params;
 use route::Route;
 #[cfg(test)]
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
@@ -114,7 +115,7 @@ impl Api {
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
     pub(crate) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         kind: ListenerKind,
         client: &Client,
     ) -> Reply {
@@ -125,10 +126,7 @@ impl Api {
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
         let count = self.metrics.count_request(route_name, method);
-        let origin = match kind {
-            ListenerKind::Main => self.gate.allowed_origin(request.headers()),
-            ListenerKind::Monitoring => None,
-        };
+        let origin = self.gate.allowed_origin(request.headers());
         let admitted = async {
             // A browser shows no token before it knows that it may.
             if origin.is_some() && cors::is_preflight(&request) {
@@ -152,7 +150,7 @@ impl Api {
             cors::allow(&mut reply, origin);
         }
         let status = reply.status();
-        let elapsed = count.end(status.as_str());
+        let elapsed = count.end(status);
         tracing::debug!(
             request_id,
             http.request.method = method,
@@ -166,7 +164,7 @@ impl Api {
 
     async fn admitted(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         route: Option<Route<'_>>,
         kind: ListenerKind,
         request_id: &str,
@@ -174,21 +172,21 @@ impl Api {
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = match kind {
-            ListenerKind::Main => {
-                let is_open = route.as_ref().is_some_and(Route::is_open);
-                self.gate.admit(&request, is_open)?
-            }
-            ListenerKind::Monitoring => Caller::default(),
-        };
+        let caller = self.gate.admit(&request, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
         route.check_method(request.method())?;
         route.check_query(request.uri().query())?;
         match route {
             Route::Pick => self.pick(request, caller).await,
-            Route::Leases => self.list_leases().await,
+            Route::Leases => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_leases(query).await
+            }
             Route::Lease(id) => self.lease(request, &id).await,
-            Route::Accounts => self.list_accounts().await,
+            Route::Accounts => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_accounts(query).await
+            }
             Route::Account(email) => self.account(&email).await,
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
@@ -199,7 +197,8 @@ impl Api {
                         client: client.clone(),
                         request_id: request_id.into(),
                     };
-                    let carried = upstream.forward.carry(request, &origin);
+                    // Every connection has room for the largest future of a call: this one is far larger than others.
+                    let carried = Box::pin(upstream.forward.carry(request, &origin));
                     Ok(reply::carried(carried.await?))
                 }
                 None => Err(Error::NotForwarding),
@@ -219,15 +218,19 @@ impl Api {
 
     async fn scrape(&self) -> Result<Reply, Error> {
         let stats = self.ledger.call(Statistics).await?;
+        let mut accounts = AccountSums::new(self.account_label);
+        self.ledger
+            .each_account(|account| accounts.add(account))
+            .await?;
         let listing = self.listing.borrow().clone();
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
         let scrape = Scrape {
             stats: &stats,
+            accounts: &accounts,
             listing: &listing,
             rounds: rounds.map(|rounds| rounds.counts()),
-            label: self.account_label,
         };
-        Ok(match self.metrics.render(&scrape) {
+        Ok(match self.metrics.render(&scrape).await {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics; this is a bug, please report it");
@@ -241,7 +244,7 @@ impl Api {
 }
 
 /// The request's id: the client's own, or a new one.
-fn request_id(request: &Request<Incoming>) -> String {
+fn request_id(request: &Request<RequestBody>) -> String {
     let given = request.headers().get(REQUEST_ID);
     let given = given.and_then(|given| given.to_str().ok());
     let is_fit = |given: &&str| {
@@ -254,7 +257,7 @@ fn request_id(request: &Request<Incoming>) -> String {
     }
 }
 
-fn check_head(request: &Request<Incoming>) -> Result<(), Error> {
+fn check_head(request: &Request<RequestBody>) -> Result<(), Error> {
     let headers = request.headers();
     let lines = headers
         .iter()
@@ -290,6 +293,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::CONNECT => "CONNECT",
         Method::TRACE => "TRACE",
-        _ => "_OTHER",
+        _ => metrics::OTHER,
     }
 }

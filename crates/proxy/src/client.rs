@@ -1,5 +1,6 @@
 //! A small client of a running sidecar: `kling-balancer pick`, `accounts`, `release`, `healthcheck`.
 
+mod accounts;
 mod table;
 
 use std::{error::Error as StdError, io, time::Duration};
@@ -22,7 +23,7 @@ use crate::{
 
 /// How long the sidecar may take to answer from its memory. A pick may wait for as long as it asks.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// The most we read of an answer: ten thousand accounts.
+/// The most we read of an answer: ten thousand accounts, of which a page has far fewer.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What to print, and what is wrong all the same.
@@ -96,7 +97,7 @@ pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<Said, ClientErro
             Err(ClientError::Refused { said })
         }
         CliAsk::Accounts { is_json } => {
-            let json = client.json(Method::GET, "/accounts", true).await?;
+            let json = client.accounts().await?;
             let is_empty = json["accounts"].as_array().is_none_or(Vec::is_empty);
             let problem = if is_empty {
                 Some(client.why_no_account().await?)

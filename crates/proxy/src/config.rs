@@ -204,7 +204,7 @@ impl ClientEmail {
 /// Who may call.
 #[derive(Debug)]
 pub struct Auth {
-    /// One of these must be shown, unless there are none.
+    /// One of these, or the token of the upstream, must be shown, unless there are none.
     pub tokens: ClientTokens,
     /// Further `Host` names served without a token. Lower case.
     pub allowed_hosts: HashSet<String>,

@@ -57,6 +57,8 @@ pub enum Error {
     },
     /// No or a wrong client token.
     Unauthorized,
+    /// The client token may only look.
+    ReadOnly,
     /// The call comes from a web page that may not call.
     ForbiddenOrigin,
     /// The `Host` is not ours.
@@ -129,7 +131,7 @@ impl NotStarted {
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 36] = [
+    pub(crate) const KINDS: [Self; 37] = [
         Self::Refused(Refusal::Saturated {
             free_in: RETRY_AFTER,
             position: 1,
@@ -168,6 +170,7 @@ impl Error {
             expected: String::new(),
         },
         Self::Unauthorized,
+        Self::ReadOnly,
         Self::ForbiddenOrigin,
         Self::WrongHost,
         Self::NoRoute,

@@ -15,12 +15,16 @@
 //! again that the records of job starts keep.
 
 mod account_list;
+mod body_memory;
 mod buffered;
 mod call;
 mod download;
 pub mod email;
+mod growing;
 mod job_start;
 mod outcome;
+mod paced;
+mod patience;
 mod replay;
 mod response;
 mod retry;
@@ -36,8 +40,7 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Empty, Full};
-use hyper::body::Incoming;
+use http_body_util::Empty;
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
@@ -53,14 +56,15 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     owners::{Observation, ObservedBody, OwnerSearch, Owners},
-    peer::Client,
+    peer::{Client, RequestBody},
     picker::Picker,
     records::JobRecords,
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;
-use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest, Patience};
+use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest};
 use call::Call;
+use patience::Patience;
 use response::PeekedBody;
 use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
 use router::Router;
@@ -208,7 +212,7 @@ impl Forward {
     /// Why the upstream was not asked, or what became of the answer.
     pub(crate) async fn carry(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
@@ -264,7 +268,7 @@ impl Forward {
     async fn read_request(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         mut patience: Patience,
     ) -> Result<(BufferedRequest, Instant), Error> {
         let buffer = &self.buffer;
@@ -276,7 +280,7 @@ impl Forward {
     }
 
     /// Creates a resource that takes no slot: on the owner of what it is made of, or on a healthy account.
-    async fn create(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
+    async fn create(&self, call: Call, body: RequestBody) -> Result<Carried, Error> {
         let patience = Patience::of(self.settings.wait);
         let (mut request, deadline) = self.read_request(&call, body, patience).await?;
         let preferred = self.router.bind_to_owner(&mut request, deadline).await?;
@@ -304,8 +308,7 @@ impl Forward {
     ) -> Result<Response<Answer>, SendError> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         loop {
-            let body = Full::new(outgoing.body.clone());
-            let headers = outgoing.headers.clone();
+            let (headers, body) = (outgoing.headers.clone(), outgoing.body.clone());
             let sent = self.sender.send(call, &outgoing.target, headers, body);
             let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));
@@ -318,7 +321,7 @@ impl Forward {
 
     /// Passes a call on as it came, unless the owner of what it refers to is known. A call that changes the
     /// accounts is a reason to fetch them.
-    async fn other(&self, call: &Call, body: Incoming) -> Result<Carried, Error> {
+    async fn other(&self, call: &Call, body: RequestBody) -> Result<Carried, Error> {
         let owner = match call.query.email() {
             Some(_) => None,
             None => self.owners.strict_owner(&call.references)?,
@@ -335,7 +338,7 @@ impl Forward {
     async fn read(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         email: Option<Arc<str>>,
     ) -> Result<Response<Answer>, Error> {
         self.read_and(call, body, email, future::ready, |_| false)
@@ -346,7 +349,7 @@ impl Forward {
     async fn read_whole(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         email: Option<Arc<str>>,
     ) -> Result<Response<PeekedBody>, Error> {
         self.read_and(call, body, email, response::peek, PeekedBody::is_broken)
@@ -356,7 +359,7 @@ impl Forward {
     async fn read_and<B, F>(
         &self,
         call: &Call,
-        body: Incoming,
+        body: RequestBody,
         email: Option<Arc<str>>,
         take: impl Fn(Answer) -> F,
         is_broken: fn(&B) -> bool,

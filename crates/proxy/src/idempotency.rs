@@ -39,6 +39,15 @@ impl Caller {
         Self(Some(Arc::new(Client { name, scope })))
     }
 
+    /// The clients that show the token of the upstream: one, whatever that token is at the time.
+    pub(crate) fn with_upstream_token() -> Self {
+        const NAME: &str = "upstream-token";
+        Self(Some(Arc::new(Client {
+            name: Some(NAME.into()),
+            scope: NAME.to_owned(),
+        })))
+    }
+
     /// What the client is called, if its token has a name.
     pub(crate) fn name(&self) -> Option<&Arc<str>> {
         self.0.as_ref()?.name.as_ref()

@@ -26,7 +26,6 @@ use tracing::Instrument;
 
 use crate::{
     backoff::{doubled, shortened},
-    kling::scheduler::Executing,
     ledger::{FollowRound, IsBusy, Ledger, RoundBase},
     owners::Owners,
     pool::{Round, RoundChange},
@@ -169,23 +168,8 @@ impl Rounds {
             }
         }
         listed.name_by_owner(|task_id| Some(self.owners.of_task(task_id)?.to_string()));
-        let Executing {
-            jobs,
-            ages,
-            nameless: _,
-            unreadable,
-            caps,
-            counts,
-        } = listed;
-        self.owners.learn_running(&jobs);
-        let round = Round {
-            sent_at: ticket.sent_at,
-            executing: jobs,
-            ages,
-            unreadable,
-            caps,
-            counts,
-        };
+        self.owners.learn_running(&listed.jobs);
+        let round = Round::of(listed, ticket.sent_at);
         // The ticket keeps the compared jobs alive until the pool is unlocked: freeing it takes a while.
         let change = RoundChange::between(ticket.running.clone(), round);
         let followed = self.ledger.call(FollowRound { change }).await?;

@@ -28,6 +28,9 @@ pub mod config;
 mod error;
 pub mod exit;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod idempotency;
 pub mod jobs;

@@ -19,8 +19,13 @@ use proxy::{
     sockets::PassedSockets,
     telemetry,
 };
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
+
+/// It gives memory back after a burst.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let matches = match cli::command().try_get_matches() {
@@ -127,7 +132,7 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     }
     let mut signals = Signals::listen()?;
     let end = CancellationToken::new();
-    let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone())?;
+    let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone()).await?;
     if let Some(addr) = sidecar.metrics_addr() {
         tracing::info!(%addr, "serving metrics");
     }

@@ -4,18 +4,21 @@
 //! Every series exists from the start, so that `rate()` sees the first event. The series of an
 //! account disappear with the account.
 
+mod accounts;
 mod scrape;
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Registry, TextEncoder, proto::MetricFamily,
 };
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 
 use crate::{error::Error, kling::endpoints::Class};
 
+pub(crate) use accounts::AccountSums;
 pub(crate) use scrape::Scrape;
 
 /// The type of what [`Metrics::render`] writes.
@@ -32,6 +35,12 @@ const REQUEST_BUCKETS: [f64; 14] = WAIT_BUCKETS;
 const CLIENT_GONE: &str = "client-gone";
 /// The status under which calls are counted whose client left before the answer.
 const CLIENT_GONE_CODE: &str = "499";
+
+/// The label of what has none of its own: each further value of a label is one more series for ever.
+pub(crate) const OTHER: &str = "other";
+/// Statuses that have labels of their own, beside the registered ones: those of gateways on the way to the upstream,
+/// and the upstream's own.
+const GATEWAY_CODES: [u16; 11] = [499, 520, 521, 522, 523, 524, 525, 526, 527, 530, 596];
 
 /// The counters of this process.
 #[derive(Debug)]
@@ -158,16 +167,19 @@ impl Metrics {
         self.undelivered.inc();
     }
 
-    /// Writes everything in the Prometheus text format 0.0.4.
+    /// Writes everything in the Prometheus text format 0.0.4, and steps back after each family.
+    ///
+    /// Cancel-safe.
     ///
     /// # Errors
     /// If two metrics share a name: a mistake in this module.
-    pub fn render(&self, scrape: &Scrape<'_>) -> Result<Vec<u8>, prometheus::Error> {
-        let mut families = self.registry.gather();
-        families.extend(scrape.register()?.gather());
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&families, &mut text)?;
-        Ok(text)
+    pub async fn render(&self, scrape: &Scrape<'_>) -> Result<Vec<u8>, prometheus::Error> {
+        let own = texts(&self.registry.gather()).await?;
+        let mut scraped = texts(&scrape.register()?.gather()).await?;
+        scraped.extend(scrape.accounts.texts().await);
+        scraped.sort_unstable();
+        let texts = own.into_iter().chain(scraped).map(|(_, text)| text);
+        Ok(texts.collect::<Vec<_>>().concat())
     }
 
     fn end_request(&self, count: &RequestCount, code: &str) {
@@ -179,6 +191,18 @@ impl Metrics {
             .with_label_values(&[count.route])
             .observe(elapsed.as_secs_f64());
     }
+}
+
+/// The text of each family, by its name.
+async fn texts(families: &[MetricFamily]) -> Result<Vec<(String, Vec<u8>)>, prometheus::Error> {
+    let mut texts = Vec::new();
+    for family in families {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(slice::from_ref(family), &mut text)?;
+        texts.push((family.name().to_owned(), text));
+        yield_now().await;
+    }
+    Ok(texts)
 }
 
 /// A pick being counted.
@@ -235,10 +259,10 @@ pub struct RequestCount {
 }
 
 impl RequestCount {
-    /// The call was answered with `code`. Returns the time it took.
-    pub fn end(mut self, code: &str) -> Duration {
+    /// The call was answered with `status`. Returns the time it took.
+    pub fn end(mut self, status: StatusCode) -> Duration {
         self.is_ended = true;
-        self.metrics.end_request(&self, code);
+        self.metrics.end_request(&self, code_label(&status));
         self.started.elapsed()
     }
 }
@@ -249,4 +273,10 @@ impl Drop for RequestCount {
             self.metrics.end_request(self, CLIENT_GONE_CODE);
         }
     }
+}
+
+/// A status as a label: one of a closed set, even if the upstream invents a status.
+fn code_label(status: &StatusCode) -> &str {
+    let is_known = status.canonical_reason().is_some() || GATEWAY_CODES.contains(&status.as_u16());
+    if is_known { status.as_str() } else { OTHER }
 }

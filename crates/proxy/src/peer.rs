@@ -2,7 +2,10 @@
 //!
 //! hyper notices that a client is gone only while its read buffer is empty: after one byte beyond
 //! the request, a pick would go on waiting for a client that hung up. It also lets a client that
-//! never reads keep its connection for ever. This module fixes both.
+//! never reads keep its connection for ever. This module fixes both. What a client still sends when it is answered:
+//! [`request`].
+
+mod request;
 
 use std::{
     io::{self, IoSlice},
@@ -23,6 +26,8 @@ use tokio::{
     net::TcpStream,
     time::{self, Instant, Sleep},
 };
+
+pub(crate) use request::RequestBody;
 
 /// How long a client may take no byte of its answer.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
@@ -185,8 +190,9 @@ impl Client {
 
     /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
     pub(crate) async fn linger(&self) {
-        let mut scrap = [0; 8 * 1024];
         std::future::poll_fn(|cx| {
+            // Not in the future itself, which every connection has.
+            let mut scrap = [0; 8 * 1024];
             loop {
                 let mut scrap = ReadBuf::new(&mut scrap);
                 let read = self.with_stream(|stream| stream.poll_read(cx, &mut scrap));

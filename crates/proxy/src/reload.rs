@@ -23,12 +23,16 @@ use crate::{
     api::Clients,
     config::{
         Config,
-        tokens::{self, ClientTokens},
+        tokens::{self, ClientToken, ClientTokens},
     },
 };
 
 /// The longest time before a changed file is noticed. Reading some kilobytes so often costs nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+const TOKENS_FILE: &str = "auth.tokens_file";
+const READ_TOKENS_FILE: &str = "auth.read_tokens_file";
+const UPSTREAM_FILE: &str = "upstream.token_file";
 
 /// Asks for the files to be read again. Any number of requests is answered by one look.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +65,16 @@ impl Reloader {
         credentials: Option<Credentials>,
         fetcher: Waker,
     ) -> (Self, watch::Receiver<Arc<Clients>>) {
+        for (key, path) in token_files(config) {
+            if tokens::is_readable_by_all(path) {
+                let file = path.display();
+                tracing::warn!(
+                    %file,
+                    "{key}: every user of this machine can read the file; give it to the sidecar's user \
+                     alone (chown, chmod 600)"
+                );
+            }
+        }
         let clients = Arc::new(Clients::new(&config.auth.tokens));
         let (publish_clients, published) = watch::channel(clients);
         let reloader = Self {
@@ -90,12 +104,10 @@ impl Reloader {
 
     async fn look(&mut self, is_asked: bool) {
         let mut problems = Vec::new();
-        let mut is_changed = false;
-        for changed in [self.look_at_upstream().await, self.look_at_clients().await] {
-            match changed {
-                Ok(changed) => is_changed |= changed,
-                Err(problem) => problems.push(problem),
-            }
+        let mut is_changed = self.look_at_clients(&mut problems).await;
+        match self.look_at_upstream().await {
+            Ok(has_new) => is_changed |= has_new,
+            Err(problem) => problems.push(problem),
         }
         if is_asked || problems != self.problems {
             for problem in &problems {
@@ -117,7 +129,7 @@ impl Reloader {
         let Some((path, credentials)) = &self.upstream else {
             return Ok(false);
         };
-        let place = |problem| format!("upstream.token_file: {problem}");
+        let place = |problem| format!("{UPSTREAM_FILE}: {problem}");
         let token = read(path, tokens::upstream_token).await.map_err(place)?;
         let is_new = credentials
             .replace(&token)
@@ -129,25 +141,63 @@ impl Reloader {
         Ok(is_new)
     }
 
-    /// True if there are new tokens.
-    async fn look_at_clients(&mut self) -> Result<bool, String> {
-        let Some(path) = &self.clients.file else {
-            return Ok(false);
-        };
-        let listed = read(path, tokens::client_tokens)
-            .await
-            .map_err(|problem| format!("auth.tokens_file: {problem}"))?;
-        let of = |it: &tokens::ClientToken| (it.name.clone(), it.token.expose_secret().to_owned());
-        if listed.iter().map(of).eq(self.clients.listed.iter().map(of)) {
-            return Ok(false);
+    /// True if there are new tokens. A file that cannot be used leaves its old ones.
+    async fn look_at_clients(&mut self, problems: &mut Vec<String>) -> bool {
+        let mut newest = self.clients.clone();
+        let files = [
+            (TOKENS_FILE, &mut newest.file),
+            (READ_TOKENS_FILE, &mut newest.read_file),
+        ];
+        for (key, file) in files {
+            let Some(file) = file else { continue };
+            match read(&file.path, tokens::client_tokens).await {
+                Ok(tokens) => file.tokens = tokens,
+                Err(problem) => problems.push(format!("{key}: {problem}")),
+            }
         }
-        self.clients.listed = listed;
+        if let Err(problem) = newest.check() {
+            problems.push(format!("{READ_TOKENS_FILE}: {problem}"));
+            return false;
+        }
+        if shown(newest.full()).eq(shown(self.clients.full()))
+            && shown(newest.read_only()).eq(shown(self.clients.read_only()))
+        {
+            return false;
+        }
+        self.clients = newest;
         let clients = Arc::new(Clients::new(&self.clients));
         self.publish_clients.send_replace(clients);
-        let count = self.clients.all().count();
-        tracing::info!(count, "the client tokens have changed and are in force");
-        Ok(true)
+        let count = self.clients.full().count();
+        let read_only_count = self.clients.read_only().count();
+        tracing::info!(
+            count,
+            read_only_count,
+            "the client tokens have changed and are in force"
+        );
+        true
     }
+}
+
+/// What tells one list of tokens from another.
+fn shown<'a>(
+    tokens: impl Iterator<Item = &'a ClientToken>,
+) -> impl Iterator<Item = (Option<&'a str>, &'a str)> {
+    tokens.map(|it| (it.name.as_deref(), it.token.expose_secret()))
+}
+
+/// The files of tokens that `config` names, by their settings.
+fn token_files(config: &Config) -> impl Iterator<Item = (&'static str, &Path)> {
+    let tokens = &config.auth.tokens;
+    let clients = [
+        (TOKENS_FILE, &tokens.file),
+        (READ_TOKENS_FILE, &tokens.read_file),
+    ];
+    let clients = clients.into_iter().filter_map(|(key, file)| {
+        let file = file.as_ref()?;
+        Some((key, file.path.as_path()))
+    });
+    let upstream = config.upstream.token_file.as_deref();
+    clients.chain(upstream.map(|path| (UPSTREAM_FILE, path)))
 }
 
 /// Reads a file beside the workers: a disk may hang.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
@@ -27,8 +27,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use connections::{Connection, Connections};
 
 use crate::{
-    api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind},
-    peer::Client,
+    api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},
+    peer::{Client, RequestBody},
 };
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
@@ -166,14 +166,14 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
     let answer = service_fn(|request: Request<Incoming>| {
         let (api, call) = (Arc::clone(&api), calls.token());
         let (begun, is_told, client, open) = (&shutdown.begun, &is_told, client, &open);
+        let version = request.version();
         open.note_call();
         async move {
             tokio::select! {
                 biased;
-                mut reply = api.answer(request, kind, client) => {
+                mut reply = answer(&api, request, kind, client) => {
                     if begun.is_cancelled() {
-                        let close = HeaderValue::from_static("close");
-                        reply.headers_mut().insert(header::CONNECTION, close);
+                        say_close(&mut reply, version);
                         is_told.store(true, Ordering::Relaxed);
                     }
                     reply.body_mut().belong_to(call);
@@ -217,16 +217,48 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
             return;
         }
     };
-    match ended {
-        Ok(()) => {
-            tokio::select! {
-                biased;
-                () = shutdown.closing.cancelled() => {}
-                _ = time::timeout(LINGER_MAX, client.linger()) => {}
-            }
-        }
-        Err(error) => tracing::debug!(%error, "connection broke off"),
+    if let Err(error) = &ended {
+        tracing::debug!(%error, "connection broke off");
     }
+    // hyper answers a head that it cannot read, too.
+    if ended.is_ok() || ended.is_err_and(|error| error.is_parse()) {
+        tokio::select! {
+            biased;
+            () = shutdown.closing.cancelled() => {}
+            _ = time::timeout(LINGER_MAX, client.linger()) => {}
+        }
+    }
+}
+
+/// Answers one call. An answer that comes before the whole request was read says that the connection closes,
+/// unless what is left is read at once.
+async fn answer(
+    api: &Api,
+    request: Request<Incoming>,
+    kind: ListenerKind,
+    client: &Client,
+) -> Reply {
+    let version = request.version();
+    let (request, mut rest) = RequestBody::split(request);
+    let mut reply = api.answer(request, kind, client).await;
+    // An answer of the upstream is not held up.
+    let is_read = if reply.body().is_carried() {
+        rest.has_ended()
+    } else {
+        rest.read().await
+    };
+    if !is_read {
+        say_close(&mut reply, version);
+    }
+    reply
+}
+
+/// Says that the connection closes. `version` is that of the request: to a client of HTTP/1.0 that keeps connections,
+/// hyper would say `keep-alive` as well in an answer of HTTP/1.1.
+fn say_close(reply: &mut Reply, version: Version) {
+    *reply.version_mut() = version;
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
 }
 
 /// Accepts the `next` connection, unless there is one, and waits until it may be served. Cancel-safe.

@@ -18,7 +18,7 @@ use tokio::{
     join,
     net::TcpListener,
     sync::{Semaphore, watch},
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
-    ledger::{FollowList, Ledger, NewestList, Unavailable},
+    ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
     owners::Owners,
     picker::Picker,
@@ -101,6 +101,10 @@ pub struct TaskEnded(#[source] Option<JoinError>);
 /// The pause before a list is applied again after the ledger did not take it.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
+/// The most accounts of a list that is compared with the one before on a worker: a fraction of a millisecond. A hundred
+/// thousand take a tenth of a second.
+const COMPARED_AT_ONCE_MAX: usize = 512;
+
 /// How many clients may be connected and wait, as the settings and the system allow.
 #[derive(Clone, Copy, Debug)]
 struct ConnectionLimits {
@@ -159,11 +163,15 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Builds every part and binds the listeners that were not passed, in a runtime. `end` will begin the shutdown.
+    /// Builds every part and binds the listeners that were not passed. `end` will begin the shutdown.
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
-    pub fn start(
+    #[expect(
+        clippy::unused_async,
+        reason = "sockets belong to a runtime: it is called within one"
+    )]
+    pub async fn start(
         config: &Config,
         passed: PassedSockets,
         end: CancellationToken,
@@ -174,7 +182,7 @@ impl Sidecar {
         let credentials = token.map(Credentials::new).transpose()?;
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
         let (reloader, clients) = Reloader::new(config, credentials.clone(), fetcher.waker());
-        let client = upstream(config, credentials, connection_limits.requests_max)?;
+        let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
@@ -217,7 +225,8 @@ impl Sidecar {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
         });
-        let gate = Gate::new(&config.auth, listener.socket.local_addr()?, clients);
+        let addr = listener.socket.local_addr()?;
+        let gate = Gate::new(&config.auth, addr, clients, credentials);
         let (book, list) = (Arc::clone(&ledger), listing.clone());
         let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);
         Ok(Self {
@@ -356,7 +365,7 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
                 .as_ref()
                 .is_some_and(|applied| Arc::ptr_eq(applied, &snapshot))
         {
-            if follow_list(&ledger, &snapshot).await == Ok(true) {
+            if follow_list(&ledger, Arc::clone(&snapshot)).await == Ok(true) {
                 applied = Some(snapshot);
             } else {
                 sleep(FOLLOW_PAUSE).await;
@@ -370,11 +379,26 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
 }
 
 /// False if the ledger has followed another list meanwhile.
-async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unavailable> {
+async fn follow_list(ledger: &Ledger, snapshot: Arc<Snapshot>) -> Result<bool, Unavailable> {
     let base = ledger.call(NewestList).await?;
     // The old list is kept until the ledger is unlocked: freeing it takes a while.
-    let change = ListChange::between(base.clone(), snapshot);
-    ledger.call(FollowList { change }).await
+    let old = base.clone();
+    let change = if snapshot.accounts.len() <= COMPARED_AT_ONCE_MAX {
+        ListChange::between(base, &snapshot)
+    } else {
+        let compared = spawn_blocking(move || ListChange::between(base, &snapshot));
+        let Ok(change) = compared.await else {
+            return Ok(false);
+        };
+        change
+    };
+    let mut progress = ledger.call(FollowList { change }).await?;
+    while progress == Some(ListProgress::Partial) {
+        yield_now().await;
+        progress = Some(ledger.call(FollowListOn).await?);
+    }
+    drop(old);
+    Ok(progress.is_some())
 }
 
 /// The listeners of the API and of metrics: those that were passed, and else those of the settings.

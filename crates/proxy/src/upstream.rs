@@ -123,7 +123,10 @@ pub enum SendError {
 
 /// A client of the upstream. Share it: its connections are pooled.
 pub struct Upstream {
-    client: Client<Connector, OutgoingBody>,
+    pooled: Client<Connector, OutgoingBody>,
+    /// For job starts: each gets a connection of its own. A server may close a kept one at the moment of the next
+    /// request, and then it is unknown whether there is a job.
+    unpooled: Client<Connector, OutgoingBody>,
     breaker: Arc<Breaker>,
     base_url: Uri,
     /// The path of the base URL, without a final slash.
@@ -146,16 +149,20 @@ impl Upstream {
             return Err(UpstreamError::RelativeUrl);
         }
         let breaker = Arc::<Breaker>::default();
+        let connector = Connector::new(&settings, tls, Arc::clone(&breaker));
         // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
-        // unstarted, so a job is never submitted twice.
-        let client = read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_MAX)
-            .http1_max_buf_size(ANSWER_BUFFER_MAX)
-            .build(Connector::new(&settings, tls, Arc::clone(&breaker)));
+        // unstarted.
+        let client = |idle_max| {
+            read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_max)
+                .http1_max_buf_size(ANSWER_BUFFER_MAX)
+                .build(connector.clone())
+        };
         Ok(Self {
-            client,
+            pooled: client(POOL_IDLE_MAX),
+            unpooled: client(0),
             breaker,
             base_path: base_url.path().trim_end_matches('/').to_owned(),
             base_url,
@@ -219,7 +226,11 @@ impl Upstream {
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
-        let answer = self.exchange(request, &progress).await?;
+        let client = match traffic {
+            Traffic::JobStart => &self.unpooled,
+            Traffic::Round | Traffic::Question | Traffic::Other => &self.pooled,
+        };
+        let answer = self.exchange(client, request, &progress).await?;
         if answer.status().is_informational() {
             return Err(SendError::Lost(
                 "the upstream switched to another protocol".into(),
@@ -235,11 +246,12 @@ impl Upstream {
     /// connection, and restarts with every piece of its body.
     async fn exchange(
         &self,
+        client: &Client<Connector, OutgoingBody>,
         mut request: Request<OutgoingBody>,
         progress: &Progress,
     ) -> Result<Response<Incoming>, SendError> {
         let mut connection = capture_connection(&mut request);
-        let sending = self.client.request(request);
+        let sending = client.request(request);
         pin!(sending);
         select! {
             biased;

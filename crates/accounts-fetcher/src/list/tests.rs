@@ -288,3 +288,16 @@ proptest! {
         prop_assert_eq!(failure(&text[..cut * text.len() / 100]), FetchResult::Parse);
     }
 }
+
+#[test]
+fn what_holds_for_every_list_holds_for_the_corpus() {
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/corpus/account_list"
+    );
+    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
+    assert!(!files.is_empty(), "there is no corpus");
+    for file in files {
+        check::account_list(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+}

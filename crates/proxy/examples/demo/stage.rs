@@ -68,7 +68,7 @@ impl Stage {
         }
         let sim = sim.start().await?;
         let shutdown = CancellationToken::new();
-        let (sidecar, taken) = start_sidecar(&sim, listen, &shutdown)?;
+        let (sidecar, taken) = start_sidecar(&sim, listen, &shutdown).await?;
         let authorization = HeaderValue::try_from(format!("Bearer {}", sim.token()))?;
         let stage = Self {
             balancer: Server::new(format!("http://{}", sidecar.addr()?)),
@@ -139,18 +139,19 @@ impl Stage {
 
 /// Starts the sidecar at `listen`, or at a free port if no address was given and its
 /// usual port is taken; the address of that port is returned then.
-fn start_sidecar(
+async fn start_sidecar(
     sim: &Sim,
     listen: Option<SocketAddr>,
     shutdown: &CancellationToken,
 ) -> Result<(Sidecar, Option<SocketAddr>), Box<dyn Error>> {
     let config = config(sim, listen.map(|addr| addr.to_string()))?;
-    match Sidecar::start(&config, PassedSockets::default(), shutdown.clone()) {
+    match Sidecar::start(&config, PassedSockets::default(), shutdown.clone()).await {
         Err(StartError::Bind { addr, source })
             if listen.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
         {
             let config = self::config(sim, Some(ANY_PORT.to_owned()))?;
-            let sidecar = Sidecar::start(&config, PassedSockets::default(), shutdown.clone())?;
+            let sidecar =
+                Sidecar::start(&config, PassedSockets::default(), shutdown.clone()).await?;
             Ok((sidecar, Some(addr)))
         }
         started => Ok((started?, None)),

@@ -9,7 +9,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 /// The headers of answers that a page may read beside the usual ones.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "retry-after, x-request-id, x-kling-account, x-kling-attempts, x-kling-replayed, x-kling-outcome, \
+    "retry-after, proxy-status, x-request-id, x-kling-account, x-kling-attempts, x-kling-replayed, x-kling-outcome, \
      x-kling-queue-position",
 );
 

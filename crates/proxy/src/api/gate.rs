@@ -4,95 +4,124 @@
 //! money: neither by a request across sites (`Origin`, `Sec-Fetch-Site`), nor by a host name of its
 //! own that resolves to this machine (`Host`).
 
-use std::{collections::HashSet, net::IpAddr, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use accounts_fetcher::Credentials;
 use http::{
-    HeaderMap, HeaderValue, Request, Uri,
+    HeaderMap, HeaderValue, Method, Request, Version,
     header::{self, AsHeaderName},
     uri::Authority,
 };
 use tokio::sync::watch;
 
-use super::clients::Clients;
+use super::{ListenerKind, clients::Clients, route::Route};
 use crate::{config::Auth, error::Error, idempotency::Caller};
 
-/// What a browser says of the page that makes a request, beside its origin.
+/// What a browser says of a request, beside the origin of its page: where the page is from, whether the request
+/// shows another page, and what its answer is for. W3C Fetch Metadata.
 const FETCH_SITE: &str = "sec-fetch-site";
+const FETCH_MODE: &str = "sec-fetch-mode";
+const FETCH_DEST: &str = "sec-fetch-dest";
+
+/// The pages that a link of any site may lead to: showing one changes nothing.
+const PAGES: [&str; 2] = ["/", "/dashboard"];
 
 /// The rules of who may call.
 #[derive(Debug)]
 pub(crate) struct Gate {
     clients: watch::Receiver<Arc<Clients>>,
+    /// The token of the upstream, which lets clients in, too.
+    upstream: Option<Credentials>,
     hosts: HashSet<String>,
     origins: HashSet<String>,
 }
 
 impl Gate {
-    /// Lets `clients` in at `listen`.
+    /// Lets `clients` in at `listen`, and those that show the token of the `upstream`.
     pub(crate) fn new(
         auth: &Auth,
         listen: SocketAddr,
         clients: watch::Receiver<Arc<Clients>>,
+        upstream: Option<Credentials>,
     ) -> Self {
         let mut hosts = auth.allowed_hosts.clone();
-        hosts.insert(host_of(&listen.to_string()).to_owned());
+        hosts.extend(host_of(&listen.to_string()).map(str::to_owned));
         Self {
             clients,
+            upstream,
             hosts,
             origins: auth.allowed_origins.clone(),
         }
     }
 
-    /// Lets a request in, or says why not. `is_open`: it needs no client token and no host of ours, since
-    /// a health probe has neither.
-    pub(super) fn admit<B>(&self, request: &Request<B>, is_open: bool) -> Result<Caller, Error> {
+    /// Lets a request for `route` in, or says why not.
+    ///
+    /// A health probe shows neither a token nor a host that we know, and a scraper of the metrics listener no
+    /// token.
+    pub(super) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        route: Option<&Route<'_>>,
+        kind: ListenerKind,
+    ) -> Result<Caller, Error> {
         check_path(request.uri().path())?;
         let clients = self.clients.borrow();
-        if clients.is_empty() && !is_open {
-            self.check_host(request.uri(), request.headers())?;
+        let is_open = route.is_some_and(Route::is_open);
+        let needs_token = !is_open && !clients.is_empty() && kind == ListenerKind::Main;
+        if needs_token {
+            check_host_form(request)?;
+        } else if !is_open {
+            self.check_host(request, kind)?;
         }
-        self.check_origin(request.headers())?;
-        if clients.is_empty() || is_open {
+        self.check_origin(request)?;
+        check_purpose(request, route)?;
+        if !needs_token {
             return Ok(Caller::default());
         }
-        let token = shown_token(request.headers()).ok_or(Error::Unauthorized)?;
-        clients.find(token).ok_or(Error::Unauthorized)
+        let upstream = self.upstream.as_ref().map(Credentials::authorization);
+        let upstream = upstream.as_ref().and_then(bearer_token);
+        let shown = only(request.headers(), header::AUTHORIZATION).and_then(bearer_token);
+        let client = clients.find(shown.ok_or(Error::Unauthorized)?, upstream);
+        let client = client.ok_or(Error::Unauthorized)?;
+        if client.is_read_only && !is_look(request.method(), route) {
+            return Err(Error::ReadOnly);
+        }
+        Ok(client.caller)
     }
 
-    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
-        let mut named = headers.get_all(header::HOST).iter();
-        let host = named
-            .next()
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
-        if named.next().is_some() {
-            return Err(Error::bad_request("Host", "expected one Host header"));
-        }
+    /// Without a token the host must be ours: a page whose name resolves to this machine shows its own.
+    fn check_host<B>(&self, request: &Request<B>, kind: ListenerKind) -> Result<(), Error> {
+        let host = named_host(request.headers())?.unwrap_or_default();
         // A target in absolute form names the host too, RFC 9112 §3.2.2: both must be ours.
-        let is_ours = self.is_served(host)
-            && uri
-                .authority()
-                .map(Authority::as_str)
-                .is_none_or(|named| self.is_served(named));
-        if is_ours {
+        let target = request.uri().authority().map(Authority::as_str);
+        let mut named = [Some(host), target].into_iter().flatten();
+        if named.all(|named| self.is_served(named, kind)) {
             Ok(())
         } else {
             Err(Error::WrongHost)
         }
     }
 
-    fn is_served(&self, named: &str) -> bool {
-        if self.hosts.contains(named) || self.hosts.contains(host_of(named)) {
-            return true;
-        }
-        let host = host_of(named).to_ascii_lowercase();
-        let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+    fn is_served(&self, named: &str, kind: ListenerKind) -> bool {
+        let named = named.to_ascii_lowercase();
+        let Some(host) = host_of(&named) else {
+            return false;
+        };
+        let bare = host.trim_matches(['[', ']']);
+        let is_ours = match bare.parse::<IpAddr>() {
+            // An address is no name that a page could have had resolved to this machine.
+            Ok(_) if kind == ListenerKind::Monitoring => true,
             Ok(ip) => ip.to_canonical().is_loopback(),
             Err(_) => host == "localhost" || host.ends_with(".localhost"),
         };
-        is_loopback
-            || self.hosts.contains(&host)
-            || self.hosts.contains(&named.to_ascii_lowercase())
+        is_ours
+            || [&named, host, bare]
+                .iter()
+                .any(|it| self.hosts.contains(*it))
     }
 
     /// The origin of the web page that makes a request, if pages of it may call.
@@ -102,9 +131,10 @@ impl Gate {
         is_allowed.then(|| origin.clone())
     }
 
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Error> {
+    fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Error> {
+        let headers = request.headers();
         // The setting wins over what the browser says of the site.
-        if self.allowed_origin(headers).is_some() || is_of_own_page(headers) {
+        if self.allowed_origin(headers).is_some() || is_of_own_page(headers) || is_visit(request) {
             return Ok(());
         }
         let mut sites = headers.get_all(FETCH_SITE).iter();
@@ -117,14 +147,70 @@ impl Gate {
     }
 }
 
-/// Whether a page that came from here makes the request: its origin is the `Host`, and the browser says so.
+/// Whether a page that came from here makes the request: its origin is the `Host`, and the browser, if it says
+/// anything of the site, does not disagree. Browsers say it only to loopback and over TLS.
 fn is_of_own_page(headers: &HeaderMap) -> bool {
     let origin = only(headers, header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let named = origin.and_then(|origin| origin.split_once("://"));
     let host = only(headers, header::HOST).and_then(|host| host.to_str().ok());
-    let site = only(headers, FETCH_SITE).map(HeaderValue::as_bytes);
+    let mut sites = headers.get_all(FETCH_SITE).iter();
     named.is_some_and(|(_, named)| Some(named) == host)
-        && matches!(site, Some(b"same-origin" | b"none"))
+        && sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+/// Whether someone opens one of [`PAGES`], perhaps by a link on another site.
+fn is_visit<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && PAGES.contains(&request.uri().path())
+        && !headers.contains_key(header::ORIGIN)
+        && only(headers, FETCH_MODE).is_some_and(|mode| mode == "navigate")
+        && only(headers, FETCH_DEST).is_some_and(|dest| dest == "document")
+}
+
+/// Refuses a pick that a page makes by showing an image, a frame or the like: nobody would get the lease.
+fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(), Error> {
+    let mut purposes = request.headers().get_all(FETCH_DEST).iter();
+    let is_read = |dest: &HeaderValue| matches!(dest.as_bytes(), b"empty" | b"document");
+    let is_pick = matches!(route, Some(Route::Pick)) && request.method() == Method::GET;
+    if is_pick && !purposes.all(is_read) {
+        return Err(Error::ForbiddenOrigin);
+    }
+    Ok(())
+}
+
+/// Whether a client that may only look may make the request.
+fn is_look(method: &Method, route: Option<&Route<'_>>) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+        && !matches!(route, Some(Route::Pick | Route::Upstream))
+}
+
+/// Refuses a request whose host can be read in two ways, RFC 9112 §3.2. Which host it is does not matter here.
+fn check_host_form<B>(request: &Request<B>) -> Result<(), Error> {
+    let named = named_host(request.headers())?;
+    if named.is_none() && request.version() >= Version::HTTP_11 {
+        return Err(Error::bad_request("Host", "expected one Host header"));
+    }
+    let target = request.uri().authority().map(Authority::as_str);
+    let mut named = [named, target].into_iter().flatten();
+    if named.all(|named| host_of(named).is_some()) {
+        Ok(())
+    } else {
+        Err(Error::bad_request(
+            "Host",
+            "expected a host, and a port as digits",
+        ))
+    }
+}
+
+/// What the `Host` header says, if there is one. Bytes that are no text are no host.
+fn named_host(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut named = headers.get_all(header::HOST).iter();
+    let first = named.next();
+    if named.next().is_some() {
+        return Err(Error::bad_request("Host", "expected one Host header"));
+    }
+    Ok(first.map(|host| host.to_str().unwrap_or_default()))
 }
 
 /// The one value of a header.
@@ -133,19 +219,24 @@ fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The token that a request shows, if it shows one.
-fn shown_token(headers: &HeaderMap) -> Option<&[u8]> {
-    let shown = only(headers, header::AUTHORIZATION)?;
+/// The token in an `Authorization` header.
+fn bearer_token(shown: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = shown.as_bytes().split_at(shown.len().min("Bearer ".len()));
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// The host of a `Host` header, without its port.
-fn host_of(named: &str) -> &str {
-    match named.rfind(':') {
-        Some(colon) if !named[colon..].contains(']') => &named[..colon],
-        Some(_) | None => named,
-    }
+/// The host in `named`, without its port. `None` if what follows it is no port, or if it is no host.
+fn host_of(named: &str) -> Option<&str> {
+    let end = match named.strip_prefix('[') {
+        Some(address) => address.find(']')? + "[]".len(),
+        None => named.find(':').unwrap_or(named.len()),
+    };
+    let (host, port) = named.split_at(end);
+    let is_of_host = |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(&byte);
+    let is_host = !host.is_empty() && host.bytes().all(is_of_host);
+    let is_port = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (is_host && has_port).then_some(host)
 }
 
 /// Refuses paths that mean different things to different readers.

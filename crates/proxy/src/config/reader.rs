@@ -15,7 +15,7 @@ use super::{
     doubts::doubts,
     roots,
     source::{Layers, Origin, Text},
-    tokens::{self, ClientToken, ClientTokens},
+    tokens::{self, ClientToken, ClientTokens, TokenFile},
     value::{self, duration},
 };
 
@@ -124,7 +124,7 @@ impl ConfigReader {
     /// The first of the tokens that a sidecar with these settings asks for.
     pub(super) fn first_client_token(&mut self) -> Option<SecretString> {
         let tokens = self.client_tokens()?;
-        tokens.all().next().map(|first| first.token.clone())
+        first_token(&tokens)
     }
 
     fn upstream(&mut self, token: Option<SecretString>) -> Option<Upstream> {
@@ -270,13 +270,12 @@ impl ConfigReader {
 
     fn auth(&mut self, listen: Option<SocketAddr>) -> Option<Auth> {
         let tokens = self.client_tokens();
-        let allowed_hosts = self.many("auth.allowed_hosts", value::word);
+        let allowed_hosts = self.many("auth.allowed_hosts", value::host);
         let allowed_origins = self.many("auth.allowed_origins", value::origin);
         let allow_unauthenticated = self.one("auth.allow_unauthenticated", value::flag);
-        let lower = |host: String| host.to_ascii_lowercase();
         let auth = Auth {
             tokens: tokens?,
-            allowed_hosts: allowed_hosts?.into_iter().map(lower).collect(),
+            allowed_hosts: allowed_hosts?.into_iter().collect(),
             allowed_origins: allowed_origins?.into_iter().collect(),
             allows_unauthenticated: allow_unauthenticated?,
         };
@@ -303,22 +302,28 @@ impl ConfigReader {
 
     /// `None` if one of the places that may name tokens is wrong.
     fn client_tokens(&mut self) -> Option<ClientTokens> {
-        const FILE_KEY: &str = "auth.tokens_file";
+        const READ_FILE_KEY: &str = "auth.read_tokens_file";
         let inline = self.many("auth.tokens", ClientToken::unnamed);
-        let file = self.file(FILE_KEY);
-        let listed = match &file {
-            Some(path) => {
-                let tokens = tokens::client_tokens(path);
-                self.checked_given(FILE_KEY, tokens)
-            }
-            None if self.is_given(FILE_KEY) => None,
-            None => Some(Vec::new()),
-        };
-        Some(ClientTokens {
+        let file = self.token_file("auth.tokens_file");
+        let read_file = self.token_file(READ_FILE_KEY);
+        let tokens = ClientTokens {
             inline: inline?,
-            file,
-            listed: listed?,
-        })
+            file: file?,
+            read_file: read_file?,
+        };
+        if tokens.read_file.is_some() {
+            self.checked_given(READ_FILE_KEY, tokens.check())?;
+        }
+        Some(tokens)
+    }
+
+    /// The file of tokens that a setting names, if it names one. `None` if it is wrong.
+    fn token_file(&mut self, key: &'static str) -> Option<Option<TokenFile>> {
+        if !self.is_given(key) {
+            return Some(None);
+        }
+        let read = TokenFile::read(self.file(key)?);
+        self.checked_given(key, read).map(Some)
     }
 
     /// Settings of parts that are not built yet: an error in one is reported today, not on the day
@@ -398,4 +403,10 @@ impl ConfigReader {
     pub(super) fn reject(&mut self, key: &'static str, problem: &str) {
         self.errors.add(key, self.layers.naming(key), problem);
     }
+}
+
+/// The token that a client of the sidecar shows: one that may do everything, if there is one.
+fn first_token(tokens: &ClientTokens) -> Option<SecretString> {
+    let first = tokens.full().chain(tokens.read_only()).next()?;
+    Some(first.token.clone())
 }

@@ -230,9 +230,14 @@ pub const SETTINGS: &[Setting] = &[
         "Asks every client for one of the tokens in this file; a line is a token, or a name and a token",
     ),
     setting(
+        "auth.read_tokens_file",
+        "",
+        "Lets the tokens in this file only look: GET of all but /pick and /v1/kling",
+    ),
+    setting(
         "auth.allowed_hosts",
         "[]",
-        "Serves these Host names without a client token, besides loopback names",
+        "Serves these Host names without a client token, and on the metrics listener",
     ),
     setting(
         "auth.allowed_origins",

@@ -118,12 +118,15 @@ fn what_kubernetes_sets_for_a_service_is_no_setting() {
 fn lists_are_written_as_in_toml_or_as_one_word() {
     let env = [
         TOKEN,
-        ("KLB_AUTH__TOKENS", r#"["one", "two"]"#),
+        (
+            "KLB_AUTH__TOKENS",
+            r#"["the-first-of-two", "second-of-the-two"]"#,
+        ),
         ("KLB_AUTH__ALLOWED_HOSTS", "One.example"),
         ("KLB_FORWARD__RETRY_STATUSES", "[429]"),
     ];
     let auth = load(&[], &env, None).unwrap().auth;
-    assert_eq!(auth.tokens.all().count(), 2);
+    assert_eq!(auth.tokens.full().count(), 2);
     assert!(auth.allowed_hosts.contains("one.example"));
 }
 
@@ -254,7 +257,11 @@ fn a_token_comes_from_one_place_and_is_never_shown() {
     );
     let shown = format!(
         "{:?}",
-        load(&[], &[TOKEN, ("KLB_AUTH__TOKENS", "client-secret")], None)
+        load(
+            &[],
+            &[TOKEN, ("KLB_AUTH__TOKENS", "a-client-secret!")],
+            None
+        )
     );
     assert!(
         !shown.contains("user:1-x") && !shown.contains("client-secret"),
@@ -268,22 +275,27 @@ fn a_token_comes_from_one_place_and_is_never_shown() {
 fn client_tokens_are_what_was_meant() {
     let tokens = |value| {
         let auth = load(&[], &[TOKEN, ("KLB_AUTH__TOKENS", value)], None)?.auth;
-        Ok::<_, String>(
-            auth.tokens
-                .all()
-                .map(|it| it.token.expose_secret().to_owned())
-                .collect(),
-        )
+        Ok::<_, String>(shown(auth.tokens.full()))
     };
-    assert_eq!(tokens(" tok "), Ok(vec!["tok".to_owned()]));
     assert_eq!(
-        tokens(r#"["a", "b"]"#),
-        Ok(vec!["a".to_owned(), "b".to_owned()])
+        tokens(" of-16-characters "),
+        Ok(vec!["of-16-characters".to_owned()])
+    );
+    assert_eq!(
+        tokens(r#"["the-first-of-two", "second-of-the-two"]"#),
+        Ok(vec![
+            "the-first-of-two".to_owned(),
+            "second-of-the-two".to_owned()
+        ])
     );
     for wrong in [
-        "[a, b]",
-        "two words",
-        "[\"ok\", \"\"]",
+        "[the-first-of-two, second-of-the-two]",
+        "the-first-of-two second-of-the-two",
+        "[\"the-first-of-two\", \"\"]",
+        "one-of-15-bytes",
+        "the-first-of-two,second-of-the-two",
+        ",",
+        "a1,b2",
         "gr\u{fc}n",
         "\u{fffd}",
     ] {
@@ -294,37 +306,147 @@ fn client_tokens_are_what_was_meant() {
             "{wrong}"
         );
     }
-    let listed = file("one\n\n studio  two \n");
+    let listed = file("the-first-of-two\n\n studio  second-of-the-two \n");
     let path = listed.path().to_str().unwrap();
     let auth = load(&["--auth.tokens_file", path], &[TOKEN], None)
         .unwrap()
         .auth;
-    let read: Vec<_> = auth.tokens.all().map(|it| it.name.as_deref()).collect();
+    let read: Vec<_> = auth.tokens.full().map(|it| it.name.as_deref()).collect();
     assert_eq!(read, [None, Some("studio")]);
-    let wrong = file("one\na b c\n");
-    let path = wrong.path().to_str().unwrap();
-    let said = load(&["--auth.tokens_file", path], &[TOKEN], None).unwrap_err();
-    assert!(
-        said.starts_with("--auth.tokens_file: expected visible ASCII"),
-        "{said}"
+    for wrong in [
+        "studio a-long-client-token b",
+        "studio a-short-one",
+        "a1,b2",
+    ] {
+        let wrong = file(&format!("the-first-of-two\n{wrong}\n"));
+        let path = wrong.path().to_str().unwrap();
+        for key in ["--auth.tokens_file", "--auth.read_tokens_file"] {
+            let said = load(&[key, path], &[TOKEN], None).unwrap_err();
+            assert!(
+                said.starts_with(&format!("{key}: line 2: expected")),
+                "{said}"
+            );
+            assert!(!said.contains("long") && !said.contains("a1"), "{said}");
+        }
+    }
+}
+
+fn shown<'a>(tokens: impl Iterator<Item = &'a tokens::ClientToken>) -> Vec<String> {
+    tokens
+        .map(|it| it.token.expose_secret().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_refused_client_token_says_what_to_do() {
+    for (wrong, advice) in [
+        (
+            "a1b2c3d4e5",
+            "at least 16 characters; `openssl rand -hex 32`",
+        ),
+        (
+            "a1,b2",
+            "several as [\"…\", \"…\"], or one a line in auth.tokens_file",
+        ),
+    ] {
+        let said = load(&[], &[TOKEN, ("KLB_AUTH__TOKENS", wrong)], None).unwrap_err();
+        assert!(said.contains(advice) && !said.contains(wrong), "{said}");
+    }
+}
+
+#[test]
+fn a_token_that_may_only_look_is_no_other_token() {
+    let read = file("watcher the-token-of-a-watcher\nanother-of-a-watcher");
+    let path = read.path().to_str().unwrap();
+    let with = |more: &[(&str, &str)]| {
+        let env = [&[TOKEN], more].concat();
+        load(&["--auth.read_tokens_file", path], &env, None)
+    };
+    let auth = with(&[("KLB_LISTEN", "0.0.0.0:8080")]).unwrap().auth;
+    assert_eq!(
+        shown(auth.tokens.read_only()),
+        ["the-token-of-a-watcher", "another-of-a-watcher"]
     );
+    assert!(auth.tokens.full().next().is_none() && !auth.tokens.is_empty());
+
+    let same = file("studio another-of-a-watcher");
+    let same = same.path().to_str().unwrap();
+    for place in [
+        ("KLB_AUTH__TOKENS", "another-of-a-watcher"),
+        ("KLB_AUTH__TOKENS_FILE", same),
+    ] {
+        let said = with(&[place]).unwrap_err();
+        assert!(
+            said.starts_with(
+                "--auth.read_tokens_file: expected tokens that are not in auth.tokens"
+            ) && said.contains("token 2 of the file"),
+            "{said}"
+        );
+        assert!(!said.contains("watcher"), "{said}");
+    }
+}
+
+#[test]
+fn a_token_file_is_read_to_a_limit() {
+    for key in [
+        "--auth.tokens_file",
+        "--auth.read_tokens_file",
+        "--upstream.token_file",
+    ] {
+        let said = load(&[key, "/dev/zero"], &[], None).unwrap_err();
+        assert!(said.contains("larger than 262144 bytes"), "{said}");
+    }
 }
 
 #[test]
 fn web_origins_have_the_form_that_browsers_send() {
-    for wrong in ["localhost:3000", "http://x/", "http://", "://x"] {
+    for wrong in [
+        "localhost:3000",
+        "http://x/",
+        "http://",
+        "://x",
+        "*",
+        "null",
+        "http://x:1,http://y",
+        "http://a@x",
+    ] {
         let said = load(&["--auth.allowed_origins", wrong], &[TOKEN], None).unwrap_err();
         assert!(
             said.contains("expected web origins such as"),
             "{wrong}: {said}"
         );
     }
-    load(
-        &["--auth.allowed_origins", r#"["http://x:1", "https://y"]"#],
-        &[TOKEN],
-        None,
-    )
-    .unwrap();
+    let origins = r#"["http://X:1", "https://y"]"#;
+    let auth = load(&["--auth.allowed_origins", origins], &[TOKEN], None)
+        .unwrap()
+        .auth;
+    assert!(auth.allowed_origins.contains("http://x:1"), "{auth:?}");
+}
+
+#[test]
+fn hosts_are_names_that_a_request_may_have() {
+    for wrong in [
+        "a.example,b.example",
+        "http://a",
+        "a/",
+        "user@a",
+        "a b",
+        " ",
+    ] {
+        let said = load(&["--auth.allowed_hosts", wrong], &[TOKEN], None).unwrap_err();
+        assert!(
+            said.contains("expected host names such as"),
+            "{wrong}: {said}"
+        );
+    }
+    for right in [
+        "Sidecar.internal",
+        "sidecar:8080",
+        "fd00::1",
+        "[fd00::1]:8080",
+    ] {
+        load(&["--auth.allowed_hosts", right], &[TOKEN], None).unwrap();
+    }
 }
 
 #[test]

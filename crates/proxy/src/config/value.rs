@@ -5,13 +5,15 @@ use std::{net::IpAddr, net::SocketAddr, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use http::Uri;
 use jiff::SignedDuration;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::Targets;
 
 /// The longest time any setting may name. A value beyond a month is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// The largest size any setting may name: more memory than a sidecar has.
 const SIZE_MAX: usize = 64 << 30;
+/// The shortest token of a client: as many characters as 64 random bits have in hexadecimal.
+const CLIENT_TOKEN_CHARS_MIN: usize = 16;
 
 /// Reads a duration such as `30s`, `1m 30s` or `500ms`. A bare `0` is zero.
 ///
@@ -126,14 +128,53 @@ pub(super) fn token(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(token))
 }
 
-/// Reads a web origin, RFC 6454 §6.2.
-pub(super) fn origin(text: &str) -> Result<String, String> {
-    match text.split_once("://") {
-        Some((scheme, host)) if !scheme.is_empty() && !host.is_empty() && !host.contains('/') => {
-            Ok(text.to_owned())
-        }
-        _ => Err("expected web origins such as http://localhost:3000".to_owned()),
+/// Reads a token that clients show. A short one can be guessed, and one with a comma was meant as a list.
+pub(super) fn client_token(text: &str) -> Result<SecretString, String> {
+    if text.contains(',') {
+        return Err(
+            "expected no comma in a token; write several as [\"…\", \"…\"], or one a line in \
+             auth.tokens_file"
+                .to_owned(),
+        );
     }
+    let token = token(text)?;
+    if token.expose_secret().len() < CLIENT_TOKEN_CHARS_MIN {
+        return Err(format!(
+            "expected a token of at least {CLIENT_TOKEN_CHARS_MIN} characters; `openssl rand -hex 32` \
+             prints one"
+        ));
+    }
+    Ok(token)
+}
+
+/// Reads a web origin, RFC 6454 §6.2, in lower case as browsers send it.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    match text.split_once("://") {
+        Some((scheme, host)) if !scheme.is_empty() && is_host(host) => Ok(text),
+        _ => Err(format!(
+            "expected web origins such as http://localhost:3000{ONE_BY_ONE}"
+        )),
+    }
+}
+
+/// Reads the name of a host, perhaps with a port, in lower case.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    if is_host(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!(
+            "expected host names such as sidecar.internal{ONE_BY_ONE}"
+        ))
+    }
+}
+
+/// How several values of a setting are written: one with commas in it would never match.
+const ONE_BY_ONE: &str = r#", several as ["…", "…"]"#;
+
+fn is_host(text: &str) -> bool {
+    let is_of_host = |byte: u8| byte.is_ascii_graphic() && !b",/?#@\\".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_host)
 }
 
 pub(super) fn word(text: &str) -> Result<String, String> {

@@ -52,11 +52,6 @@ impl Facts {
         Self { header, ..self }
     }
 
-    /// The connection cannot be reused, since the body is not read.
-    fn close(self) -> Self {
-        self.header(header::CONNECTION, HeaderValue::from_static("close"))
-    }
-
     /// The upstream may have acted.
     fn outcome_unknown(self) -> Self {
         self.header(OUTCOME, HeaderValue::from_static("unknown"))
@@ -91,8 +86,7 @@ impl Error {
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
             Self::Learning(_) => refusal_facts(Refusal::Learning),
-            Self::BufferFull => busy("queue-full").close(),
-            Self::NoPlace => busy("queue-full"),
+            Self::BufferFull | Self::NoPlace => busy("queue-full"),
             Self::TokenRejected(_) => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),
@@ -115,6 +109,7 @@ impl Error {
             Self::BadRequest { .. } => wrong(StatusCode::BAD_REQUEST, "bad-request"),
             Self::Unauthorized => Facts::new(StatusCode::UNAUTHORIZED, "unauthorized", DENIED)
                 .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Self::ReadOnly => Facts::new(StatusCode::FORBIDDEN, "read-only", DENIED),
             Self::ForbiddenOrigin => Facts::new(StatusCode::FORBIDDEN, "forbidden-origin", DENIED),
             Self::WrongHost => wrong(StatusCode::MISDIRECTED_REQUEST, "wrong-host"),
             Self::MethodNotAllowed { allow } => {
@@ -123,15 +118,13 @@ impl Error {
             }
             Self::KeyInUse { .. } => wrong(StatusCode::CONFLICT, "key-in-use").retry(RETRY_AFTER),
             Self::KeyReused => wrong(StatusCode::UNPROCESSABLE_ENTITY, "key-reused"),
-            Self::BodyTooLarge { .. } => {
-                wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large").close()
-            }
+            Self::BodyTooLarge { .. } => wrong(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
             Self::UnsupportedMedia => {
-                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media").close()
+                wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media")
             }
             Self::HeadersTooLarge { .. } => {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                wrong(status, "headers-too-large").close()
+                wrong(status, "headers-too-large")
             }
         }
     }

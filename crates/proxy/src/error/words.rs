@@ -23,7 +23,8 @@ const UNAVAILABLE: &str = "the ledger cannot be reached; try again, and see /rea
 const UNKNOWN_ACCOUNT: &str = "no such account in the list; see /accounts";
 const UNKNOWN_LEASE: &str = "no such lease, or it has ended; /leases lists those that are held";
 const UNAUTHORIZED: &str = "send one of the client tokens as Authorization: Bearer <token>";
-const FORBIDDEN_ORIGIN: &str = "calls from this web origin are refused; see auth.allowed_origins";
+const READ_ONLY: &str = "this token may only look; show one of auth.tokens";
+const FORBIDDEN_ORIGIN: &str = "calls from this web page are refused; see auth.allowed_origins";
 const WRONG_HOST: &str =
     "this Host is not served; call by a loopback name or see auth.allowed_hosts";
 const NO_ROUTE: &str =
@@ -75,6 +76,7 @@ impl Error {
             Self::UnknownAccount => UNKNOWN_ACCOUNT,
             Self::UnknownLease => UNKNOWN_LEASE,
             Self::Unauthorized => UNAUTHORIZED,
+            Self::ReadOnly => READ_ONLY,
             Self::ForbiddenOrigin => FORBIDDEN_ORIGIN,
             Self::WrongHost => WRONG_HOST,
             Self::NoRoute => NO_ROUTE,

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -20,6 +19,7 @@ use crate::{
     error::Error,
     kling::{references::Reference, task::is_about_account},
     owners::{SEARCH_ACCOUNTS_MAX, emails},
+    peer::RequestBody,
     upstream::Answer,
 };
 
@@ -43,7 +43,7 @@ enum WorkAnswer {
 
 impl Forward {
     /// Downloads works, from the account that has them.
-    pub(super) async fn download(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
+    pub(super) async fn download(&self, call: Call, body: RequestBody) -> Result<Carried, Error> {
         let mut owner = self.router.owner_in_head(&call).await?;
         if owner.is_none() && call.named().is_none() {
             match call.references.first().cloned() {

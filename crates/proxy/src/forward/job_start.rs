@@ -2,7 +2,6 @@
 
 use std::{future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use hyper::body::Incoming;
 use tokio::{
     select,
     time::{Instant, sleep, sleep_until},
@@ -10,8 +9,8 @@ use tokio::{
 
 use super::{
     CallOrigin, Forward,
-    buffered::Patience,
     call::Call,
+    patience::Patience,
     response::{self, Carried},
     retry::UNSENT_PAUSE,
     submissions::{JobStart, Reservation, Submitted},
@@ -21,6 +20,7 @@ use crate::{
     error::Error,
     idempotency,
     ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
+    peer::RequestBody,
     picker::Picked,
     pool::{Body, Claim, Key, Known, LeaseId, Name},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
@@ -54,7 +54,7 @@ impl Forward {
     pub(super) async fn start_job(
         &self,
         call: Call,
-        body: Incoming,
+        body: RequestBody,
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let operation = call.operation();

@@ -203,7 +203,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::upstream::{Upstream, UpstreamSettings};
+    use crate::upstream::{Traffic, Upstream, UpstreamSettings};
 
     #[tokio::test]
     async fn an_answer_that_came_whole_gives_its_place_back_before_it_is_read() {

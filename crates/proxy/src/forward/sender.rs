@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     call::{CHUNKED, Call},
+    paced::PacedBody,
     response,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     headers::{has_only_chunks, strip_answer},
     kling::endpoints::Class,
     metrics::Metrics,
-    upstream::{Answer, BoxError, Idle, SendError, Traffic, Upstream},
+    upstream::{Answer, BoxError, SendError, Traffic, Upstream},
 };
 
 /// The most bytes of an answer in the log: a sentence or two.
@@ -84,7 +85,7 @@ impl Sender {
         if call.is_chunked {
             headers.insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        let body = Idle::new(body, self.idle_timeout);
+        let body = PacedBody::new(body, self.idle_timeout);
         let mut answer = self.send(call, &target, headers, body).await?;
         response::name_account(&mut answer, email.as_deref().or(call.query.email()));
         Ok(answer)
@@ -148,7 +149,7 @@ impl From<SendError> for Error {
             SendError::TimedOut(_) => Self::TimedOut,
             SendError::Unfinished(_) => Self::bad_request(
                 "body",
-                "it broke off, or stood still for longer than upstream.idle_timeout",
+                "it broke off, stood still for longer than upstream.idle_timeout, or came too slowly",
             ),
         }
     }

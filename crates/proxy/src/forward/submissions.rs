@@ -3,7 +3,6 @@
 use std::{fmt::Display, sync::Arc};
 
 use http::Response;
-use http_body_util::Full;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, field::Empty};
@@ -257,9 +256,7 @@ impl Submissions {
             body,
         } = outgoing;
         let sent_at = Instant::now();
-        let sent = self
-            .sender
-            .send(&start.call, &target, headers, Full::new(body));
+        let sent = self.sender.send(&start.call, &target, headers, body);
         match sent.await {
             Ok(mut answer) => {
                 response::name_account(&mut answer, email.as_deref());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Method, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
@@ -16,6 +15,7 @@ use crate::{
     kling::task::TaskStatus,
     ledger::{JobOver, JobUntracked},
     owners::FoundOwner,
+    peer::RequestBody,
     pool::TaskId,
 };
 
@@ -24,7 +24,7 @@ impl Forward {
     pub(super) async fn about_task(
         &self,
         call: Call,
-        body: Incoming,
+        body: RequestBody,
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let Some(task_id) = call.task_id() else {
@@ -61,7 +61,7 @@ impl Forward {
     }
 
     /// Makes the upstream stop tracking a job, which frees its slot.
-    pub(super) async fn untrack(&self, call: Call, body: Incoming) -> Result<Carried, Error> {
+    pub(super) async fn untrack(&self, call: Call, body: RequestBody) -> Result<Carried, Error> {
         let task_id = call.task_id();
         let answer = self.sender.pass(&call, body, None).await?;
         if let Some(task_id) = task_id

@@ -124,6 +124,12 @@ pub(super) enum Rank {
     Removed(u64),
 }
 
+impl Rank {
+    pub(super) fn is_listed(self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+}
+
 impl Account {
     pub(super) fn new(listed: accounts_fetcher::Account, folded: Arc<str>, rank: Rank) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod broken;
+mod browser;
 mod chaos;
 mod client;
 mod client_email;
@@ -16,6 +17,7 @@ mod hang_ups;
 mod headers;
 mod health;
 mod keys;
+mod labels;
 mod learning;
 mod leases;
 mod lost;
@@ -38,5 +40,6 @@ mod spelling;
 mod targets;
 mod tasks;
 mod transparency;
+mod unread;
 mod unsent;
 mod vendor_client;

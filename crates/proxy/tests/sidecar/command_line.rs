@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::program::{output, program};
 
-const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-client-token");
+const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-token-of-a-client");
 
 /// Runs a command against the sidecar with only two settings: its address and a client token.
 async fn ask(running: &Running, args: &[&str]) -> (Option<i32>, String) {
@@ -209,4 +209,20 @@ async fn a_reader_that_has_gone_has_read_enough() {
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(0), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_accounts_are_shown() {
+    let names: Vec<_> = (0..20_000).map(|n| format!("{n:05}@x")).collect();
+    let accounts: Vec<_> = names.iter().map(|name| (&**name, 1)).collect();
+    let running = with_token(&accounts).await;
+    let (code, table) = ask(&running, &["accounts"]).await;
+    assert_eq!(code, Some(0), "{table}");
+    let shown = table.lines().skip(1).map(|line| &line[..7]);
+    assert!(shown.eq(names.iter()), "each once, in the list's order");
+    let (code, json) = ask(&running, &["accounts", "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(json["accounts"].as_array().unwrap().len(), names.len());
+    assert_eq!(json.get("next"), None, "this is all of them");
 }

@@ -27,7 +27,7 @@ async fn the_system_takes_a_burst_of_connections_before_one_is_accepted() {
     let sim = manual(&[("a@x", 1)]).start().await.unwrap();
     let end = CancellationToken::new();
     // It does not run yet: what connects now is taken by the system alone.
-    let sidecar = listening(&sim, &[], end.clone());
+    let sidecar = listening(&sim, &[], end.clone()).await;
     let addr = sidecar.addr().unwrap();
     let mut clients = Vec::new();
     for _ in 0..burst() {

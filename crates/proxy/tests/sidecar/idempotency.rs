@@ -40,16 +40,11 @@ async fn another_request_with_the_key_is_told_so() {
 async fn keys_of_different_clients_are_apart() {
     let settings = [(
         "AUTH__TOKENS",
-        "[one, two]"
-            .replace("one", "\"one\"")
-            .replace("two", "\"two\""),
+        r#"["first-client-token", "second-client-token"]"#,
     )];
-    let settings = settings
-        .each_ref()
-        .map(|(name, value)| (*name, value.as_str()));
     let running = Running::configured(&[("a@x", 5)], &settings).await;
     let mut leases = Vec::new();
-    for token in ["Bearer one", "Bearer two"] {
+    for token in ["Bearer first-client-token", "Bearer second-client-token"] {
         let headers = [("idempotency-key", "k"), ("authorization", token)];
         leases.push(
             running

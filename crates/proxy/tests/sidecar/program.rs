@@ -150,6 +150,11 @@ impl Process {
         kib * 1024
     }
 
+    /// Waits until its resident memory is below `bytes`. Freed memory goes back to the system after a second or two.
+    pub(crate) async fn until_memory_below(&self, bytes: usize) {
+        eventually(async || (self.memory("VmRSS") < bytes).then_some(())).await;
+    }
+
     /// Its exit code and everything it logged.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         (

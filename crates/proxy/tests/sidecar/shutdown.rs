@@ -1,7 +1,7 @@
 //! The end of the process and its next start: submissions under way are answered, all else is served
 //! meanwhile, and with a passed socket no client is refused.
 
-use std::{fs, io::Write, time::Duration};
+use std::time::Duration;
 
 use harness::{eventually, listening, manual, send};
 use http::{Method, StatusCode};
@@ -175,7 +175,7 @@ async fn a_connection_that_is_kept_has_the_request_answered_that_was_on_its_way(
 async fn a_connection_that_only_the_system_has_accepted_is_served_too() {
     let sim = sim().await;
     let end = CancellationToken::new();
-    let sidecar = listening(&sim, &[], end.clone());
+    let sidecar = listening(&sim, &[], end.clone()).await;
     let addr = sidecar.addr().unwrap();
     let mut late = KeptAlive(TcpStream::connect(addr).await.unwrap());
     end.cancel();
@@ -254,75 +254,4 @@ async fn only_signals_that_mean_the_end_end_it() {
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains(r#""signal":"SIGUSR1""#), "{log}");
-}
-
-/// A file of tokens that a test rewrites.
-struct TokenFile(tempfile::NamedTempFile);
-
-impl TokenFile {
-    fn new(text: &str) -> Self {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        Self(file)
-    }
-
-    fn path(&self) -> &str {
-        self.0.path().to_str().unwrap()
-    }
-
-    fn rewrite(&self, text: &str) {
-        fs::write(self.0.path(), text).unwrap();
-    }
-}
-
-#[tokio::test]
-async fn token_files_are_read_again_on_a_hang_up() {
-    let sim = sim().await;
-    let upstream = TokenFile::new("user:1-another-token");
-    let clients = TokenFile::new("studio first-client-token\nother-client-token");
-    let env = [
-        ("KLB_UPSTREAM__TOKEN", ""),
-        ("KLB_UPSTREAM__TOKEN_FILE", upstream.path()),
-        ("KLB_AUTH__TOKENS_FILE", clients.path()),
-        ROUNDS,
-    ];
-    let process = Process::start(&sim, &env).await;
-    let status = async |token: &str| {
-        let shown = format!("Bearer {token}");
-        let headers = [("authorization", &*shown)];
-        send(process.addr, Method::GET, "/accounts", &headers, "")
-            .await
-            .status
-    };
-    assert_eq!(status("first-client-token").await, StatusCode::OK);
-
-    upstream.rewrite(TOKEN);
-    clients.rewrite("studio second-client-token\nother-client-token");
-    process.signal("-HUP").await;
-    process.until_ready().await;
-    eventually(async || (status("second-client-token").await == StatusCode::OK).then_some(()))
-        .await;
-    assert_eq!(status("first-client-token").await, StatusCode::UNAUTHORIZED);
-    assert_eq!(status("other-client-token").await, StatusCode::OK);
-
-    // A file that cannot be used changes nothing.
-    clients.rewrite("\n");
-    upstream.rewrite("two words");
-    process.signal("-HUP").await;
-    process.signal("-HUP").await;
-    assert_eq!(status("second-client-token").await, StatusCode::OK);
-    process.signal("-TERM").await;
-    let (code, log) = process.end().await;
-    assert_eq!(code, Some(0));
-    for said in [
-        "the token of the upstream has changed and is in force",
-        "the client tokens have changed and are in force",
-        "auth.tokens_file: the file",
-        "upstream.token_file: the file holds no token",
-    ] {
-        assert!(log.contains(said), "{said}: {log}");
-    }
-    for secret in ["very-secret", "client-token", "another-token"] {
-        assert!(!log.contains(secret), "{log}");
-    }
 }

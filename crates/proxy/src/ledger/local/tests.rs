@@ -206,7 +206,7 @@ async fn what_is_dropped_takes_effect_before_the_next_operation() {
                 prompt: None,
             };
             drop(slot.submit(body));
-            let account = &ledger.call(crate::ledger::AccountsNow).await.unwrap().view[0];
+            let account = crate::ledger::tests::first_account(&ledger).await;
             assert_eq!(account.uncertain, 1, "it is unknown whether it was sent");
         } else {
             drop(slot);

@@ -188,6 +188,11 @@ impl Wire {
         Flood { task, sent }
     }
 
+    /// Waits until the other side has sent something. False if it has closed instead.
+    pub(super) async fn has_more(&mut self) -> bool {
+        matches!(self.reading.read_buf(&mut self.read).await, Ok(1..))
+    }
+
     /// Closes, and waits until the other side has noticed.
     pub(super) async fn close(mut self) {
         self.sending = None;
