@@ -1,5 +1,7 @@
 # The sidecar and the simulator of its upstream, in one small image that runs as nobody.
 FROM rust:1.95.0-slim-bookworm AS build
+# The allocator is built with make.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # Line tables are four fifths of the program; the image does without.
 ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo

@@ -187,6 +187,9 @@ impl Client<'_> {
                 "it does not take this client token; name a file that holds another one with \
                  --token-file"
             }
+            ("read-only", _) => {
+                "this client token may only look; name a file that holds another one with --token-file"
+            }
             ("wrong-host", _) => {
                 "it is not called by this name; use its address in --url, or add the name to its \
                  auth.allowed_hosts"

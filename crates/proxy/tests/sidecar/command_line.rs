@@ -130,6 +130,28 @@ async fn a_client_needs_no_setting_of_the_sidecar() {
 }
 
 #[tokio::test]
+async fn a_client_token_that_may_only_look_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, "the-token-of-a-watcher\n").unwrap();
+    let token_file = path.to_str().unwrap();
+    let settings = [("AUTH__READ_TOKENS_FILE", token_file)];
+    let running = Running::configured(&[("a@x", 1)], &settings).await;
+    let url = format!("http://{}", running.addr);
+    let ask = async |command| {
+        let args = [command, "--url", &url, "--token-file", token_file];
+        output(&args, &[]).await
+    };
+    assert_eq!(ask("accounts").await.0, Some(0));
+    let (code, said) = ask("pick").await;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("this client token may only look; name a file"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_refused_pick_says_when_to_come_back() {
     let running = with_token(&[("a@x", 1)]).await;
     assert_eq!(ask(&running, &["pick"]).await.0, Some(0));
