@@ -99,7 +99,7 @@ impl Rounds {
             match round.instrument(tracing::info_span!("round")).await {
                 Ok(is_release_due) => {
                     if failed_count > 0 {
-                        tracing::info!(failed_count, "rounds succeed again");
+                        tracing::info!(failed_count, "the list of running jobs can be read again");
                     }
                     failed_count = 0;
                     let factor = if is_release_due { RELEASE_FACTOR } else { 1 };
@@ -160,11 +160,11 @@ impl Rounds {
             if *is_degraded {
                 tracing::warn!(
                     skipped_count,
-                    "rounds list jobs that cannot be read. They count on their accounts, and no slot there \
-                     is freed meanwhile because its job is not listed"
+                    "the list of running jobs holds entries that cannot be read. They count on their accounts, and \
+                     no slot there is freed meanwhile because its job is not listed"
                 );
             } else {
-                tracing::info!("rounds list only jobs that can be read again");
+                tracing::info!("every entry of the list of running jobs can be read again");
             }
         }
         listed.name_by_owner(|task_id| Some(self.owners.of_task(task_id)?.to_string()));
@@ -181,12 +181,13 @@ impl Rounds {
     }
 
     fn note_failure(&self, error: &RoundError, failed_count: u32) {
+        let advice = error.advice();
         let error = Chain(error).to_string();
         if failed_count == 0 {
             tracing::warn!(
                 error,
-                "rounds began to fail, so jobs of other tools are not counted. Check upstream.base_url and \
-                 the network; /readyz?verbose shows the state"
+                advice,
+                "the list of running jobs cannot be read, so jobs of other tools are not counted"
             );
         }
         tracing::debug!(error, "round failed");

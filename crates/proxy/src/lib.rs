@@ -23,6 +23,7 @@ mod api;
 mod backoff;
 pub mod cli;
 pub mod client;
+mod columns;
 pub mod config;
 mod error;
 pub mod exit;

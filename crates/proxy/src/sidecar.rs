@@ -11,7 +11,7 @@ use std::{
 
 use accounts_fetcher::{
     Credentials, Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, UnsendableToken,
-    tls_client_config,
+    tls_client_config_trusting,
 };
 use thiserror::Error;
 use tokio::{
@@ -448,7 +448,7 @@ fn fetcher(
             credentials.ok_or(StartError::NoToken)?,
             config.upstream.connect_timeout,
             config.upstream.idle_timeout,
-            tls_client_config()?,
+            tls_client_config_trusting(&config.upstream.extra_roots)?,
         )),
     };
     let timing = Timing {
@@ -480,6 +480,7 @@ fn upstream(
         idle_timeout: config.upstream.idle_timeout,
         requests_max,
     };
-    let upstream = Upstream::new(settings, tls_client_config()?)?;
+    let tls = tls_client_config_trusting(&config.upstream.extra_roots)?;
+    let upstream = Upstream::new(settings, tls)?;
     Ok(Some(Arc::new(upstream)))
 }

@@ -78,7 +78,7 @@ fn a_parse_error_tells_the_place_and_nothing_of_the_text() {
     let error = List::parse(b"{\n  \"secret@x\": oops}").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "account list is not json at line 2 column 15"
+        "the account list is not JSON at line 2 column 15"
     );
 }
 

@@ -22,7 +22,7 @@ use crate::{
     ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
     peer::RequestBody,
     picker::Picked,
-    pool::{Body, Claim, Key, Known, LeaseId, Name, Refusal},
+    pool::{Body, Claim, Key, Known, LeaseId, Name},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
 };
 
@@ -349,7 +349,7 @@ impl Forward {
         }
         // What passes is waited out.
         let reason = self.picker.unavailable_reason().await;
-        Ok(reason.filter(|reason| !matches!(reason, Error::Refused(Refusal::Learning))))
+        Ok(reason.filter(|reason| !matches!(reason, Error::Learning(_))))
     }
 }
 

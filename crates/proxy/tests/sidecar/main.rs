@@ -27,5 +27,6 @@ mod program;
 mod raw;
 mod settings;
 mod shutdown;
+mod tls;
 mod tokens;
 mod waiting;

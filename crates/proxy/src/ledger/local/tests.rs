@@ -85,7 +85,7 @@ fn what_becomes_of_an_account_is_logged_once() {
     assert_eq!(text.lines().count(), 2, "{text}");
     for (line, words) in text.lines().zip([
         ["ERROR", "account is quarantined", "POST /accounts"],
-        ["INFO", "account is in use again", "from=\"quarantined\""],
+        ["INFO", "account is available again", "from=\"quarantined\""],
     ]) {
         assert!(words.iter().all(|word| line.contains(word)), "{line}");
         assert!(!line.contains("a@x"), "accounts have aliases: {line}");
