@@ -14,6 +14,7 @@ mod raw;
 pub mod rounds;
 mod sidecar;
 mod slots;
+pub mod tls;
 mod waiting;
 
 use kling_sim::{JobDuration, Sim, SimBuilder};

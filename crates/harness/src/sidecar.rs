@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Answer, eventually, manual, send};
+use crate::{Answer, eventually, manual, send, tls};
 
 /// A running sidecar with its simulator.
 #[derive(Debug)]
@@ -188,6 +188,16 @@ fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {
     // A name must come once: of two values it is undefined which one counts.
     env.retain(|(name, _)| !settings.iter().any(|(given, _)| given == name));
     env.extend(settings);
+    let over_tls;
+    if tls::is_on() {
+        env.push(("UPSTREAM__CA_FILE", tls::root().to_str().unwrap()));
+        let (_, url) = env
+            .iter_mut()
+            .find(|(name, _)| *name == "UPSTREAM__BASE_URL")
+            .unwrap();
+        over_tls = tls::in_front_of(url);
+        *url = &over_tls;
+    }
     let env = env
         .into_iter()
         .map(|(name, value)| (format!("KLB_{name}"), value.to_owned()));

@@ -190,12 +190,7 @@ async fn bodies_that_are_read_whole_share_a_bounded_memory() {
     // The sidecar counts a body whose length is not announced.
     let lines = ["transfer-encoding: chunked"];
     let body = chunked(&["x".repeat(400 * KIB).as_str()], &[]);
-    assert_full(
-        addr,
-        request(&format!("POST {START}"), &lines, ""),
-        body.into(),
-    )
-    .await;
+    assert_full(addr, request(&format!("POST {START}"), &lines, ""), body).await;
     // Small bodies have memory of their own.
     let mut small = start(addr, 60 * KIB).await;
     let mut other = stage.upstream().await;
