@@ -140,16 +140,13 @@ pub(crate) async fn serve(
             }
         }
     }
-    // The next process accepts what waits at a passed socket.
-    let socket = Some(socket).filter(|_| !is_passed);
-    let socket = socket.and_then(|socket| socket.into_std().ok());
-    let waiting = socket.iter().flat_map(|socket| socket.incoming());
-    let waiting = waiting.map_while(|stream| {
-        let stream = stream.ok()?;
-        stream.set_nonblocking(true).ok()?;
-        TcpStream::from_std(stream).ok().map(Client::new)
-    });
-    for client in next.into_iter().chain(waiting.take(BACKLOG as usize)) {
+    let waiting = if is_passed {
+        // The next process accepts what waits there.
+        Vec::new()
+    } else {
+        accepted_by_system(socket)
+    };
+    for client in next.into_iter().chain(waiting) {
         let Some(connection) = connections.try_open(&client) else {
             break;
         };
@@ -276,6 +273,20 @@ async fn accept(
         }
     };
     Ok(connections.open(client).await)
+}
+
+/// Closes the listener. Returns the clients that the system has accepted until then.
+fn accepted_by_system(listener: TcpListener) -> Vec<Client> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let waiting = listener.incoming().take(BACKLOG as usize);
+    let clients = waiting.map_while(|stream| {
+        let stream = stream.ok()?;
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok().map(Client::new)
+    });
+    clients.collect()
 }
 
 /// Whether the error concerns one connection only: the peer left before it was accepted.

@@ -4,6 +4,7 @@
 //! task, by age, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
 //! without a job, and how many leases of an account the newest round shows no job of.
 
+mod by_age;
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod unseen;
@@ -11,7 +12,6 @@ mod unseen;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
-    ops::Bound,
     time::Duration,
 };
 
@@ -20,12 +20,13 @@ use slotmap::SecondaryMap;
 
 use super::{
     AccountKey, Cause, LeaseId, Limits, TaskId,
-    deadlines::{Deadlines, Nanos, nanos},
+    deadlines::{Deadlines, nanos},
     lease::{Kind, Lease, Listed, Phase},
     page::LeasePlace,
     resolutions::Tie,
     steps::Counted,
 };
+use by_age::ByAge;
 use unseen::Unseen;
 
 /// The order in which leases without a job are matched to new jobs.
@@ -41,8 +42,7 @@ pub(super) struct Leases {
     limits: Limits,
     by_id: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
-    /// Oldest first.
-    by_age: BTreeSet<(Nanos, LeaseId)>,
+    by_age: ByAge,
     /// The deadlines of leases. That of a bound lease may be too early: rounds move the real one
     /// on, and it is looked up when this one comes.
     deadlines: Deadlines<LeaseId>,
@@ -151,7 +151,7 @@ impl Leases {
             limits,
             by_id: HashMap::default(),
             by_task: HashMap::default(),
-            by_age: BTreeSet::new(),
+            by_age: ByAge::default(),
             deadlines: Deadlines::default(),
             round_sent_at: None,
             rounds: RoundIndexes::default(),
@@ -182,11 +182,9 @@ impl Leases {
         &self,
         place: Option<LeasePlace>,
     ) -> impl Iterator<Item = (LeaseId, &Lease)> {
-        let begin = place.map_or(Bound::Unbounded, |place| {
-            Bound::Excluded((place.made_at, place.id))
-        });
-        let ids = self.by_age.range((begin, Bound::Unbounded)).counted();
-        ids.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
+        let place = place.map(|place| (place.made_at, place.id));
+        let ids = self.by_age.after(place).counted();
+        ids.filter_map(|(_, id)| Some((id, self.by_id.get(&id)?)))
     }
 
     /// The lease that is bound to a job.
@@ -215,7 +213,7 @@ impl Leases {
     /// Removes a lease.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
-        self.by_age.remove(&(nanos(lease.created_at), id));
+        self.by_age.remove((nanos(lease.created_at), id));
         self.deadlines.change(&id, lease.deadline, None);
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);

@@ -162,6 +162,17 @@ async fn a_client_that_sends_no_more_is_answered_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_on_for_ever_is_left() {
+    let running = open().await;
+    let kind = early("POST /nowhere", &["host: localhost"], 404);
+    for body in ["content-length: 1000000000", "transfer-encoding: chunked"] {
+        let mut client = until_answered(&running, kind.head(body)).await;
+        // It sends byte after byte, and reads nothing.
+        client.until_gone().await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_http_1_0_is_told_one_thing() {
     let running = open().await;
     let head =
