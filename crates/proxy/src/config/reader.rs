@@ -28,7 +28,7 @@ const WAITERS_CEILING: usize = 1_000_000;
 /// The most worker threads.
 const WORKERS_CEILING: usize = 1024;
 /// The smallest limit of a body: no job start fits into less, and `16` is a forgotten unit.
-const BODY_MAX_MIN: usize = 1024;
+const BODY_MAX_MIN: usize = 512;
 
 /// What is said of a token that is not given.
 pub(super) const TOKEN_MISSING: &str =

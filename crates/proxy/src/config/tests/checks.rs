@@ -41,9 +41,9 @@ fn limits_that_nothing_fits_into_and_filters_that_hide_everything_are_mistakes()
         (
             "--forward.body_max",
             "16",
-            "expected 1.0 KiB to 64.0 GiB, written with its unit",
+            "expected 512 B to 64.0 GiB, written with its unit",
         ),
-        ("--forward.buffer_total", "256", "expected 1.0 KiB to"),
+        ("--forward.buffer_total", "256", "expected 512 B to"),
         (
             "--log.filter",
             "loud=",
