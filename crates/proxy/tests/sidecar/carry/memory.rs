@@ -3,6 +3,7 @@
 //! The sidecar is a process of its own here, so that the tests measure only its memory.
 
 use std::{
+    env,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -261,13 +262,18 @@ async fn a_body_that_was_answered_and_is_not_taken_keeps_its_place_in_memory() {
 const BASE_MAX: usize = 30 * MIB;
 /// The default of `forward.buffer_total`.
 const BUFFER_TOTAL: usize = 256 * MIB;
+/// The environment variable that says how many bodies are sent, if not 64.
+const BODIES: &str = "KLB_TEST_BODIES";
 
 #[tokio::test]
 async fn large_bodies_take_the_memory_they_are_given_and_give_it_back() {
-    const BODIES: usize = 64;
     const CLIENTS: usize = 32;
     // With the e-mail, as much as the simulator takes.
     const BYTES: usize = 16 * MIB - KIB;
+    let bodies = match env::var(BODIES) {
+        Ok(count) => count.parse().unwrap(),
+        Err(_) => 2 * CLIENTS,
+    };
     let sim = sim().await;
     let process = Process::start(&sim, &[("KLB_FORWARD__WAIT", "5m")]).await;
     process.until_ready().await;
@@ -283,7 +289,7 @@ async fn large_bodies_take_the_memory_they_are_given_and_give_it_back() {
     for _ in 0..CLIENTS {
         let (addr, call) = (process.addr, Arc::clone(&call));
         clients.spawn(async move {
-            for _ in 0..BODIES / CLIENTS {
+            for _ in 0..bodies.div_ceil(CLIENTS) {
                 let mut client = TcpStream::connect(addr).await.unwrap();
                 client.write_all(&call).await.unwrap();
                 let mut told = String::new();
@@ -293,7 +299,7 @@ async fn large_bodies_take_the_memory_they_are_given_and_give_it_back() {
         });
     }
     clients.join_all().await;
-    assert_eq!(sim.audit().submission_count, BODIES as u64);
+    assert!(sim.audit().submission_count >= bodies as u64);
     let peak = process.memory("VmHWM");
     assert!(peak < BASE_MAX + BUFFER_TOTAL, "{} KiB", peak / KIB);
     process.until_memory_below(BASE_MAX).await;
