@@ -21,6 +21,8 @@ pub struct Running {
     pub sim: Sim,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Whom it calls: host and port of its base URL.
+    pub upstream: String,
     /// The same of its second listener.
     pub metrics_addr: Option<SocketAddr>,
     /// Ends it.
@@ -54,12 +56,14 @@ impl Running {
     /// Starts one beside this simulator. Does not wait until it is ready.
     pub async fn beside(sim: Sim, settings: &[(&str, &str)]) -> Self {
         let shutdown = CancellationToken::new();
-        let sidecar = listening(&sim, settings, shutdown.clone()).await;
+        let config = config(&sim, settings);
+        let sidecar = start(&config, shutdown.clone()).await;
         let (addr, metrics_addr) = (sidecar.addr().unwrap(), sidecar.metrics_addr());
         let task = tokio::spawn(sidecar.run());
         Self {
             sim,
             addr,
+            upstream: config.upstream.base_url.authority().unwrap().to_string(),
             metrics_addr,
             shutdown,
             task,
@@ -170,8 +174,11 @@ pub async fn listening(
     settings: &[(&str, &str)],
     shutdown: CancellationToken,
 ) -> Sidecar {
-    let config = config(sim, settings);
-    let started = Sidecar::start(&config, PassedSockets::default(), shutdown);
+    start(&config(sim, settings), shutdown).await
+}
+
+async fn start(config: &Config, shutdown: CancellationToken) -> Sidecar {
+    let started = Sidecar::start(config, PassedSockets::default(), shutdown);
     started.await.unwrap()
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    future::pending,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     path::Path,
@@ -15,8 +16,9 @@ use http::{Uri, uri::Scheme};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::NamedTempFile;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt, copy, split},
     net::{TcpListener, TcpStream},
+    select,
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -24,6 +26,7 @@ use tokio_rustls::{
         ServerConfig,
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
+    server::TlsStream,
 };
 
 /// The environment variable that turns it on.
@@ -65,11 +68,45 @@ async fn serve(listener: TcpListener, upstream: String) {
         let upstream: SocketAddr = upstream.parse().unwrap();
         tokio::spawn(async move {
             // Where nothing listens, there is no handshake either.
-            let mut upstream = TcpStream::connect(upstream).await.ok()?;
-            let mut client = tls().acceptor.accept(client).await.ok()?;
-            // A side that breaks off breaks the other one off.
-            copy_bidirectional(&mut client, &mut upstream).await.ok()
+            let upstream = TcpStream::connect(upstream).await.ok()?;
+            let client = tls().acceptor.accept(client).await.ok()?;
+            pass_between(client, upstream).await;
+            Some(())
         });
+    }
+}
+
+/// Passes bytes both ways until the upstream closes its side, or the client is gone. An upstream that takes no more is
+/// heard to its end, as without TLS.
+async fn pass_between(client: TlsStream<TcpStream>, upstream: TcpStream) {
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_upstream, mut to_upstream) = upstream.into_split();
+    let answering = async {
+        if copy(&mut from_upstream, &mut to_client).await.is_ok() {
+            // A client that is gone needs no farewell.
+            let _told = to_client.shutdown().await;
+        }
+    };
+    let asking = async {
+        let mut bytes = vec![0; 16 * 1024];
+        loop {
+            match from_client.read(&mut bytes).await {
+                Ok(0) => {
+                    let _told = to_upstream.shutdown().await;
+                    return pending().await;
+                }
+                Ok(count) => {
+                    if to_upstream.write_all(&bytes[..count]).await.is_err() {
+                        return pending().await;
+                    }
+                }
+                Err(_gone) => return,
+            }
+        }
+    };
+    select! {
+        () = answering => {}
+        () = asking => {}
     }
 }
 
