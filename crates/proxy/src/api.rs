@@ -132,8 +132,9 @@ impl Api {
             if origin.is_some() && cors::is_preflight(&request) {
                 return Ok(cors::preflight(request.headers()));
             }
+            // Every connection has room for the future of a call, also while it is idle: most of that is here.
             let admitted = self.admitted(request, route, kind, &request_id, client);
-            admitted.await
+            Box::pin(admitted).await
         };
         let span = tracing::debug_span!("request", request_id);
         let mut reply = match admitted.instrument(span).await {
@@ -197,7 +198,7 @@ impl Api {
                         client: client.clone(),
                         request_id: request_id.into(),
                     };
-                    // Every connection has room for the largest future of a call: this one is far larger than others.
+                    // Far larger than the futures of other calls.
                     let carried = Box::pin(upstream.forward.carry(request, &origin));
                     Ok(reply::carried(carried.await?))
                 }
