@@ -1,6 +1,6 @@
 //! TLS between a sidecar and its upstream: the real one is reached over HTTPS.
 //!
-//! With [`VARIABLE`] in the environment it stands between all sidecars of this crate and what they call, so that
+//! With `KLB_TEST_TLS` in the environment it stands between all sidecars of this crate and what they call, so that
 //! any test can be run over TLS as well.
 
 use std::{
