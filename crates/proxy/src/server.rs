@@ -148,19 +148,15 @@ async fn serve_connection(
         let (api, call) = (Arc::clone(&api), calls.token());
         let (begun, is_told, client) = (&shutdown.begun, &is_told, &client);
         let version = request.version();
+        let answered = client.answer(async move { answer(&api, request, kind, client).await });
         async move {
-            tokio::select! {
-                biased;
-                mut reply = answer(&api, request, kind, client) => {
-                    if begun.is_cancelled() {
-                        say_close(&mut reply, version);
-                        is_told.store(true, Ordering::Relaxed);
-                    }
-                    reply.body_mut().belong_to(call);
-                    Ok(reply)
-                }
-                () = client.left() => Err(HungUp),
+            let mut reply = answered.await.ok_or(HungUp)?;
+            if begun.is_cancelled() {
+                say_close(&mut reply, version);
+                is_told.store(true, Ordering::Relaxed);
             }
+            reply.body_mut().belong_to(call);
+            Ok::<_, HungUp>(reply)
         }
     });
     let connection = http1::Builder::new()
