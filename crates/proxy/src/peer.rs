@@ -24,6 +24,7 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     time::{self, Instant, Sleep},
 };
 
@@ -52,6 +53,10 @@ struct Shared {
     /// Whether the call is answered even if the client closes its sending side. hyper would take the end of what
     /// the client sends for the end of the client.
     is_bound: AtomicBool,
+    /// Whether a call is being answered. It decides by itself what the end of what the client sends means.
+    is_answering: AtomicBool,
+    /// Tells a call of that end.
+    ended: Notify,
 }
 
 /// A client whose connection may have ended.
@@ -81,6 +86,8 @@ impl Client {
             write_blocked_since: Mutex::default(),
             is_broken: AtomicBool::new(false),
             is_bound: AtomicBool::new(false),
+            is_answering: AtomicBool::new(false),
+            ended: Notify::new(),
         }))
     }
 
@@ -177,11 +184,35 @@ impl Client {
         self.0.is_bound.load(Ordering::Relaxed)
     }
 
-    /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same.
-    /// Cancel-safe.
-    pub(crate) async fn left(&self) {
+    fn decides_about_end(&self) -> bool {
+        self.is_bound() || self.0.is_answering.load(Ordering::Relaxed)
+    }
+
+    /// Answers a call, unless the client closes its side before, whatever it sent, and is not answered all the same:
+    /// `None`. What can be answered without a wait is answered. Cancel-safe.
+    pub(crate) fn answer<T>(
+        &self,
+        answer: impl Future<Output = T>,
+    ) -> impl Future<Output = Option<T>> {
+        // hyper may read that end before it polls the answer for the first time.
+        let answering = &self.0.is_answering;
+        answering.store(true, Ordering::Relaxed);
+        async move {
+            let answer = tokio::select! {
+                biased;
+                answer = answer => Some(answer),
+                () = self.left() => None,
+            };
+            answering.store(false, Ordering::Relaxed);
+            answer
+        }
+    }
+
+    async fn left(&self) {
         loop {
-            time::sleep(LOOK_INTERVAL).await;
+            // hyper reads no further while its buffer is full: then only a look tells.
+            let ended = self.0.ended.notified();
+            drop(time::timeout(LOOK_INTERVAL, ended).await);
             if !self.is_bound() && self.is_gone() {
                 return;
             }
@@ -262,8 +293,12 @@ impl AsyncRead for Socket {
         let filled = buf.filled().len();
         let read = self.client.with_stream(|stream| stream.poll_read(cx, buf));
         let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
-        if has_ended && self.client.is_bound() {
-            // It is told once the call is answered: the same task drives both.
+        if has_ended && self.client.decides_about_end() {
+            // A call that does not care must not be woken by it again and again.
+            if !self.client.is_bound() {
+                self.client.0.ended.notify_one();
+            }
+            // hyper is told once the call is answered: the same task drives both.
             return Poll::Pending;
         }
         read

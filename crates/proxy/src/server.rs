@@ -165,20 +165,16 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
         let (begun, is_told, client, open) = (&shutdown.begun, &is_told, client, &open);
         let version = request.version();
         open.note_call();
+        let answered = client.answer(async move { answer(&api, request, kind, client).await });
         async move {
-            tokio::select! {
-                biased;
-                mut reply = answer(&api, request, kind, client) => {
-                    if begun.is_cancelled() {
-                        say_close(&mut reply, version);
-                        is_told.store(true, Ordering::Relaxed);
-                    }
-                    reply.body_mut().belong_to(call);
-                    open.note_call();
-                    Ok(reply)
-                }
-                () = client.left() => Err(HungUp),
+            let mut reply = answered.await.ok_or(HungUp)?;
+            if begun.is_cancelled() {
+                say_close(&mut reply, version);
+                is_told.store(true, Ordering::Relaxed);
             }
+            reply.body_mut().belong_to(call);
+            open.note_call();
+            Ok::<_, HungUp>(reply)
         }
     });
     let connection = http1::Builder::new()

@@ -225,22 +225,34 @@ async fn token_files_are_read_again_on_a_hang_up() {
     process.signal("-HUP").await;
     let now = "second-watcher-client-token";
     eventually(async || (status(now).await == StatusCode::OK).then_some(())).await;
-    let before = status("first-watcher-client-token").await;
-    assert_eq!(before, StatusCode::UNAUTHORIZED);
 
-    // A file that cannot be used changes nothing.
+    // A file that cannot be used changes nothing. The files of clients are looked at first, so a token of the
+    // upstream that is in force shows that they were.
+    let until_in_force = async |token: &str| {
+        process.signal("-HUP").await;
+        eventually(async || (status(token).await == StatusCode::OK).then_some(())).await;
+    };
     clients.rewrite("\n");
-    upstream.rewrite("two words");
     watchers.rewrite("");
-    process.signal("-HUP").await;
-    process.signal("-HUP").await;
-    assert_eq!(status("second-client-token").await, StatusCode::OK);
+    upstream.rewrite("user:1-third-client-token");
+    until_in_force("user:1-third-client-token").await;
+    for token in ["second-client-token", now] {
+        assert_eq!(status(token).await, StatusCode::OK);
+    }
     // Nor does a token that would be in both.
     clients.rewrite("studio second-client-token\nother-client-token");
     watchers.rewrite("second-client-token");
-    process.signal("-HUP").await;
-    process.signal("-HUP").await;
+    upstream.rewrite("user:1-fourth-client-token");
+    until_in_force("user:1-fourth-client-token").await;
     assert_eq!(status(now).await, StatusCode::OK);
+    // Nor does one that is no token. The second look begins after the first one.
+    watchers.rewrite("another-watcher-client-token");
+    upstream.rewrite("two words");
+    until_in_force("another-watcher-client-token").await;
+    watchers.rewrite("the-last-watcher-client-token");
+    until_in_force("the-last-watcher-client-token").await;
+    assert_eq!(status("user:1-fourth-client-token").await, StatusCode::OK);
+    assert_eq!(status(now).await, StatusCode::UNAUTHORIZED);
     process.signal("-TERM").await;
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0));

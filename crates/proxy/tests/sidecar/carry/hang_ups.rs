@@ -306,3 +306,27 @@ async fn a_submission_under_way_is_answered_before_the_shutdown() {
         .unwrap()
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_closes_its_sending_side_and_need_not_wait_is_answered() {
+    /// As many as there are slots for them and their picks.
+    const ROUNDS: u64 = 40;
+    let sim = manual(&ACCOUNTS).start().await.unwrap();
+    let running = ready(sim, &[]).await;
+    let start = |n| submission(&format!("half-{n}"), "0s").0;
+    let pick = b"POST /pick HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}";
+    let get = b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for n in 0..ROUNDS {
+        for call in [&start(n)[..], pick, get] {
+            let mut stream = TcpStream::connect(running.addr).await.unwrap();
+            // The end may come before the call is read, and at any moment after that.
+            stream.write_all(call).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut told = String::new();
+            let read = timeout(PATIENCE, stream.read_to_string(&mut told)).await;
+            read.unwrap().unwrap();
+            assert!(told.starts_with("HTTP/1.1 200 "), "{n}: {told:?}");
+        }
+    }
+    assert_eq!(running.sim.audit().submission_count, ROUNDS);
+}
