@@ -24,7 +24,6 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
     time::{self, Instant, Sleep},
 };
 
@@ -55,8 +54,17 @@ struct Shared {
     is_bound: AtomicBool,
     /// Whether a call is being answered. It decides by itself what the end of what the client sends means.
     is_answering: AtomicBool,
-    /// Tells a call of that end.
-    ended: Notify,
+}
+
+/// A call that is being answered, to the last byte of its answer. While it lasts, hyper is not told the end of what the
+/// client sends: it would take that for the end of the client.
+#[derive(Debug)]
+pub(crate) struct Answering(Client);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.0.is_answering.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A client whose connection may have ended.
@@ -87,7 +95,6 @@ impl Client {
             is_broken: AtomicBool::new(false),
             is_bound: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
-            ended: Notify::new(),
         }))
     }
 
@@ -188,31 +195,18 @@ impl Client {
         self.is_bound() || self.0.is_answering.load(Ordering::Relaxed)
     }
 
-    /// Answers a call, unless the client closes its side before, whatever it sent, and is not answered all the same:
-    /// `None`. What can be answered without a wait is answered. Cancel-safe.
-    pub(crate) fn answer<T>(
-        &self,
-        answer: impl Future<Output = T>,
-    ) -> impl Future<Output = Option<T>> {
-        // hyper may read that end before it polls the answer for the first time.
-        let answering = &self.0.is_answering;
-        answering.store(true, Ordering::Relaxed);
-        async move {
-            let answer = tokio::select! {
-                biased;
-                answer = answer => Some(answer),
-                () = self.left() => None,
-            };
-            answering.store(false, Ordering::Relaxed);
-            answer
-        }
+    /// A call begins to be answered. hyper may read the end of what the client sends before it polls the answer for the
+    /// first time.
+    pub(crate) fn begin_answer(&self) -> Answering {
+        self.0.is_answering.store(true, Ordering::Relaxed);
+        Answering(self.clone())
     }
 
-    async fn left(&self) {
+    /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same. What
+    /// can be answered in a moment is answered. Cancel-safe.
+    pub(crate) async fn left(&self) {
         loop {
-            // hyper reads no further while its buffer is full: then only a look tells.
-            let ended = self.0.ended.notified();
-            drop(time::timeout(LOOK_INTERVAL, ended).await);
+            time::sleep(LOOK_INTERVAL).await;
             if !self.is_bound() && self.is_gone() {
                 return;
             }
@@ -294,10 +288,6 @@ impl AsyncRead for Socket {
         let read = self.client.with_stream(|stream| stream.poll_read(cx, buf));
         let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
         if has_ended && self.client.decides_about_end() {
-            // A call that does not care must not be woken by it again and again.
-            if !self.client.is_bound() {
-                self.client.0.ended.notify_one();
-            }
             // hyper is told once the call is answered: the same task drives both.
             return Poll::Pending;
         }

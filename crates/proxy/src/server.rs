@@ -165,16 +165,20 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
         let (begun, is_told, client, open) = (&shutdown.begun, &is_told, client, &open);
         let version = request.version();
         open.note_call();
-        let answered = client.answer(async move { answer(&api, request, kind, client).await });
+        let answering = client.begin_answer();
         async move {
-            let mut reply = answered.await.ok_or(HungUp)?;
+            let mut reply = tokio::select! {
+                biased;
+                reply = answer(&api, request, kind, client) => reply,
+                () = client.left() => return Err(HungUp),
+            };
             if begun.is_cancelled() {
                 say_close(&mut reply, version);
                 is_told.store(true, Ordering::Relaxed);
             }
-            reply.body_mut().belong_to(call);
+            reply.body_mut().belong_to(call, answering);
             open.note_call();
-            Ok::<_, HungUp>(reply)
+            Ok(reply)
         }
     });
     let connection = http1::Builder::new()

@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     forward::{Carried, CarriedBody},
     ledger::Slot,
+    peer::Answering,
     pool::TaskId,
     upstream::BoxError,
 };
@@ -34,7 +35,7 @@ const JSON_BYTES_USUAL: usize = 320;
 pub(crate) struct ReplyBody {
     content: Content,
     slot: Option<Slot>,
-    call: Option<TaskTrackerToken>,
+    call: Option<(TaskTrackerToken, Answering)>,
 }
 
 #[derive(Debug)]
@@ -67,8 +68,8 @@ impl ReplyBody {
     }
 
     /// Keeps the call open until this body has been taken for writing.
-    pub(crate) fn belong_to(&mut self, call: TaskTrackerToken) {
-        self.call = Some(call);
+    pub(crate) fn belong_to(&mut self, call: TaskTrackerToken, answering: Answering) {
+        self.call = Some((call, answering));
     }
 
     /// Ties `slot` to the delivery of this body.
