@@ -1,9 +1,3 @@
-//! `cargo +nightly fuzz run multipart_email`
 #![no_main]
 
-use proxy::forward::email;
-
-#[path = "../checks.rs"]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::multipart(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| proxy::fuzzing::multipart_email(data));

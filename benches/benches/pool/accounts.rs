@@ -2,7 +2,7 @@
 
 use std::{cell::LazyCell, num::NonZeroU32, time::Duration};
 
-use accounts_fetcher::Snapshot;
+use accounts_fetcher::{Account, Snapshot};
 use criterion::{
     BenchmarkId, Criterion,
     measurement::{Measurement, WallTime},
@@ -98,49 +98,123 @@ pub(crate) fn refused(criterion: &mut Criterion) {
     }
 }
 
-/// Changes a list at one place.
-type Differ = fn(&mut Snapshot, usize);
+/// As many entries as the ledger takes over under one lock.
+const PART: usize = 128;
+
+/// Makes another list of one: at one place, or everywhere.
+type Differ = fn(&mut Vec<Account>, usize);
+
+const DIFFERENCES: [(&str, Differ); 6] = [
+    ("equal", |_, _| ()),
+    ("one-cap", |list, idx| list[idx].max_jobs += 1),
+    ("one-gone", |list, idx| drop(list.remove(idx))),
+    ("all-caps", |list, _| {
+        for account in list {
+            account.max_jobs += 1;
+        }
+    }),
+    ("half-gone", |list, _| {
+        let mut is_kept = false;
+        list.retain(|_| {
+            is_kept = !is_kept;
+            is_kept
+        });
+    }),
+    ("all-new", |list, _| {
+        for account in list {
+            *account = Account::new(&format!("new-{}", account.email), account.max_jobs);
+        }
+    }),
+];
+
+/// How long a swap takes, and its longest part.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    whole: Duration,
+    longest: Duration,
+}
+
+/// Which of them a row shows.
+type Measured = fn(Taken) -> Duration;
+
+/// The pool takes over a list, as the ledger does.
+fn take_over(filled: &mut FilledPool, list: &Snapshot) -> Taken {
+    let FilledPool { pool, now, rng } = filled;
+    // The old list is kept until the pool has taken the new one, as the ledger's callers do.
+    let before = pool.list();
+    let change = ListChange::between(before.clone(), list);
+    let mut taken = Taken::default();
+    let mut begun = Instant::now();
+    pool.begin_list(change, *now, rng);
+    let mut has_more = true;
+    while has_more {
+        has_more = pool.follow_list(PART, *now, rng);
+        let part = begun.elapsed();
+        taken.whole += part;
+        taken.longest = taken.longest.max(part);
+        pool.take_state_changes();
+        begun = Instant::now();
+    }
+    drop(before);
+    taken
+}
 
 /// `swap/<accounts>/<what the other list is>`: the pool takes over a list that was compared with
-/// the one before. Half of the slots of each account are held. Two lists alternate; in `one-gone`
-/// one account in their middle leaves and comes back.
+/// the one before. `swap-part`: the longest part that is taken over at once. Half of the slots of each account are
+/// held. Two lists alternate; in `one-gone` one account in their middle leaves and comes back.
 pub(crate) fn swap(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("swap");
-    for (size, accounts_count) in SIZES {
-        let one = snapshot(accounts_count);
-        let cases: [(&str, Differ); 3] = [
-            ("equal", |_, _| ()),
-            ("one-cap", |list, idx| list.accounts[idx].max_jobs += 1),
-            ("one-gone", |list, idx| {
-                list.accounts.remove(idx);
-            }),
-        ];
-        for (name, differ) in cases {
-            let mut filled = LazyCell::new(|| half_full(accounts_count));
-            group.bench_function(BenchmarkId::new(size, name), |bencher| {
-                let filled = &mut *filled;
-                let mut other = fetched_again(&one);
-                let middle = other.accounts.len() / 2;
-                differ(&mut other, middle);
-                let mut lists = [&other, &one].into_iter().cycle();
-                bencher.iter_custom(|swaps_count| {
-                    let mut taken = Duration::ZERO;
-                    for _ in 0..swaps_count {
-                        let list = lists.next().expect("a cycle has no end");
-                        // The old list is kept until the pool has taken the new one, as the
-                        // ledger's callers do.
-                        let before = filled.pool.list();
-                        let change = ListChange::between(before.clone(), list);
-                        let begun = Instant::now();
-                        filled.pool.follow(change, filled.now, &mut filled.rng);
-                        taken += begun.elapsed();
-                        filled.pool.take_state_changes();
-                        drop(before);
-                    }
-                    taken
+    let names: [(&str, Measured); 2] = [
+        ("swap", |taken| taken.whole),
+        ("swap-part", |taken| taken.longest),
+    ];
+    for (name, measured) in names {
+        let mut group = criterion.benchmark_group(name);
+        for (size, accounts_count) in SIZES {
+            for (name, differ) in DIFFERENCES {
+                let mut filled = LazyCell::new(|| half_full(accounts_count));
+                let lists = LazyCell::new(|| {
+                    let one = snapshot(accounts_count);
+                    let mut other = fetched_again(&one);
+                    let middle = other.accounts.len() / 2;
+                    differ(&mut other.accounts, middle);
+                    [other, one]
                 });
-            });
+                let mut swaps_count = 0;
+                group.bench_function(BenchmarkId::new(size, name), |bencher| {
+                    bencher.iter_custom(|iters| {
+                        let mut taken = Duration::ZERO;
+                        for _ in 0..iters {
+                            taken += measured(take_over(&mut filled, &lists[swaps_count % 2]));
+                            swaps_count += 1;
+                        }
+                        taken
+                    });
+                });
+            }
         }
+    }
+}
+
+/// As many rows as the ledger reads under one lock.
+const ROWS: usize = 64;
+
+/// `page/<accounts>/accounts`, `/leases`: a page from the middle of the list. Half of the slots of each account are
+/// held.
+pub(crate) fn page(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("page");
+    for (size, accounts_count) in SIZES {
+        let filled = LazyCell::new(|| half_full(accounts_count));
+        let half = usize::try_from(accounts_count).expect("64 bits") / 2;
+        group.bench_function(BenchmarkId::new(size, "accounts"), |bencher| {
+            let pool = &filled.pool;
+            let any = pool.constraint(None, &[]).expect("none is asked for");
+            let middle = pool.accounts_after(None, half, &any).next;
+            bencher.iter(|| pool.accounts_after(middle.as_ref(), ROWS, &any));
+        });
+        group.bench_function(BenchmarkId::new(size, "leases"), |bencher| {
+            let middle = filled.pool.leases_after(None, half).next;
+            bencher.iter(|| filled.pool.leases_after(middle, ROWS));
+        });
     }
 }
 

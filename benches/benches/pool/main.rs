@@ -29,6 +29,6 @@ criterion_group! {
     config = criterion();
     targets = picks::pick_and_release, picks::refused, picks::apply, jobs::bind, jobs::round,
         waiters::release, waiters::give_up, waiters::expire, accounts::refused, accounts::swap,
-        accounts::forget
+        accounts::page, accounts::forget
 }
 criterion_main!(pool);

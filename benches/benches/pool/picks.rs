@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion};
 use foldhash::fast::RandomState;
 use proxy::{
     ledger::{
-        FollowList, NewestList, PickRequest, Release,
+        FollowList, FollowListOn, ListProgress, NewestList, PickRequest, Release,
         local::{Entry, Local},
     },
     pool::{Cause, LeaseId, ListChange, Pool},
@@ -69,7 +69,10 @@ fn memory_pick(memory: &Local, request: &PickRequest) -> LeaseId {
 fn filled_memory(accounts_count: u32, held_count: u32) -> Local {
     let memory = Local::new(limits());
     let change = ListChange::between(memory.call(NewestList), &snapshot(accounts_count));
-    assert!(memory.call(FollowList { change }), "it is the first");
+    let mut progress = memory.call(FollowList { change });
+    while progress == Some(ListProgress::Partial) {
+        progress = Some(memory.call(FollowListOn));
+    }
     let request = request();
     for _ in 0..held_count {
         memory_pick(&memory, &request);

@@ -6,39 +6,39 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use http::StatusCode;
 
-use crate::FetchResult;
+use crate::{FetchResult, certificate_problem};
 
 /// Why a fetch returned no list.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("account list was refused with status {status}")]
+    #[error("the account list was refused with status {status}")]
     Refused {
         status: StatusCode,
         /// Whether it seems to be the API's own answer.
         is_json: bool,
         retry_after: Option<Duration>,
     },
-    #[error("account list has another content type than json")]
+    #[error("the account list has another content type than JSON")]
     ContentType,
-    #[error("account list has an unknown content encoding")]
+    #[error("the account list has an unknown content encoding")]
     UnknownEncoding,
-    #[error("account list is not valid gzip")]
+    #[error("the account list is not valid gzip")]
     BrokenEncoding(#[source] io::Error),
-    #[error("account list is not json at line {line} column {column}")]
+    #[error("the account list is not JSON at line {line} column {column}")]
     Parse { line: usize, column: usize },
-    #[error("account list is not an object with at least one account")]
+    #[error("the account list is not an object with at least one account")]
     Schema,
-    #[error("account list exceeds {limit} {unit}")]
+    #[error("the account list exceeds {limit} {unit}")]
     TooLarge { limit: usize, unit: &'static str },
-    #[error("account list timed out: {0}")]
+    #[error("the account list did not come in time: {0}")]
     Timeout(&'static str),
     #[error("no connection to the upstream")]
     Connect(#[source] hyper_util::client::legacy::Error),
-    #[error("connection to the upstream broke")]
+    #[error("the connection to the upstream broke")]
     Exchange(#[source] hyper_util::client::legacy::Error),
-    #[error("account list ended early")]
+    #[error("the account list ended early")]
     Body(#[source] hyper::Error),
-    #[error("account file cannot be read")]
+    #[error("accounts.file cannot be read")]
     File(#[source] io::Error),
 }
 
@@ -67,10 +67,29 @@ impl FetchError {
             FetchError::Schema => FetchResult::Schema,
             FetchError::TooLarge { .. } => FetchResult::TooLarge,
             FetchError::Timeout(_) => FetchResult::Timeout,
+            FetchError::Connect(error) if certificate_problem(error).is_some() => {
+                FetchResult::Certificate
+            }
             FetchError::Connect(_) => FetchResult::Connect,
             FetchError::Exchange(_) | FetchError::Body(_) => FetchResult::Transport,
             FetchError::File(_) => FetchResult::File,
         }
+    }
+
+    /// What failed, why at the bottom of it, and what to do, in one line.
+    pub(crate) fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = self.source();
+        while let Some(deeper) = cause.and_then(Error::source) {
+            cause = Some(deeper);
+        }
+        if let Some(cause) = cause {
+            words += &format!(": {cause}");
+        }
+        if let Some(advice) = self.result().advice() {
+            words += &format!("; {advice}");
+        }
+        words
     }
 
     /// The pause that the upstream asked for.

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// What an operator can do where the upstream's certificate is not trusted.
+pub const CERTIFICATE_ADVICE: &str = "the upstream's certificate is not trusted: check upstream.base_url and the \
+                                      clock; where the network breaks TLS open, name a file with its root \
+                                      certificate in upstream.ca_file";
+
 /// How one fetch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FetchResult {
@@ -37,6 +42,8 @@ pub enum FetchResult {
     Timeout,
     /// No connection: refused, unreachable, name not resolved, TLS not agreed.
     Connect,
+    /// The certificate of the upstream is not trusted.
+    Certificate,
     /// The connection broke or ended early, or did not speak HTTP.
     Transport,
     /// The list file cannot be read.
@@ -45,7 +52,7 @@ pub enum FetchResult {
 
 impl FetchResult {
     /// Every result, in declaration order.
-    pub const ALL: [FetchResult; 18] = [
+    pub const ALL: [FetchResult; 19] = [
         FetchResult::Ok,
         FetchResult::Partial,
         FetchResult::ShrinkHeld,
@@ -62,6 +69,7 @@ impl FetchResult {
         FetchResult::TooLarge,
         FetchResult::Timeout,
         FetchResult::Connect,
+        FetchResult::Certificate,
         FetchResult::Transport,
         FetchResult::File,
     ];
@@ -75,6 +83,7 @@ impl FetchResult {
                 Some("add accounts with POST /accounts at the upstream")
             }
             FetchResult::Connect => Some("check upstream.base_url and the network"),
+            FetchResult::Certificate => Some(CERTIFICATE_ADVICE),
             FetchResult::Status
             | FetchResult::Redirect
             | FetchResult::ContentType
@@ -111,6 +120,7 @@ impl FetchResult {
             FetchResult::TooLarge => "too_large",
             FetchResult::Timeout => "timeout",
             FetchResult::Connect => "connect",
+            FetchResult::Certificate => "certificate",
             FetchResult::Transport => "transport",
             FetchResult::File => "file",
         }

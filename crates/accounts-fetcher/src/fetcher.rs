@@ -200,8 +200,12 @@ impl Keeper {
             Ok(answer) => self.keep_answer(answer),
             Err(error) => {
                 self.judge.note_failure();
-                self.journal.note_failure(&error);
-                self.publish(error.result(), |_| {})
+                self.journal
+                    .note_failure(&error, self.judge.last_good().is_some());
+                let problem = Arc::from(error.in_words());
+                self.publish(error.result(), |listing| {
+                    listing.last_problem = Some(problem);
+                })
             }
         }
     }
@@ -217,6 +221,7 @@ impl Keeper {
             self.journal.note_remarks(remarks);
         }
         self.publish(verdict.result, |listing| {
+            listing.last_problem = None;
             if verdict.change.is_some() {
                 listing.snapshot = self.judge.last_good().map(Arc::clone);
                 listing.fetched_at = Some(Timestamp::now());

@@ -20,22 +20,41 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Notes a failed fetch. Logs a warning if it is the first in a row.
-    pub(crate) fn note_failure(&mut self, failure: &FetchError) {
+    /// Notes a failed fetch. Logs a warning if it is the first in a row. `has_list`: an earlier list stays in force.
+    pub(crate) fn note_failure(&mut self, failure: &FetchError, has_list: bool) {
         let result = failure.result();
         let is_first = self.failed_count == 0;
         self.failed_count += 1;
         self.held = None;
+        let error = Chain(failure);
         if result == FetchResult::Unauthorized {
-            if !std::mem::replace(&mut self.is_token_rejected, true) {
-                error!(
-                    error = %Chain(failure),
-                    "the upstream rejected the token: check upstream.token; the last account list stays"
-                );
+            let was_rejected = std::mem::replace(&mut self.is_token_rejected, true);
+            match (was_rejected, has_list) {
+                (true, _) => {}
+                (false, true) => error!(
+                    %error,
+                    "the upstream rejects the token: check upstream.token. The accounts that are known stay in \
+                     use"
+                ),
+                (false, false) => error!(
+                    %error,
+                    "the upstream rejects the token: check upstream.token. No account is known, and no job \
+                     starts, until it accepts one"
+                ),
             }
         } else if is_first {
             let (advice, result) = (result.advice(), result.as_str());
-            warn!(result, error = %Chain(failure), advice, "account fetches began to fail");
+            if has_list {
+                warn!(
+                    result, %error, advice,
+                    "the account list cannot be fetched; the accounts that are known stay in use"
+                );
+            } else {
+                warn!(
+                    result, %error, advice,
+                    "the account list cannot be fetched; no job starts before it is known"
+                );
+            }
         }
         debug!(result = result.as_str(), error = %Chain(failure), "account fetch failed");
     }
@@ -45,7 +64,7 @@ impl Journal {
         let failed_count = std::mem::take(&mut self.failed_count);
         self.is_token_rejected = false;
         if failed_count > 0 {
-            info!(failed_count, "account fetches recovered");
+            info!(failed_count, "the account list can be fetched again");
         }
         let result = verdict.result;
         match verdict.change {
@@ -62,7 +81,8 @@ impl Journal {
                 let result = result.as_str();
                 warn!(
                     result,
-                    "account list lost many accounts; the last one stays until further fetches confirm that"
+                    "the account list lost many accounts; those that were known stay in use until further fetches confirm \
+                     that"
                 );
             }
             None => {}

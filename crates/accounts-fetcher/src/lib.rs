@@ -30,6 +30,10 @@ mod listing;
 mod pace;
 mod source;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use list::check::account_list;
+
 /// What our own requests to the upstream say that they are. Gateways refuse requests that say nothing.
 pub const USER_AGENT: &str = concat!("kling-balancer/", env!("CARGO_PKG_VERSION"));
 
@@ -37,10 +41,10 @@ pub use account::{Account, Snapshot};
 pub use credentials::{Credentials, UnsendableToken};
 pub use email::Identity;
 pub use error::Chain;
-pub use fetch_result::{FetchCounts, FetchResult};
+pub use fetch_result::{CERTIFICATE_ADVICE, FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing, Waker};
 pub use listing::Listing;
 pub use source::{
-    HttpSource, Source, TlsError, decoded, read_heads_leniently, retry_after, says_not_configured,
-    tls_client_config,
+    HttpSource, Source, TlsError, certificate_problem, decoded, read_heads_leniently, retry_after,
+    says_not_configured, tls_client_config, tls_client_config_trusting,
 };

@@ -7,6 +7,8 @@
 //! text nests, since values are first skipped, then parsed only where they are expected to be flat.
 //! The judge decides which list to believe.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
 mod entry;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,8 @@ pub struct Listing {
     pub fetched_at: Option<Timestamp>,
     /// How the newest fetch ended.
     pub last_result: Option<FetchResult>,
+    /// What stands in the way, and what to do, in one line; `None` after a fetch that was answered.
+    pub last_problem: Option<Arc<str>>,
     /// How all fetches ended. Cumulative: a receiver that skips a version misses nothing.
     pub counts: FetchCounts,
     /// Entries rejected in the newest list that could be parsed.

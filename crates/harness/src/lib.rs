@@ -10,15 +10,18 @@
 
 mod client;
 mod gzip;
+mod raw;
 pub mod rounds;
 mod sidecar;
 mod slots;
+pub mod tls;
 mod waiting;
 
 use kling_sim::{JobDuration, Sim, SimBuilder};
 
 pub use client::{Answer, send, try_send};
 pub use gzip::stored_gzip;
+pub use raw::RawServer;
 pub use sidecar::{Running, listening};
 pub use slots::Slots;
 pub use waiting::{NEVER, PATIENCE, eventually, within};

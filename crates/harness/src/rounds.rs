@@ -9,10 +9,13 @@ use http_body_util::{BodyExt, Full};
 use kling_sim::{Sim, SimBuilder};
 use proxy::{
     jobs::Rounds,
-    ledger::{AccountNow, FollowList, Ledger, NewestList, PickError, PickRequest, UpdateLease},
+    ledger::{
+        AccountNow, FollowList, Ledger, ListProgress, NewestList, PickError, PickRequest,
+        UpdateLease,
+    },
     owners::{FoundOwner, OwnerSearch, Owners},
     pool::{LeaseId, Limits, ListChange, Name, TaskId, Update},
-    upstream::{Upstream, UpstreamSettings},
+    upstream::{Traffic, Upstream, UpstreamSettings},
 };
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -48,7 +51,7 @@ pub fn settings(base_url: &str, token: &str) -> UpstreamSettings {
         connect_timeout: PATIENCE,
         request_timeout: PATIENCE,
         idle_timeout: PATIENCE,
-        requests_max: 100,
+        requests_max: 1024,
     }
 }
 
@@ -71,7 +74,8 @@ impl Bench {
         });
         let snapshot = snapshot(accounts);
         let change = ListChange::between(ledger.call(NewestList).await.unwrap(), &snapshot);
-        assert!(ledger.call(FollowList { change }).await.unwrap());
+        let progress = ledger.call(FollowList { change }).await.unwrap();
+        assert_eq!(progress, Some(ListProgress::Whole));
         let owners = Arc::new(Owners::default());
         let (listing, newest) = watch::channel(Listing::default());
         let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners), newest);
@@ -184,6 +188,7 @@ impl Bench {
         let response = self
             .upstream
             .send(
+                Traffic::JobStart,
                 Method::POST,
                 "/videos/text2video",
                 headers,

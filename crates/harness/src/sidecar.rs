@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Answer, eventually, manual, send};
+use crate::{Answer, eventually, manual, send, tls};
 
 /// A running sidecar with its simulator.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Running {
     pub sim: Sim,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Whom it calls: host and port of its base URL.
+    pub upstream: String,
     /// The same of its second listener.
     pub metrics_addr: Option<SocketAddr>,
     /// Ends it.
@@ -54,12 +56,14 @@ impl Running {
     /// Starts one beside this simulator. Does not wait until it is ready.
     pub async fn beside(sim: Sim, settings: &[(&str, &str)]) -> Self {
         let shutdown = CancellationToken::new();
-        let sidecar = listening(&sim, settings, shutdown.clone()).await;
+        let config = config(&sim, settings);
+        let sidecar = start(&config, shutdown.clone()).await;
         let (addr, metrics_addr) = (sidecar.addr().unwrap(), sidecar.metrics_addr());
         let task = tokio::spawn(sidecar.run());
         Self {
             sim,
             addr,
+            upstream: config.upstream.base_url.authority().unwrap().to_string(),
             metrics_addr,
             shutdown,
             task,
@@ -170,8 +174,11 @@ pub async fn listening(
     settings: &[(&str, &str)],
     shutdown: CancellationToken,
 ) -> Sidecar {
-    let config = config(sim, settings);
-    let started = Sidecar::start(&config, PassedSockets::default(), shutdown);
+    start(&config(sim, settings), shutdown).await
+}
+
+async fn start(config: &Config, shutdown: CancellationToken) -> Sidecar {
+    let started = Sidecar::start(config, PassedSockets::default(), shutdown);
     started.await.unwrap()
 }
 
@@ -188,6 +195,16 @@ fn config(sim: &Sim, settings: &[(&str, &str)]) -> Config {
     // A name must come once: of two values it is undefined which one counts.
     env.retain(|(name, _)| !settings.iter().any(|(given, _)| given == name));
     env.extend(settings);
+    let over_tls;
+    if tls::is_on() {
+        env.push(("UPSTREAM__CA_FILE", tls::root().to_str().unwrap()));
+        let (_, url) = env
+            .iter_mut()
+            .find(|(name, _)| *name == "UPSTREAM__BASE_URL")
+            .unwrap();
+        over_tls = tls::in_front_of(url);
+        *url = &over_tls;
+    }
     let env = env
         .into_iter()
         .map(|(name, value)| (format!("KLB_{name}"), value.to_owned()));

@@ -14,6 +14,7 @@ mod params;
 mod pick;
 mod reply;
 mod route;
+mod slices;
 
 use std::sync::Arc;
 
@@ -33,10 +34,12 @@ use crate::{
     forward::{CallOrigin, Forward},
     jobs::Rounds,
     ledger::{Ledger, Statistics},
-    metrics::{self, Metrics, Scrape},
+    metrics::{self, AccountSums, Metrics, Scrape},
     peer::{Client, RequestBody},
     picker::Picker,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub use pick::check::params as pick_params;
 use route::Route;
 #[cfg(test)]
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
@@ -129,8 +132,9 @@ impl Api {
             if origin.is_some() && cors::is_preflight(&request) {
                 return Ok(cors::preflight(request.headers()));
             }
+            // Every connection has room for the future of a call, also while it is idle: most of that is here.
             let admitted = self.admitted(request, route, kind, &request_id, client);
-            admitted.await
+            Box::pin(admitted).await
         };
         let span = tracing::debug_span!("request", request_id);
         let mut reply = match admitted.instrument(span).await {
@@ -175,9 +179,15 @@ impl Api {
         route.check_query(request.uri().query())?;
         match route {
             Route::Pick => self.pick(request, caller).await,
-            Route::Leases => self.list_leases().await,
+            Route::Leases => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_leases(query).await
+            }
             Route::Lease(id) => self.lease(request, &id).await,
-            Route::Accounts => self.list_accounts().await,
+            Route::Accounts => {
+                let query = request.uri().query().unwrap_or_default();
+                self.list_accounts(query).await
+            }
             Route::Account(email) => self.account(&email).await,
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
@@ -188,7 +198,8 @@ impl Api {
                         client: client.clone(),
                         request_id: request_id.into(),
                     };
-                    let carried = upstream.forward.carry(request, &origin);
+                    // Far larger than the futures of other calls.
+                    let carried = Box::pin(upstream.forward.carry(request, &origin));
                     Ok(reply::carried(carried.await?))
                 }
                 None => Err(Error::NotForwarding),
@@ -208,15 +219,19 @@ impl Api {
 
     async fn scrape(&self) -> Result<Reply, Error> {
         let stats = self.ledger.call(Statistics).await?;
+        let mut accounts = AccountSums::new(self.account_label);
+        self.ledger
+            .each_account(|account| accounts.add(account))
+            .await?;
         let listing = self.listing.borrow().clone();
         let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
         let scrape = Scrape {
             stats: &stats,
+            accounts: &accounts,
             listing: &listing,
             rounds: rounds.map(|rounds| rounds.counts()),
-            label: self.account_label,
         };
-        Ok(match self.metrics.render(&scrape) {
+        Ok(match self.metrics.render(&scrape).await {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics; this is a bug, please report it");

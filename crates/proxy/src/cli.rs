@@ -1,11 +1,15 @@
-//! The command line: the subcommands, and one flag for every setting that is not secret.
+//! The command line: the subcommands and their flags.
 
-use std::path::PathBuf;
+mod flags;
+mod hints;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
-use crate::config::SETTINGS;
+pub use flags::{TOKEN_FILE_FLAG, URL_FLAG};
+pub use hints::with_hint;
+
+use crate::config::Purpose;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +17,10 @@ pub enum Task {
     /// The sidecar.
     Serve,
     /// Reading the settings, and no more.
-    CheckConfig,
+    CheckConfig {
+        /// Whether every setting in force is shown.
+        prints: bool,
+    },
     /// Asking a running sidecar.
     Ask(CliAsk),
     /// Writing the completions for a shell.
@@ -23,8 +30,11 @@ pub enum Task {
 /// What to ask a running sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CliAsk {
-    /// Whether it is ready.
-    Health,
+    /// Whether it is ready, or only whether it is alive.
+    Health {
+        /// Whether it is alive.
+        is_live: bool,
+    },
     /// Its accounts.
     Accounts {
         /// As JSON.
@@ -44,83 +54,130 @@ pub enum CliAsk {
     },
 }
 
+impl CliAsk {
+    /// What the client wants of the sidecar.
+    pub fn purpose(&self) -> Purpose {
+        match self {
+            Self::Health { .. } => Purpose::Probe,
+            Self::Accounts { .. } | Self::Pick { .. } | Self::Release { .. } => Purpose::Api,
+        }
+    }
+}
+
 /// The command line's definition.
 pub fn command() -> Command {
-    let config = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .global(true)
-        .value_parser(value_parser!(PathBuf))
-        .help("Settings file, TOML");
-    let flags = SETTINGS
-        .iter()
-        .filter(|setting| !setting.is_secret)
-        .map(|setting| {
-            let default = match setting.default {
-                "" => String::new(),
-                default => format!(" [default: {default}]"),
-            };
-            Arg::new(setting.key)
-                .long(setting.key)
-                .value_name("VALUE")
-                .global(true)
-                .action(ArgAction::Set)
-                .help(format!("{}{default}", setting.help))
-        });
     Command::new("kling-balancer")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Puts every Kling job on a random account with a free slot")
         .after_help(
-            "Every setting can also be given as an environment variable (KLB_UPSTREAM__TOKEN for \
-             upstream.token) or in the file. A flag wins over a variable, a variable over the file.",
+            "Without a command it serves. `kling-balancer serve --help` lists the settings. Each can also\n\
+             be given as an environment variable (KLB_UPSTREAM__TOKEN for upstream.token) or in the file.\n\
+             A flag wins over a variable, a variable over the file.",
         )
-        .arg(config)
-        .args(flags)
-        .subcommand(Command::new("serve").about("Runs the sidecar (the default)"))
-        .subcommand(Command::new("check-config").about("Checks the settings and says what is wrong"))
+        .arg(flags::config())
+        .args(flags::hidden_settings())
         .subcommand(
-            Command::new("healthcheck").about("Asks a running sidecar: exit code 0 if it is ready"),
+            Command::new("serve")
+                .about("Runs the sidecar (the default)")
+                .args(flags::settings()),
         )
         .subcommand(
-            Command::new("accounts")
-                .about("Shows the accounts of a running sidecar")
-                .arg(json()),
+            Command::new("check-config")
+                .about("Checks the settings and says what is wrong")
+                .arg(flags::switch(
+                    PRINT,
+                    "Prints every setting in force and where it comes from, secrets hidden",
+                ))
+                .args(flags::settings()),
+        )
+        .subcommand(
+            Command::new("healthcheck")
+                .about("Asks a running sidecar whether it is ready: exit code 0 if it is")
+                .arg(flags::switch(LIVE, "Asks only whether it is alive, ready or not"))
+                .arg(flags::url())
+                .arg(listen())
+                .arg(flags::fallback(
+                    "metrics.listen",
+                    "Asks the sidecar whose second listener is at this address",
+                )),
+        )
+        .subcommand(
+            client("accounts", "Shows the accounts of a running sidecar").arg(flags::json()),
         )
         .subcommand(pick())
-        .subcommand(
-            Command::new("release")
-                .about("Gives a lease back to a running sidecar")
-                .arg(Arg::new("lease").value_name("LEASE_ID").required(true)),
-        )
+        .subcommand(client("release", "Gives a lease back to a running sidecar").arg(release_id()))
         .subcommand(
             Command::new("completions")
                 .about("Writes the completions for a shell to standard output")
+                .arg(flags::config().hide(true))
                 .arg(
                     Arg::new("shell")
+                        .value_name("SHELL")
                         .required(true)
-                        .value_parser(value_parser!(Shell)),
+                        .value_parser(value_parser!(Shell))
+                        .help("Your shell"),
                 ),
         )
 }
 
-fn json() -> Arg {
-    Arg::new("json")
-        .long("json")
-        .action(ArgAction::SetTrue)
-        .help("Print the JSON that the sidecar answers")
+/// A command that asks a running sidecar.
+fn client(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
+        .arg(flags::url())
+        .arg(flags::token_file())
+        .arg(listen())
+        .arg(flags::fallback(
+            "auth.tokens_file",
+            "Shows the first token of the sidecar's own file [default: that of KLB_AUTH__TOKENS]",
+        ))
+}
+
+fn listen() -> Arg {
+    let help = "Asks the sidecar that listens there [default: 127.0.0.1:8080]";
+    flags::fallback("listen", help)
+}
+
+fn release_id() -> Arg {
+    Arg::new("lease")
+        .value_name("LEASE_ID")
+        .required(true)
+        .help("The lease: leaseId in the answer of a pick, LEASE on the terminal")
 }
 
 /// Flags of `pick`, with the fields of a pick that they fill.
-const PICK_FLAGS: [(&str, &str, &str); 4] = [
-    ("email", "email", "Only this account"),
-    ("exclude", "exclude", "Any but this account; repeatable"),
-    ("wait", "wait", "How long to wait for a slot, such as 30s"),
-    ("ttl", "ttl", "How long to hold the slot, such as 5m"),
+const PICK_FLAGS: [(&str, &str, &str, &str); 4] = [
+    (
+        "email",
+        "email",
+        "EMAIL",
+        "Takes a slot of this account only",
+    ),
+    (
+        "exclude",
+        "exclude",
+        "EMAIL",
+        "Takes a slot of any account but this one; can be repeated",
+    ),
+    (
+        "wait",
+        "wait",
+        "DURATION",
+        "Waits so long for a slot, such as 30s [default: the sidecar's selection.wait]",
+    ),
+    (
+        "ttl",
+        "ttl",
+        "DURATION",
+        "Holds the slot so long, such as 5m [default: the sidecar's leases.ttl]",
+    ),
 ];
 const DRY_RUN: &str = "dry-run";
+const PRINT: &str = "print";
+const LIVE: &str = "live";
 
 fn pick() -> Command {
-    let flags = PICK_FLAGS.map(|(flag, _, help)| {
+    let flags = PICK_FLAGS.map(|(flag, _, value_name, help)| {
         let action = if flag == "exclude" {
             ArgAction::Append
         } else {
@@ -128,19 +185,17 @@ fn pick() -> Command {
         };
         Arg::new(flag)
             .long(flag)
-            .value_name("VALUE")
+            .value_name(value_name)
             .action(action)
             .help(help)
     });
-    let dry_run = Arg::new(DRY_RUN)
-        .long(DRY_RUN)
-        .action(ArgAction::SetTrue)
-        .help("Take nothing; say which accounts could be picked, and why not the others");
-    Command::new("pick")
-        .about("Leases a slot of a running sidecar")
+    client("pick", "Leases a slot of a running sidecar")
         .args(flags)
-        .arg(dry_run)
-        .arg(json())
+        .arg(flags::switch(
+            DRY_RUN,
+            "Takes nothing; says which accounts could be picked, and why not the others",
+        ))
+        .arg(flags::json())
 }
 
 /// Which task a command line names, with the flags that go with it.
@@ -150,8 +205,12 @@ pub fn task(matches: &ArgMatches) -> (Task, &ArgMatches) {
     };
     let word = |id: &str| flags.get_one::<String>(id).cloned().unwrap_or_default();
     let task = match name {
-        "check-config" => Task::CheckConfig,
-        "healthcheck" => Task::Ask(CliAsk::Health),
+        "check-config" => Task::CheckConfig {
+            prints: flags.get_flag(PRINT),
+        },
+        "healthcheck" => Task::Ask(CliAsk::Health {
+            is_live: flags.get_flag(LIVE),
+        }),
         "accounts" => Task::Ask(CliAsk::Accounts {
             is_json: flags.get_flag("json"),
         }),
@@ -172,7 +231,7 @@ pub fn task(matches: &ArgMatches) -> (Task, &ArgMatches) {
 }
 
 fn pick_query(flags: &ArgMatches) -> Vec<(&'static str, String)> {
-    let given = PICK_FLAGS.iter().flat_map(|(flag, field, _)| {
+    let given = PICK_FLAGS.iter().flat_map(|(flag, field, ..)| {
         let values = flags.get_many::<String>(flag).into_iter().flatten();
         values.map(|value| (*field, value.clone()))
     });
@@ -185,6 +244,123 @@ fn pick_query(flags: &ArgMatches) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SETTINGS;
+
+    /// What `--help` of a command shows.
+    fn help(name: &str) -> String {
+        let mut command = command();
+        command.build();
+        let found = command.find_subcommand_mut(name).unwrap();
+        found.render_long_help().to_string()
+    }
+
+    fn settings_in(help: &str) -> Vec<&'static str> {
+        let keys = SETTINGS.iter().map(|setting| setting.key);
+        keys.filter(|key| help.contains(&format!("--{key} ")))
+            .collect()
+    }
+
+    #[test]
+    fn a_command_shows_its_own_flags_first_and_only_settings_that_it_reads() {
+        for name in ["serve", "check-config"] {
+            let help = help(name);
+            let shown = SETTINGS.iter().filter(|setting| !setting.is_secret).count();
+            assert_eq!(settings_in(&help).len(), shown, "{help}");
+            assert!(help.find("--config").unwrap() < help.find("--listen").unwrap());
+        }
+        let (listen, tokens) = ("listen", "auth.tokens_file");
+        for (name, own, settings) in [
+            ("accounts", "--json", vec![listen, tokens]),
+            ("pick", "--wait", vec![listen, tokens]),
+            ("release", "LEASE_ID", vec![listen, tokens]),
+            ("healthcheck", "--live", vec![listen, "metrics.listen"]),
+            ("completions", "Your shell", vec![]),
+        ] {
+            let help = help(name);
+            assert_eq!(settings_in(&help), settings, "{help}");
+            let own = help.find(own).unwrap();
+            let config = help.find("--config");
+            assert!(config.is_none_or(|config| own < config), "{help}");
+            assert!(
+                help.find("--listen").is_none_or(|listen| own < listen),
+                "{help}"
+            );
+        }
+        let mut root = command();
+        assert_eq!(
+            settings_in(&root.render_long_help().to_string()),
+            Vec::<&str>::new()
+        );
+    }
+
+    #[test]
+    fn every_flag_and_argument_has_a_help_text() {
+        let mut command = command();
+        command.build();
+        for command in command
+            .get_subcommands()
+            .filter(|it| it.get_name() != "help")
+        {
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {arg}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_setting_counts_in_front_of_a_command_and_behind_it() {
+        for (line, listen) in [
+            ("kling-balancer --listen 127.0.0.1:1 serve", "127.0.0.1:1"),
+            ("kling-balancer serve --listen 127.0.0.1:2", "127.0.0.1:2"),
+            (
+                "kling-balancer --listen 127.0.0.1:3 accounts",
+                "127.0.0.1:3",
+            ),
+            (
+                "kling-balancer accounts --listen 127.0.0.1:4",
+                "127.0.0.1:4",
+            ),
+            (
+                "kling-balancer accounts --leases.ttl 5s --listen 127.0.0.1:5",
+                "127.0.0.1:5",
+            ),
+        ] {
+            let matches = command().get_matches_from(line.split(' '));
+            let (_, flags) = task(&matches);
+            assert_eq!(flags.get_one::<String>("listen").unwrap(), listen, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_flag_is_told_as_what_it_means() {
+        for (line, wanted) in [
+            (
+                "kling-balancer serve --token-file x",
+                "'--upstream.token_file'",
+            ),
+            ("kling-balancer --token_file x", "'--upstream.token_file'"),
+            (
+                "kling-balancer --token x",
+                "set KLB_UPSTREAM__TOKEN, or --upstream.token_file",
+            ),
+            (
+                "kling-balancer --upstream.token x",
+                "set KLB_UPSTREAM__TOKEN",
+            ),
+            ("kling-balancer --leases.tt 5s", "'--leases.ttl'"),
+            (
+                "kling-balancer --wait 5s",
+                "'--selection.wait', '--forward.wait'",
+            ),
+            ("kling-balancer accounts --token x", "'--token-file'"),
+        ] {
+            let error = command().try_get_matches_from(line.split(' ')).unwrap_err();
+            let said = with_hint(error).to_string();
+            assert!(said.contains(wanted), "{line}: {said}");
+            let is_of_clients = said.contains("auth.tokens");
+            assert!(!is_of_clients, "{line}: {said}");
+        }
+    }
 
     #[test]
     fn the_definition_holds_together() {

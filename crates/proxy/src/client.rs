@@ -1,13 +1,9 @@
 //! A small client of a running sidecar: `kling-balancer pick`, `accounts`, `release`, `healthcheck`.
 
+mod accounts;
 mod table;
 
-use std::{
-    error::Error as StdError,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{error::Error as StdError, io, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -15,93 +11,134 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{net::TcpStream, time};
 
-use crate::{cli::CliAsk, config::ClientConfig};
+use crate::{
+    cli::CliAsk,
+    config::{ClientConfig, in_words},
+};
 
 /// How long the sidecar may take to answer from its memory. A pick may wait for as long as it asks.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// The most we read of an answer: ten thousand accounts.
+/// The most we read of an answer: ten thousand accounts, of which a page has far fewer.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Why the sidecar's answer cannot be shown.
+/// What to print, and what is wrong all the same.
+#[derive(Debug)]
+pub struct Said {
+    /// For standard output.
+    pub text: String,
+    /// Why the answer is not what was hoped for.
+    pub problem: Option<ClientError>,
+}
+
+/// Why the sidecar's answer cannot be shown, or is none.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nothing listens there.
-    #[error("nothing listens on {addr}; is kling-balancer running there? See --listen")]
+    #[error("nothing answers at {place}; is kling-balancer running there? See --url")]
     Unreachable {
         /// Where.
-        addr: SocketAddr,
+        place: String,
         /// Why.
         source: io::Error,
     },
     /// Something listens there, but does not answer as a sidecar.
-    #[error("{addr} does not answer as kling-balancer does")]
+    #[error("{place} does not answer as kling-balancer does; see --url")]
     Unexpected {
         /// Where.
-        addr: SocketAddr,
+        place: String,
         /// What is unexpected.
         source: Box<dyn StdError + Send + Sync>,
     },
     /// It did not answer.
     #[error("{0} did not answer within {DEADLINE:?}")]
-    TimedOut(SocketAddr),
+    TimedOut(String),
     /// It refused, and says why.
     #[error("{said}")]
     Refused {
         /// What it says.
         said: String,
     },
+    /// There is no account to show.
+    #[error("no account is known yet: {why}")]
+    NoAccount {
+        /// Why not.
+        why: String,
+    },
+    /// A pick would be refused now.
+    #[error("no account can be picked now")]
+    NoneEligible,
 }
 
-/// Asks a running sidecar, and returns the text to print.
+/// Asks a running sidecar.
 ///
 /// # Errors
 /// [`ClientError`] if it refuses, or cannot be asked.
-pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<String, ClientError> {
+pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<Said, ClientError> {
+    let client = Client { config };
     match ask {
-        CliAsk::Health => {
-            let addr = config.metrics_listen.unwrap_or(config.listen);
-            let client = Client::new(addr, None);
-            let (status, said) = client.within(Method::GET, "/readyz?verbose").await?;
+        CliAsk::Health { is_live } => {
+            let path = if *is_live {
+                "/livez"
+            } else {
+                "/readyz?verbose"
+            };
+            let (status, said) = client.within(Method::GET, path).await?;
             if status.is_success() {
-                return Ok(String::new());
+                return Ok(Said::whole(String::new()));
             }
             let said = String::from_utf8_lossy(&said);
-            let said = format!("not ready\n{}", said.trim_end());
+            let state = if *is_live { "not alive" } else { "not ready" };
+            let said = format!("{state}\n{}", said.trim_end());
             Err(ClientError::Refused { said })
         }
         CliAsk::Accounts { is_json } => {
-            let client = Client::new(config.listen, config.token.as_ref());
-            let json = client.json(Method::GET, "/accounts", true).await?;
-            Ok(shown(json, *is_json, table::accounts))
+            let json = client.accounts().await?;
+            let is_empty = json["accounts"].as_array().is_none_or(Vec::is_empty);
+            let problem = if is_empty {
+                Some(client.why_no_account().await?)
+            } else {
+                None
+            };
+            let text = match (is_json, is_empty) {
+                (false, true) => String::new(),
+                _ => shown(&json, *is_json, table::accounts),
+            };
+            Ok(Said { text, problem })
         }
         CliAsk::Pick { query, is_json } => {
-            let client = Client::new(config.listen, config.token.as_ref());
             let path = format!("/pick?{}", written(query));
             let json = client.json(Method::POST, &path, false).await?;
-            Ok(shown(json, *is_json, table::picked))
+            let none_eligible = json["eligible"].as_array().is_some_and(Vec::is_empty);
+            let text = shown(&json, *is_json, table::picked);
+            let problem = none_eligible.then_some(ClientError::NoneEligible);
+            Ok(Said { text, problem })
         }
         CliAsk::Release { lease_id } => {
-            let client = Client::new(config.listen, config.token.as_ref());
-            let path = format!(
-                "/leases/{}",
-                utf8_percent_encode(lease_id, NON_ALPHANUMERIC)
-            );
+            let id = utf8_percent_encode(lease_id, NON_ALPHANUMERIC);
+            let path = format!("/leases/{id}");
             client.json(Method::DELETE, &path, true).await?;
-            Ok("released\n".to_owned())
+            Ok(Said::whole("released\n".to_owned()))
         }
     }
 }
 
-fn shown(json: Value, is_json: bool, table: impl FnOnce(&Value) -> String) -> String {
+impl Said {
+    fn whole(text: String) -> Self {
+        let problem = None;
+        Self { text, problem }
+    }
+}
+
+fn shown(json: &Value, is_json: bool, table: impl FnOnce(&Value) -> String) -> String {
     let text = if is_json {
         json.to_string()
     } else {
-        table(&json)
+        table(json)
     };
     text + "\n"
 }
@@ -115,16 +152,10 @@ fn written(query: &[(&'static str, String)]) -> String {
 }
 
 struct Client<'a> {
-    addr: SocketAddr,
-    token: Option<&'a SecretString>,
+    config: &'a ClientConfig,
 }
 
-impl<'a> Client<'a> {
-    fn new(listen: SocketAddr, token: Option<&'a SecretString>) -> Self {
-        let addr = reachable(listen);
-        Self { addr, token }
-    }
-
+impl Client<'_> {
     /// The JSON of an answer of 2xx.
     async fn json(&self, method: Method, path: &str, is_quick: bool) -> Result<Value, ClientError> {
         let (status, body) = if is_quick {
@@ -139,22 +170,60 @@ impl<'a> Client<'a> {
         if status.is_success() {
             return Ok(json);
         }
-        let (Some(error), Some(reason)) = (json["error"].as_str(), json["reason"].as_str()) else {
-            return Err(self.unexpected(format!("it answers {status}")));
+        match self.refusal(status, &json) {
+            Some(said) => Err(ClientError::Refused { said }),
+            None => Err(self.unexpected(format!("it answers {status}"))),
+        }
+    }
+
+    /// What a refusal says, in the words of a command line; `None` if it is not one of the sidecar's.
+    fn refusal(&self, status: StatusCode, json: &Value) -> Option<String> {
+        let (error, reason) = (json["error"].as_str()?, json["reason"].as_str()?);
+        let error = match (reason, &self.config.token) {
+            ("unauthorized", None) => {
+                "it asks for a client token; name a file that holds one with --token-file"
+            }
+            ("unauthorized", Some(_)) => {
+                "it does not take this client token; name a file that holds another one with \
+                 --token-file"
+            }
+            ("read-only", _) => {
+                "this client token may only look; name a file that holds another one with --token-file"
+            }
+            ("wrong-host", _) => {
+                "it is not called by this name; use its address in --url, or add the name to its \
+                 auth.allowed_hosts"
+            }
+            _ => error,
         };
-        let said = format!("{error} ({status}, {reason})");
-        Err(ClientError::Refused { said })
+        let mut said = format!("{error} ({status}, {reason})");
+        if let Some(after) = json["retryAfterMs"].as_u64() {
+            // In whole seconds, like the header.
+            let after = Duration::from_secs(after.div_ceil(1000));
+            said += &format!("; come back in {}", in_words(after));
+        }
+        Some(said)
+    }
+
+    /// Why there is no account.
+    async fn why_no_account(&self) -> Result<ClientError, ClientError> {
+        let (status, body) = self.within(Method::GET, "/readyz").await?;
+        let json: Option<Value> = serde_json::from_slice(&body).ok();
+        let refusal = json.and_then(|json| self.refusal(status, &json));
+        let why = refusal.unwrap_or_else(|| "the account list is empty".to_owned());
+        Ok(ClientError::NoAccount { why })
     }
 
     async fn within(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
         let called = time::timeout(DEADLINE, self.call(method, path)).await;
-        called.unwrap_or(Err(ClientError::TimedOut(self.addr)))
+        called.unwrap_or_else(|_elapsed| Err(ClientError::TimedOut(self.place())))
     }
 
     async fn call(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream = TcpStream::connect(self.addr).await;
+        let url = &self.config.url;
+        let stream = TcpStream::connect((url.host(), url.port)).await;
         let stream = stream.map_err(|source| ClientError::Unreachable {
-            addr: self.addr,
+            place: self.place(),
             source,
         })?;
         let answer = self.exchange(stream, method, path).await;
@@ -176,12 +245,11 @@ impl<'a> Client<'a> {
     ) -> Result<Response<Incoming>, Box<dyn StdError + Send + Sync>> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        // A sidecar without client tokens serves loopback names only.
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, format!("127.0.0.1:{}", self.addr.port()));
-        if let Some(token) = self.token {
+            .header(header::HOST, self.config.url.authority());
+        if let Some(token) = &self.config.token {
             let bearer = format!("Bearer {}", token.expose_secret());
             request = request.header(header::AUTHORIZATION, bearer);
         }
@@ -191,18 +259,12 @@ impl<'a> Client<'a> {
 
     fn unexpected(&self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> ClientError {
         ClientError::Unexpected {
-            addr: self.addr,
+            place: self.place(),
             source: source.into(),
         }
     }
-}
 
-/// An address to call: a listener on all addresses is called on the loopback address.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    SocketAddr::new(ip, listen.port())
+    fn place(&self) -> String {
+        self.config.url.to_string()
+    }
 }

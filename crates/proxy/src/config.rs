@@ -1,7 +1,13 @@
 //! Settings: raw text from flags, environment and file becomes one valid [`Config`], or a list of
 //! all errors. Nothing is bound or started before that.
 
+mod check;
+mod client;
+mod doubts;
+mod errors;
+mod hints;
 mod reader;
+mod roots;
 mod settings;
 mod source;
 pub mod tokens;
@@ -12,7 +18,6 @@ mod tests;
 
 use std::{
     collections::HashSet,
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,14 +25,18 @@ use std::{
 
 use clap::ArgMatches;
 use http::Uri;
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 
+pub use check::Checked;
+pub use client::{ClientConfig, Purpose, SidecarUrl};
+pub use errors::ConfigErrors;
+pub(crate) use hints::nearest;
 pub use settings::{ENV_PREFIX, SETTINGS, Setting};
 pub use source::{environment, unused_proxy_variable};
 pub use value::{duration, in_words};
 
-use reader::ConfigReader;
-use source::Layers;
+use reader::{ConfigReader, TOKEN_MISSING};
 use tokens::ClientTokens;
 
 /// The shortest ttl of a lease: below it a client could not renew in time.
@@ -64,6 +73,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged.
     pub log_filter: String,
+    /// What is valid, and probably not meant: a sentence each.
+    pub doubts: Vec<String>,
 }
 
 /// How metrics name an account.
@@ -96,6 +107,8 @@ pub struct Upstream {
     pub token: Option<SecretString>,
     /// The file that holds it.
     pub token_file: Option<PathBuf>,
+    /// Trusted as roots of its certificate, besides those of the machine.
+    pub extra_roots: Vec<CertificateDer<'static>>,
     /// To open a connection.
     pub connect_timeout: Duration,
     /// From the last piece of a request to the head of its answer.
@@ -210,43 +223,6 @@ impl Auth {
     }
 }
 
-/// The address of a running sidecar, and the token that it asks for.
-#[derive(Debug)]
-pub struct ClientConfig {
-    /// Address of the API.
-    pub listen: SocketAddr,
-    /// Address of the metrics listener.
-    pub metrics_listen: Option<SocketAddr>,
-    /// One of the client tokens.
-    pub token: Option<SecretString>,
-}
-
-/// All errors in the settings.
-#[derive(Debug, Default)]
-pub struct ConfigErrors(Vec<String>);
-
-impl ConfigErrors {
-    fn add(&mut self, place: impl fmt::Display, problem: impl fmt::Display) {
-        self.0.push(format!("{place}: {problem}"));
-    }
-
-    fn unknown(&mut self, place: &str, what: &str, hint: Option<String>) {
-        let hint = hint.map_or_else(
-            || "; `kling-balancer --help` lists them all".to_owned(),
-            |name| format!("; did you mean `{name}`?"),
-        );
-        self.0.push(format!("{place}: unknown {what}{hint}"));
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
 impl Config {
     /// Builds the configuration from `flags`, `env` and `file`, in this precedence.
     ///
@@ -257,36 +233,14 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigErrors> {
-        read(flags, env, file, ConfigReader::config)
-    }
-}
-
-impl ClientConfig {
-    /// Like [`Config::load`], for clients of a sidecar that runs with these settings. Settings that
-    /// only the sidecar needs may be missing.
-    ///
-    /// # Errors
-    /// The [`ConfigErrors`] in the settings that it reads.
-    pub fn load(
-        flags: &ArgMatches,
-        env: impl Iterator<Item = (String, String)>,
-        file: Option<&Path>,
-    ) -> Result<Self, ConfigErrors> {
-        read(flags, env, file, ConfigReader::client_config)
-    }
-}
-
-fn read<T>(
-    flags: &ArgMatches,
-    env: impl Iterator<Item = (String, String)>,
-    file: Option<&Path>,
-    what: impl FnOnce(&mut ConfigReader) -> Option<T>,
-) -> Result<T, ConfigErrors> {
-    let mut errors = ConfigErrors::default();
-    let layers = Layers::gather(flags, env, file, &mut errors);
-    let mut reader = ConfigReader { layers, errors };
-    match what(&mut reader) {
-        Some(read) if reader.errors.0.is_empty() => Ok(read),
-        Some(_) | None => Err(reader.errors),
+        let mut reader = ConfigReader::gather(flags, env, file);
+        let config = reader.config();
+        if reader.is_token_missing {
+            reader.reject("upstream.token", TOKEN_MISSING);
+        }
+        match config {
+            Some(config) if reader.errors.is_empty() => Ok(config),
+            Some(_) | None => Err(reader.errors),
+        }
     }
 }

@@ -15,12 +15,16 @@
 //! again that the records of job starts keep.
 
 mod account_list;
+mod body_memory;
 mod buffered;
 mod call;
 mod download;
 pub mod email;
+mod growing;
 mod job_start;
 mod outcome;
+mod paced;
+mod patience;
 mod replay;
 mod response;
 mod retry;
@@ -36,7 +40,7 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Empty, Full};
+use http_body_util::Empty;
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
@@ -58,8 +62,9 @@ use crate::{
     upstream::{Answer, SendError, Upstream},
 };
 use account_list::AccountList;
-use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest, Patience};
+use buffered::{BodyBuffer, BufferedRequest, OutgoingRequest};
 use call::Call;
+use patience::Patience;
 use response::PeekedBody;
 use retry::{READ_PAUSE, Retry, UNSENT_PAUSE, is_transient};
 use router::Router;
@@ -303,8 +308,7 @@ impl Forward {
     ) -> Result<Response<Answer>, SendError> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         loop {
-            let body = Full::new(outgoing.body.clone());
-            let headers = outgoing.headers.clone();
+            let (headers, body) = (outgoing.headers.clone(), outgoing.body.clone());
             let sent = self.sender.send(call, &outgoing.target, headers, body);
             let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));
@@ -386,7 +390,7 @@ impl Forward {
                 }
                 return answer;
             }
-            // It holds a permit for a request to the upstream.
+            // It holds a place of a request to the upstream.
             drop(answer);
             attempts.pause().await;
         }

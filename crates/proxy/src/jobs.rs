@@ -1,11 +1,14 @@
 //! Rounds: asking the upstream which jobs run, and reading the histories of accounts with undecided
 //! submissions.
 //!
+//! What rounds no longer list is asked about beside them (`checks`), and so are histories.
+//!
 //! Invariants: one round at a time, and its `sent_at` is taken before anything is sent, so that the
 //! ledger never believes an answer to be newer than it is; a round that fails changes nothing.
 //!
 //! The ledger decides what a round means for a slot.
 
+mod checks;
 mod counts;
 mod freshness;
 mod histories;
@@ -14,24 +17,25 @@ mod scheduler;
 use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::Chain;
-use rand::seq::SliceRandom;
 use tokio::{
+    join,
     sync::{Mutex, Notify},
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::Instrument;
 
 use crate::{
     backoff::{doubled, shortened},
-    kling::{scheduler::Executing, task::TaskStatus},
-    ledger::{FollowRound, IsBusy, JobOver, Ledger, RoundBase},
-    owners::{Owners, TaskQueries},
-    pool::{Round, RoundChange, RunningJob},
+    ledger::{FollowRound, IsBusy, Ledger, RoundBase},
+    owners::Owners,
+    pool::{Round, RoundChange},
     upstream::Upstream,
 };
+use checks::Checks;
 use freshness::Freshness;
 use scheduler::RoundError;
 
+pub use checks::CHECKS_MAX;
 pub use counts::RoundCounts;
 pub use freshness::ROUND_WAIT_MAX;
 pub use histories::Histories;
@@ -41,10 +45,6 @@ pub const IDLE_FACTOR: u32 = 6;
 /// How much more frequent rounds are while the upstream still counts a job that is over: it does so for
 /// seconds.
 pub const RELEASE_FACTOR: u32 = 5;
-/// The most jobs that are asked about after one round. The others follow after later rounds.
-pub const CHECKS_MAX: usize = 64;
-/// The time for all checks after a round: a hung account must not hold up the next round.
-const CHECKS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause after a round failed, unless the interval is shorter. It doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The least time between two rounds: ten rounds a second at most, however often one is asked for.
@@ -57,26 +57,18 @@ pub struct Rounds {
     ledger: Arc<Ledger>,
     owners: Arc<Owners>,
     woken: Notify,
+    checks: Checks,
     freshness: Freshness,
     counts: RoundCounts,
     /// Held while rounds run.
     single: Mutex<()>,
 }
 
-/// How a round ended.
-enum RoundOutcome {
-    /// There is nothing more to learn now.
-    Settled,
-    /// The upstream lists jobs that are over: it will release them soon.
-    ReleaseDue,
-    /// Jobs turned out to be over: a round that is sent from now on frees their slots.
-    JobsOver,
-}
-
 impl Rounds {
     /// Rounds that begin with [`run`](Self::run).
     pub fn new(upstream: Arc<Upstream>, ledger: Arc<Ledger>, owners: Arc<Owners>) -> Self {
         Self {
+            checks: Checks::new(Arc::clone(&upstream), Arc::clone(&ledger)),
             upstream,
             ledger,
             owners,
@@ -93,6 +85,11 @@ impl Rounds {
     /// Cancel-safe: a round that is cut off changes nothing.
     pub async fn run(&self, interval: Duration) {
         let _single = self.single.lock().await;
+        join!(self.ask_on(interval), self.checks.run(|| self.wake()));
+    }
+
+    /// Sends one round after the other.
+    async fn ask_on(&self, interval: Duration) {
         let mut failed_count = 0;
         let mut is_degraded = false;
         loop {
@@ -100,18 +97,13 @@ impl Rounds {
             self.freshness.begin();
             let round = self.round(begun, interval, &mut is_degraded);
             match round.instrument(tracing::info_span!("round")).await {
-                Ok(outcome) => {
+                Ok(is_release_due) => {
                     if failed_count > 0 {
-                        tracing::info!(failed_count, "rounds succeed again");
+                        tracing::info!(failed_count, "the list of running jobs can be read again");
                     }
                     failed_count = 0;
-                    match outcome {
-                        RoundOutcome::Settled => self.pause(begun, interval).await,
-                        RoundOutcome::ReleaseDue => {
-                            self.pause(begun, interval / RELEASE_FACTOR).await
-                        }
-                        RoundOutcome::JobsOver => sleep_until(begun + ROUND_GAP).await,
-                    }
+                    let factor = if is_release_due { RELEASE_FACTOR } else { 1 };
+                    self.pause(begun, interval / factor).await;
                 }
                 Err(error) => {
                     self.note_failure(&error, failed_count);
@@ -153,12 +145,13 @@ impl Rounds {
         self.freshness.is_given_up()
     }
 
+    /// Sends one round. True if the upstream lists jobs that are over: it will release them soon.
     async fn round(
         &self,
         begun: Instant,
         interval: Duration,
         is_degraded: &mut bool,
-    ) -> Result<RoundOutcome, RoundError> {
+    ) -> Result<bool, RoundError> {
         let ticket = self.ledger.call(RoundBase).await?;
         let mut listed = scheduler::executing(&self.upstream).await?;
         let skipped_count = listed.skipped_count();
@@ -167,75 +160,38 @@ impl Rounds {
             if *is_degraded {
                 tracing::warn!(
                     skipped_count,
-                    "rounds list jobs that cannot be read. They count on their accounts, and no slot there \
-                     is freed meanwhile because its job is not listed"
+                    "the list of running jobs holds entries that cannot be read. They count on their accounts, and \
+                     no slot there is freed meanwhile because its job is not listed"
                 );
             } else {
-                tracing::info!("rounds list only jobs that can be read again");
+                tracing::info!("every entry of the list of running jobs can be read again");
             }
         }
         listed.name_by_owner(|task_id| Some(self.owners.of_task(task_id)?.to_string()));
-        let Executing {
-            jobs,
-            ages,
-            nameless: _,
-            unreadable,
-            caps,
-            counts,
-        } = listed;
-        self.owners.learn_running(&jobs);
-        let round = Round {
-            sent_at: ticket.sent_at,
-            executing: jobs,
-            ages,
-            unreadable,
-            caps,
-            counts,
-        };
+        self.owners.learn_running(&listed.jobs);
+        let round = Round::of(listed, ticket.sent_at);
         // The ticket keeps the compared jobs alive until the pool is unlocked: freeing it takes a while.
         let change = RoundChange::between(ticket.running.clone(), round);
         let followed = self.ledger.call(FollowRound { change }).await?;
         let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
         self.counts.note_ok(skipped_count, lag);
         self.freshness.end(begun, interval);
-        let has_ended = self.check(findings.unlisted).await;
-        Ok(match (has_ended, findings.is_release_due) {
-            (true, _) => RoundOutcome::JobsOver,
-            (false, true) => RoundOutcome::ReleaseDue,
-            (false, false) => RoundOutcome::Settled,
-        })
+        self.checks.begin(findings.unlisted);
+        Ok(findings.is_release_due)
     }
 
     fn note_failure(&self, error: &RoundError, failed_count: u32) {
+        let advice = error.advice();
         let error = Chain(error).to_string();
         if failed_count == 0 {
             tracing::warn!(
                 error,
-                "rounds began to fail, so jobs of other tools are not counted. Check upstream.base_url and \
-                 the network; /readyz?verbose shows the state"
+                advice,
+                "the list of running jobs cannot be read, so jobs of other tools are not counted"
             );
         }
         tracing::debug!(error, "round failed");
         self.counts.note_failed(error);
-    }
-
-    /// Asks about jobs that the upstream no longer lists: that alone does not mean that they are over.
-    /// True if one is.
-    async fn check(&self, mut unlisted: Vec<RunningJob>) -> bool {
-        // At random, so that no job waits behind the same others for ever.
-        unlisted.shuffle(&mut rand::rng());
-        unlisted.truncate(CHECKS_MAX);
-        let mut queries = TaskQueries::new(&self.upstream, unlisted);
-        let mut has_ended = false;
-        let deadline = Instant::now() + CHECKS_TIMEOUT;
-        while let Ok(Some((job, status))) = timeout_at(deadline, queries.next()).await {
-            let is_over = matches!(status, TaskStatus::Final(_) | TaskStatus::Missing);
-            let task_id = job.task_id;
-            if is_over && self.ledger.call(JobOver { task_id }).await == Ok(true) {
-                has_ended = true;
-            }
-        }
-        has_ended
     }
 
     /// Waits for the time of the next round, for a call of [`wake`](Self::wake), or for the end of a ttl,

@@ -4,6 +4,8 @@
 //! `references` which fields of a call hold ids and URLs, `shapes` where answers hold them, `scheduler` which
 //! jobs run, `task` what an account says about a task, `history` which tasks it had.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
 pub(crate) mod endpoints;
 pub(crate) mod history;
 pub(crate) mod references;
@@ -11,6 +13,18 @@ pub(crate) mod scheduler;
 pub(crate) mod shapes;
 pub(crate) mod task;
 
+use serde::{Deserialize, de::Error};
+
 /// The most of an answer that is read: every work of a task takes about 1 KiB, and a task has a dozen at
 /// most.
 pub(crate) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Reads a JSON object. Without the look at its first byte an array would pass for one: its items would be taken
+/// for the members of `T` in the order of their declaration.
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
+    if json.trim_ascii_start().first() == Some(&b'{') {
+        serde_json::from_slice(json)
+    } else {
+        Err(Error::custom("expected a JSON object"))
+    }
+}

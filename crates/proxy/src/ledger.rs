@@ -11,6 +11,7 @@ mod operations;
 mod pick;
 mod returns;
 mod slot;
+mod walk;
 
 use std::sync::Arc;
 
@@ -21,13 +22,15 @@ use local::Local;
 
 pub use clock::{Calendar, Clock};
 pub use operations::{
-    AccountNow, AccountsNow, ClaimKey, Decide, DryRun, FollowList, FollowRound, HealthyAccount,
-    IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesNow, NameLost, NewestList, Operation,
-    ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
-    Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
+    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, FollowList, FollowListOn, FollowRound,
+    HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, ListProgress,
+    NameLost, NewestList, Operation, ReachesBack, Recall, RefusalNow, Release, RoundBase,
+    RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason,
+    UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};
+pub use walk::{Part, ROWS_MAX, Walk};
 
 /// The ledger cannot be reached now. The operation may have taken effect or not; asked again, it
 /// takes effect once.
@@ -133,10 +136,16 @@ pub(crate) mod tests {
     use accounts_fetcher::{Account, Snapshot};
 
     use super::*;
-    use crate::pool::ListChange;
+    use crate::pool::{AccountView, ListChange};
 
     /// A ledger over one account `a@x` of so many slots.
     pub(crate) fn ledger_of(max_jobs: u32) -> Arc<Ledger> {
+        let accounts = vec![Account::new("a@x", max_jobs)];
+        ledger_over(&Snapshot { accounts })
+    }
+
+    /// A ledger over these accounts.
+    pub(crate) fn ledger_over(list: &Snapshot) -> Arc<Ledger> {
         let hour = Duration::from_secs(3600);
         let ledger = Ledger::local(Limits {
             waiters_max: 0,
@@ -145,9 +154,12 @@ pub(crate) mod tests {
             settle: hour,
             ties_picks: false,
         });
-        let accounts = vec![Account::new("a@x", max_jobs)];
-        let change = ListChange::between(None, &Snapshot { accounts });
-        assert!(ledger.keeper().call(FollowList { change }));
+        let change = ListChange::between(None, list);
+        let mut progress = ledger.keeper().call(FollowList { change });
+        while progress != Some(ListProgress::Whole) {
+            assert!(progress.is_some(), "it is the first list");
+            progress = Some(ledger.keeper().call(FollowListOn));
+        }
         ledger
     }
 
@@ -169,8 +181,18 @@ pub(crate) mod tests {
             .await
     }
 
+    /// The first account of the list.
+    pub(crate) async fn first_account(ledger: &Ledger) -> AccountView {
+        let part = Part {
+            after: None,
+            limit: 1,
+        };
+        let accounts = ledger.call(AccountsAfter(part)).await.unwrap();
+        accounts.rows[0].clone()
+    }
+
     /// The slots of `a@x` that are held.
     pub(crate) async fn held(ledger: &Ledger) -> u32 {
-        ledger.call(AccountsNow).await.unwrap().view[0].held
+        first_account(ledger).await.held
     }
 }

@@ -23,10 +23,14 @@ mod api;
 mod backoff;
 pub mod cli;
 pub mod client;
+mod columns;
 pub mod config;
 mod error;
 pub mod exit;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod idempotency;
 pub mod jobs;

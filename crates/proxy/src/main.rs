@@ -1,30 +1,37 @@
 //! `kling-balancer`: settings, logs, parts, run, drain, exit code.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the program talks to its user"
-)]
+#![expect(clippy::print_stderr, reason = "the program talks to its user")]
 
-use std::{error::Error, io, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::ArgMatches;
 use proxy::{
-    cli::{self, CliAsk, Task},
+    cli::{self, Task},
     client,
-    config::{self, ClientConfig, Config},
+    config::{self, Checked, ClientConfig, Config, SidecarUrl},
     exit::{EXIT_CONFIG, Failure},
     shutdown::{Signal, Signals},
     sidecar::Sidecar,
     sockets::PassedSockets,
     telemetry,
 };
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
+
+/// It gives memory back after a burst.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let matches = match cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
+            let error = cli::with_hint(error);
             let _printed = error.print(); // If it cannot be printed, nothing else can be done.
             return ExitCode::from(if error.use_stderr() { EXIT_CONFIG } else { 0 });
         }
@@ -33,37 +40,68 @@ fn main() -> ExitCode {
     match run(task, flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::from(failure.code)
+            let code = failure.code;
+            telemetry::within_a_moment(move || eprintln!("{failure}"));
+            ExitCode::from(code)
         }
     }
 }
 
 fn run(task: Task, flags: &ArgMatches) -> Result<(), Failure> {
     let file = flags.get_one::<PathBuf>("config").map(PathBuf::as_path);
-    let config = || Config::load(flags, config::environment(), file);
     match task {
-        Task::CheckConfig => config().map(|_valid| println!("the settings are valid"))?,
+        Task::CheckConfig { prints } => check_config(flags, file, prints)?,
         Task::Serve => {
-            let config = config()?;
+            let config = Config::load(flags, config::environment(), file)?;
             let served = on_runtime(config.workers, serve(&config));
             served.map_err(|error| Failure::of_serving(&*error))?;
         }
         Task::Ask(ask) => {
-            if ask == CliAsk::Health {
-                config()?; // It also checks the sidecar's own settings.
-            }
-            let client_config = ClientConfig::load(flags, config::environment(), file)?;
+            let purpose = ask.purpose();
+            let client_config = ClientConfig::load(flags, config::environment(), file, purpose)?;
             let asking = async { Ok(client::ask(&client_config, &ask).await?) };
             let said = on_runtime(Some(1), asking).map_err(|error| Failure::refused(&*error))?;
-            print!("{said}");
+            say(&said.text)?;
+            if let Some(problem) = said.problem {
+                return Err(Failure::refused(&problem));
+            }
         }
         Task::Completions(shell) => {
-            let mut command = cli::command();
-            clap_complete::generate(shell, &mut command, "kling-balancer", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut cli::command(), "kling-balancer", &mut script);
+            say(&String::from_utf8_lossy(&script))?;
         }
     }
     Ok(())
+}
+
+fn check_config(flags: &ArgMatches, file: Option<&Path>, prints: bool) -> Result<(), Failure> {
+    let checked = Checked::new(flags, config::environment(), file);
+    if prints {
+        say(&checked.in_force)?;
+    }
+    for doubt in &checked.doubts {
+        eprintln!("warning: {doubt}");
+    }
+    if let Some(errors) = checked.errors {
+        return Err(errors.into());
+    }
+    if !prints {
+        say("the settings are valid\n")?;
+    }
+    Ok(())
+}
+
+/// Writes to standard output. A reader that has gone, such as `head`, has read enough.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let said = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match said {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::refused(&error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn on_runtime<T>(
@@ -82,12 +120,15 @@ fn on_runtime<T>(
 }
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
-    telemetry::start(config);
+    let _log = telemetry::start(config);
     if let Some(name) = config::unused_proxy_variable() {
         tracing::info!(
             name,
             "variables that name a proxy are not used: the upstream is called directly"
         );
+    }
+    for doubt in &config.doubts {
+        tracing::warn!("{doubt}");
     }
     let mut signals = Signals::listen()?;
     let end = CancellationToken::new();
@@ -95,7 +136,14 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     if let Some(addr) = sidecar.metrics_addr() {
         tracing::info!(%addr, "serving metrics");
     }
-    tracing::info!(addr = %sidecar.addr()?, upstream = %config.upstream.base_url, "serving");
+    let addr = sidecar.addr()?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %addr,
+        upstream = %config.upstream.base_url,
+        base_url_of_clients = %SidecarUrl::of_listener(addr).base_url(),
+        "serving"
+    );
     let reload = sidecar.reload();
     let mut running = tokio::spawn(sidecar.run());
     loop {
@@ -103,7 +151,7 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
             signal = signals.next() => match signal {
                 Signal::Reload => reload.ask(),
                 Signal::End(signal) => {
-                    tracing::info!(signal = signal.name, "shutting down");
+                    tracing::info!(signal = signal.name, "shutting down: nothing new is started");
                     end.cancel();
                     return signals.drained(signal, running, config.shutdown_grace).await;
                 }

@@ -4,19 +4,21 @@
 //! Every series exists from the start, so that `rate()` sees the first event. The series of an
 //! account disappear with the account.
 
+mod accounts;
 mod scrape;
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Registry, TextEncoder, proto::MetricFamily,
 };
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 
 use crate::{error::Error, kling::endpoints::Class};
 
+pub(crate) use accounts::AccountSums;
 pub(crate) use scrape::Scrape;
 
 /// The type of what [`Metrics::render`] writes.
@@ -165,16 +167,19 @@ impl Metrics {
         self.undelivered.inc();
     }
 
-    /// Writes everything in the Prometheus text format 0.0.4.
+    /// Writes everything in the Prometheus text format 0.0.4, and steps back after each family.
+    ///
+    /// Cancel-safe.
     ///
     /// # Errors
     /// If two metrics share a name: a mistake in this module.
-    pub fn render(&self, scrape: &Scrape<'_>) -> Result<Vec<u8>, prometheus::Error> {
-        let mut families = self.registry.gather();
-        families.extend(scrape.register()?.gather());
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&families, &mut text)?;
-        Ok(text)
+    pub async fn render(&self, scrape: &Scrape<'_>) -> Result<Vec<u8>, prometheus::Error> {
+        let own = texts(&self.registry.gather()).await?;
+        let mut scraped = texts(&scrape.register()?.gather()).await?;
+        scraped.extend(scrape.accounts.texts().await);
+        scraped.sort_unstable();
+        let texts = own.into_iter().chain(scraped).map(|(_, text)| text);
+        Ok(texts.collect::<Vec<_>>().concat())
     }
 
     fn end_request(&self, count: &RequestCount, code: &str) {
@@ -186,6 +191,18 @@ impl Metrics {
             .with_label_values(&[count.route])
             .observe(elapsed.as_secs_f64());
     }
+}
+
+/// The text of each family, by its name.
+async fn texts(families: &[MetricFamily]) -> Result<Vec<(String, Vec<u8>)>, prometheus::Error> {
+    let mut texts = Vec::new();
+    for family in families {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(slice::from_ref(family), &mut text)?;
+        texts.push((family.name().to_owned(), text));
+        yield_now().await;
+    }
+    Ok(texts)
 }
 
 /// A pick being counted.

@@ -8,7 +8,7 @@ mod asked;
 mod observe;
 mod search;
 mod table;
-mod task_queries;
+mod task_status;
 
 use std::{array, pin::pin, sync::Arc};
 
@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 pub use observe::{Observation, ObservedBody};
 pub(crate) use search::emails;
 pub use search::{
-    FoundOwner, LATE_AFTER, LATE_OF_ACCOUNT_MAX, OwnerSearch, QUESTIONS_MAX, SEARCH_ACCOUNTS_MAX,
-    SEARCH_TIME_MIN,
+    FoundOwner, LATE_AFTER, LATE_OF_ACCOUNT_MAX, OwnerSearch, QUERIES_AT_ONCE, QUESTIONS_MAX,
+    SEARCH_ACCOUNTS_MAX, SEARCH_TIME_MIN,
 };
-pub use task_queries::{QUERIES_AT_ONCE, TaskQueries};
+pub(crate) use task_status::task_status;
 
 use crate::{
     error::Error,

@@ -25,7 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::Notify,
-    time::{self, Sleep},
+    time::{self, Instant, Sleep},
 };
 
 pub(crate) use request::RequestBody;
@@ -46,7 +46,8 @@ pub(crate) struct Client(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     stream: Mutex<TcpStream>,
-    is_write_blocked: AtomicBool,
+    /// Since when the client takes none of the bytes that wait for it.
+    write_blocked_since: Mutex<Option<Instant>>,
     /// Whether reading or writing has failed.
     is_broken: AtomicBool,
     /// Whether the call is answered even if the client closes its sending side. hyper would take the end of what
@@ -82,7 +83,7 @@ impl Client {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self(Arc::new(Shared {
             stream: Mutex::new(stream),
-            is_write_blocked: AtomicBool::new(false),
+            write_blocked_since: Mutex::default(),
             is_broken: AtomicBool::new(false),
             is_bound: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
@@ -166,7 +167,12 @@ impl Client {
 
     /// Whether bytes wait for the client to take them.
     pub(crate) fn is_write_blocked(&self) -> bool {
-        self.0.is_write_blocked.load(Ordering::Relaxed)
+        self.write_blocked_since().is_some()
+    }
+
+    /// Since when bytes wait for the client and it takes none.
+    pub(crate) fn write_blocked_since(&self) -> Option<Instant> {
+        *self.0.write_blocked_since.lock()
     }
 
     /// From now on the client is answered even if it closes its sending side, or no longer so.
@@ -215,8 +221,9 @@ impl Client {
 
     /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
     pub(crate) async fn linger(&self) {
-        let mut scrap = [0; 8 * 1024];
         std::future::poll_fn(|cx| {
+            // Not in the future itself, which every connection has.
+            let mut scrap = [0; 8 * 1024];
             loop {
                 let mut scrap = ReadBuf::new(&mut scrap);
                 let read = self.with_stream(|stream| stream.poll_read(cx, &mut scrap));
@@ -249,14 +256,14 @@ impl Socket {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        self.client
-            .0
-            .is_write_blocked
-            .store(written.is_pending(), Ordering::Relaxed);
+        let mut blocked_since = self.client.0.write_blocked_since.lock();
         if written.is_ready() {
+            *blocked_since = None;
             self.stall = None;
             return written;
         }
+        blocked_since.get_or_insert_with(Instant::now);
+        drop(blocked_since);
         let stall = self
             .stall
             .get_or_insert_with(|| Box::pin(time::sleep(WRITE_STALL_MAX)));
@@ -271,7 +278,7 @@ impl Drop for Socket {
     /// What waits to be written now never reaches the client.
     fn drop(&mut self) {
         let shared = &self.client.0;
-        if shared.is_write_blocked.swap(false, Ordering::Relaxed) {
+        if shared.write_blocked_since.lock().take().is_some() {
             shared.is_broken.store(true, Ordering::Relaxed);
         }
     }

@@ -195,7 +195,7 @@ impl Picker {
                 Err(error) if !request.wait.is_zero() => error,
                 ended => return ended,
             };
-            if error == Error::Refused(Refusal::Learning) {
+            if matches!(error, Error::Learning(_)) {
                 select! {
                     () = self.shutdown.cancelled() => {}
                     () = self.ledger.learnt() => {}
@@ -258,18 +258,25 @@ impl Picker {
         }
     }
 
-    /// Replaces "there is no list yet" by the reason, if the fetcher knows it.
+    /// Replaces "not known yet" by the reason, if the fetcher or the rounds know it.
     pub fn explain(&self, error: Error) -> Error {
-        if error != Error::Refused(Refusal::Learning) {
+        if !matches!(error, Error::Learning(None)) {
             return error;
         }
-        let last_result = self.listing.borrow().last_result;
-        match last_result {
+        let listing = self.listing.borrow();
+        match listing.last_result {
             Some(FetchResult::Unauthorized) => Error::TokenRejected(TokenFault::Unknown),
             Some(FetchResult::EmptyHeld | FetchResult::Empty | FetchResult::NotConfigured) => {
                 Refusal::NoAccounts.into()
             }
-            _ => error,
+            _ if listing.snapshot.is_none() => Error::Learning(listing.last_problem.clone()),
+            _ => {
+                let rounds = self.rounds.as_ref();
+                let problem = rounds.and_then(|rounds| rounds.counts().last_failure());
+                Error::Learning(problem.map(|problem| {
+                    format!("the list of running jobs cannot be read: {problem}").into()
+                }))
+            }
         }
     }
 }

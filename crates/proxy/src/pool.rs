@@ -26,6 +26,8 @@ mod deadlines;
 mod forecast;
 mod foreign_jobs;
 mod free;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod health;
 mod history;
 mod known_tasks;
@@ -35,6 +37,7 @@ mod list;
 mod matching;
 mod name;
 mod outbox;
+mod page;
 mod resolutions;
 mod roster;
 mod rounds;
@@ -61,6 +64,7 @@ pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
 pub use list::{List, ListChange};
 pub use name::Name;
+pub use page::{AccountPlace, LeasePlace, Page, PlaceError};
 pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
 pub use rounds::{Findings, Round};
 pub use running_jobs::{RoundChange, RunningJobs};
@@ -81,6 +85,7 @@ use lease::{Lease, Phase};
 use leases::Leases;
 use outbox::Outbox;
 use resolutions::Resolutions;
+use roster::Incoming;
 use waiters::Waiters;
 
 /// The limits of the pool.
@@ -105,6 +110,8 @@ pub struct Pool {
     limits: Limits,
     /// The account list in force.
     list: Option<Arc<List>>,
+    /// The list that is about to replace it.
+    incoming: Option<Incoming>,
     /// What the newest round showed.
     running: Option<Arc<RunningJobs>>,
     accounts: Accounts,
@@ -122,6 +129,7 @@ impl Pool {
         Self {
             limits,
             list: None,
+            incoming: None,
             running: None,
             accounts: Accounts::default(),
             leases: Leases::new(limits),
@@ -251,17 +259,21 @@ impl Pool {
         self.leases.get(id).map(|lease| self.lease_view(id, lease))
     }
 
-    /// Every held lease, in no particular order.
+    /// Every held lease, oldest first. For tests and benchmarks: it walks over all of them.
+    #[doc(hidden)]
     pub fn leases(&self) -> Vec<LeaseView> {
-        let leases = self.leases.iter();
+        let leases = self.leases.after(None);
         leases
             .map(|(id, lease)| self.lease_view(id, lease))
             .collect()
     }
 
-    /// Every account, in list order; removed accounts whose jobs still run come last.
+    /// Every account, in list order; removed accounts whose jobs still run come last. For tests: it walks over
+    /// all of them.
+    #[doc(hidden)]
     pub fn accounts(&self) -> impl Iterator<Item = AccountView> {
-        self.accounts.iter().map(account::Account::view)
+        let accounts = self.accounts.after(None);
+        accounts.map(|key| self.accounts[key].view())
     }
 
     /// The account of this name.

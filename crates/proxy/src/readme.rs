@@ -9,7 +9,7 @@ use crate::{
     config::{AccountLabel, SETTINGS},
     error::Error,
     ledger::{Statistics, tests::ledger_of},
-    metrics::{Metrics, Scrape},
+    metrics::{AccountSums, Metrics, Scrape},
 };
 
 const README: &str = include_str!("../../../README.md");
@@ -56,13 +56,16 @@ fn settings() {
 async fn metrics() {
     let ledger = ledger_of(1);
     let stats = ledger.call(Statistics).await.unwrap();
+    let mut accounts = AccountSums::new(AccountLabel::Alias);
+    let added = ledger.each_account(|account| accounts.add(account));
+    added.await.unwrap();
     let scrape = Scrape {
         stats: &stats,
+        accounts: &accounts,
         listing: &Listing::default(),
         rounds: None,
-        label: AccountLabel::Alias,
     };
-    let text = Metrics::new().unwrap().render(&scrape).unwrap();
+    let text = Metrics::new().unwrap().render(&scrape).await.unwrap();
     let text = String::from_utf8(text).unwrap();
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

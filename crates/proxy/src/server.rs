@@ -1,7 +1,10 @@
 //! A listener and its connections: HTTP/1.1, bounded, drained on shutdown.
 
+mod connections;
+
 use std::{
     future, io,
+    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -16,11 +19,12 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    net::{TcpListener, TcpSocket, TcpStream},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use connections::{Connection, Connections};
 
 use crate::{
     api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},
@@ -42,8 +46,9 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// request may be on its way. A client that sends one call after the other is told meanwhile.
 const LAST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
-/// The most connections that the system has accepted while the listener closes: as many as tokio lets it keep.
-const BACKLOG: usize = 1024;
+/// How many connections the system accepts ahead of us. A client beyond them waits a second until it tries
+/// again. Linux keeps no more than `net.core.somaxconn`, which is 4096 unless somebody changed it.
+const BACKLOG: u32 = 4096;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -51,6 +56,26 @@ pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     /// Whether it stays open in another process.
     pub(crate) is_passed: bool,
+}
+
+impl Listener {
+    /// Listens on `addr`.
+    ///
+    /// # Errors
+    /// Those of the system, such as that another process listens there.
+    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Connections of a process that has ended do not keep its successor from listening.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        Ok(Self {
+            socket: socket.listen(BACKLOG)?,
+            is_passed: false,
+        })
+    }
 }
 
 /// The two steps of a shutdown.
@@ -71,7 +96,7 @@ struct HungUp;
 /// Serves `api` until the listener has to close, then lets running calls finish. Returns when no call is
 /// left.
 ///
-/// At most `connections_max` clients are connected at once; further ones wait in the kernel.
+/// At most `connections_max` clients are connected at once. For further ones, idle ones are disconnected.
 pub(crate) async fn serve(
     listener: Listener,
     api: Arc<Api>,
@@ -79,30 +104,27 @@ pub(crate) async fn serve(
     connections_max: usize,
     shutdown: Shutdown,
 ) {
-    let mut permits = ConnectionPermits {
-        semaphore: Arc::new(Semaphore::new(connections_max)),
-        are_exhausted: false,
-    };
+    let mut connections = Connections::new(connections_max);
     let Listener { socket, is_passed } = listener;
     let mut is_failing = false;
-    let connections = TaskTracker::new();
-    let serve = |stream, permit| {
+    let served = TaskTracker::new();
+    let serve = |connection| {
         let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
-        connections.spawn(async move {
-            serve_connection(stream, api, kind, shutdown).await;
-            drop(permit);
-        });
+        served.spawn(serve_connection(connection, api, kind, shutdown));
     };
+    // It was accepted, and waits until it may be served.
+    let mut next = None;
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.closing.cancelled() => break,
-            accepted = accept(&socket, &mut permits) => accepted,
+            accepted = accept(&socket, &mut next, &mut connections) => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
+            Ok(connection) => {
                 is_failing = false;
-                serve(stream, permit);
+                next = None;
+                serve(connection);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -113,41 +135,36 @@ pub(crate) async fn serve(
                     );
                 }
                 is_failing = true;
+                connections.free_one();
                 time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // The next process accepts what waits at a passed socket.
-    if !is_passed && let Ok(socket) = socket.into_std() {
-        for stream in socket.incoming().map_while(Result::ok).take(BACKLOG) {
-            let permit = permits.try_acquire();
-            let stream = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream));
-            let Some((stream, permit)) = stream.ok().zip(permit) else {
-                break;
-            };
-            serve(stream, permit);
-        }
+    let waiting = if is_passed {
+        // The next process accepts what waits there.
+        Vec::new()
+    } else {
+        accepted_by_system(socket)
+    };
+    for client in next.into_iter().chain(waiting) {
+        let Some(connection) = connections.try_open(&client) else {
+            break;
+        };
+        serve(connection);
     }
-    connections.close();
-    connections.wait().await;
+    served.close();
+    served.wait().await;
 }
 
 /// Answers the calls of one connection.
-async fn serve_connection(
-    stream: TcpStream,
-    api: Arc<Api>,
-    kind: ListenerKind,
-    shutdown: Shutdown,
-) {
-    let client = Client::new(stream);
-    let calls = TaskTracker::new();
+async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, shutdown: Shutdown) {
+    let (client, calls) = (open.client(), open.calls());
     let is_told = AtomicBool::new(false);
     let answer = service_fn(|request: Request<Incoming>| {
         let (api, call) = (Arc::clone(&api), calls.token());
-        let (begun, is_told, client) = (&shutdown.begun, &is_told, &client);
+        let (begun, is_told, client, open) = (&shutdown.begun, &is_told, client, &open);
         let version = request.version();
+        open.note_call();
         let answered = client.answer(async move { answer(&api, request, kind, client).await });
         async move {
             let mut reply = answered.await.ok_or(HungUp)?;
@@ -156,6 +173,7 @@ async fn serve_connection(
                 is_told.store(true, Ordering::Relaxed);
             }
             reply.body_mut().belong_to(call);
+            open.note_call();
             Ok::<_, HungUp>(reply)
         }
     });
@@ -187,6 +205,10 @@ async fn serve_connection(
             }
         }
         ended = connection.as_mut() => ended,
+        () = open.gives_way() => {
+            tracing::debug!("an idle connection was closed for a new one");
+            return;
+        }
     };
     if let Err(error) = &ended {
         tracing::debug!(%error, "connection broke off");
@@ -232,45 +254,35 @@ fn say_close(reply: &mut Reply, version: Version) {
     reply.headers_mut().insert(header::CONNECTION, close);
 }
 
-/// The permits for connections.
-struct ConnectionPermits {
-    semaphore: Arc<Semaphore>,
-    are_exhausted: bool,
-}
-
-impl ConnectionPermits {
-    fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.semaphore).try_acquire_owned().ok()
-    }
-
-    /// Waits for a free permit. Logs once when there is none.
-    async fn acquire(&mut self) -> io::Result<OwnedSemaphorePermit> {
-        match Arc::clone(&self.semaphore).try_acquire_owned() {
-            Ok(permit) => {
-                self.are_exhausted = false;
-                return Ok(permit);
-            }
-            Err(TryAcquireError::NoPermits) if !self.are_exhausted => {
-                tracing::warn!("connection limit reached; new connections wait");
-                self.are_exhausted = true;
-            }
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {}
-        }
-        Arc::clone(&self.semaphore)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)
-    }
-}
-
+/// Accepts the `next` connection, unless there is one, and waits until it may be served. Cancel-safe.
 async fn accept(
     listener: &TcpListener,
-    permits: &mut ConnectionPermits,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = permits.acquire().await?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    next: &mut Option<Client>,
+    connections: &mut Connections,
+) -> io::Result<Connection> {
+    let client = match next {
+        Some(client) => client,
+        None => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            next.insert(Client::new(stream))
+        }
+    };
+    Ok(connections.open(client).await)
+}
+
+/// Closes the listener. Returns the clients that the system has accepted until then.
+fn accepted_by_system(listener: TcpListener) -> Vec<Client> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let waiting = listener.incoming().take(BACKLOG as usize);
+    let clients = waiting.map_while(|stream| {
+        let stream = stream.ok()?;
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok().map(Client::new)
+    });
+    clients.collect()
 }
 
 /// Whether the error concerns one connection only: the peer left before it was accepted.

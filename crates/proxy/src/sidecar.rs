@@ -11,14 +11,14 @@ use std::{
 
 use accounts_fetcher::{
     Credentials, Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, UnsendableToken,
-    tls_client_config,
+    tls_client_config_trusting,
 };
 use thiserror::Error;
 use tokio::{
     join,
     net::TcpListener,
     sync::{Semaphore, watch},
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
-    ledger::{FollowList, Ledger, NewestList, Unavailable},
+    ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
     owners::Owners,
     picker::Picker,
@@ -101,6 +101,10 @@ pub struct TaskEnded(#[source] Option<JoinError>);
 /// The pause before a list is applied again after the ledger did not take it.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
+/// The most accounts of a list that is compared with the one before on a worker: a fraction of a millisecond. A hundred
+/// thousand take a tenth of a second.
+const COMPARED_AT_ONCE_MAX: usize = 512;
+
 /// How many clients may be connected and wait, as the settings and the system allow.
 #[derive(Clone, Copy, Debug)]
 struct ConnectionLimits {
@@ -163,6 +167,10 @@ impl Sidecar {
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
+    #[expect(
+        clippy::unused_async,
+        reason = "sockets belong to a runtime: it is called within one"
+    )]
     pub async fn start(
         config: &Config,
         passed: PassedSockets,
@@ -212,7 +220,7 @@ impl Sidecar {
             .zip(interval)
             .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));
         let rounds = rounds.zip(interval);
-        let (listener, metrics_listener) = listeners(config, passed).await?;
+        let (listener, metrics_listener) = listeners(config, passed)?;
         let upstream_deps = forward.clone().map(|forward| UpstreamDeps {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
@@ -357,7 +365,7 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
                 .as_ref()
                 .is_some_and(|applied| Arc::ptr_eq(applied, &snapshot))
         {
-            if follow_list(&ledger, &snapshot).await == Ok(true) {
+            if follow_list(&ledger, Arc::clone(&snapshot)).await == Ok(true) {
                 applied = Some(snapshot);
             } else {
                 sleep(FOLLOW_PAUSE).await;
@@ -371,25 +379,40 @@ async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
 }
 
 /// False if the ledger has followed another list meanwhile.
-async fn follow_list(ledger: &Ledger, snapshot: &Snapshot) -> Result<bool, Unavailable> {
+async fn follow_list(ledger: &Ledger, snapshot: Arc<Snapshot>) -> Result<bool, Unavailable> {
     let base = ledger.call(NewestList).await?;
     // The old list is kept until the ledger is unlocked: freeing it takes a while.
-    let change = ListChange::between(base.clone(), snapshot);
-    ledger.call(FollowList { change }).await
+    let old = base.clone();
+    let change = if snapshot.accounts.len() <= COMPARED_AT_ONCE_MAX {
+        ListChange::between(base, &snapshot)
+    } else {
+        let compared = spawn_blocking(move || ListChange::between(base, &snapshot));
+        let Ok(change) = compared.await else {
+            return Ok(false);
+        };
+        change
+    };
+    let mut progress = ledger.call(FollowList { change }).await?;
+    while progress == Some(ListProgress::Partial) {
+        yield_now().await;
+        progress = Some(ledger.call(FollowListOn).await?);
+    }
+    drop(old);
+    Ok(progress.is_some())
 }
 
 /// The listeners of the API and of metrics: those that were passed, and else those of the settings.
-async fn listeners(
+fn listeners(
     config: &Config,
     passed: PassedSockets,
 ) -> Result<(Listener, Option<Listener>), StartError> {
     let api = match passed.api {
         Some(socket) => take_over(socket, &config.auth)?,
-        None => bind(config.listen).await?,
+        None => bind(config.listen)?,
     };
     let metrics = match (passed.metrics, config.metrics_listen) {
         (Some(socket), _) => Some(passed_on(socket)?),
-        (None, Some(addr)) => Some(bind(addr).await?),
+        (None, Some(addr)) => Some(bind(addr)?),
         (None, None) => None,
     };
     Ok((api, metrics))
@@ -410,11 +433,8 @@ fn passed_on(socket: StdListener) -> io::Result<Listener> {
     Ok(Listener { socket, is_passed })
 }
 
-async fn bind(addr: SocketAddr) -> Result<Listener, StartError> {
-    let bound = TcpListener::bind(addr).await;
-    let socket = bound.map_err(|source| StartError::Bind { addr, source })?;
-    let is_passed = false;
-    Ok(Listener { socket, is_passed })
+fn bind(addr: SocketAddr) -> Result<Listener, StartError> {
+    Listener::bind(addr).map_err(|source| StartError::Bind { addr, source })
 }
 
 fn fetcher(
@@ -428,7 +448,7 @@ fn fetcher(
             credentials.ok_or(StartError::NoToken)?,
             config.upstream.connect_timeout,
             config.upstream.idle_timeout,
-            tls_client_config()?,
+            tls_client_config_trusting(&config.upstream.extra_roots)?,
         )),
     };
     let timing = Timing {
@@ -460,6 +480,7 @@ fn upstream(
         idle_timeout: config.upstream.idle_timeout,
         requests_max,
     };
-    let upstream = Upstream::new(settings, tls_client_config()?)?;
+    let tls = tls_client_config_trusting(&config.upstream.extra_roots)?;
+    let upstream = Upstream::new(settings, tls)?;
     Ok(Some(Arc::new(upstream)))
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariants: scheme and host always come from the base URL, never from a request, so the token
 //! goes nowhere else; redirects are never followed. A request is sent at most once: it is repeated
-//! only if a reused connection closed before its first byte. Every wait has a deadline, and permits
-//! bound the requests under way. While connections keep failing, requests are refused at once.
+//! only if a reused connection closed before its first byte. Every wait has a deadline, and places of each
+//! kind bound the requests under way. While connections keep failing, requests are refused at once.
 //!
 //! The caller decides what an answer means.
 
@@ -14,6 +14,7 @@ mod connector;
 mod dialer;
 mod idle;
 mod outgoing;
+mod places;
 mod stream;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -35,8 +36,7 @@ use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::{
     pin, select,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -44,10 +44,12 @@ pub use answer::Answer;
 pub use ask::AskError;
 pub use breaker::FAILURES_MAX;
 pub use idle::{Idle, IdleError};
+pub use places::{GIVES_WAY_AFTER, Traffic};
 
 use breaker::Breaker;
 use connector::Connector;
 use outgoing::{OutgoingBody, Progress};
+use places::Places;
 
 /// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
 /// so that no request meets a closing connection.
@@ -87,7 +89,7 @@ pub struct UpstreamSettings {
     pub request_timeout: Duration,
     /// Between two pieces of an answer's body, and for each piece of a request's to be taken.
     pub idle_timeout: Duration,
-    /// The most requests under way at once: each has a connection of its own.
+    /// The most requests under way at once, of all kinds: each has a connection of its own.
     pub requests_max: usize,
 }
 
@@ -105,6 +107,9 @@ pub enum SendError {
     /// No byte of the request left: there was no connection, or the target is no URL.
     #[error("the request to the upstream was not sent")]
     NotSent(#[source] BoxError),
+    /// No byte of the request left: as many requests of its kind are under way as may be.
+    #[error("as many requests to the upstream are under way as may be")]
+    NoPlace,
     /// The connection ended after bytes may have been sent.
     #[error("the connection to the upstream was lost")]
     Lost(#[source] BoxError),
@@ -118,7 +123,10 @@ pub enum SendError {
 
 /// A client of the upstream. Share it: its connections are pooled.
 pub struct Upstream {
-    client: Client<Connector, OutgoingBody>,
+    pooled: Client<Connector, OutgoingBody>,
+    /// For job starts: each gets a connection of its own. A server may close a kept one at the moment of the next
+    /// request, and then it is unknown whether there is a job.
+    unpooled: Client<Connector, OutgoingBody>,
     breaker: Arc<Breaker>,
     base_url: Uri,
     /// The path of the base URL, without a final slash.
@@ -127,7 +135,7 @@ pub struct Upstream {
     connect_timeout: Duration,
     request_timeout: Duration,
     idle_timeout: Duration,
-    permits: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Upstream {
@@ -141,16 +149,20 @@ impl Upstream {
             return Err(UpstreamError::RelativeUrl);
         }
         let breaker = Arc::<Breaker>::default();
+        let connector = Connector::new(&settings, tls, Arc::clone(&breaker));
         // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
-        // unstarted, so a job is never submitted twice.
-        let client = read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_MAX)
-            .http1_max_buf_size(ANSWER_BUFFER_MAX)
-            .build(Connector::new(&settings, tls, Arc::clone(&breaker)));
+        // unstarted.
+        let client = |idle_max| {
+            read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_max)
+                .http1_max_buf_size(ANSWER_BUFFER_MAX)
+                .build(connector.clone())
+        };
         Ok(Self {
-            client,
+            pooled: client(POOL_IDLE_MAX),
+            unpooled: client(0),
             breaker,
             base_path: base_url.path().trim_end_matches('/').to_owned(),
             base_url,
@@ -158,7 +170,7 @@ impl Upstream {
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
             idle_timeout: settings.idle_timeout,
-            permits: Arc::new(Semaphore::new(settings.requests_max)),
+            places: Places::new(settings.requests_max),
         })
     }
 
@@ -180,14 +192,15 @@ impl Upstream {
     /// Sends a request and returns the head of its answer.
     ///
     /// `path_and_query` begins with `/`, is relative to the base URL and goes as it is. Our
-    /// `Authorization` and the upstream's `Host` replace those in `headers`. If too many requests
-    /// are under way, this one waits for a permit, at most as long as for a connection. Dropping
-    /// the call closes the connection; then it is unknown whether the upstream acts.
+    /// `Authorization` and the upstream's `Host` replace those in `headers`. If too many requests of
+    /// its kind are under way, this one waits for a place, at most as long as for a connection.
+    /// Dropping the call closes the connection; then it is unknown whether the upstream acts.
     ///
     /// # Errors
     /// [`SendError`] says whether the upstream can have seen the request.
     pub async fn send<B>(
         &self,
+        traffic: Traffic,
         method: Method,
         path_and_query: &str,
         mut headers: HeaderMap,
@@ -203,7 +216,8 @@ impl Upstream {
                 "the last connections failed; connecting is retried in the background".into(),
             ));
         }
-        let permit = self.permit().await?;
+        let place = self.places.take(traffic, self.connect_timeout);
+        let place = place.await.ok_or(SendError::NoPlace)?;
         headers.remove(HOST);
         headers.insert(AUTHORIZATION, self.credentials.authorization());
         let progress = Arc::new(Progress::begin());
@@ -212,7 +226,11 @@ impl Upstream {
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
-        let answer = self.exchange(request, &progress).await?;
+        let client = match traffic {
+            Traffic::JobStart => &self.unpooled,
+            Traffic::Round | Traffic::Question | Traffic::Other => &self.pooled,
+        };
+        let answer = self.exchange(client, request, &progress).await?;
         if answer.status().is_informational() {
             return Err(SendError::Lost(
                 "the upstream switched to another protocol".into(),
@@ -220,31 +238,20 @@ impl Upstream {
         }
         Ok(answer.map(|body| {
             let body = Idle::new(body, self.idle_timeout);
-            Answer::new(body, answered.drop_guard(), permit)
+            Answer::new(body, answered.drop_guard(), place)
         }))
-    }
-
-    /// Waits for a permit for one more request.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, SendError> {
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        match timeout(self.connect_timeout, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(closed)) => Err(SendError::NotSent(closed.into())),
-            Err(_elapsed) => Err(SendError::NotSent(
-                "too many requests to the upstream are in flight".into(),
-            )),
-        }
     }
 
     /// Connecting has a deadline of its own. The request's deadline starts once it has a
     /// connection, and restarts with every piece of its body.
     async fn exchange(
         &self,
+        client: &Client<Connector, OutgoingBody>,
         mut request: Request<OutgoingBody>,
         progress: &Progress,
     ) -> Result<Response<Incoming>, SendError> {
         let mut connection = capture_connection(&mut request);
-        let sending = self.client.request(request);
+        let sending = client.request(request);
         pin!(sending);
         select! {
             biased;

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::{Account, Snapshot};
 use proxy::{
     ledger::{
-        AccountsNow, FollowList, NewestList, PickRequest, Release,
+        AccountsAfter, FollowList, ListProgress, NewestList, Part, PickRequest, Release,
         local::{Entry, Local},
     },
     pool::{LeaseId, LeaseView, Limits, ListChange},
@@ -51,7 +51,7 @@ fn local(max_jobs: u32) -> Arc<Local> {
 
 fn apply(local: &Local, snapshot: &Snapshot) {
     let change = ListChange::between(local.call(NewestList), snapshot);
-    assert!(local.call(FollowList { change }));
+    assert_eq!(local.call(FollowList { change }), Some(ListProgress::Whole));
 }
 
 fn release(local: &Local, lease: &LeaseView) -> bool {
@@ -80,7 +80,11 @@ fn lease_or_wait(local: &Local) -> LeaseView {
 }
 
 fn held(local: &Local) -> u32 {
-    local.call(AccountsNow).view[0].held
+    let part = Part {
+        after: None,
+        limit: 1,
+    };
+    local.call(AccountsAfter(part)).view.rows[0].held
 }
 
 fn join_all(threads: Vec<thread::JoinHandle<()>>) {

@@ -78,7 +78,7 @@ fn a_parse_error_tells_the_place_and_nothing_of_the_text() {
     let error = List::parse(b"{\n  \"secret@x\": oops}").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "account list is not json at line 2 column 15"
+        "the account list is not JSON at line 2 column 15"
     );
 }
 
@@ -286,5 +286,18 @@ proptest! {
     fn any_truncation_of_a_list_is_a_parse_error(cut in 0_usize..100) {
         let text = include_bytes!("../../tests/data/accounts.json").trim_ascii();
         prop_assert_eq!(failure(&text[..cut * text.len() / 100]), FetchResult::Parse);
+    }
+}
+
+#[test]
+fn what_holds_for_every_list_holds_for_the_corpus() {
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/corpus/account_list"
+    );
+    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
+    assert!(!files.is_empty(), "there is no corpus");
+    for file in files {
+        check::account_list(&std::fs::read(file.unwrap().path()).unwrap());
     }
 }

@@ -1,8 +1,10 @@
 //! The trusted roots for an `https` upstream.
 
-use std::sync::Arc;
+use std::{error::Error, io, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{
+    CertificateError, ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer,
+};
 use tracing::warn;
 
 /// Why no TLS configuration could be made.
@@ -12,15 +14,29 @@ pub struct TlsError(#[from] rustls::Error);
 
 /// A TLS configuration that trusts the roots of the machine, or Mozilla's when it has none.
 ///
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured. The crypto provider is named explicitly: a
-/// process-wide default may be missing, or set by other code.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` take the place of the machine's roots. The crypto provider is named
+/// explicitly: a process-wide default may be missing, or set by other code.
 ///
 /// # Errors
 /// [`TlsError`] if the provider supports none of the TLS versions of rustls.
 pub fn tls_client_config() -> Result<Arc<ClientConfig>, TlsError> {
+    tls_client_config_trusting(&[])
+}
+
+/// Like [`tls_client_config`], and it trusts `extra_roots` besides.
+///
+/// # Errors
+/// [`TlsError`] if one of them cannot be used, or as above.
+pub fn tls_client_config_trusting(
+    extra_roots: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = roots();
+    for root in extra_roots {
+        roots.add(root.clone())?;
+    }
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots())
+        .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -39,6 +55,23 @@ fn roots() -> RootCertStore {
     roots
 }
 
+/// Why the certificate of a server was not accepted, if that is what `error` or one of its causes says.
+pub fn certificate_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CertificateError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(problem)) = error.downcast_ref() {
+            return Some(problem);
+        }
+        // An I/O error that wraps another one is transparent: its source is that of the inner one.
+        let inner = error.downcast_ref().and_then(io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +81,15 @@ mod tests {
         let config = tls_client_config().unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
         assert!(!roots().is_empty());
+    }
+
+    #[test]
+    fn a_refused_certificate_is_found_below_other_errors() {
+        let refused = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, refused));
+        let problem = certificate_problem(&wrapped);
+        assert_eq!(problem, Some(&CertificateError::UnknownIssuer));
+        let other = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(certificate_problem(&other), None);
     }
 }

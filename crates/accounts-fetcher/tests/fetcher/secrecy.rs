@@ -115,7 +115,7 @@ async fn logs_hold_no_token_no_email_and_nothing_of_a_body() {
         "account list changed",
         "odd entries",
         "line 1 column 1",
-        "rejected the token",
+        "rejects the token",
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
@@ -144,14 +144,17 @@ async fn logs_tell_transitions_once() {
         .counted(FetchResult::Status, 5)
         .await;
     assert_eq!(
-        log.count("WARN", "account fetches began to fail"),
+        log.count("WARN", "the account list cannot be fetched"),
         2,
         "{}",
         log.text()
     );
-    assert_eq!(log.count("ERROR", "the upstream rejected the token"), 1);
+    assert_eq!(log.count("ERROR", "the upstream rejects the token"), 1);
     assert_eq!(
-        log.count("INFO", "account fetches recovered failed_count=6"),
+        log.count(
+            "INFO",
+            "the account list can be fetched again failed_count=6"
+        ),
         1
     );
     assert_eq!(

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounts_fetcher::{Credentials, FetchResult, HttpSource, Source, Timing, tls_client_config};
+use accounts_fetcher::{
+    Credentials, FetchResult, HttpSource, Source, Timing, tls_client_config,
+    tls_client_config_trusting,
+};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::upstream::{Reply, Upstream};
@@ -49,15 +52,8 @@ fn source(upstream: &Upstream, tls: Arc<ClientConfig>) -> Source {
 #[tokio::test]
 async fn an_upstream_with_a_trusted_certificate_is_used() {
     let (upstream, certificate) = tls_upstream().await;
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = tls_client_config().unwrap().alpn_protocols.clone();
-    let mut watching = Watching::new(source(&upstream, Arc::new(config)), TIMING);
+    let trusting = tls_client_config_trusting(&[certificate]).unwrap();
+    let mut watching = Watching::new(source(&upstream, trusting), TIMING);
     assert_eq!(watching.first_list().await.accounts.len(), 1);
 }
 
@@ -65,8 +61,14 @@ async fn an_upstream_with_a_trusted_certificate_is_used() {
 async fn an_upstream_with_an_unknown_certificate_never_sees_a_request() {
     let (upstream, _) = tls_upstream().await;
     let mut watching = Watching::new(source(&upstream, tls_client_config().unwrap()), TIMING);
-    watching.counted(FetchResult::Connect, 2).await;
+    let listing = watching.counted(FetchResult::Certificate, 2).await;
     assert!(upstream.connection_count() >= 2 && upstream.requests().is_empty());
+    let problem = listing.last_problem.unwrap();
+    assert!(
+        problem.contains("invalid peer certificate: UnknownIssuer"),
+        "{problem}"
+    );
+    assert!(problem.contains("upstream.ca_file"), "{problem}");
 }
 
 #[tokio::test]

@@ -40,16 +40,59 @@ const JOB_TIME_MAX: Duration = Duration::from_secs(120);
 const ATTEMPTS_MAX: u32 = 30;
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What became of a job.
+/// How a client uses the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// It sends its calls through the sidecar.
+    Proxy,
+    /// It picks, and calls the upstream itself.
+    Pick,
+}
+
+/// What happened to a client.
 #[derive(Debug)]
-pub(crate) enum Event {
-    /// It is over.
+pub(crate) struct Event {
+    /// Which one, from 0.
+    pub(crate) client_idx: u32,
+    /// What.
+    pub(crate) kind: EventKind,
+}
+
+/// What can happen to a client.
+#[derive(Debug)]
+pub(crate) enum EventKind {
+    /// It asked for a slot, and has no answer yet.
+    Waits,
+    /// Its job runs.
+    Started {
+        /// The account it runs on.
+        email: String,
+        /// How many accounts the sidecar tried.
+        attempts: u32,
+    },
+    /// The upstream refused its job, and it asks for another slot.
+    Refused {
+        /// The account that refused.
+        email: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// Its job is over.
     Done {
         /// The account it ran on.
         email: String,
     },
     /// Some call of it was not answered as it should be.
     Failed(String),
+}
+
+/// How the client of this number uses the sidecar.
+pub(crate) fn way_of(client_idx: u32) -> Way {
+    if client_idx < CARRIED_CLIENTS {
+        Way::Proxy
+    } else {
+        Way::Pick
+    }
 }
 
 /// All clients. Dropping it stops them where they are.
@@ -68,11 +111,12 @@ impl Crew {
         let mut clients = JoinSet::new();
         for client_idx in 0..client_count.min(job_count) {
             let client = Client {
+                idx: client_idx,
                 balancer: balancer.clone(),
                 kling: kling.clone(),
-                picks: client_idx >= CARRIED_CLIENTS,
+                events: tx.clone(),
             };
-            clients.spawn(client.work(Arc::clone(&started_count), job_count, tx.clone()));
+            clients.spawn(client.work(Arc::clone(&started_count), job_count));
         }
         Self {
             events,
@@ -89,9 +133,10 @@ impl Crew {
 /// One client of the sidecar, and of the upstream if it picks.
 #[derive(Debug)]
 struct Client {
+    idx: u32,
     balancer: Server,
     kling: Server,
-    picks: bool,
+    events: mpsc::Sender<Event>,
 }
 
 /// What a client needs to know of a lease.
@@ -122,20 +167,24 @@ struct Polled {
 }
 
 impl Client {
-    async fn work(self, started_count: Arc<AtomicU32>, job_count: u32, tx: mpsc::Sender<Event>) {
+    async fn work(self, started_count: Arc<AtomicU32>, job_count: u32) {
         loop {
             let job_idx = started_count.fetch_add(1, Ordering::Relaxed);
             if job_idx >= job_count {
                 return;
             }
-            let event = match self.run(job_idx).await {
-                Ok(email) => Event::Done { email },
-                Err(failure) => Event::Failed(failure.to_string()),
+            let ended = match self.run(job_idx).await {
+                Ok(email) => EventKind::Done { email },
+                Err(failure) => EventKind::Failed(failure.to_string()),
             };
-            if tx.send(event).await.is_err() {
-                return;
-            }
+            self.tell(ended).await;
         }
+    }
+
+    /// Tells the audience, if there still is one.
+    async fn tell(&self, kind: EventKind) {
+        let client_idx = self.idx;
+        let _is_heard = self.events.send(Event { client_idx, kind }).await;
     }
 
     /// Runs one job, again if the upstream refuses it, and returns the account it ran on.
@@ -143,10 +192,10 @@ impl Client {
         let mut attempts_left = ATTEMPTS_MAX;
         loop {
             attempts_left -= 1;
-            let ran = if self.picks {
-                self.run_picked(job_idx).await
-            } else {
-                self.run_carried(job_idx).await
+            self.tell(EventKind::Waits).await;
+            let ran = match way_of(self.idx) {
+                Way::Proxy => self.run_carried(job_idx).await,
+                Way::Pick => self.run_picked(job_idx).await,
             };
             match ran {
                 Err(failure) if is_worth_another_try(&failure) && attempts_left > 0 => {
@@ -160,14 +209,16 @@ impl Client {
     /// Runs a job as a client of one account does: no `email`, no slot, no release.
     async fn run_carried(&self, job_idx: u32) -> Result<String, Failure> {
         let path = format!("{UPSTREAM_AT_SIDECAR}{START_PATH}");
-        let started = self
+        let answer = self
             .balancer
             .call_within(WAIT_TIME_MAX, Method::POST, &path, Some(job(job_idx)))
             .await?;
-        let task = read::<Submitted>(&path, &started)?.task;
+        let task = read::<Submitted>(&path, &answer)?.task;
+        let (email, attempts) = (answer.account.clone(), answer.attempts);
+        self.tell(EventKind::Started { email, attempts }).await;
         let path = format!("{UPSTREAM_AT_SIDECAR}/tasks/{}", task.id);
         await_end(&self.balancer, &path).await?;
-        Ok(started.account)
+        Ok(answer.account)
     }
 
     /// Runs a job from pick to release, calling the upstream itself.
@@ -180,16 +231,22 @@ impl Client {
             .call_within(WAIT_TIME_MAX, Method::POST, PICK_PATH, None)
             .await?;
         let lease: Lease = read(PICK_PATH, &picked)?;
+        let email = lease.email.clone();
         let mut job = job(job_idx);
-        job["email"] = lease.email.clone().into();
-        let started = match self.kling.call(Method::POST, START_PATH, Some(job)).await {
-            Err(failure) if failure.is_client_error() => {
+        job["email"] = email.clone().into();
+        let answer = match self.kling.call(Method::POST, START_PATH, Some(job)).await {
+            Err(failure) if failure.is_refusal() => {
                 self.release(&lease).await?;
+                if let Some(status) = failure.status() {
+                    self.tell(EventKind::Refused { email, status }).await;
+                }
                 return Err(failure);
             }
-            started => started?,
+            answer => answer?,
         };
-        let task = read::<Submitted>(START_PATH, &started)?.task;
+        let task = read::<Submitted>(START_PATH, &answer)?.task;
+        let attempts = 1;
+        self.tell(EventKind::Started { email, attempts }).await;
         // From now on the slot is held for the job, not for the ttl of an unused lease.
         let path = format!("/leases/{}", lease.lease_id);
         let bound = json!({ "taskId": task.id });
@@ -219,7 +276,7 @@ fn job(job_idx: u32) -> Value {
     })
 }
 
-/// The upstream surely did not take it: the account was full, or its session broken.
+/// The upstream surely did not take it, and another account may.
 fn is_worth_another_try(failure: &Failure) -> bool {
     let status = failure.status().map(|status| status.as_u16());
     matches!(status, Some(429 | 596))

@@ -6,6 +6,7 @@
 //! outside: the sidecar's `/accounts` and `/metrics`, and the audit that the simulator keeps for
 //! itself. Exit code 0 means that nothing failed and no account was over its cap.
 
+mod board;
 mod events;
 mod jobs;
 mod report;
@@ -22,8 +23,9 @@ use proxy::shutdown::Signals;
 use tokio::time;
 
 use crate::{
+    board::Board,
     events::Events,
-    jobs::{Crew, Event},
+    jobs::{Crew, Event, EventKind, way_of},
     report::Tally,
     screen::Screen,
     stage::Stage,
@@ -52,6 +54,8 @@ async fn main() -> ExitCode {
     match run(&args, &mut screen).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // `demo | head` has seen enough.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
@@ -59,21 +63,30 @@ async fn main() -> ExitCode {
     }
 }
 
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// Plays the demo from the first line to the last; `false` if something went wrong in it.
 async fn run(args: &Args, screen: &mut Screen) -> Result<bool, Box<dyn Error>> {
     // Before anything else is started: an early Ctrl-C must end the demo cleanly too.
     let mut signals = Signals::listen()?;
+    screen.say("kling-balancer demo: a sidecar and a simulated upstream start in this process")?;
     let mut stage = Stage::start(args.listen).await?;
     screen.say(&report::opening(&stage, args.jobs))?;
     let mut crew = Crew::start(stage.balancer(), stage.kling(), args.jobs);
     let mut show = Show {
         tally: Tally::new(args.jobs),
+        board: Board::new(),
+        events: Events::start(),
+        adds_up: true,
         blind: None,
         stage: &mut stage,
         screen,
     };
     let ending = show.play(&mut crew, &mut signals, args.seconds).await?;
-    let is_good = show.tally.is_clean(&show.stage.audit());
+    let is_good = show.adds_up && show.tally.is_clean(&show.stage.audit());
     // First the clients: a drain waits for all running calls.
     drop(crew);
     stage.end().await;
@@ -85,6 +98,10 @@ async fn run(args: &Args, screen: &mut Screen) -> Result<bool, Box<dyn Error>> {
 /// The part between the curtain's rise and its fall.
 struct Show<'a> {
     tally: Tally,
+    board: Board,
+    events: Events,
+    /// Whether audit and clients agree on the jobs that there were.
+    adds_up: bool,
     /// Why the last look at the sidecar failed, so that a lasting failure is told once.
     blind: Option<String>,
     stage: &'a mut Stage,
@@ -106,7 +123,6 @@ impl Show<'_> {
             }
         };
         tokio::pin!(time_is_up);
-        let mut events = Events::start();
         let mut tick = time::interval(self.screen.pace());
         let mut is_working = true;
         let cause = loop {
@@ -121,12 +137,14 @@ impl Show<'_> {
                         is_working = false;
                         self.look().await?;
                         let audit = self.stage.audit();
-                        self.screen.say(&report::finale(&self.tally, &audit))?;
+                        self.adds_up = report::adds_up(&self.tally, &audit, &self.events);
+                        let finale = report::finale(&self.tally, &audit, &self.events);
+                        self.screen.say(&finale)?;
                         self.screen.say(&report::invitation(self.stage, seconds.is_some()))?;
                     }
                 },
-                () = events.due(), if is_working => {
-                    if let Some(news) = events.happen(self.stage) {
+                () = self.events.due(), if is_working => {
+                    if let Some(news) = self.events.happen(self.stage) {
                         self.screen.say(&news)?;
                     }
                 }
@@ -135,23 +153,33 @@ impl Show<'_> {
         };
         if is_working {
             let audit = self.stage.audit();
-            return Ok(report::interlude(&cause, &self.tally, &audit));
+            return Ok(report::interlude(&cause, &self.tally, &audit, &self.events));
         }
         Ok(format!("{cause}."))
     }
 
-    /// Takes down what a client did. A failure is shown at once and stays on the screen.
+    /// Takes down what a client did. What is news is shown at once and stays on the screen.
     fn note(&mut self, event: Event) -> io::Result<()> {
-        match event {
-            Event::Done { email } => {
-                self.tally.done(email);
+        if let Some(news) = self.board.note(&event) {
+            self.screen.say(&news)?;
+        }
+        match event.kind {
+            EventKind::Waits | EventKind::Refused { .. } => Ok(()),
+            EventKind::Started { email, .. } => {
+                self.tally.started(&email);
                 Ok(())
             }
-            Event::Failed(failure) => {
-                self.tally.failed();
-                self.screen.say(&format!("FAILED: {failure}"))
+            EventKind::Done { email } => {
+                self.tally.done(email, way_of(event.client_idx));
+                Ok(())
             }
+            EventKind::Failed(failure) => self.fail(&failure),
         }
+    }
+
+    fn fail(&mut self, failure: &str) -> io::Result<()> {
+        self.tally.failed();
+        self.screen.say(&format!("FAILED: {failure}"))
     }
 
     /// Asks the sidecar how things are and shows the answer.
@@ -160,7 +188,8 @@ impl Show<'_> {
             Ok(view) => {
                 self.blind = None;
                 let over_limit = self.stage.audit().over_limit_ours();
-                self.screen.show(&view, &self.tally, over_limit)
+                self.screen
+                    .show(&view, &self.board, &self.tally, over_limit)
             }
             Err(failure) => {
                 let failure = failure.to_string();
@@ -168,7 +197,7 @@ impl Show<'_> {
                     return Ok(());
                 }
                 self.blind = Some(failure.clone());
-                self.note(Event::Failed(failure))
+                self.fail(&failure)
             }
         }
     }

@@ -5,14 +5,16 @@ use std::{collections::HashMap, fmt::Write};
 use kling_sim::Audit;
 
 use crate::{
-    jobs::{CARRIED_CLIENTS, PICKING_CLIENTS},
+    events::Events,
+    jobs::{CARRIED_CLIENTS, PICKING_CLIENTS, Way},
     stage::{ACCOUNTS, JOB_SECONDS, Stage},
 };
 
 /// How far the jobs have come, as the clients saw it.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    done: HashMap<String, u32>,
+    started: HashMap<String, u64>,
+    done: Vec<(String, Way)>,
     failed_count: u32,
     total_count: u32,
 }
@@ -21,15 +23,21 @@ impl Tally {
     /// Nothing done yet of `total_count` jobs.
     pub(crate) fn new(total_count: u32) -> Self {
         Self {
-            done: HashMap::new(),
+            started: HashMap::new(),
+            done: Vec::new(),
             failed_count: 0,
             total_count,
         }
     }
 
+    /// Counts a job that runs on `email`.
+    pub(crate) fn started(&mut self, email: &str) {
+        *self.started.entry(email.to_owned()).or_default() += 1;
+    }
+
     /// Counts a job that ended on `email`.
-    pub(crate) fn done(&mut self, email: String) {
-        *self.done.entry(email).or_default() += 1;
+    pub(crate) fn done(&mut self, email: String, way: Way) {
+        self.done.push((email, way));
     }
 
     /// Counts a call that was not answered with 2xx.
@@ -37,19 +45,25 @@ impl Tally {
         self.failed_count += 1;
     }
 
-    /// Jobs that ended on `email`.
-    pub(crate) fn done_on(&self, email: &str) -> u32 {
-        self.done.get(email).copied().unwrap_or(0)
+    /// Jobs that clients have started on `email`.
+    fn started_on(&self, email: &str) -> u64 {
+        self.started.get(email).copied().unwrap_or(0)
+    }
+
+    /// Jobs that ended on `email`, of clients that use the sidecar in this way.
+    pub(crate) fn done_on(&self, email: &str, way: Way) -> usize {
+        let done = self.done.iter();
+        done.filter(|(on, by)| on == email && *by == way).count()
     }
 
     /// Jobs that ended.
-    pub(crate) fn done_count(&self) -> u32 {
-        self.done.values().sum()
+    pub(crate) fn done_count(&self) -> usize {
+        self.done.len()
     }
 
     /// Jobs that there are to do.
-    pub(crate) fn total_count(&self) -> u32 {
-        self.total_count
+    pub(crate) fn total_count(&self) -> usize {
+        self.total_count as usize
     }
 
     /// Calls that failed.
@@ -80,9 +94,9 @@ pub(crate) fn opening(stage: &Stage, job_count: u32) -> String {
         None => String::new(),
     };
     format!(
-        "kling-balancer demo: {} clients share {slot_count} slots of {} simulated accounts\n\
-         clients    {CARRIED_CLIENTS} send their calls through the sidecar, {PICKING_CLIENTS} ask /pick \
-         and call themselves\n\
+        "{} clients share {slot_count} slots of {} simulated accounts, in two ways:\n\
+         proxy      {CARRIED_CLIENTS} clients call the sidecar as if it were the upstream, and name no account\n\
+         /pick      {PICKING_CLIENTS} clients ask the sidecar for a slot, and call the upstream themselves\n\
          jobs       {job_count}, each {low} to {high} s\n\
          sidecar    {}{elsewhere}\n\
          upstream   {} (simulated)\n",
@@ -94,23 +108,24 @@ pub(crate) fn opening(stage: &Stage, job_count: u32) -> String {
 }
 
 /// What came out, once every job has been tried.
-pub(crate) fn finale(tally: &Tally, audit: &Audit) -> String {
+pub(crate) fn finale(tally: &Tally, audit: &Audit, events: &Events) -> String {
     let (done, total) = (tally.done_count(), tally.total_count());
     let heading = if done == total {
         format!("All {total} jobs are done.")
     } else {
         format!("{done} of {total} jobs are done, the others failed.")
     };
-    summary(&heading, tally, audit)
+    summary(&heading, tally, audit, events)
 }
 
 /// What came out so far, when the jobs were interrupted by `cause`.
-pub(crate) fn interlude(cause: &str, tally: &Tally, audit: &Audit) -> String {
+pub(crate) fn interlude(cause: &str, tally: &Tally, audit: &Audit, events: &Events) -> String {
     let (done, total) = (tally.done_count(), tally.total_count());
     summary(
         &format!("{cause}; {done} of {total} jobs are done."),
         tally,
         audit,
+        events,
     )
 }
 
@@ -122,24 +137,31 @@ pub(crate) fn invitation(stage: &Stage, is_timed: bool) -> String {
     } else {
         "The sidecar serves until Ctrl-C"
     };
+    let start = r#"-H 'Content-Type: application/json' -d '{"prompt":"a boat"}'"#;
     format!(
         "{until}. Try it from another terminal:\n  \
-           curl {url}/v1/kling/videos/text2video --json '{{\"prompt\":\"a boat\"}}'\n  \
-           curl -X POST {url}/pick\n  \
-           curl {url}/accounts\n  \
-           curl {url}/metrics\n"
+           curl -s {url}/v1/kling/videos/text2video {start} | python3 -m json.tool\n  \
+           curl -s -X POST {url}/pick | python3 -m json.tool\n  \
+           curl -s {url}/accounts | python3 -m json.tool\n  \
+           curl -s {url}/metrics | grep slots\n"
     )
 }
 
 /// The simulator's own account of it: it has no reason to flatter the sidecar.
-fn summary(heading: &str, tally: &Tally, audit: &Audit) -> String {
+fn summary(heading: &str, tally: &Tally, audit: &Audit, events: &Events) -> String {
     let mut text = format!("{heading} The simulator's audit:\n");
     for account in &audit.accounts {
+        let email = &account.email;
+        let tool = match events.tool_count(email) {
+            0 => String::new(),
+            count => format!(" and {count} of the other tool"),
+        };
+        let ours = tally.started_on(email);
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
-            "  {:<16}{:>3} jobs started, at most {} at once, cap {}",
-            account.email, account.accepted, account.peak, account.max_jobs
+            "  {email:<16}{:>3} jobs started: {ours} of the clients{tool}; at most {} at once, cap {}",
+            account.accepted, account.peak, account.max_jobs
         );
     }
     let _infallible = writeln!(
@@ -150,4 +172,12 @@ fn summary(heading: &str, tally: &Tally, audit: &Audit) -> String {
         tally.failed_count()
     );
     text
+}
+
+/// Whether the audit and the clients agree on how many jobs were started. They do once no job is under way.
+pub(crate) fn adds_up(tally: &Tally, audit: &Audit, events: &Events) -> bool {
+    audit.accounts.iter().all(|account| {
+        let email = &account.email;
+        account.accepted == tally.started_on(email) + events.tool_count(email)
+    })
 }

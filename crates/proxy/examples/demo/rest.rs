@@ -47,9 +47,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether the server understood the call and did nothing.
-    pub(crate) fn is_client_error(&self) -> bool {
-        self.status().is_some_and(|status| status.is_client_error())
+    /// Whether the upstream provably did nothing: the call was wrong, or the account is full or broken (596).
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.is_client_error() || status.as_u16() == 596)
     }
 
     /// The status of a refusal.
@@ -66,6 +67,8 @@ impl Failure {
 pub(crate) struct Answer {
     /// The account that it is of, as the sidecar says; empty if it does not.
     pub(crate) account: String,
+    /// How many accounts a job start was sent to; 1 if it does not say.
+    pub(crate) attempts: u32,
     body: Bytes,
 }
 
@@ -173,8 +176,14 @@ impl Server {
         let account = account.map_or(String::new(), |account| {
             String::from_utf8_lossy(account.as_bytes()).into_owned()
         });
-        let body = body.to_bytes();
-        Ok((head.status, Answer { account, body }))
+        let attempts = head.headers.get("x-kling-attempts");
+        let attempts = attempts.and_then(|count| count.to_str().ok()?.parse().ok());
+        let answer = Answer {
+            account,
+            attempts: attempts.unwrap_or(1),
+            body: body.to_bytes(),
+        };
+        Ok((head.status, answer))
     }
 }
 

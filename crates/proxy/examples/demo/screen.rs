@@ -12,6 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    board::Board,
+    jobs::Way,
     report::Tally,
     view::{Account, View},
 };
@@ -22,7 +24,7 @@ const FRAME_PAUSE: Duration = Duration::from_millis(250);
 const LINE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Ages shown of one account: more would not fit into a line.
-const AGES_MAX: usize = 4;
+const AGES_MAX: usize = 5;
 
 /// Standard output and what stands on it.
 #[derive(Debug)]
@@ -82,9 +84,15 @@ impl Screen {
     ///
     /// # Errors
     /// If standard output is closed.
-    pub(crate) fn show(&mut self, view: &View, tally: &Tally, over_limit: u64) -> io::Result<()> {
+    pub(crate) fn show(
+        &mut self,
+        view: &View,
+        board: &Board,
+        tally: &Tally,
+        over_limit: u64,
+    ) -> io::Result<()> {
         let drawn = if self.is_live {
-            self.table(view, tally, over_limit)
+            self.table(view, board, tally, over_limit)
         } else {
             line(view, tally, over_limit)
         };
@@ -121,27 +129,29 @@ impl Screen {
         }
     }
 
-    fn table(&self, view: &View, tally: &Tally, over_limit: u64) -> String {
+    fn table(&self, view: &View, board: &Board, tally: &Tally, over_limit: u64) -> String {
         let emails = view.accounts.iter().map(|account| account.email.len());
         let name_width = emails.max().unwrap_or(0).max("account".len());
         let slots = view.accounts.iter().map(|account| account.max_jobs);
         let bar_width = slots.max().unwrap_or(0);
         let slots_width = bar_width + " 00/00".len();
         let heading = format!(
-            "{:name_width$}  {:slots_width$}  {:11}  {:>4}  {}",
-            "account", "slots", "state", "done", "running for"
+            "{:name_width$}  {:slots_width$}  {:11}  {:>5} {:>5}  {}",
+            "account", "slots", "state", "proxy", "/pick", "running for"
         );
         let mut table = self.paint(Color::Grey, &heading);
         table.push('\n');
         for account in &view.accounts {
             let used = account.in_flight.min(account.max_jobs);
             let (free, foreign) = (account.max_jobs - used, account.foreign_jobs.min(used));
+            let picked = account.picked.min(used - foreign);
             let color = match account.state.as_str() {
                 "available" => Color::Green,
                 "full" => Color::Yellow,
                 _ => Color::Red,
             };
-            let bar = [("█", used - foreign), ("▒", foreign), ("░", free)];
+            let carried = used - foreign - picked;
+            let bar = [("█", carried), ("▓", picked), ("▒", foreign), ("░", free)];
             let bar: String = bar
                 .iter()
                 .map(|(cell, count)| cell.repeat(*count))
@@ -151,9 +161,10 @@ impl Screen {
             let count = format!("{}/{}", account.in_flight, account.max_jobs);
             let state = self.paint(color, &format!("{:11}", account.state));
             table += &format!(
-                "{:name_width$}  {bar}{indent} {count:<5}  {state}  {:>4}  {}\n",
+                "{:name_width$}  {bar}{indent} {count:<5}  {state}  {:>5} {:>5}  {}\n",
                 account.email,
-                tally.done_on(&account.email),
+                tally.done_on(&account.email, Way::Proxy),
+                tally.done_on(&account.email, Way::Pick),
                 running(account),
             );
         }
@@ -161,8 +172,18 @@ impl Screen {
             0 => format!("{name} 0"),
             count => self.paint(Color::Red, &format!("{name} {count}")),
         };
+        table += &self.paint(Color::Grey, "█ proxy  ▓ /pick  ▒ another tool  ░ free");
         table += &format!(
-            "\nwaiting {:<4} done {}/{}   {}   {}   █ ours ▒ other tools\n",
+            "\n\nproxy {}\n/pick {}\n",
+            board.line(Way::Proxy),
+            board.line(Way::Pick)
+        );
+        table += &self.paint(
+            Color::Grey,
+            "3 a: client 3 has a job on a   4 …2: client 4 has waited for 2 s",
+        );
+        table += &format!(
+            "\nwaiting {:<4} done {}/{}   {}   {}\n",
             view.waiting,
             tally.done_count(),
             tally.total_count(),

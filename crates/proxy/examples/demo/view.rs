@@ -30,6 +30,9 @@ pub(crate) struct Account {
     pub(crate) in_flight: usize,
     /// Those of jobs that were not started through the sidecar.
     pub(crate) foreign_jobs: usize,
+    /// Those that were picked.
+    #[serde(skip)]
+    pub(crate) picked: usize,
     /// Whether it can be picked.
     pub(crate) state: String,
     /// How long its leases have been held, in seconds, the oldest first.
@@ -51,6 +54,7 @@ struct LeaseList {
 #[serde(rename_all = "camelCase")]
 struct Lease {
     email: String,
+    kind: String,
     created_at: String,
 }
 
@@ -69,6 +73,7 @@ impl View {
             let account = accounts.iter_mut().find(|it| it.email == lease.email);
             if let (Some(account), Ok(since)) = (account, lease.created_at.parse()) {
                 account.ages_s.push(now.duration_since(since).as_secs());
+                account.picked += usize::from(lease.kind == "pick");
             }
         }
         let metrics = balancer.call(Method::GET, "/metrics", None).await?;

@@ -8,19 +8,13 @@ use super::{
     Api,
     leases::WireTime,
     reply::{self, Reply},
+    slices::{self, JsonWriter, PageParams},
 };
 use crate::{
     error::Error,
-    ledger::{self, AccountNow, Calendar, Dated},
-    pool::{AccountView, Name},
+    ledger::{self, AccountNow, AccountsAfter, Calendar, Dated, Ledger},
+    pool::{AccountPlace, AccountView, Name},
 };
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AccountsBody {
-    accounts: Vec<AccountBody>,
-    fetched_at: Option<WireTime>,
-}
 
 /// An account on the wire. Never a password: the fetcher does not even keep it.
 #[derive(Serialize)]
@@ -61,15 +55,12 @@ impl AccountBody {
 }
 
 impl Api {
-    pub(super) async fn list_accounts(&self) -> Result<Reply, Error> {
-        let Dated { view, calendar } = self.ledger.call(ledger::AccountsNow).await?;
-        let accounts = view.into_iter();
-        let accounts = accounts.map(|account| AccountBody::new(account, calendar));
+    /// Answers with the accounts, in list order.
+    pub(super) async fn list_accounts(&self, query: &str) -> Result<Reply, Error> {
+        let page = PageParams::from_query(query)?;
         let fetched_at = self.listing.borrow().fetched_at.map(WireTime);
-        Ok(reply::json(&AccountsBody {
-            accounts: accounts.collect(),
-            fetched_at,
-        }))
+        let ledger = Arc::clone(&self.ledger);
+        slices::json(|json| write_accounts(ledger, page, fetched_at, json)).await
     }
 
     pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
@@ -88,4 +79,29 @@ impl Api {
         let Dated { view, calendar } = self.ledger.call(switch).await??;
         Ok(reply::json(&AccountBody::new(view, calendar)))
     }
+}
+
+async fn write_accounts(
+    ledger: Arc<Ledger>,
+    page: PageParams<AccountPlace>,
+    fetched_at: Option<WireTime>,
+    mut json: JsonWriter,
+) -> Result<(), Error> {
+    let mut walk = page.walk();
+    json.open(r#"{"accounts":"#);
+    loop {
+        let Dated { view, calendar } = ledger.call(AccountsAfter(walk.part())).await?;
+        let goes_on = walk.goes_on(&view);
+        for account in view.rows {
+            json.row(&AccountBody::new(account, calendar));
+        }
+        if !goes_on {
+            break;
+        }
+        json.may_pause().await;
+    }
+    json.raw("]");
+    json.member("fetchedAt", &fetched_at);
+    json.close_page(&page, &walk).await;
+    Ok(())
 }

@@ -55,7 +55,7 @@ impl Api {
             .as_ref()
             .is_none_or(|it| it.forward.is_reachable());
         let connections = if is_reachable {
-            "[+] connections: no reason to doubt them"
+            "[+] connections: ok"
         } else {
             "[-] connections: the last ones failed; calls are refused until one can be opened"
         };
@@ -78,16 +78,16 @@ impl Api {
             return "[+] rounds: off".to_owned();
         };
         let problem = match (rounds.counts().health(), rounds.are_grants_stale()) {
-            (Ok(()), false) if rounds.is_fresh() => return "[+] rounds: answered".to_owned(),
+            (Ok(()), false) if rounds.is_fresh() => return "[+] rounds: ok".to_owned(),
             (Ok(()), false) => {
-                return "[+] rounds: answered; the next pick waits for a newer one".to_owned();
+                return "[+] rounds: ok; the next pick waits for a newer one".to_owned();
             }
-            (Ok(()), true) => "the newest one takes too long".to_owned(),
-            (Err(problem), _) => problem,
+            (Ok(()), true) => "the list of running jobs does not come in time".to_owned(),
+            (Err(problem), _) => format!("the list of running jobs is not known: {problem}"),
         };
         match rounds.counts().last_success() {
             Some(at) if rounds.are_grants_stale() => {
-                format!("[-] rounds: {problem}; grants rest on the one of {at:.0}")
+                format!("[-] rounds: {problem}; slots are granted on the list of {at:.0}")
             }
             _ => format!("[-] rounds: {problem}"),
         }

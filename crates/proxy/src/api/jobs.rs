@@ -9,7 +9,8 @@ use super::{
     Api,
     leases::WireTime,
     params::{query_pairs, shown},
-    reply::{self, Reply},
+    reply::Reply,
+    slices::{self, JsonWriter},
 };
 use crate::{
     error::Error,
@@ -73,11 +74,6 @@ impl Filter {
     }
 }
 
-#[derive(Serialize)]
-struct JobsBody {
-    jobs: Vec<JobBody>,
-}
-
 /// What became of one job start, on the wire.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,7 +118,7 @@ impl Api {
             let wanted = records.list(|record| filter.accepts(record));
             jobs.extend(wanted.iter().map(|(_, record)| JobBody::new(record)));
         }
-        Ok(reply::json(&JobsBody { jobs }))
+        slices::json(|json| write_jobs(jobs, json)).await
     }
 
     /// Learns what became of submissions whose outcome was not known.
@@ -133,4 +129,15 @@ impl Api {
         }
         Ok(())
     }
+}
+
+async fn write_jobs(jobs: Vec<JobBody>, mut json: JsonWriter) -> Result<(), Error> {
+    json.open(r#"{"jobs":"#);
+    for job in &jobs {
+        json.row(job);
+        json.may_pause().await;
+    }
+    json.raw("]");
+    json.close().await;
+    Ok(())
 }

@@ -9,13 +9,15 @@ use serde_json::value::RawValue;
 
 use super::{
     Api, params,
+    pick::read_ttl,
     reply::{self, Reply},
+    slices::{self, JsonWriter, PageParams},
 };
 use crate::{
     error::Error,
-    ledger::{self, Calendar, Dated, Release, UpdateLease},
+    ledger::{self, Calendar, Dated, LeasesAfter, Ledger, Release, UpdateLease},
     peer::RequestBody,
-    pool::{LeaseId, LeaseView, TaskId, Update},
+    pool::{LeaseId, LeasePlace, LeaseView, TaskId, Update},
 };
 
 /// A calendar time on the wire: RFC 3339 with milliseconds.
@@ -74,11 +76,6 @@ fn as_text<S: Serializer>(id: &LeaseId, serializer: S) -> Result<S::Ok, S::Error
     serializer.collect_str(id)
 }
 
-#[derive(Serialize)]
-struct LeasesBody {
-    leases: Vec<LeaseBody>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct UpdateParams {
@@ -88,12 +85,11 @@ struct UpdateParams {
 }
 
 impl Api {
-    pub(super) async fn list_leases(&self) -> Result<Reply, Error> {
-        let Dated { mut view, calendar } = self.ledger.call(ledger::LeasesNow).await?;
-        view.sort_unstable_by_key(|lease| (lease.created_at, lease.id));
-        let leases = view.iter().map(|lease| LeaseBody::of(lease, calendar));
-        let leases = leases.collect();
-        Ok(reply::json(&LeasesBody { leases }))
+    /// Answers with the leases, oldest first.
+    pub(super) async fn list_leases(&self, query: &str) -> Result<Reply, Error> {
+        let page = PageParams::from_query(query)?;
+        let ledger = Arc::clone(&self.ledger);
+        slices::json(|json| write_leases(ledger, page, json)).await
     }
 
     pub(super) async fn lease(
@@ -129,11 +125,33 @@ impl Api {
         let ttl = params
             .ttl
             .as_deref()
-            .map(|text| self.read_ttl(text))
+            .map(|text| read_ttl(text, &self.leases))
             .transpose()?;
         let task_id = params.task_id.as_deref().map(read_task_id).transpose()?;
         Ok(Update { ttl, task_id })
     }
+}
+
+async fn write_leases(
+    ledger: Arc<Ledger>,
+    page: PageParams<LeasePlace>,
+    mut json: JsonWriter,
+) -> Result<(), Error> {
+    let mut walk = page.walk();
+    json.open(r#"{"leases":"#);
+    loop {
+        let part = ledger.call(LeasesAfter(walk.part())).await?;
+        for lease in &part.rows {
+            json.row(&LeaseBody::of(lease, part.calendar));
+        }
+        if !walk.goes_on(&part) {
+            break;
+        }
+        json.may_pause().await;
+    }
+    json.raw("]");
+    json.close_page(&page, &walk).await;
+    Ok(())
 }
 
 fn read_task_id(raw: &RawValue) -> Result<TaskId, Error> {

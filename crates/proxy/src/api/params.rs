@@ -56,17 +56,25 @@ where
             return Err(Error::bad_request("body", expected));
         }
     };
+    read_object(&head.headers, &bytes)
+}
+
+/// Reads the JSON object that `bytes` are. Nothing is an empty object.
+pub(super) fn read_object<T>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Error>
+where
+    T: DeserializeOwned + Default,
+{
     if bytes.is_empty() {
         return Ok(T::default());
     }
-    if !is_json(&head.headers) {
+    if !is_json(headers) {
         return Err(Error::UnsupportedMedia);
     }
     // A derived deserializer would accept an array as an object with its fields in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::bad_request("body", "expected a JSON object"));
     }
-    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = match &*error.path().to_string() {
             "." | "?" => "body".to_owned(),
@@ -95,5 +103,20 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// A name a client sent, fit to be shown in an error.
 pub(super) fn shown(name: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 64;
+    if name.is_empty() {
+        return "a field without a name".to_owned();
+    }
     name.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_a_field_without_a_name_says_so() {
+        assert_eq!(shown(""), "a field without a name");
+        assert_eq!(shown("ttl"), "ttl");
+        assert_eq!(shown(&"x".repeat(65)).len(), 64);
+    }
 }

@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use serde::Serialize;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::slices::Slices;
 use crate::{
     error::Error,
     forward::{Carried, CarriedBody},
@@ -40,6 +41,8 @@ pub(crate) struct ReplyBody {
 enum Content {
     /// Ours, in one piece.
     Own(Option<Bytes>),
+    /// Ours, slice by slice.
+    Sliced(Slices),
     /// The upstream's, as it comes.
     Carried(CarriedBody),
 }
@@ -87,6 +90,10 @@ impl http_body::Body for ReplyBody {
         }
         match &mut self.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Sliced(slices) => {
+                let slice = slices.poll_next(cx);
+                slice.map(|slice| Some(slice?.map(Frame::data).map_err(Into::into)))
+            }
             Content::Carried(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -94,6 +101,7 @@ impl http_body::Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
+            Content::Sliced(slices) => slices.is_ended(),
             Content::Carried(body) => body.is_end_stream(),
         }
     }
@@ -103,6 +111,7 @@ impl http_body::Body for ReplyBody {
             Content::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
+            Content::Sliced(_) => SizeHint::default(),
             Content::Carried(body) => body.size_hint(),
         }
     }
@@ -127,7 +136,20 @@ pub(super) fn with_type(
     content_type: &'static str,
     bytes: impl Into<Bytes>,
 ) -> Reply {
-    let mut reply = Response::new(ReplyBody::new(bytes));
+    with_body(status, content_type, ReplyBody::new(bytes))
+}
+
+/// An answer that is written slice by slice.
+pub(super) fn sliced(content_type: &'static str, slices: Slices) -> Reply {
+    let body = ReplyBody {
+        content: Content::Sliced(slices),
+        ..ReplyBody::default()
+    };
+    with_body(StatusCode::OK, content_type, body)
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -110,6 +110,8 @@ impl<'a> Route<'a> {
         match (self, query) {
             (
                 Self::Pick
+                | Self::Leases
+                | Self::Accounts
                 | Self::Upstream
                 | Self::Jobs
                 | Self::Metrics

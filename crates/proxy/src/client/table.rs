@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::columns::aligned;
+
 /// The accounts, one per line.
 pub(super) fn accounts(answer: &Value) -> String {
     let head = [
@@ -47,18 +49,6 @@ pub(super) fn picked(answer: &Value) -> String {
     let head = ["ACCOUNT", "LEASE", "UNTIL"].map(str::to_owned);
     let lease = ["email", "leaseId", "expiresAt"].map(|name| text(&answer[name]));
     aligned(&[head, lease])
-}
-
-/// Columns as wide as their widest cell, two spaces apart.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |idx: usize| rows.iter().map(|row| row[idx].chars().count()).max();
-    let widths: Vec<_> = (0..N).map(|idx| width(idx).unwrap_or(0)).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(&widths);
-        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

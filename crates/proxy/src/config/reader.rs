@@ -2,15 +2,18 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use clap::ArgMatches;
 use secrecy::SecretString;
 
 use super::{
-    AccountLabel, Accounts, Auth, ClientConfig, ClientEmail, Config, ConfigErrors, Forward, Leases,
-    LogFormat, Reconcile, Selection, TTL_MIN, Upstream,
+    AccountLabel, Accounts, Auth, ClientEmail, Config, ConfigErrors, Forward, Leases, LogFormat,
+    Purpose, Reconcile, Selection, TTL_MIN, Upstream,
+    doubts::doubts,
+    roots,
     source::{Layers, Origin, Text},
     tokens::{self, ClientToken, ClientTokens, TokenFile},
     value::{self, duration},
@@ -24,14 +27,36 @@ const FORWARD_WAIT: Duration = Duration::from_secs(25);
 const WAITERS_CEILING: usize = 1_000_000;
 /// The most worker threads.
 const WORKERS_CEILING: usize = 1024;
+/// The smallest limit of a body: no job start fits into less, and `16` is a forgotten unit.
+const BODY_MAX_MIN: usize = 512;
+
+/// What is said of a token that is not given.
+pub(super) const TOKEN_MISSING: &str =
+    "missing; set KLB_UPSTREAM__TOKEN, or upstream.token_file to a file that holds it";
 
 /// Reads values and collects their errors.
 pub(super) struct ConfigReader {
     pub(super) layers: Layers,
     pub(super) errors: ConfigErrors,
+    /// There is neither a token nor a list of accounts in a file.
+    pub(super) is_token_missing: bool,
 }
 
 impl ConfigReader {
+    pub(super) fn gather(
+        flags: &ArgMatches,
+        env: impl Iterator<Item = (String, String)>,
+        file: Option<&Path>,
+    ) -> Self {
+        let mut errors = ConfigErrors::default();
+        let layers = Layers::gather(flags, env, file, &mut errors);
+        Self {
+            layers,
+            errors,
+            is_token_missing: false,
+        }
+    }
+
     /// Every value is read before the first `?`, so that no error hides another one.
     pub(super) fn config(&mut self) -> Option<Config> {
         let listen = self.one("listen", value::socket_addr);
@@ -58,14 +83,7 @@ impl ConfigReader {
             "log.format",
             value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         );
-        let log_filter = self.one("log.filter", |text| match text
-            .parse::<tracing_subscriber::filter::Targets>()
-        {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(format!(
-                "expected a filter such as info,proxy=debug ({error})"
-            )),
-        });
+        let log_filter = self.one("log.filter", value::log_filter);
         self.settings_without_effect();
         if listen.is_some() && listen == metrics_listen && listen.is_some_and(|at| at.port() != 0) {
             self.reject(
@@ -73,7 +91,7 @@ impl ConfigReader {
                 "expected another address than that of listen",
             );
         }
-        Some(Config {
+        let mut config = Config {
             listen: listen?,
             metrics_listen,
             account_label: account_label?,
@@ -88,24 +106,36 @@ impl ConfigReader {
             workers,
             log_format: log_format?,
             log_filter: log_filter?,
-        })
+            doubts: Vec::new(),
+        };
+        config.doubts = doubts(&config, &self.layers);
+        Some(config)
     }
 
-    /// The settings that a client of the sidecar needs.
-    pub(super) fn client_config(&mut self) -> Option<ClientConfig> {
-        let listen = self.one("listen", value::socket_addr);
-        let metrics_listen = self.one("metrics.listen", value::socket_addr);
-        let tokens = self.client_tokens();
-        Some(ClientConfig {
-            listen: listen?,
-            metrics_listen,
-            token: first_token(&tokens?),
-        })
+    /// Where a sidecar with these settings is asked.
+    pub(super) fn address(&mut self, purpose: Purpose) -> Option<SocketAddr> {
+        let monitoring = match purpose {
+            Purpose::Probe => self.one("metrics.listen", value::socket_addr),
+            Purpose::Api => None,
+        };
+        monitoring.or_else(|| self.one("listen", value::socket_addr))
+    }
+
+    /// The first of the tokens that a sidecar with these settings asks for.
+    pub(super) fn first_client_token(&mut self) -> Option<SecretString> {
+        let tokens = self.client_tokens()?;
+        first_token(&tokens)
     }
 
     fn upstream(&mut self, token: Option<SecretString>) -> Option<Upstream> {
+        const CA_FILE_KEY: &str = "upstream.ca_file";
         let base_url = self.one("upstream.base_url", value::base_url);
         let token_file = self.file("upstream.token_file");
+        let extra_roots = match self.file(CA_FILE_KEY) {
+            Some(path) => self.checked_given(CA_FILE_KEY, roots::certificates(&path)),
+            None if self.is_given(CA_FILE_KEY) => None,
+            None => Some(Vec::new()),
+        };
         let connect_timeout = self.interval("upstream.connect_timeout");
         let request_timeout = self.interval("upstream.request_timeout");
         let idle_timeout = self.interval("upstream.idle_timeout");
@@ -113,6 +143,7 @@ impl ConfigReader {
             base_url: base_url?,
             token,
             token_file,
+            extra_roots: extra_roots?,
             connect_timeout: connect_timeout?,
             request_timeout: request_timeout?,
             idle_timeout: idle_timeout?,
@@ -122,12 +153,8 @@ impl ConfigReader {
     fn accounts(&mut self) -> Option<Accounts> {
         let file = self.file("accounts.file");
         let has_token = self.is_given("upstream.token") || self.is_given("upstream.token_file");
-        if !self.is_given("accounts.file") && !has_token {
-            self.reject(
-                "upstream.token",
-                "missing; set KLB_UPSTREAM__TOKEN, or upstream.token_file to a file that holds it",
-            );
-        }
+        self.is_token_missing =
+            !self.is_given("accounts.file") && !has_token && !self.layers.is_partial;
         let refresh_interval = self.interval("accounts.refresh_interval");
         let timeout = self.interval("accounts.timeout");
         let backoff_max = self.interval("accounts.backoff_max");
@@ -214,8 +241,8 @@ impl ConfigReader {
     }
 
     fn forward(&mut self, selection: Option<&Selection>) -> Option<Forward> {
-        let body_max = self.one("forward.body_max", value::size);
-        let buffer_total = self.one("forward.buffer_total", value::size);
+        let body_max = self.one("forward.body_max", value::size_from(BODY_MAX_MIN));
+        let buffer_total = self.one("forward.buffer_total", value::size_from(BODY_MAX_MIN));
         let extra_jobs = self.many("forward.extra_jobs", value::path);
         let retry_statuses = self.many("forward.retry_statuses", value::status);
         let refusal_patterns = self.many("forward.refusal_patterns", value::word);
@@ -254,6 +281,7 @@ impl ConfigReader {
         };
         if let Some(listen) = listen
             && !auth.admits(listen)
+            && !self.layers.is_partial
         {
             let loopback = match listen.ip() {
                 IpAddr::V4(_) => "127.0.0.1",
@@ -357,7 +385,7 @@ impl ConfigReader {
         match parsed {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.errors.add(origin.naming(key), problem);
+                self.errors.add(key, origin.naming(key), problem);
                 None
             }
         }
@@ -372,12 +400,8 @@ impl ConfigReader {
         self.layers.get(key).is_some()
     }
 
-    fn reject(&mut self, key: &'static str, problem: &str) {
-        let place = self
-            .layers
-            .get(key)
-            .map_or(key.to_owned(), |(_, origin)| origin.naming(key));
-        self.errors.add(place, problem);
+    pub(super) fn reject(&mut self, key: &'static str, problem: &str) {
+        self.errors.add(key, self.layers.naming(key), problem);
     }
 }
 

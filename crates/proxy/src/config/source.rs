@@ -1,6 +1,6 @@
 //! The sources of settings: flags, environment, file. Reads text and does not check values.
 
-use std::{collections::HashMap, env, ffi::OsString, path::Path};
+use std::{collections::HashMap, env, ffi::OsString, fmt, path::Path};
 
 use clap::ArgMatches;
 use toml::{
@@ -10,6 +10,7 @@ use toml::{
 
 use super::{
     ConfigErrors,
+    hints::{nearest, nearest_section},
     settings::{ENV_PREFIX, SETTINGS, Setting},
 };
 
@@ -58,6 +59,17 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
 /// A value as text: a word, or a list of words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Text {
@@ -67,7 +79,11 @@ pub(super) enum Text {
 
 /// The values from all sources, each from the strongest source that sets it.
 #[derive(Debug, Default)]
-pub(super) struct Layers(HashMap<&'static str, (Text, Origin)>);
+pub(super) struct Layers {
+    values: HashMap<&'static str, (Text, Origin)>,
+    /// The file could not be read to its end: what seems missing may stand there.
+    pub(super) is_partial: bool,
+}
 
 impl Layers {
     /// Precedence: flag, then environment, then file.
@@ -88,7 +104,7 @@ impl Layers {
 
     /// The value of `key`, else its default. `None` if there is neither.
     pub(super) fn get(&self, key: &'static str) -> Option<(Text, Origin)> {
-        if let Some(given) = self.0.get(key) {
+        if let Some(given) = self.values.get(key) {
             return Some(given.clone());
         }
         let default = find(key)?.default;
@@ -96,18 +112,33 @@ impl Layers {
         Some((text, Origin::Default))
     }
 
+    /// The value of `key`, if it is one word.
+    pub(super) fn word(&self, key: &'static str) -> Option<String> {
+        match self.get(key)? {
+            (Text::One(word), _) => Some(word),
+            (Text::Many(_), _) => None,
+        }
+    }
+
+    /// Names the source of `key`, in the words of that source.
+    pub(super) fn naming(&self, key: &'static str) -> String {
+        self.get(key)
+            .map_or_else(|| key.to_owned(), |(_, origin)| origin.naming(key))
+    }
+
     fn add(&mut self, key: &'static str, text: &str, origin: Origin, errors: &mut ConfigErrors) {
         match parse_text(text) {
             Ok(text) => {
-                self.0.insert(key, (text, origin));
+                self.values.insert(key, (text, origin));
             }
-            Err(problem) => errors.add(origin.naming(key), problem),
+            Err(problem) => errors.add(key, origin.naming(key), problem),
         }
     }
 
     fn read_flags(&mut self, flags: &ArgMatches, errors: &mut ConfigErrors) {
         for setting in SETTINGS.iter().filter(|setting| !setting.is_secret) {
-            if let Some(value) = flags.get_one::<String>(setting.key) {
+            // A command line of another program's making need not have all flags.
+            if let Ok(Some(value)) = flags.try_get_one::<String>(setting.key) {
                 self.add(setting.key, value, Origin::Flag, errors);
             }
         }
@@ -128,8 +159,8 @@ impl Layers {
                     self.add(setting.key, &value, Origin::Env(name), errors);
                 }
                 None => {
-                    let hint = nearest(&key).map(|setting| setting.env_name());
-                    errors.unknown(&name, "environment variable", hint);
+                    let hints: Vec<_> = nearest(&key).iter().map(|it| it.env_name()).collect();
+                    errors.unknown(&name, "environment variable", &hints);
                 }
             }
         }
@@ -146,7 +177,8 @@ impl Layers {
         let text = match text {
             Ok(text) => text,
             Err(error) => {
-                errors.add(shown, format!("cannot be read ({error}); check --config"));
+                errors.unreadable(shown, format!("cannot be read ({error}); check --config"));
+                self.is_partial = true;
                 return;
             }
         };
@@ -154,7 +186,8 @@ impl Layers {
         let (table, syntax_errors) = DeTable::parse_recoverable(&text);
         for error in syntax_errors {
             let line = error.span().map_or(1, |span| line_of(span.start));
-            errors.add(format!("{shown}:{line}"), error.message());
+            errors.unreadable(format!("{shown}:{line}"), error.message());
+            self.is_partial = true;
         }
         self.read_table("", table.get_ref(), &shown, &line_of, errors);
     }
@@ -187,17 +220,27 @@ impl Layers {
                     };
                     match text_of(value) {
                         Some(text) => {
-                            self.0.insert(setting.key, (text, origin));
+                            self.values.insert(setting.key, (text, origin));
                         }
                         None => errors.add(
+                            setting.key,
                             origin.naming(setting.key),
                             "expected a value or a list of values, not a table",
                         ),
                     }
                 }
-                (None, _) => {
-                    let hint = nearest(&key).map(|setting| setting.key.to_owned());
-                    errors.unknown(&format!("{path}:{line}"), &format!("key `{key}`"), hint);
+                (None, value) => {
+                    let place = format!("{path}:{line}");
+                    let is_section = prefix.is_empty() && value.is_table();
+                    let section = nearest_section(&key).filter(|_| is_section);
+                    let (what, hints) = match section {
+                        Some(section) => ("section", vec![section.to_owned()]),
+                        None => (
+                            "key",
+                            nearest(&key).iter().map(|it| it.key.to_owned()).collect(),
+                        ),
+                    };
+                    errors.unknown(&place, &format!("{what} `{key}`"), &hints);
                 }
             }
         }
@@ -211,16 +254,6 @@ fn is_of_a_service(name: &str) -> bool {
 
 fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
-}
-
-/// The setting a misspelt key was probably meant to be.
-fn nearest(key: &str) -> Option<&'static Setting> {
-    SETTINGS
-        .iter()
-        .map(|setting| (strsim::jaro_winkler(setting.key, key), setting))
-        .filter(|(likeness, _)| *likeness > 0.85)
-        .max_by(|one, other| one.0.total_cmp(&other.0))
-        .map(|(_, setting)| setting)
 }
 
 /// Text outside a file: a list is written `["a", "b"]` as in TOML, anything else is one word.

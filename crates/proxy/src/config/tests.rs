@@ -1,3 +1,6 @@
+mod asked;
+mod checks;
+
 use std::{fs, io::Write, path::PathBuf};
 
 use secrecy::ExposeSecret;
@@ -8,12 +11,17 @@ use crate::cli;
 const TOKEN: (&str, &str) = ("KLB_UPSTREAM__TOKEN", "user:1-x");
 
 fn load(flags: &[&str], env: &[(&str, &str)], file: Option<&Path>) -> Result<Config, String> {
+    Config::load(&parsed(flags), owned(env), file).map_err(|errors| errors.to_string())
+}
+
+fn parsed(flags: &[&str]) -> ArgMatches {
     let flags = ["kling-balancer"].iter().chain(flags);
-    let flags = cli::command().try_get_matches_from(flags).unwrap();
-    let env = env
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::load(&flags, env, file).map_err(|errors| errors.to_string())
+    cli::command().try_get_matches_from(flags).unwrap()
+}
+
+fn owned(env: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    env.iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {

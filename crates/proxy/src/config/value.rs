@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use http::Uri;
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::filter::Targets;
 
 /// The longest time any setting may name. A value beyond a month is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -50,13 +51,41 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
         .map_err(|_error| "expected true or false".to_owned())
 }
 
-/// Reads a number of bytes that fits into memory.
-pub(super) fn size(text: &str) -> Result<usize, String> {
-    let size = ByteSize::from_str(text)
-        .map_err(|_error| "expected a size such as 512KiB or 16MiB".to_owned())?;
-    match usize::try_from(size.as_u64()) {
-        Ok(size @ 1..=SIZE_MAX) => Ok(size),
-        Ok(_) | Err(_) => Err(format!("expected 1B to {}", ByteSize(SIZE_MAX as u64))),
+/// Reads a number of bytes of at least `min` that fits into memory.
+pub(super) fn size_from(min: usize) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| {
+        let size = ByteSize::from_str(text)
+            .map_err(|_error| "expected a size such as 512KiB or 16MiB".to_owned())?;
+        match usize::try_from(size.as_u64()) {
+            Ok(size) if (min..=SIZE_MAX).contains(&size) => Ok(size),
+            Ok(_) | Err(_) => Err(format!(
+                "expected {} to {}, written with its unit such as 16MiB",
+                ByteSize(min as u64),
+                ByteSize(SIZE_MAX as u64)
+            )),
+        }
+    }
+}
+
+/// Reads a filter of log lines: levels, alone or for a target.
+///
+/// `Targets` would take a misspelt level for a target, and hide everything else.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.contains(&word.to_lowercase().as_str());
+    let is_target = |word: &str| !word.is_empty() && !word.contains(char::is_whitespace);
+    let mut directives = text.split(',');
+    let is_filter = directives.all(|directive| match directive.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(directive),
+    });
+    if is_filter && Targets::from_str(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected a level ({}), and others for single targets, such as info,proxy=debug",
+            LEVELS.join(", ")
+        ))
     }
 }
 
@@ -172,6 +201,10 @@ pub(super) fn one_of<T: Copy>(
     }
 }
 
+/// Where useapi.net serves the Kling API.
+const VENDOR_HOST: &str = "api.useapi.net";
+const VENDOR_PATH: &str = "/v1/kling";
+
 /// Reads the address of the upstream, without a trailing slash.
 pub(super) fn base_url(text: &str) -> Result<Uri, String> {
     const EXPECTED: &str =
@@ -197,6 +230,14 @@ pub(super) fn base_url(text: &str) -> Result<Uri, String> {
     };
     if is_link_local {
         return Err("expected a host that is not link-local".to_owned());
+    }
+    // Nothing but the Kling API is meant there, and every other path answers 404.
+    let is_vendor = authority.host().eq_ignore_ascii_case(VENDOR_HOST);
+    let is_kling = uri.path() == VENDOR_PATH && uri.scheme_str() == Some("https");
+    if is_vendor && !is_kling {
+        return Err(format!(
+            "expected https://{VENDOR_HOST}{VENDOR_PATH}: that is where the Kling API is"
+        ));
     }
     Ok(uri)
 }

@@ -1,62 +1,44 @@
 //! Request buffering: bodies that are read whole, since an e-mail is put into them.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher, Hash, Hasher},
     num::NonZeroU32,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use http_body::Body as _;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::{
-    select,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
-};
-use tokio_util::sync::CancellationToken;
 
 use super::{
+    body_memory::{BodyMemory, Charge},
     call::{Call, only},
     email::{EmailBody, EmailError, fields, json, multipart},
+    growing::GrowingBody,
+    paced::PacedBody,
+    patience::Patience,
 };
 use crate::{
     config, error::Error, headers::is_encoded, kling::references::Reference, peer::RequestBody,
-    pool, upstream::Idle,
+    pool,
 };
 
-/// Memory is counted in pieces of this size.
-const PIECE_BYTES: usize = 1024;
+/// The most bytes of a body that are given to a connection at once. More of them might be copied on their way.
+const FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// UTF-8's own.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// The memory for buffered bodies.
+/// Reads bodies whole, within their memory.
 #[derive(Debug)]
 pub(super) struct BodyBuffer {
-    pieces: Arc<Semaphore>,
+    memory: BodyMemory,
     body_max: usize,
-}
-
-/// How long a call may wait.
-#[derive(Debug)]
-pub(super) struct Patience {
-    /// What is left of it.
-    pub(super) left: Duration,
-    /// Ends it for a call that is refused from then on.
-    pub(super) shutdown: CancellationToken,
-}
-
-impl Patience {
-    /// That of a call that is served in a shutdown, too.
-    pub(super) fn of(wait: Duration) -> Self {
-        Self {
-            left: wait,
-            shutdown: CancellationToken::new(),
-        }
-    }
 }
 
 /// A call's body, read whole. It holds its memory until it is dropped.
@@ -68,7 +50,7 @@ pub(super) struct BufferedRequest {
     ignores_given: bool,
     /// The account that owns what the body refers to, if the client named none.
     owner: Option<Arc<str>>,
-    memory: Arc<OwnedSemaphorePermit>,
+    memory: Arc<Charge>,
 }
 
 /// A request as it goes upstream.
@@ -78,15 +60,21 @@ pub(super) struct OutgoingRequest {
     pub(super) email: Option<String>,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
-    /// Holds its memory until its last byte is written or given up: an upstream may answer and leave
-    /// the rest unread.
-    pub(super) body: Bytes,
+    pub(super) body: OutgoingBody,
 }
 
-/// Bytes with the permit for their memory.
+/// The body of a request that was read whole: what stands before the e-mail, the e-mail, and what stands behind
+/// it. Cheap to clone.
+///
+/// Its bytes hold their memory until the last one is written or given up: an upstream may answer and leave
+/// the rest unread.
+#[derive(Clone, Debug)]
+pub(super) struct OutgoingBody([Bytes; 3]);
+
+/// Bytes with the charge for their memory.
 struct Held {
     bytes: Bytes,
-    _memory: Arc<OwnedSemaphorePermit>,
+    _memory: Arc<Charge>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -97,9 +85,8 @@ impl AsRef<[u8]> for Held {
 
 impl BodyBuffer {
     pub(super) fn new(settings: &config::Forward) -> Self {
-        let pieces = settings.buffer_total.div_ceil(PIECE_BYTES);
         Self {
-            pieces: Arc::new(Semaphore::new(pieces.min(Semaphore::MAX_PERMITS))),
+            memory: BodyMemory::new(settings.body_max, settings.buffer_total),
             body_max: settings.body_max,
         }
     }
@@ -123,7 +110,7 @@ impl BodyBuffer {
         if is_encoded(&call.headers) {
             return Err(Error::UnsupportedMedia);
         }
-        let (bytes, memory) = self.collect(body, idle_timeout, patience).await?;
+        let (bytes, charge) = self.collect(body, idle_timeout, patience).await?;
         let body = match media {
             Media::Json => json::read(without_mark(bytes)).map_err(refusal)?,
             Media::Form(content_type) => multipart::read(bytes, content_type).map_err(refusal)?,
@@ -161,7 +148,7 @@ impl BodyBuffer {
             in_query,
             ignores_given: call.ignores_email,
             owner: None,
-            memory: Arc::new(memory),
+            memory: Arc::new(charge),
         })
     }
 
@@ -170,16 +157,24 @@ impl BodyBuffer {
         body: RequestBody,
         idle_timeout: Duration,
         patience: &mut Patience,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
+    ) -> Result<(Bytes, Charge), Error> {
         let max = self.body_max;
-        let announced = body.size_hint().lower();
-        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        let hint = body.size_hint();
+        let announced = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
         if announced > max {
             return Err(Error::BodyTooLarge { max });
         }
-        let mut memory = self.memory(announced, patience).await?;
-        let mut bytes = BytesMut::with_capacity(announced);
-        let mut body = Idle::new(body, idle_timeout);
+        let longest = if hint.exact().is_some() {
+            announced
+        } else {
+            max
+        };
+        let mut charge = Charge::default();
+        // A client that asks first is told to go on once there is memory for what comes first.
+        let first = announced.clamp(1, FRAME_BYTES_MAX);
+        self.memory.grow(&mut charge, first, patience).await?;
+        let mut bytes = GrowingBody::new();
+        let mut body = PacedBody::new(body, idle_timeout);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Error::bad_request("body", error.to_string()))?;
             // Trailers have no place in a body of a known length.
@@ -188,37 +183,14 @@ impl BodyBuffer {
             if length > max {
                 return Err(Error::BodyTooLarge { max });
             }
-            let held = memory.num_permits() * PIECE_BYTES;
-            if length > held {
-                memory.merge(self.memory(length - held, patience).await?);
-            }
-            bytes.extend_from_slice(&data);
+            self.memory.grow(&mut charge, length, patience).await?;
+            bytes.append(&data, longest).map_err(|error| {
+                tracing::warn!(%error, "the system has no memory for a body; see forward.buffer_total");
+                Error::BufferFull
+            })?;
         }
-        Ok((bytes.freeze(), memory))
-    }
-
-    async fn memory(
-        &self,
-        bytes: usize,
-        patience: &mut Patience,
-    ) -> Result<OwnedSemaphorePermit, Error> {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        if let Ok(memory) = Arc::clone(&self.pieces).try_acquire_many_owned(pieces) {
-            return Ok(memory);
-        }
-        let begun = Instant::now();
-        let memory = Arc::clone(&self.pieces).acquire_many_owned(pieces);
-        let memory = select! {
-            biased;
-            memory = timeout(patience.left, memory) => memory,
-            () = patience.shutdown.cancelled() => return Err(Error::ShuttingDown),
-        };
-        patience.left = patience.left.saturating_sub(begun.elapsed());
-        match memory {
-            Ok(Ok(memory)) => Ok(memory),
-            Ok(Err(_closed)) => Err(Error::BufferFull),
-            Err(_elapsed) => Err(Error::BufferFull),
-        }
+        self.memory.settle(&mut charge, bytes.len());
+        Ok((bytes.into(), charge))
     }
 }
 
@@ -288,12 +260,12 @@ impl BufferedRequest {
         // An e-mail that counts as absent does not say where the upstream looks for one: it is in the body.
         let is_misplaced = self.ignores_given && self.in_query.is_some();
         let mut target = call.target().to_owned();
-        let mut bytes = self.body.bytes().clone();
+        let mut pieces = [self.body.bytes().clone(), Bytes::new(), Bytes::new()];
         let is_new = |email: &&str| self.given() != Some(email) || is_misplaced;
         if let Some(email) = email.filter(is_new) {
             if self.in_query.is_none() || is_misplaced {
-                let body = self.body.with_email(email);
-                bytes = body.map_err(|error| Error::bad_request("body", error.to_string()))?;
+                let body = self.body.around(email);
+                pieces = body.map_err(|error| Error::bad_request("body", error.to_string()))?;
             }
             if self.in_query.is_some() {
                 target = call.target_with(email);
@@ -301,18 +273,51 @@ impl BufferedRequest {
         }
         let mut headers = call.headers.clone();
         headers.remove(header::TRAILER);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-        let email = email.map(str::to_owned);
-        let held = Held {
-            bytes,
-            _memory: Arc::clone(&self.memory),
+        let held = |bytes| {
+            let memory = Arc::clone(&self.memory);
+            Bytes::from_owner(Held {
+                bytes,
+                _memory: memory,
+            })
         };
+        let body = OutgoingBody(pieces.map(held));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.byte_count()));
         Ok(OutgoingRequest {
-            email,
+            email: email.map(str::to_owned),
             target,
             headers,
-            body: Bytes::from_owner(held),
+            body,
         })
+    }
+}
+
+impl OutgoingBody {
+    fn byte_count(&self) -> u64 {
+        self.0.iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
+impl Body for OutgoingBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.0.iter_mut().find(|piece| !piece.is_empty());
+        Poll::Ready(next.map(|piece| {
+            let bytes = piece.len().min(FRAME_BYTES_MAX);
+            Ok(Frame::data(piece.split_to(bytes)))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.iter().all(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.byte_count())
     }
 }
 

@@ -8,9 +8,10 @@
 //! An empty e-mail, and `null` in JSON, count as absent. Two e-mails are refused, and whatever another
 //! parser could take for another e-mail: the job would run on an account of which no slot is held.
 //!
-//! Deliberately absent: bodies in pieces. Job starts are read whole before an account is chosen, so
-//! [`Bytes`] go in and [`Bytes`] come out.
+//! Deliberately absent: bodies that come in pieces. Job starts are read whole before an account is chosen.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod check;
 pub mod fields;
 pub mod json;
 pub mod multipart;
@@ -210,18 +211,20 @@ impl EmailBody {
     /// Hashes what the client said. The boundary of a form is left out: senders draw it anew for
     /// every attempt.
     pub fn hash_content(&self, hasher: &mut impl Hasher) {
-        self.hash_bytes(&self.bytes, hasher);
+        self.hash_piece(&self.bytes, hasher);
     }
 
     /// The same, whatever e-mail the client gave.
     pub fn hash_without_email(&self, hasher: &mut impl Hasher) {
-        match self.with_email("") {
-            Ok(blank) => self.hash_bytes(&blank, hasher),
+        match self.around("") {
+            Ok(pieces) => pieces
+                .iter()
+                .for_each(|piece| self.hash_piece(piece, hasher)),
             Err(Unwritable) => self.hash_content(hasher),
         }
     }
 
-    fn hash_bytes(&self, bytes: &Bytes, hasher: &mut impl Hasher) {
+    fn hash_piece(&self, bytes: &Bytes, hasher: &mut impl Hasher) {
         match &self.format {
             Format::Json | Format::Fields => hasher.write(bytes),
             Format::Form(boundary) => {
@@ -238,26 +241,32 @@ impl EmailBody {
         self.references.as_slice()
     }
 
-    /// The body with `email` as its e-mail; all other bytes are as they came.
+    /// The body with `email` as its e-mail, in three pieces of which the second holds it; all other bytes are as
+    /// they came, and are not copied.
     ///
     /// # Errors
     /// [`Unwritable`] if `email` would break a multipart body. The others can spell every e-mail.
-    pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
+    pub fn around(&self, email: &str) -> Result<[Bytes; 3], Unwritable> {
         let spelled = match &self.format {
             Format::Json => json::spell(email),
             Format::Fields => encoded(email).to_string(),
             Format::Form(boundary) => multipart::spell(email, boundary)?,
         };
         let Place { at, before, after } = &self.place;
-        let [head, tail] = [&self.bytes[..at.start], &self.bytes[at.end..]];
-        let written = [
-            head,
-            before.as_bytes(),
-            spelled.as_bytes(),
-            after.as_bytes(),
-            tail,
-        ];
-        Ok(written.concat().into())
+        let written = [before, &*spelled, after].concat();
+        Ok([
+            self.bytes.slice(..at.start),
+            written.into(),
+            self.bytes.slice(at.end..),
+        ])
+    }
+
+    /// The same in one piece.
+    ///
+    /// # Errors
+    /// As [`around`](Self::around).
+    pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
+        Ok(self.around(email)?.concat().into())
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::{
 
 use super::{
     CallOrigin, Forward,
-    buffered::Patience,
     call::Call,
+    patience::Patience,
     response::{self, Carried},
     retry::UNSENT_PAUSE,
     submissions::{JobStart, Reservation, Submitted},
@@ -22,7 +22,7 @@ use crate::{
     ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
     peer::RequestBody,
     picker::Picked,
-    pool::{Body, Claim, Key, Known, LeaseId, Name, Refusal},
+    pool::{Body, Claim, Key, Known, LeaseId, Name},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
 };
 
@@ -206,7 +206,7 @@ impl Forward {
                     sent_count = attempts;
                     Ok(answer)
                 }
-                Ok(Submitted::NotSent) => Err(Error::Unreachable),
+                Ok(Submitted::NotSent(error)) => Err(error),
                 Err(error) => return told(Err(error), delivery),
             };
             if deadline <= Instant::now() {
@@ -349,7 +349,7 @@ impl Forward {
         }
         // What passes is waited out.
         let reason = self.picker.unavailable_reason().await;
-        Ok(reason.filter(|reason| !matches!(reason, Error::Refused(Refusal::Learning))))
+        Ok(reason.filter(|reason| !matches!(reason, Error::Learning(_))))
     }
 }
 

@@ -110,7 +110,7 @@ impl Verdict {
     /// What follows if there is no answer.
     pub(super) fn of_error(error: &SendError) -> Self {
         let outcome = match error {
-            SendError::NotSent(_) => Outcome::NotSent,
+            SendError::NotSent(_) | SendError::NoPlace => Outcome::NotSent,
             SendError::Lost(_) | SendError::Unfinished(_) => UNKNOWN,
             SendError::TimedOut(timeout) => Outcome::Unknown { sent_ago: *timeout },
         };

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -34,9 +34,51 @@ pub type CarriedBody = UnsyncBoxBody<Bytes, BoxError>;
 /// `answer`, streamed as it comes.
 pub(super) fn carried<B>(answer: Response<B>) -> Carried
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    answer.map(|body| body.map_err(Into::into).boxed_unsync())
+    answer.map(|body| {
+        let failure = None;
+        LateFailure { body, failure }.boxed_unsync()
+    })
+}
+
+/// A body that fails one poll late: hyper drops what it has not written yet when a body fails, and the head of the
+/// answer with it.
+struct LateFailure<B> {
+    body: B,
+    failure: Option<BoxError>,
+}
+
+impl<B> Body for LateFailure<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(Err(failure)) = frame else {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        };
+        self.failure = Some(failure.into());
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failure.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// `answer`, delivered with its last byte.
@@ -68,7 +110,7 @@ pub(super) struct PeekedBody {
     end: PeekEnd,
     /// Whether the upstream announced its length.
     is_sized: bool,
-    /// The rest. `None` once the answer came whole: then its permit is given back.
+    /// The rest. `None` once the answer came whole: then its place is free.
     rest: Option<Answer>,
 }
 
@@ -203,7 +245,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::upstream::{Upstream, UpstreamSettings};
+    use crate::upstream::{Traffic, Upstream, UpstreamSettings};
 
     #[tokio::test]
     async fn an_answer_that_came_whole_gives_its_place_back_before_it_is_read() {
@@ -221,7 +263,13 @@ mod tests {
         };
         let upstream = Upstream::new(settings, tls_client_config().unwrap()).unwrap();
         let ask = async || {
-            let asked = upstream.send(Method::GET, "/", HeaderMap::new(), Empty::<Bytes>::new());
+            let asked = upstream.send(
+                Traffic::Other,
+                Method::GET,
+                "/",
+                HeaderMap::new(),
+                Empty::<Bytes>::new(),
+            );
             let answered = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();

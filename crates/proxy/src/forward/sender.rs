@@ -9,13 +9,15 @@ use tokio::time::Instant;
 
 use super::{
     call::{CHUNKED, Call},
+    paced::PacedBody,
     response,
 };
 use crate::{
     error::Error,
     headers::{has_only_chunks, strip_answer},
+    kling::endpoints::Class,
     metrics::Metrics,
-    upstream::{Answer, BoxError, Idle, SendError, Upstream},
+    upstream::{Answer, BoxError, SendError, Traffic, Upstream},
 };
 
 /// The most bytes of an answer in the log: a sentence or two.
@@ -83,7 +85,7 @@ impl Sender {
         if call.is_chunked {
             headers.insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        let body = Idle::new(body, self.idle_timeout);
+        let body = PacedBody::new(body, self.idle_timeout);
         let mut answer = self.send(call, &target, headers, body).await?;
         response::name_account(&mut answer, email.as_deref().or(call.query.email()));
         Ok(answer)
@@ -102,9 +104,19 @@ impl Sender {
         B::Error: Into<BoxError>,
     {
         let begun = Instant::now();
+        let traffic = match call.class {
+            Class::JobStart => Traffic::JobStart,
+            Class::Create
+            | Class::Task
+            | Class::Untrack
+            | Class::Download
+            | Class::Read
+            | Class::Upload
+            | Class::Other => Traffic::Other,
+        };
         let sent = self
             .upstream
-            .send(call.method.clone(), target, headers, body);
+            .send(traffic, call.method.clone(), target, headers, body);
         let sent = sent.await;
         let elapsed = begun.elapsed();
         self.metrics.count_carried(call.class, elapsed);
@@ -132,11 +144,12 @@ impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
             SendError::NotSent(_) => Self::Unreachable,
+            SendError::NoPlace => Self::NoPlace,
             SendError::Lost(_) => Self::OutcomeUnknown,
             SendError::TimedOut(_) => Self::TimedOut,
             SendError::Unfinished(_) => Self::bad_request(
                 "body",
-                "it broke off, or stood still for longer than upstream.idle_timeout",
+                "it broke off, stood still for longer than upstream.idle_timeout, or came too slowly",
             ),
         }
     }

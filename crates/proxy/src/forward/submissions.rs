@@ -3,7 +3,6 @@
 use std::{fmt::Display, sync::Arc};
 
 use http::Response;
-use http_body_util::Full;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, field::Empty};
@@ -74,8 +73,8 @@ pub(super) enum Submitted {
         /// How often the call has been sent by now.
         attempts: u32,
     },
-    /// Nothing was sent.
-    NotSent,
+    /// Nothing was sent, since this happened.
+    NotSent(Error),
 }
 
 /// A submission that was sent.
@@ -189,7 +188,10 @@ impl Submissions {
                     refused_by.push(account);
                     attempts.take_elsewhere()
                 }
-                (Next::Again, _) => return Ok((Ok(Submitted::NotSent), fate)),
+                (Next::Again, _) => {
+                    let submitted = answer.map_or_else(Submitted::NotSent, Submitted::Answered);
+                    return Ok((Ok(submitted), fate));
+                }
                 (Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater, _) => false,
             };
             let slot = if is_repeated {
@@ -254,9 +256,7 @@ impl Submissions {
             body,
         } = outgoing;
         let sent_at = Instant::now();
-        let sent = self
-            .sender
-            .send(&start.call, &target, headers, Full::new(body));
+        let sent = self.sender.send(&start.call, &target, headers, body);
         match sent.await {
             Ok(mut answer) => {
                 response::name_account(&mut answer, email.as_deref());

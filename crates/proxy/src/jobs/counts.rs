@@ -62,12 +62,16 @@ impl RoundCounts {
     /// # Errors
     /// Why not, in words.
     pub fn health(&self) -> Result<(), String> {
-        let failure = self.last_failure.lock().clone();
-        match failure {
+        match self.last_failure() {
             Some(problem) => Err(problem),
-            None if self.ok() == 0 => Err("none was answered yet".to_owned()),
+            None if self.ok() == 0 => Err("the upstream has not answered yet".to_owned()),
             None => Ok(()),
         }
+    }
+
+    /// Why the newest round failed, in words; `None` if it was answered, or if there was none.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        self.last_failure.lock().clone()
     }
 
     pub(super) fn note_ok(&self, skipped_count: usize, lag: Duration) {

@@ -21,7 +21,7 @@ use crate::{
     kling::history::{PAGE_ROWS, Page},
     ledger::{Decide, Ledger, ReachesBack, Unavailable, UndecidedAccounts},
     pool::{History, Name, TASKS_MAX, Undecided},
-    upstream::{AskError, Upstream, encoded},
+    upstream::{AskError, Traffic, Upstream, encoded},
 };
 
 /// Each work of a task takes about 1 KiB, and a task has a dozen at most.
@@ -237,7 +237,10 @@ impl Reader {
         let email = encoded(&self.account.email);
         let before = before_ms.map_or(String::new(), |ms| format!("&createdBefore={ms}"));
         let path = format!("/tasks?email={email}&pageSize={PAGE_ROWS}{before}");
-        let (status, body) = self.upstream.ask(&path, PAGE_BYTES_MAX).await?;
+        let (status, body) = self
+            .upstream
+            .ask(Traffic::Question, &path, PAGE_BYTES_MAX)
+            .await?;
         if status == StatusCode::OK {
             Ok(Page::read(&body)?)
         } else {

@@ -12,7 +12,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::task::TaskId;
+use super::{object, task::TaskId};
 
 /// How many entries a page may have.
 pub(crate) const PAGE_ROWS: usize = 100;
@@ -83,7 +83,7 @@ struct Work<'a> {
 #[derive(Deserialize)]
 struct TaskInfo<'a> {
     #[serde(borrow)]
-    arguments: Vec<Argument<'a>>,
+    arguments: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -100,12 +100,12 @@ impl Page {
     /// # Errors
     /// If it is no page of a history.
     pub(crate) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
-        let HistoryPage { history } = serde_json::from_slice(body)?;
+        let HistoryPage { history } = object(body)?;
         let mut page = Self::default();
         let entries_count = history.len();
         let mut works_count = 0;
         for entry in history {
-            let works = serde_json::from_str::<HistoryEntry<'_>>(entry.get());
+            let works = object::<HistoryEntry<'_>>(entry.get().as_bytes());
             let works = works.map(|entry| entry.works).unwrap_or_default();
             page.has_unreadable |= works.is_empty();
             works_count += works.len();
@@ -128,7 +128,7 @@ impl Page {
 }
 
 fn row(work: &RawValue) -> Option<HistoryRow> {
-    let work: Work<'_> = serde_json::from_str(work.get()).ok()?;
+    let work: Work<'_> = object(work.get().as_bytes()).ok()?;
     Some(HistoryRow {
         task_id: TaskId::from_json(work.task_id).ok()?,
         task_type: text(work.task_type).map(Arc::from),
@@ -138,9 +138,13 @@ fn row(work: &RawValue) -> Option<HistoryRow> {
 }
 
 fn prompt(task_info: &RawValue) -> Option<Digest> {
-    let task_info: TaskInfo<'_> = serde_json::from_str(task_info.get()).ok()?;
-    let mut arguments = task_info.arguments.into_iter();
-    let prompt = arguments.find(|argument| argument.name == "prompt")?;
+    let task_info: TaskInfo<'_> = object(task_info.get().as_bytes()).ok()?;
+    let arguments = task_info.arguments.into_iter();
+    let arguments = arguments.map(|argument| object::<Argument<'_>>(argument.get().as_bytes()));
+    let arguments: Vec<_> = arguments.collect::<Result<_, _>>().ok()?;
+    let prompt = arguments
+        .iter()
+        .find(|argument| argument.name == "prompt")?;
     text(Some(prompt.value)).map(|text| Digest::of(&text))
 }
 
@@ -162,8 +166,15 @@ mod tests {
         let page = read(
             r#"{"workId":1,"taskId":987654321987654321,"type":"m2v_txt2video","createTime":1760000000000,
             "taskInfo":{"type":"x","arguments":[{"name":"duration","value":5},{"name":"prompt","value":" a boat "}]}},
-            {"workId":2,"taskId":987654321987654321},{"taskId":"5","type":7,"createTime":"now","taskInfo":{}}"#,
+            {"workId":2,"taskId":987654321987654321},{"taskId":"5","type":7,"createTime":"now","taskInfo":{}},
+            {"taskId":6,"taskInfo":{"arguments":[["prompt","a boat"]]}},{"taskId":8,"taskInfo":[[]]}"#,
         );
+        let bare = |id: &str| HistoryRow {
+            task_id: id.parse().unwrap(),
+            task_type: None,
+            prompt: None,
+            created_ms: None,
+        };
         let expected = [
             HistoryRow {
                 task_id: "987654321987654321".parse().unwrap(),
@@ -171,12 +182,9 @@ mod tests {
                 prompt: Some(Digest::of("a boat")),
                 created_ms: Some(1_760_000_000_000),
             },
-            HistoryRow {
-                task_id: "5".parse().unwrap(),
-                task_type: None,
-                prompt: None,
-                created_ms: None,
-            },
+            bare("5"),
+            bare("6"),
+            bare("8"),
         ];
         assert_eq!(
             (&page.rows[..], page.has_unreadable),
@@ -216,7 +224,14 @@ mod tests {
                 "{body}"
             );
         }
-        for body in ["", "[]", "{}", r#"{"history":null}"#] {
+        for array in [
+            r#"{"history":[[[{"taskId":7}]]]}"#,
+            r#"{"history":[{"works":[[7]]}]}"#,
+        ] {
+            let page = Page::read(array.as_bytes()).unwrap();
+            assert!(page.has_unreadable && page.rows.is_empty(), "{array}");
+        }
+        for body in ["", "[]", "[[]]", "{}", r#"{"history":null}"#] {
             assert!(Page::read(body.as_bytes()).is_err(), "{body}");
         }
         let empty = Page::read(br#"{"history":[]}"#).unwrap();

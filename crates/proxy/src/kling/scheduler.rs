@@ -8,7 +8,7 @@ use accounts_fetcher::limits::MAX_JOBS_CEILING;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::task::TaskId;
+use super::{object, task::TaskId};
 
 /// The cap of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ struct ExecutingEntry<'a> {
 
 impl<'a> ExecutingEntry<'a> {
     fn read(entry: &'a RawValue) -> Self {
-        serde_json::from_str(entry.get()).unwrap_or_default()
+        object(entry.get().as_bytes()).unwrap_or_default()
     }
 
     fn row(&self) -> Row {
@@ -126,7 +126,7 @@ impl Executing {
     /// # Errors
     /// If it is not that list: it is no empty list either.
     pub(crate) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
-        let list: Available<'_> = serde_json::from_slice(body)?;
+        let list: Available<'_> = object(body)?;
         let mut read = Self::default();
         for entry in list.executing {
             let entry = ExecutingEntry::read(entry);
@@ -150,7 +150,7 @@ impl Executing {
     fn read_available(&mut self, available: &RawValue) {
         let entries: Vec<&RawValue> = serde_json::from_str(available.get()).unwrap_or_default();
         for entry in entries {
-            let Ok(capacity) = serde_json::from_str::<Capacity<'_>>(entry.get()) else {
+            let Ok(capacity) = object::<Capacity<'_>>(entry.get().as_bytes()) else {
                 continue;
             };
             let email = capacity.email.into_owned();
@@ -298,10 +298,22 @@ mod tests {
     }
 
     #[test]
+    fn an_array_is_no_row() {
+        let body = r#"{"executing":[["1","a@x",null]],"available":[["a@x",3,1]]}"#;
+        let read = Executing::read(body.as_bytes()).unwrap();
+        let expected = Executing {
+            unreadable: vec![None],
+            ..Executing::default()
+        };
+        assert_eq!(read, expected);
+    }
+
+    #[test]
     fn what_is_no_list_is_no_empty_list() {
         for body in [
             "",
             "[]",
+            "[[],null]",
             "{}",
             "null",
             r#"{"executing":null}"#,

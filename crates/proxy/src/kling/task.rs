@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::object;
+
 /// The most digits a task id may have. Ids of 18 digits are known (`2^63` has 19); the rest is
 /// reserve; the limit keeps hostile ids out of the pool.
 pub const TASK_ID_DIGITS_MAX: usize = 32;
@@ -68,7 +70,7 @@ impl FromStr for TaskId {
 /// How a job ended. Finality is `status_final`, success is `status_name` "succeed" (both are in every answer of
 /// the vendor's samples); numbers are not relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobResult {
+pub(crate) enum JobResult {
     /// With what was asked for.
     Succeeded,
     /// Without.
@@ -77,7 +79,7 @@ pub enum JobResult {
 
 impl JobResult {
     /// The word of the API.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -87,7 +89,7 @@ impl JobResult {
 
 /// What an account says about a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskStatus {
+pub(crate) enum TaskStatus {
     /// It has the task, and the task is final.
     Final(JobResult),
     /// It has the task, and the task is not final yet.
@@ -100,7 +102,7 @@ pub enum TaskStatus {
 
 impl TaskStatus {
     /// What the answer of one account to `GET /tasks/{task_id}` says about the task.
-    pub fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
+    pub(crate) fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
         match status {
             StatusCode::OK => Self::of_task(body, task_id),
             StatusCode::NOT_FOUND if !is_about_account(body) => Self::Missing,
@@ -113,14 +115,20 @@ impl TaskStatus {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
-            task: Option<Identified<'a>>,
+            task: Option<&'a RawValue>,
             status_final: Option<bool>,
             status_name: Option<Cow<'a, str>>,
         }
-        let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
+        let Ok(answer) = object::<Answer<'_>>(body) else {
             return Self::Unknown;
         };
-        let id = answer.task.and_then(|task| task.id);
+        let task = answer
+            .task
+            .map(|task| object::<Identified<'_>>(task.get().as_bytes()));
+        let Ok(task) = task.transpose() else {
+            return Self::Unknown;
+        };
+        let id = task.and_then(|task| task.id);
         let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
         match (is_same, answer.status_final) {
             (Some(false), _) | (None, None) => Self::Unknown,
@@ -151,7 +159,7 @@ pub(crate) fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
         #[serde(borrow, rename = "type")]
         task_type: Cow<'a, str>,
     }
-    let typed: Typed<'_> = serde_json::from_str(task_in(body)?.get()).ok()?;
+    let typed: Typed<'_> = object(task_in(body)?.get().as_bytes()).ok()?;
     Some(typed.task_type.as_ref().into())
 }
 
@@ -175,12 +183,12 @@ fn task_in(body: &[u8]) -> Option<&RawValue> {
         #[serde(borrow)]
         task: &'a RawValue,
     }
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+    let answer: Answer<'_> = object(body).ok()?;
     Some(answer.task)
 }
 
 fn id_of(task: &RawValue) -> Option<TaskId> {
-    let task: Identified<'_> = serde_json::from_str(task.get()).ok()?;
+    let task: Identified<'_> = object(task.get().as_bytes()).ok()?;
     TaskId::from_json(task.id?).ok()
 }
 
@@ -211,5 +219,24 @@ mod tests {
         for nothing in ["", "{}", "[]", "null", r#"{"task":{}}"#] {
             assert_eq!(status(nothing), TaskStatus::Unknown, "{nothing}");
         }
+    }
+
+    #[test]
+    fn an_array_is_neither_an_answer_nor_a_task() {
+        let id = "7".parse().unwrap();
+        for body in [
+            r#"[{"id":7},true,"succeed"]"#,
+            r#"{"task":[7],"status_final":true}"#,
+        ] {
+            let status = TaskStatus::read(StatusCode::OK, body.as_bytes(), &id);
+            assert_eq!(status, TaskStatus::Unknown, "{body}");
+        }
+        for body in [r#"[{"id":7,"type":"t"}]"#, r#"{"task":[7,"t"]}"#] {
+            assert_eq!(accepted_id(body.as_bytes()), None, "{body}");
+            assert_eq!(accepted_type(body.as_bytes()), None, "{body}");
+            assert_eq!(task_json(body.as_bytes(), &id), None, "{body}");
+        }
+        let typed = r#"{"task":["t"]}"#;
+        assert_eq!(accepted_type(typed.as_bytes()), None);
     }
 }

@@ -336,16 +336,16 @@ fn log_state_change(change: &StateChange) {
             )
         }
         AccountState::Cooling => {
-            tracing::info!(%account, from, "account is cooling: the upstream pushed back");
+            tracing::info!(%account, from, "account is cooling: it refused a job for now and is not picked for a while");
         }
         AccountState::Draining => {
-            tracing::info!(%account, from, "the operator drained the account")
+            tracing::info!(%account, from, "account is draining: an operator asked for it. Running jobs finish")
         }
         AccountState::Removed => {
-            tracing::info!(%account, from, "account was removed from the list")
+            tracing::info!(%account, from, "account is removed: the list no longer names it. Running jobs finish")
         }
         AccountState::Available | AccountState::Full => {
-            tracing::info!(%account, from, "account is in use again")
+            tracing::info!(%account, from, "account is available again")
         }
     }
 }

@@ -74,7 +74,8 @@ impl PickRequest {
         if let Some(claim) = &self.claim {
             pool.claim(claim, lease, kind).map_err(PickError::Known)?;
         }
-        let admission = self.choose(lease, pool, now, rng);
+        let choose = |pool: &mut Pool, rng: &mut _| self.choose(lease, pool, now, rng);
+        let admission = pool.ask_whole_list(now, rng, choose);
         if admission.is_err() && self.claim.is_some() {
             pool.unclaim(lease);
         }

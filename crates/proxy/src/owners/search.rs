@@ -25,7 +25,7 @@ use super::Owners;
 use crate::{pool::TaskId, upstream::Upstream};
 use questions::{Asker, Next, Questions};
 
-pub use questions::{LATE_AFTER, LATE_OF_ACCOUNT_MAX, QUESTIONS_MAX};
+pub use questions::{LATE_AFTER, LATE_OF_ACCOUNT_MAX, QUERIES_AT_ONCE, QUESTIONS_MAX};
 
 /// The most accounts that are asked for a caller that does not wait. The next search goes on with the others.
 pub const SEARCH_ACCOUNTS_MAX: usize = 64;
@@ -100,7 +100,7 @@ impl OwnerSearch {
     }
 
     /// Asks the accounts for a task whose owner is not known, beginning with `first`,
-    /// [`QUERIES_AT_ONCE`](super::QUERIES_AT_ONCE) at a time.
+    /// [`QUERIES_AT_ONCE`] at a time.
     ///
     /// It asks on until `deadline`, also those again that could not be asked. It asks each account once, up to
     /// [`SEARCH_ACCOUNTS_MAX`], even if that takes longer, but no longer than [`SEARCH_TIME_MIN`].

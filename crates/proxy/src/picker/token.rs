@@ -64,13 +64,13 @@ impl Token {
             TokenFault::Unknown => tracing::error!(
                 status = 401,
                 words,
-                "the upstream rejects the token: check upstream.token. Picking stops"
+                "the upstream rejects the token: check upstream.token. No job is started"
             ),
             TokenFault::Unpaid => tracing::error!(
                 status = 402,
                 words,
-                "the upstream asks for a paid subscription: renew that of upstream.token. Picking stops; every 10 \
-                 minutes one job start is sent to find out"
+                "the upstream asks for a paid subscription: renew that of upstream.token. No job is started; every 10 \
+                 minutes one is sent to find out"
             ),
         }
     }
@@ -138,7 +138,7 @@ impl Token {
             .stop
             .send_if_modified(|stop| stop.take_if(is_over).is_some());
         if is_ended {
-            tracing::info!("the upstream takes jobs of the token again; picking goes on");
+            tracing::info!("the upstream takes jobs of the token again; jobs are started again");
         }
     }
 }

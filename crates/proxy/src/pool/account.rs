@@ -124,6 +124,12 @@ pub(super) enum Rank {
     Removed(u64),
 }
 
+impl Rank {
+    pub(super) fn is_listed(self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+}
+
 impl Account {
     pub(super) fn new(listed: accounts_fetcher::Account, folded: Arc<str>, rank: Rank) -> Self {
         Self {
@@ -312,13 +318,13 @@ impl AccountView {
                 Some("its quarantine is over, and one job that runs decides")
             }
             AccountState::Full => Some("every slot is in use"),
-            AccountState::Cooling => Some("the upstream pushed back"),
+            AccountState::Cooling => Some("the upstream refused a job for now"),
             AccountState::Quarantined => {
                 Some("its session is broken: add it again at the upstream, or resume it here")
             }
             AccountState::Parked => Some("it has no credit at the upstream"),
             AccountState::Error => self.error.as_deref(),
-            AccountState::Draining => Some("drained by the operator"),
+            AccountState::Draining => Some("draining: an operator asked for it; resume ends it"),
             AccountState::Removed => Some("no longer in the account list"),
         }
     }

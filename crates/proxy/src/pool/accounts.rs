@@ -4,13 +4,14 @@
 //! and the health deadlines always agree with it. Accounts that a change opened or made idle are
 //! remembered until the rules have looked at them.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod names;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -27,6 +28,7 @@ use super::{
     deadlines::Deadlines,
     free::FreeAccounts,
     outbox::Outbox,
+    page::AccountPlace,
     steps::Counted,
 };
 
@@ -97,14 +99,20 @@ impl Accounts {
         self.slots.get(key)
     }
 
-    /// Every account: those of the list in its order, then those that left it.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {
-        self.order.values().counted().map(|key| &self.slots[*key])
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
     }
 
-    /// The key of every account, in the same order.
-    pub(super) fn iter_keys(&self) -> impl Iterator<Item = AccountKey> {
-        self.order.values().counted().copied()
+    /// The accounts behind a place: those of the list in its order, then those that left it.
+    pub(super) fn after(&self, place: Option<&AccountPlace>) -> impl Iterator<Item = AccountKey> {
+        let begin = place.map_or(Bound::Unbounded, |place| {
+            // The account may have another place by now. If it has left the list, the others are still to come.
+            let known = self.find(place.name()).map(|key| self.slots[key].rank);
+            let rank = known.filter(|rank| rank.is_listed() == place.rank.is_listed());
+            Bound::Excluded(rank.unwrap_or(place.rank))
+        });
+        let keys = self.order.range((begin, Bound::Unbounded)).counted();
+        keys.map(|(_, key)| *key)
     }
 
     /// Changes an account, and every index with it.

@@ -181,7 +181,7 @@ pub enum Refusal {
         position: usize,
     },
     /// Every free slot that the caller accepts is on an account that is cooling.
-    #[error("all accounts with a free slot are cooling down after the upstream pushed back")]
+    #[error("every account with a free slot has just refused a job and is not picked for a while")]
     CoolingDown {
         /// How long until the first of them is ready.
         ready_in: Duration,

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use rand::Rng;
 
 use super::{
-    AccountKey, AccountView, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known,
-    Lease, LeaseId, LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account,
-    free::FreeList, lease::Ttl, resolutions::Holding,
+    AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
+    LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account, free::FreeList,
+    lease::Ttl, resolutions::Holding,
 };
 
 impl Pool {
@@ -139,18 +139,6 @@ impl Pool {
         Some(Refusal::Saturated {
             free_in: self.forecast.free_in(constraint, ahead, now),
             position: ahead + 1,
-        })
-    }
-
-    /// Every account, in list order, and whether a pick with `constraint` could take it right now.
-    pub fn eligibility(
-        &self,
-        constraint: &Constraint,
-    ) -> impl Iterator<Item = (AccountView, bool)> {
-        let keyed = self.accounts.iter_keys();
-        keyed.map(|key| {
-            let is_eligible = self.accounts.is_free(key) && constraint.allows(key);
-            (self.accounts[key].view(), is_eligible)
         })
     }
 

@@ -19,9 +19,9 @@ pub(super) const NEVER: Duration = Duration::MAX;
 
 /// Nanoseconds since the owner's start: compared in one step, where a [`Duration`] takes two. They
 /// reach for 584 years; a later deadline never comes.
-type Nanos = u64;
+pub(super) type Nanos = u64;
 
-fn nanos(at: Duration) -> Nanos {
+pub(super) fn nanos(at: Duration) -> Nanos {
     Nanos::try_from(at.as_nanos()).unwrap_or(Nanos::MAX)
 }
 

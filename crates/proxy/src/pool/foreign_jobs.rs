@@ -4,7 +4,7 @@
 //! the list wait here for their account. A job that the newest round lists and that is not counted
 //! anywhere is remembered too, so that the next round can count it.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 
 use std::{

@@ -1,10 +1,11 @@
 //! The leases, and every index of them.
 //!
 //! Invariant: a lease changes only in here, so that the indexes always agree with its phase: by
-//! task, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
+//! task, by age, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
 //! without a job, and how many leases of an account the newest round shows no job of.
 
-#[cfg(test)]
+mod by_age;
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod unseen;
 
@@ -19,11 +20,13 @@ use slotmap::SecondaryMap;
 
 use super::{
     AccountKey, Cause, LeaseId, Limits, TaskId,
-    deadlines::Deadlines,
+    deadlines::{Deadlines, nanos},
     lease::{Kind, Lease, Listed, Phase},
+    page::LeasePlace,
     resolutions::Tie,
     steps::Counted,
 };
+use by_age::ByAge;
 use unseen::Unseen;
 
 /// The order in which leases without a job are matched to new jobs.
@@ -39,6 +42,7 @@ pub(super) struct Leases {
     limits: Limits,
     by_id: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
+    by_age: ByAge,
     /// The deadlines of leases. That of a bound lease may be too early: rounds move the real one
     /// on, and it is looked up when this one comes.
     deadlines: Deadlines<LeaseId>,
@@ -147,6 +151,7 @@ impl Leases {
             limits,
             by_id: HashMap::default(),
             by_task: HashMap::default(),
+            by_age: ByAge::default(),
             deadlines: Deadlines::default(),
             round_sent_at: None,
             rounds: RoundIndexes::default(),
@@ -168,9 +173,18 @@ impl Leases {
         all.into_iter().flatten().counted().chain(first)
     }
 
-    /// Every lease, in no particular order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
-        self.by_id.iter().counted().map(|(id, lease)| (*id, lease))
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The leases behind a place, oldest first.
+    pub(super) fn after(
+        &self,
+        place: Option<LeasePlace>,
+    ) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        let place = place.map(|place| (place.made_at, place.id));
+        let ids = self.by_age.after(place).counted();
+        ids.filter_map(|(_, id)| Some((id, self.by_id.get(&id)?)))
     }
 
     /// The lease that is bound to a job.
@@ -187,6 +201,7 @@ impl Leases {
     pub(super) fn insert(&mut self, id: LeaseId, mut lease: Lease) {
         lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let (deadline, account) = (lease.deadline, lease.account);
+        self.by_age.insert((nanos(lease.created_at), id));
         self.by_id.insert(id, lease);
         self.deadlines.change(&id, None, deadline);
         if self.limits.reconciles {
@@ -198,6 +213,7 @@ impl Leases {
     /// Removes a lease.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
+        self.by_age.remove((nanos(lease.created_at), id));
         self.deadlines.change(&id, lease.deadline, None);
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);

@@ -31,15 +31,34 @@ pub(super) struct ListEntry {
     pub(super) rank: u64,
 }
 
-/// What a new account list changes, to be applied by [`Pool::follow`](super::Pool::follow).
+/// What a new account list changes, to be taken over by [`Pool::begin_list`](super::Pool::begin_list).
 #[derive(Debug)]
 pub struct ListChange {
     /// The list that it changes; `None` before the first one.
     pub(super) base: Option<Arc<List>>,
     pub(super) list: Arc<List>,
-    /// The accounts that joined, or whose entries or places changed.
-    pub(super) changed: Vec<ListEntry>,
-    pub(super) left: Vec<Identity>,
+    /// First those that leave and narrow, then those that widen.
+    ///
+    /// So at any moment in between every slot that can be granted is one of the old list, until the first step of the
+    /// second kind; from then on it is one of the new list.
+    pub(super) steps: Vec<ListStep>,
+    /// Accounts have other ranks than before, though their order may be the same.
+    pub(super) is_ranked_anew: bool,
+}
+
+/// What a new list changes of one account.
+#[derive(Debug)]
+pub(super) enum ListStep {
+    Leaves(Identity),
+    /// It takes no more jobs than before.
+    Narrows(ListEntry),
+    /// It may take more, or joins.
+    Widens(ListEntry),
+}
+
+/// Whether an account of the old list takes no more jobs by its new entry.
+fn is_narrowed(old: &Account, new: &Account) -> bool {
+    new.error.is_some() || (old.error.is_none() && new.max_jobs <= old.max_jobs)
 }
 
 impl ListChange {
@@ -60,20 +79,29 @@ impl ListChange {
             let identity = account.identity.clone();
             list.entries.entry(identity).or_insert(entry);
         }
-        list.rank();
-        let changed = list.entries.iter().filter(|(identity, entry)| {
-            old.entries.get(*identity).is_none_or(|known| {
-                known.rank != entry.rank || !Arc::ptr_eq(&known.account, &entry.account)
-            })
-        });
-        let changed = changed.map(|(_, entry)| entry.clone()).collect();
+        let is_ranked_anew = list.rank(old.entries.last().map_or(0, |(_, entry)| entry.rank));
         let left = old.entries.keys();
         let left = left.filter(|identity| !list.entries.contains_key(*identity));
-        let left = left.cloned().collect();
+        let mut steps: Vec<_> = left.cloned().map(ListStep::Leaves).collect();
+        let mut widened = Vec::new();
+        for (identity, entry) in &list.entries {
+            let known = old.entries.get(identity);
+            if known.is_some_and(|known| {
+                known.rank == entry.rank && Arc::ptr_eq(&known.account, &entry.account)
+            }) {
+                continue;
+            }
+            if known.is_some_and(|known| is_narrowed(&known.account, &entry.account)) {
+                steps.push(ListStep::Narrows(entry.clone()));
+            } else {
+                widened.push(ListStep::Widens(entry.clone()));
+            }
+        }
+        steps.append(&mut widened);
         Self {
             list: Arc::new(list),
-            changed,
-            left,
+            steps,
+            is_ranked_anew,
             base,
         }
     }
@@ -81,8 +109,9 @@ impl ListChange {
 
 impl List {
     /// Ranks the accounts in their order. Those that have a rank keep it as long as a free one fits
-    /// between.
-    fn rank(&mut self) {
+    /// between; else all get ranks above `last_known`, the last one of the list before. So no rank is that of
+    /// another account while one list takes the place of the other. Returns whether all are ranked anew.
+    fn rank(&mut self, last_known: u64) -> bool {
         let mut last = 0;
         let ranks: Vec<u64> = self.entries.values().map(|entry| entry.rank).collect();
         let mut is_ranked = true;
@@ -107,10 +136,12 @@ impl List {
             last = entry.rank;
         }
         if !is_ranked {
+            // 2^64 suffice for 2^27 such lists of a hundred thousand accounts.
             for (rank, entry) in (1..).zip(self.entries.values_mut()) {
-                entry.rank = rank * RANK_STEP;
+                entry.rank = last_known + rank * RANK_STEP;
             }
         }
+        !is_ranked
     }
 }
 
@@ -124,8 +155,13 @@ mod tests {
     }
 
     fn changed(change: &ListChange) -> (Vec<&str>, usize) {
-        let changed = change.changed.iter().map(|entry| &*entry.account.email);
-        (changed.collect(), change.left.len())
+        let changed = change.steps.iter().filter_map(|step| match step {
+            ListStep::Narrows(entry) | ListStep::Widens(entry) => Some(&*entry.account.email),
+            ListStep::Leaves(_) => None,
+        });
+        let changed: Vec<_> = changed.collect();
+        let left_count = change.steps.len() - changed.len();
+        (changed, left_count)
     }
 
     #[test]

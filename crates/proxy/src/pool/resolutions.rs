@@ -5,7 +5,7 @@
 //! job: refused, never sent, given back by hand, or shown to be absent by the history of its
 //! account. A full table refuses new keys; it forgets no key early.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod decisions;
 mod keys;

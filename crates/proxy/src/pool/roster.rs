@@ -1,8 +1,8 @@
 //! The accounts by name, and the account list that makes them.
 
-use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter, sync::Arc, time::Duration, vec};
 
-use accounts_fetcher::Snapshot;
+use accounts_fetcher::{Identity, Snapshot};
 use rand::Rng;
 
 use super::{
@@ -10,9 +10,24 @@ use super::{
     UnknownAccount,
     account::{Account, Rank},
     lease::Listed,
-    list::ListEntry,
-    steps,
+    list::{ListEntry, ListStep},
+    steps::{self, Counted},
 };
+
+/// A list that takes the place of another one.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    list: Arc<List>,
+    steps: vec::IntoIter<ListStep>,
+    is_ranked_anew: bool,
+}
+
+impl Incoming {
+    /// Whether entries are still to come that allow more.
+    fn widens(&self) -> bool {
+        matches!(self.steps.as_slice().last(), Some(ListStep::Widens(_)))
+    }
+}
 
 impl Pool {
     /// Turns e-mails into a constraint. Excluded e-mails of unknown accounts exclude nothing.
@@ -54,40 +69,98 @@ impl Pool {
         self.list.clone()
     }
 
-    /// Makes `snapshot` the list.
+    /// Makes `snapshot` the list, in one step.
     pub fn apply(&mut self, snapshot: &Snapshot, now: Duration, rng: &mut impl Rng) {
         let change = ListChange::between(self.list(), snapshot);
         self.follow(change, now, rng);
     }
 
-    /// Takes over a new list. Leases stay: an account that left drains, a lowered cap preempts no
-    /// lease, a raised one serves waiters in order. False if the change was made against a list
-    /// that is no longer in force: nothing changes then.
+    /// Takes over a new list in one step, like [`Self::begin_list`] and [`Self::follow_list`].
     pub fn follow(&mut self, change: ListChange, now: Duration, rng: &mut impl Rng) -> bool {
+        let is_begun = self.begin_list(change, now, rng);
+        self.complete_list(now, rng);
+        is_begun
+    }
+
+    /// Begins to take over a new list. False if the change was made against a list that is no longer in force:
+    /// nothing changes then, except that a list which another call has begun is in force.
+    pub fn begin_list(&mut self, change: ListChange, now: Duration, rng: &mut impl Rng) -> bool {
+        self.complete_list(now, rng);
         let ListChange {
             base,
             list,
-            changed,
-            left,
+            steps,
+            is_ranked_anew,
         } = change;
         if self.list.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return false;
         }
-        self.list = Some(list);
-        for entry in changed {
-            steps::step();
-            self.upsert(entry);
-        }
-        for identity in left {
-            steps::step();
-            if let Some(key) = self.accounts.of_identity(&identity) {
-                self.accounts.set_removed(key);
-                self.accounts
-                    .update(key, &mut self.outbox, |account| account.is_in_list = false);
+        self.incoming = Some(Incoming {
+            list,
+            steps: steps.into_iter(),
+            is_ranked_anew,
+        });
+        true
+    }
+
+    /// Takes over at most `steps_max` entries of the list that has begun. Leases stay: an account that left drains, a
+    /// lowered cap preempts no lease, a raised one serves waiters in order. False once the list is in force.
+    ///
+    /// Whatever is granted before that rests on an entry of the old list or of the new one, and after the first that
+    /// only the new list allows none follows that only the old one allows.
+    pub fn follow_list(&mut self, steps_max: usize, now: Duration, rng: &mut impl Rng) -> bool {
+        let Some(mut incoming) = self.incoming.take() else {
+            return false;
+        };
+        for step in incoming.steps.by_ref().take(steps_max).counted() {
+            match step {
+                ListStep::Narrows(entry) | ListStep::Widens(entry) => self.upsert(entry),
+                ListStep::Leaves(identity) => self.leave_list(&identity),
             }
         }
+        let is_whole = incoming.steps.len() == 0;
+        if is_whole {
+            self.list = Some(incoming.list);
+        } else {
+            self.incoming = Some(incoming);
+        }
         self.finish_drawn(now, rng);
-        true
+        !is_whole
+    }
+
+    /// Brings a list that has begun into force.
+    fn complete_list(&mut self, now: Duration, rng: &mut impl Rng) {
+        self.follow_list(usize::MAX, now, rng);
+    }
+
+    /// Has all accounts in one order, so that places in it can be compared: a list that ranks them anew is brought into
+    /// force.
+    pub fn settle_order(&mut self, now: Duration, rng: &mut impl Rng) {
+        if self.incoming.as_ref().is_some_and(|it| it.is_ranked_anew) {
+            self.complete_list(now, rng);
+        }
+    }
+
+    /// Asks what a part of a list might deny though either whole list would not: an account that is free, or one of a
+    /// name. If the answer is an error, and entries are still to come that allow more, the list is brought into force
+    /// and asked again.
+    ///
+    /// # Errors
+    /// What the whole list answers.
+    pub fn ask_whole_list<T, E, R: Rng>(
+        &mut self,
+        now: Duration,
+        rng: &mut R,
+        mut question: impl FnMut(&mut Self, &mut R) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let answer = question(self, rng);
+        // Before the first list is whole, every answer is that it is not known yet.
+        let widens = self.incoming.as_ref().is_some_and(Incoming::widens);
+        if answer.is_ok() || !widens || self.list.is_none() {
+            return answer;
+        }
+        self.complete_list(now, rng);
+        question(self, rng)
     }
 
     /// Switches an account off for new picks, or on again. Switching it on also ends its cooling,
@@ -112,6 +185,15 @@ impl Pool {
         self.finish(now);
         let now_shown = self.accounts.get(key).map(Account::view);
         Ok(now_shown.unwrap_or(view))
+    }
+
+    /// An account left the list: its running jobs finish.
+    fn leave_list(&mut self, identity: &Identity) {
+        if let Some(key) = self.accounts.of_identity(identity) {
+            self.accounts.set_removed(key);
+            self.accounts
+                .update(key, &mut self.outbox, |account| account.is_in_list = false);
+        }
     }
 
     /// Adds an account, or updates the one of the same identity, however it was spelled before.

@@ -18,6 +18,7 @@ use super::{
     steps,
     unnamed::Absences,
 };
+use crate::kling::scheduler::Executing;
 
 /// How many rounds in a row must list no job of a lost submission.
 pub(super) const ABSENCES_MIN: u32 = 2;
@@ -37,6 +38,28 @@ pub struct Round {
     pub caps: Vec<AccountCap>,
     /// How many jobs the upstream counts on the accounts that it names.
     pub counts: Vec<AccountCount>,
+}
+
+impl Round {
+    /// What the upstream listed when it was asked at `sent_at`. Jobs without an account must have been named before.
+    pub(crate) fn of(listed: Executing, sent_at: Duration) -> Self {
+        let Executing {
+            jobs,
+            ages,
+            nameless: _,
+            unreadable,
+            caps,
+            counts,
+        } = listed;
+        Self {
+            sent_at,
+            executing: jobs,
+            ages,
+            unreadable,
+            caps,
+            counts,
+        }
+    }
 }
 
 /// What a round leaves to do.

@@ -188,7 +188,7 @@ impl RunningJobs {
     }
 
     /// Every listed job, and the account that it is listed on.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn jobs(&self) -> impl Iterator<Item = (&TaskId, &Name)> {
         self.jobs.iter()
     }

@@ -3,7 +3,7 @@
 //! Invariant: every waiter of `queue` is in exactly one group: all its waiters ask for the same
 //! accounts with the same cap of their own. So one look at each group finds the next waiter.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod ranks;
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -64,7 +64,7 @@ impl KeptAnswers {
     /// Keeps an answer for as long as its key is remembered, if there is memory for it.
     pub(crate) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
         let answer = KeptAnswer {
-            headers: headers.clone(),
+            headers: detached(headers),
             body: Bytes::copy_from_slice(body),
         };
         let now = Instant::now();
@@ -91,6 +91,15 @@ impl KeptAnswers {
         let (_, answer) = kept.answers.get(&lease)?;
         Some(answer.clone())
     }
+}
+
+/// The same headers, which do not hold the buffer that they were read into.
+fn detached(headers: &HeaderMap) -> HeaderMap {
+    let lines = headers.iter().map(|(name, value)| {
+        let copied = HeaderValue::from_bytes(value.as_bytes());
+        (name.clone(), copied.unwrap_or_else(|_| value.clone()))
+    });
+    lines.collect()
 }
 
 impl Kept {
@@ -131,6 +140,21 @@ mod tests {
         let next = id();
         answers.keep(next, &HeaderMap::new(), &[b'x'; 100]);
         assert_eq!([ids[0], next].map(is_kept), [false, true]);
+    }
+
+    #[test]
+    fn a_kept_answer_holds_no_buffer_of_its_connection() {
+        let mut buffer = Bytes::from(vec![b'x'; 8 * 1024]);
+        let value = HeaderValue::from_maybe_shared(buffer.split_to(9)).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", value.clone());
+        headers.append("x-a", HeaderValue::from_static("second"));
+        let answers = KeptAnswers::new();
+        let lease = id();
+        answers.keep(lease, &headers, b"{}");
+        assert_eq!(answers.get(lease).unwrap().headers, headers);
+        drop((headers, value));
+        assert!(buffer.is_unique(), "a value keeps all 8 KiB");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What runs and waits, for the log at the start and at both ends of a shutdown.
 
 use crate::{
-    ledger::{LeasesNow, Ledger, Statistics, Unavailable},
+    ledger::{Ledger, Statistics, Unavailable},
     pool::{Kind, LeaseState},
 };
 
@@ -9,13 +9,15 @@ use crate::{
 /// started are found again.
 pub(super) async fn announce(ledger: &Ledger) {
     ledger.learnt().await;
-    let Ok(stats) = ledger.call(Statistics).await else {
-        return;
-    };
-    let accounts = stats.accounts.len();
-    let slots: u32 = stats.accounts.iter().map(|it| it.max_jobs).sum();
-    let jobs_found: u32 = stats.accounts.iter().map(|it| it.foreign).sum();
-    tracing::info!(accounts, slots, jobs_found, "ready: jobs can be started");
+    let (mut accounts, mut slots, mut jobs_found) = (0_u64, 0_u64, 0_u64);
+    let counted = ledger.each_account(|account| {
+        accounts += 1;
+        slots += u64::from(account.max_jobs);
+        jobs_found += u64::from(account.foreign);
+    });
+    if counted.await.is_ok() {
+        tracing::info!(accounts, slots, jobs_found, "ready: jobs can be started");
+    }
 }
 
 /// How much runs and waits.
@@ -52,12 +54,11 @@ impl Inventory {
     }
 
     async fn counted(ledger: &Ledger) -> Result<Self, Unavailable> {
-        let leases = ledger.call(LeasesNow).await?.view;
         let mut inventory = Self {
             waiting: ledger.call(Statistics).await?.waiters_count,
             ..Self::default()
         };
-        for lease in leases {
+        let counted = ledger.each_lease(|lease| {
             let count = match (lease.state, lease.kind) {
                 (LeaseState::Reserved, Kind::Forward) => &mut inventory.submissions,
                 (LeaseState::Reserved, Kind::Pick) => &mut inventory.picks,
@@ -65,7 +66,8 @@ impl Inventory {
                 (LeaseState::Uncertain, _) => &mut inventory.uncertain,
             };
             *count += 1;
-        }
+        });
+        counted.await?;
         Ok(inventory)
     }
 }

@@ -1,39 +1,79 @@
-//! The body of an answer. It holds the request's permit and its upload.
+//! The body of an answer. It holds the request's place and its upload.
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
-use super::{Idle, IdleError};
+use super::{
+    Idle, IdleError,
+    places::{Listed, Place},
+};
 
 /// The body of an answer, as it comes.
 ///
-/// Dropping it returns the request's permit and ends the rest of the request's own body: an
-/// upstream that answered will not read it.
+/// Dropping it frees the request's place and ends the rest of the request's own body: an upstream that
+/// answered will not read it. Where places are short, an answer that is not read ends early.
 #[derive(Debug)]
 pub struct Answer {
+    held: Arc<Held>,
+    _listed: Option<Listed>,
+}
+
+/// What an answer holds, unless it gave its place away.
+#[derive(Debug)]
+pub(super) struct Held(Mutex<Option<Parts>>);
+
+#[derive(Debug)]
+struct Parts {
     body: Idle<Incoming>,
+    /// Since when a piece of it is not asked for. `None` while a reader waits for the upstream.
+    unread_since: Option<Instant>,
     _upload: DropGuard,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Answer {
-    pub(super) fn new(
-        body: Idle<Incoming>,
-        upload: DropGuard,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(body: Idle<Incoming>, upload: DropGuard, place: Place) -> Self {
+        let mut listed = None;
+        let held = Arc::new_cyclic(|held| {
+            listed = place.list(held.clone());
+            Held(Mutex::new(Some(Parts {
+                body,
+                unread_since: Some(Instant::now()),
+                _upload: upload,
+                _place: place,
+            })))
+        });
         Self {
-            body,
-            _upload: upload,
-            _permit: permit,
+            held,
+            _listed: listed,
+        }
+    }
+}
+
+impl Held {
+    /// Since when its reader takes nothing. `None` if the reader waits, or there is nothing to take any more.
+    pub(super) fn unread_since(&self) -> Option<Instant> {
+        self.0.lock().as_ref()?.unread_since
+    }
+
+    /// Closes the connection to the upstream, unless the reader waits for a piece now.
+    pub(super) fn give_way(&self) {
+        let mut parts = self.0.lock();
+        if parts
+            .as_ref()
+            .is_some_and(|parts| parts.unread_since.is_some())
+        {
+            *parts = None;
         }
     }
 }
@@ -43,17 +83,28 @@ impl Body for Answer {
     type Error = IdleError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, IdleError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let mut parts = self.held.0.lock();
+        let Some(parts) = &mut *parts else {
+            return Poll::Ready(Some(Err(IdleError::GaveWay)));
+        };
+        let polled = Pin::new(&mut parts.body).poll_frame(cx);
+        parts.unread_since = polled.is_ready().then(Instant::now);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let parts = self.held.0.lock();
+        parts
+            .as_ref()
+            .is_some_and(|parts| parts.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let parts = self.held.0.lock();
+        let hint = parts.as_ref().map(|parts| parts.body.size_hint());
+        hint.unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Empty};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{Answer, IdleError, SendError, Upstream};
+use super::{Answer, IdleError, SendError, Traffic, Upstream};
 
 /// The time for one question and its whole answer. It is far more than any answer takes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,13 +49,18 @@ impl Upstream {
     ///
     /// # Errors
     /// [`AskError`] if there is no such answer within 30 s.
-    pub async fn ask(&self, path: &str, bytes_max: usize) -> Result<(StatusCode, Bytes), AskError> {
+    pub async fn ask(
+        &self,
+        traffic: Traffic,
+        path: &str,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), AskError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let asked = async {
-            let sent = self.send(Method::GET, path, headers, Empty::new());
+            let sent = self.send(traffic, Method::GET, path, headers, Empty::new());
             let response = sent.await?;
             let status = response.status();
             if !matches!(status, StatusCode::OK | StatusCode::NOT_FOUND) {

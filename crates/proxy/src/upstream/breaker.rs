@@ -7,12 +7,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use accounts_fetcher::{CERTIFICATE_ADVICE, Chain, certificate_problem};
 use http::Uri;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::dialer::Dialer;
+use super::{BoxError, dialer::Dialer};
 use crate::backoff::{doubled, shortened};
 
 /// After so many failed connections in a row, requests are refused at once.
@@ -47,15 +48,20 @@ impl Breaker {
         }
     }
 
-    /// A connection could not be opened to `uri`.
-    pub(super) fn note_failure(self: &Arc<Self>, dialer: &Dialer, uri: &Uri) {
+    /// A connection could not be opened to `uri`, since `error`.
+    pub(super) fn note_failure(self: &Arc<Self>, dialer: &Dialer, uri: &Uri, error: &BoxError) {
         let mut state = self.state();
         state.failed_count = state.failed_count.saturating_add(1);
         if state.failed_count >= FAILURES_MAX && state.probe.is_none() {
+            let advice = match certificate_problem(&**error) {
+                Some(_) => CERTIFICATE_ADVICE,
+                None => "check upstream.base_url and the network",
+            };
             tracing::warn!(
                 failed_count = state.failed_count,
-                "the upstream is unreachable; calls are refused until it is reachable again. Check \
-                 upstream.base_url and the network"
+                error = %Chain(&**error),
+                advice,
+                "the upstream is unreachable; calls are refused until it is reachable again"
             );
             let (dialer, uri) = (dialer.clone(), uri.clone());
             let breaker = Arc::downgrade(self);

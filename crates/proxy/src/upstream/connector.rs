@@ -50,7 +50,7 @@ impl Service<Uri> for Connector {
             let connected = connecting.await;
             match &connected {
                 Ok(_) => breaker.note_success(),
-                Err(_) => breaker.note_failure(&dialer, &uri),
+                Err(error) => breaker.note_failure(&dialer, &uri, error),
             }
             connected
         })

@@ -29,6 +29,9 @@ pub enum IdleError {
     /// No piece came in time.
     #[error("the body stalled for {} ms", .0.as_millis())]
     Stalled(Duration),
+    /// It was not read, and other calls waited for its place.
+    #[error("the body was not read, and gave way to other calls")]
+    GaveWay,
     /// It ended too early, or the connection did.
     #[error("the body broke off")]
     Broken(#[source] BoxError),

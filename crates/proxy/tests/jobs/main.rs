@@ -6,5 +6,6 @@
 mod failing;
 mod life;
 mod owners;
+mod places;
 mod unreadable;
 mod upstream;

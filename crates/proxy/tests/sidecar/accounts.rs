@@ -4,7 +4,7 @@ use harness::Running;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::pick::state_of;
+use crate::{leases::page, pick::state_of};
 
 #[tokio::test]
 async fn shows_every_account_in_list_order_and_no_password() {
@@ -144,4 +144,46 @@ async fn a_lowered_cap_preempts_nobody_and_a_raised_one_is_used_at_once() {
     running.pick("").await;
     running.sim.set_account("a@x", 2);
     running.pick("?wait=20s").await;
+}
+
+#[tokio::test]
+async fn pages_show_each_account_once_though_one_leaves_between_them() {
+    let emails = ["e@x", "d@x", "c@x", "b@x", "a@x"];
+    let running = Running::with(&emails.map(|email| (email, 1))).await;
+    let lease = running.pick("?email=d@x").await;
+    let (first, next) = page(&running, "/accounts?limit=2").await;
+    assert_eq!(first, emails[..2]);
+    // The page ended at an account that stands behind all others now, since its job still runs.
+    running.sim.remove_account("d@x");
+    running
+        .until_metric(&state_of("d@x", "removed"), |value| value == 1.0)
+        .await;
+    let path = format!("/accounts?limit=2&after={}", next.unwrap());
+    let (second, next) = page(&running, &path).await;
+    assert_eq!(second, emails[2..4]);
+    let path = format!("/accounts?limit=9&after={}", next.unwrap());
+    assert_eq!(
+        page(&running, &path).await,
+        (vec!["a@x".into(), "d@x".into()], None)
+    );
+    running.release(&lease).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_of_many_accounts_names_each_once() {
+    let names: Vec<_> = (0..300).map(|n| format!("{n:03}@x")).collect();
+    let accounts: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    let running = Running::with(&accounts).await;
+    let found = running.get("/pick?dryRun=true&exclude=007@x").await.json();
+    let shown: Vec<_> = found["accounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["email"])
+        .collect();
+    assert_eq!(shown, names.iter().collect::<Vec<_>>());
+    let eligible = found["eligible"].as_array().unwrap();
+    let wanted: Vec<_> = names.iter().filter(|name| *name != "007@x").collect();
+    assert_eq!(eligible.iter().collect::<Vec<_>>(), wanted);
+    assert_eq!(running.held().await, 0);
 }

@@ -187,13 +187,43 @@ async fn a_large_head_is_refused_in_our_words() {
 async fn a_query_nobody_reads_is_told() {
     let running = Running::with(&[("a@x", 1)]).await;
     for path in [
-        "/leases?x=1",
-        "/accounts?email=a@x",
+        "/accounts/a@x?limit=5",
         "/leases/b74021584c6bde9e7ae21fc14f3babf5?ttl=5s",
     ] {
         let answer = running.get(path).await;
         answer.assert_refused(400, "bad-request");
         assert!(answer.text.contains("takes no query"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_is_refused_by_the_name_of_its_field() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let lease = running.pick("").await["leaseId"].clone();
+    let lease = lease.as_str().unwrap();
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=%2B1", "limit"),
+        ("limit=", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=99999999999999999999999", "limit"),
+        ("limit=1&limit=1", "limit"),
+        ("after=", "after"),
+        ("after=1", "after"),
+        (&format!("after={lease}"), "after"),
+        (&format!("after=+1-{lease}"), "after"),
+        ("after=a@x", "after"),
+        ("after=l:a@x", "after"),
+        ("after=l-1:a@x", "after"),
+        ("email=a@x", "email"),
+    ] {
+        for path in ["/leases", "/accounts"] {
+            let answer = running.get(&format!("{path}?{query}")).await;
+            answer.assert_refused(400, "bad-request");
+            let said = answer.json()["error"].as_str().unwrap().to_owned();
+            assert!(said.contains(field), "{path}?{query}: {said}");
+        }
     }
 }
 

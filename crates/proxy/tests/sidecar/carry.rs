@@ -16,6 +16,7 @@ mod freshness;
 mod hang_ups;
 mod headers;
 mod health;
+mod hung;
 mod keys;
 mod labels;
 mod learning;

@@ -4,7 +4,7 @@
 use harness::Running;
 use serde_json::Value;
 
-use crate::program::output;
+use crate::program::{output, program};
 
 const TOKEN: (&str, &str) = ("KLB_AUTH__TOKENS", "a-token-of-a-client");
 
@@ -52,17 +52,29 @@ async fn a_slot_is_picked_seen_and_given_back() {
         ("b+1@x", "1/1", "full")
     );
 
+    let (code, table) = ask(&running, &["pick", "--dry-run"]).await;
+    let states: Vec<_> = table
+        .lines()
+        .skip(1)
+        .map(|line| words(line)[1].clone())
+        .collect();
+    assert_eq!(
+        (code, &*states),
+        (Some(0), &["available".into(), "full".into()][..])
+    );
     let (code, table) = ask(&running, &["pick", "--dry-run", "--exclude", "a@x"]).await;
     assert!(
-        code == Some(0) && table.contains("every slot is in use"),
+        code == Some(1) && table.contains("every slot is in use"),
         "{table}"
     );
+    assert!(table.contains("no account can be picked now"), "{table}");
 
     let id = lease["leaseId"].as_str().unwrap();
     let released = ask(&running, &["release", id]).await;
     assert_eq!(released, (Some(0), "released".to_owned()));
     let again = ask(&running, &["release", id]).await;
-    let expected = "kling-balancer: no such lease, or it has ended (404 Not Found, unknown-lease)";
+    let expected = "kling-balancer: no such lease, or it has ended; /leases lists those that are held \
+                    (404 Not Found, unknown-lease)";
     assert_eq!(again, (Some(1), expected.to_owned()));
 }
 
@@ -79,7 +91,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     let listen = running.addr.to_string();
     let (code, said) = output(&["accounts"], &[("KLB_LISTEN", &listen)]).await;
     assert!(
-        code == Some(1) && said.contains("Authorization: Bearer"),
+        code == Some(1) && said.contains("name a file that holds one with --token-file"),
         "{said}"
     );
     let nobody = running.sim.addr().to_string();
@@ -98,6 +110,97 @@ async fn what_is_wrong_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_client_needs_no_setting_of_the_sidecar() {
+    let running = with_token(&[("a@x", 1)]).await;
+    let url = format!("http://{}", running.addr);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, format!("{}\n", TOKEN.1)).unwrap();
+    let token_file = path.to_str().unwrap();
+    let args = ["accounts", "--url", &url, "--token-file", token_file];
+    let (code, said) = output(&args, &[]).await;
+    assert!(code == Some(0) && said.contains("a@x"), "{said}");
+
+    std::fs::write(&path, "another-client-token\n").unwrap();
+    let (code, said) = output(&args, &[]).await;
+    assert!(
+        code == Some(1) && said.contains("it does not take this client token"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_token_that_may_only_look_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, "the-token-of-a-watcher\n").unwrap();
+    let token_file = path.to_str().unwrap();
+    let settings = [("AUTH__READ_TOKENS_FILE", token_file)];
+    let running = Running::configured(&[("a@x", 1)], &settings).await;
+    let url = format!("http://{}", running.addr);
+    let ask = async |command| {
+        let args = [command, "--url", &url, "--token-file", token_file];
+        output(&args, &[]).await
+    };
+    assert_eq!(ask("accounts").await.0, Some(0));
+    let (code, said) = ask("pick").await;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("this client token may only look; name a file"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_pick_says_when_to_come_back() {
+    let running = with_token(&[("a@x", 1)]).await;
+    assert_eq!(ask(&running, &["pick"]).await.0, Some(0));
+    let (code, said) = ask(&running, &["pick"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("(429 Too Many Requests, saturated); come back in "),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn that_no_account_is_known_yet_is_said_with_the_reason() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead_url = format!("http://{}/v1/kling", nobody.local_addr().unwrap());
+    drop(nobody);
+    let settings = [
+        ("UPSTREAM__BASE_URL", dead_url.as_str()),
+        ("AUTH__TOKENS", TOKEN.1),
+    ];
+    let running = Running::unlearned(&[("a@x", 1)], &settings).await;
+    let cause = "no connection to the upstream: Connection refused";
+    running
+        .until(|readiness| readiness.text.contains(cause))
+        .await;
+    let (code, said) = ask(&running, &["accounts"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("kling-balancer: no account is known yet: "),
+        "{said}"
+    );
+    assert!(said.contains(cause) && !said.contains("ACCOUNT"), "{said}");
+    let (code, said) = ask(&running, &["accounts", "--json"]).await;
+    let json = said.lines().next().unwrap();
+    assert!(
+        code == Some(1) && json.starts_with(r#"{"accounts":[]"#),
+        "{said}"
+    );
+
+    let bearer = format!("Bearer {}", TOKEN.1);
+    let headers = [("authorization", bearer.as_str())];
+    let refused = running
+        .send(http::Method::POST, "/pick", &headers, "")
+        .await;
+    refused.assert_refused(503, "learning");
+    assert!(refused.text.contains(cause), "{refused:?}");
+}
+
+#[tokio::test]
 async fn shells_can_complete_command_lines() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, script) = output(&["completions", shell], &[]).await;
@@ -107,4 +210,41 @@ async fn shells_can_complete_command_lines() {
             "{shell}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_gone_has_read_enough() {
+    for args in [
+        &["completions", "bash"] as &[&str],
+        &["check-config", "--print"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = program(args, &[]);
+        let ended = command
+            .stdout(writer)
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .await;
+        let ended = ended.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_accounts_are_shown() {
+    let names: Vec<_> = (0..20_000).map(|n| format!("{n:05}@x")).collect();
+    let accounts: Vec<_> = names.iter().map(|name| (&**name, 1)).collect();
+    let running = with_token(&accounts).await;
+    let (code, table) = ask(&running, &["accounts"]).await;
+    assert_eq!(code, Some(0), "{table}");
+    let shown = table.lines().skip(1).map(|line| &line[..7]);
+    assert!(shown.eq(names.iter()), "each once, in the list's order");
+    let (code, json) = ask(&running, &["accounts", "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(json["accounts"].as_array().unwrap().len(), names.len());
+    assert_eq!(json.get("next"), None, "this is all of them");
 }

@@ -120,3 +120,67 @@ async fn a_lease_may_be_read_but_not_patched() {
     answer.assert_refused(405, "method-not-allowed");
     assert_eq!(answer.header("allow"), "GET, HEAD, PUT, DELETE");
 }
+
+/// The e-mails or ids of a page, and where the next one begins.
+pub(crate) async fn page(running: &Running, path: &str) -> (Vec<String>, Option<String>) {
+    let answer = running.get(path).await.json();
+    let (list, name) = match answer["accounts"].as_array() {
+        Some(accounts) => (accounts, "email"),
+        None => (answer["leases"].as_array().unwrap(), "leaseId"),
+    };
+    let names = list
+        .iter()
+        .map(|row| row[name].as_str().unwrap().to_owned());
+    (names.collect(), answer["next"].as_str().map(str::to_owned))
+}
+
+#[tokio::test]
+async fn pages_show_each_lease_once_whatever_ends_between_them() {
+    let running = Running::with(&[("a@x", 9)]).await;
+    let mut leases = Vec::new();
+    for _ in 0..5 {
+        leases.push(running.pick("").await);
+    }
+    let ids: Vec<_> = leases
+        .iter()
+        .map(|it| it["leaseId"].as_str().unwrap())
+        .collect();
+    let (first, next) = page(&running, "/leases?limit=2").await;
+    assert_eq!(first, ids[..2]);
+    // The next page begins behind a lease that has ended.
+    for ended in [1, 2] {
+        running.release(&leases[ended]).await;
+    }
+    let path = format!("/leases?limit=2&after={}", next.unwrap());
+    let (second, next) = page(&running, &path).await;
+    assert_eq!(
+        (&second[..], next),
+        (&[ids[3].to_owned(), ids[4].to_owned()][..], None)
+    );
+    let answer = running.get("/leases?limit=3").await.json();
+    assert_eq!(answer["next"], Value::Null, "three are left");
+    let rest = format!("/leases?after={}", path.rsplit('=').next().unwrap());
+    assert_eq!(
+        page(&running, &rest).await.0,
+        second,
+        "without a limit: all behind"
+    );
+}
+
+#[tokio::test]
+async fn a_long_list_comes_whole_and_a_short_one_with_its_length() {
+    let running = Running::with(&[("a@x", 500)]).await;
+    let mut ids = Vec::new();
+    for count in 1..=500 {
+        let lease = running.pick("").await;
+        ids.push(lease["leaseId"].as_str().unwrap().to_owned());
+        if count == 10 {
+            let short = running.get("/leases").await;
+            assert_eq!(short.header("content-length"), short.text.len().to_string());
+        }
+    }
+    let (listed, next) = page(&running, "/leases").await;
+    assert_eq!((listed, next), (ids, None));
+    let head = running.send(Method::HEAD, "/leases", &[], "").await;
+    assert_eq!((head.status, &*head.text), (StatusCode::OK, ""));
+}

@@ -38,6 +38,7 @@ async fn every_family_is_there_from_the_start() {
         "stale_grants_total",
         "drift_slots",
         "undelivered_answers_total",
+        "log_lines_dropped_total",
         "upstream_request_duration_seconds",
     ];
     let wanted: BTreeSet<_> = wanted

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use harness::{eventually, send};
+use harness::{eventually, send, within};
 use http::{Method, StatusCode};
 use kling_sim::{Answer, Effect, Fault, ListFault, Sim};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::Command,
 };
@@ -176,6 +176,37 @@ async fn cuts_off_what_outlasts_the_grace_or_a_second_signal() {
     }
 }
 
+/// More lines than the pipe and the queue behind it take.
+const LINES: usize = 8_000;
+
+#[tokio::test]
+async fn a_log_that_is_not_read_stops_no_call_and_no_shutdown() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[("KLB_LOG__FILTER", "trace")]).await;
+    process.until_ready().await;
+    process.stop_reading();
+    let mut client = BufReader::new(TcpStream::connect(process.addr).await.unwrap());
+    for _ in 0..LINES {
+        let call = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(call).await.unwrap();
+        let mut line = String::new();
+        while line != "alive\n" {
+            line.clear();
+            let read = within(client.read_line(&mut line)).await.unwrap();
+            assert!(read > 0, "it hung up");
+        }
+    }
+    let metrics = send(process.addr, Method::GET, "/metrics", &[], "").await;
+    let series = "kling_balancer_log_lines_dropped_total ";
+    let mut lines = metrics.text.lines();
+    let dropped: u64 = lines
+        .find_map(|line| line.strip_prefix(series)?.parse().ok())
+        .unwrap();
+    assert!(dropped > 0, "{metrics:?}");
+    process.signal("-TERM").await;
+    assert_eq!(process.end().await.0, Some(0));
+}
+
 #[tokio::test]
 async fn secrets_never_reach_log_metrics_errors_or_accounts() {
     let sim = sim().await;
@@ -332,7 +363,39 @@ async fn what_stands_between_it_and_the_upstream_is_said_with_what_to_do() {
         process.signal("-TERM").await;
         let (_, log) = process.end().await;
         assert!(log.contains(advice), "{log}");
+        let is_about_the_address =
+            log.contains("check upstream.base_url") || log.contains("does upstream.base_url");
+        assert_eq!(is_about_the_address, last_fetch != "unauthorized", "{log}");
+        assert!(
+            log.contains("the list of running jobs cannot be read"),
+            "{log}"
+        );
     }
+}
+
+#[tokio::test]
+async fn the_log_says_at_the_start_what_runs_and_where_clients_find_it() {
+    let sim = sim().await;
+    let process = Process::start(&sim, &[]).await;
+    process.until_ready().await;
+    let base_url = format!("http://{}/v1/kling", process.addr);
+    process.signal("-TERM").await;
+    let (_, log) = process.end().await;
+    let line = |message: &str| {
+        let lines = log
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let mut found = lines.filter(|line| line["message"] == message);
+        found.next().unwrap_or_else(|| panic!("{message} in {log}"))
+    };
+    let serving = line("serving");
+    assert_eq!(serving["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(serving["base_url_of_clients"], base_url);
+    let ready = line("ready: jobs can be started");
+    assert_eq!(
+        (&ready["accounts"], &ready["slots"]),
+        (&1.into(), &1.into())
+    );
 }
 
 #[tokio::test]
@@ -349,15 +412,20 @@ async fn a_healthcheck_tells_whether_it_is_ready_and_why_not() {
     let sim = sim().await;
     let process = Process::start(&sim, &[]).await;
     process.until_ready().await;
+    // Nothing but the address is needed, and nothing else has to be valid.
     let addr = process.addr.to_string();
     let env = [
-        ("KLB_UPSTREAM__TOKEN", TOKEN),
         ("KLB_LISTEN", addr.as_str()),
+        ("KLB_LEASES__TTL", "soon"),
+        ("KLB_AUTH__TOKENS_FILE", "/nowhere"),
     ];
-    assert_eq!(
-        output(&["healthcheck"], &env).await,
-        (Some(0), String::new())
-    );
+    let open = format!("0.0.0.0:{}", process.addr.port());
+    for args in [
+        &["healthcheck"] as &[&str],
+        &["healthcheck", "--listen", &open],
+    ] {
+        assert_eq!(output(args, &env).await, (Some(0), String::new()));
+    }
     send(
         process.addr,
         Method::POST,
@@ -369,9 +437,13 @@ async fn a_healthcheck_tells_whether_it_is_ready_and_why_not() {
     let (code, said) = output(&["healthcheck"], &env).await;
     assert_eq!(code, Some(1));
     assert!(said.contains("[-] picks: no-usable-account"), "{said}");
+    let live = ["healthcheck", "--live"];
+    assert_eq!(output(&live, &env).await, (Some(0), String::new()));
     process.signal("-TERM").await;
     process.end().await;
-    let (code, said) = output(&["healthcheck"], &env).await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains("nothing listens on"), "{said}");
+    for args in [&["healthcheck"] as &[&str], &live] {
+        let (code, said) = output(args, &env).await;
+        assert_eq!(code, Some(1));
+        assert!(said.contains("nothing answers at"), "{said}");
+    }
 }

@@ -4,6 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
     process::{Output, Stdio},
+    sync::Arc,
 };
 
 use harness::{eventually, send};
@@ -12,7 +13,9 @@ use kling_sim::Sim;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::TcpStream,
-    process::{Child, Command},
+    process::{Child, ChildStderr, Command},
+    sync::Notify,
+    task::JoinHandle,
 };
 
 /// The program with `args`, and nothing in its environment but `env`.
@@ -46,7 +49,9 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) addr: SocketAddr,
     pub(crate) metrics_addr: Option<SocketAddr>,
-    log: tokio::task::JoinHandle<String>,
+    /// What it logged, and the end of the pipe that it logs to.
+    log: JoinHandle<(String, BufReader<ChildStderr>)>,
+    stop_reading: Arc<Notify>,
 }
 
 impl Process {
@@ -87,16 +92,27 @@ impl Process {
                 _ => {}
             }
         };
+        let stop_reading = Arc::<Notify>::default();
+        let stopped = Arc::clone(&stop_reading);
         let log = tokio::spawn(async move {
-            log.read_to_string(&mut text).await.unwrap();
-            text
+            tokio::select! {
+                read = log.read_to_string(&mut text) => drop(read.unwrap()),
+                () = stopped.notified() => {}
+            }
+            (text, log)
         });
         Self {
             child,
             addr,
             metrics_addr,
             log,
+            stop_reading,
         }
+    }
+
+    /// From now on its log is open, and not read.
+    pub(crate) fn stop_reading(&self) {
+        self.stop_reading.notify_one();
     }
 
     pub(crate) async fn until_ready(&self) {
@@ -134,11 +150,16 @@ impl Process {
         kib * 1024
     }
 
+    /// Waits until its resident memory is below `bytes`. Freed memory goes back to the system after a second or two.
+    pub(crate) async fn until_memory_below(&self, bytes: usize) {
+        eventually(async || (self.memory("VmRSS") < bytes).then_some(())).await;
+    }
+
     /// Its exit code and everything it logged.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         (
             self.child.wait().await.unwrap().code(),
-            self.log.await.unwrap(),
+            self.log.await.unwrap().0,
         )
     }
 }

@@ -19,7 +19,7 @@ async fn every_mistake_is_reported_in_one_run() {
         ("KLB_ACCOUNTS__TIMEOUT", "soon"),
         ("KLB_ACOUNTS__FILE", "x"),
     ];
-    for task in ["serve", "check-config", "healthcheck"] {
+    for task in ["serve", "check-config"] {
         let (code, said) = output(
             &[task, "--config", file, "--selection.strategy", "best"],
             &env,
@@ -39,6 +39,8 @@ async fn every_mistake_is_reported_in_one_run() {
         ] {
             assert!(said.contains(&wanted), "{wanted}\nis not in\n{said}");
         }
+        let serves_not = said.contains("`serve` does not start");
+        assert_eq!(serves_not, task == "check-config", "{said}");
     }
 }
 
@@ -67,6 +69,50 @@ async fn an_unknown_flag_is_a_wrong_setting() {
 async fn valid_settings_are_said_to_be_so() {
     let (code, said) = output(&["check-config"], &[("KLB_UPSTREAM__TOKEN", TOKEN)]).await;
     assert_eq!((code, said.as_str()), (Some(0), "the settings are valid\n"));
+}
+
+#[tokio::test]
+async fn settings_can_be_checked_where_the_token_is_not_known() {
+    let (code, said) = output(&["check-config"], &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the settings are valid\n"), "{said}");
+    assert!(said.contains("warning: upstream.token: missing"), "{said}");
+    assert_eq!(output(&["serve"], &[]).await.0, Some(78));
+}
+
+#[tokio::test]
+async fn every_setting_in_force_is_printed_beside_what_is_wrong() {
+    let env = [
+        ("KLB_UPSTREAM__TOKEN", TOKEN),
+        ("KLB_UPSTREAM__BASE_URL", "http://gateway/v1"),
+        ("KLB_LEASES__TTL", "soon"),
+    ];
+    let (code, said) = output(&["check-config", "--print"], &env).await;
+    assert_eq!(code, Some(78), "{said}");
+    let row = |key: &str| {
+        let line = said
+            .lines()
+            .find(|line| line.starts_with(&format!("{key} ")));
+        let words = line
+            .unwrap_or_else(|| panic!("{key} in {said}"))
+            .split_whitespace();
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("leases.ttl")[1..], ["soon", "KLB_LEASES__TTL"]);
+    assert_eq!(row("leases.ttl_max")[1..], ["1h", "default"]);
+    assert_eq!(
+        row("upstream.token")[1..],
+        ["<redacted>", "KLB_UPSTREAM__TOKEN"]
+    );
+    assert!(
+        said.contains("KLB_LEASES__TTL: expected a duration"),
+        "{said}"
+    );
+    assert!(!said.contains(TOKEN), "{said}");
+
+    let (code, said) = output(&["check-config"], &env[..2]).await;
+    let doubt = "warning: KLB_UPSTREAM__BASE_URL: http://gateway/v1 does not end in /kling";
+    assert!(code == Some(0) && said.contains(doubt), "{said}");
 }
 
 #[tokio::test]

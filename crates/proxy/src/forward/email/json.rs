@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         };
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.is_empty = false;
-            match name_of(key).as_deref() {
+            match text_of(key).as_deref() {
                 Some("email") => {
                     members.has_two_emails |= members.email.replace(value).is_some();
                 }
@@ -95,8 +95,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                     members.max_jobs = smaller_cap(members.max_jobs, text);
                 }
                 Some("prompt") => {
-                    let text: Option<Cow<'_, str>> = serde_json::from_str(value.get()).ok();
-                    members.prompt = text.map(|text| Digest::of(&text));
+                    members.prompt = text_of(value).map(|text| Digest::of(&text));
                 }
                 Some(name) => members.references.note(name, || text_in(value)),
                 None => {}
@@ -106,15 +105,16 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// What `key`, which may contain escapes, means.
+/// What a string, which may contain escapes, means. Without escapes it is not copied: a prompt may be the whole body.
 ///
-/// Keys stay raw because some mean nothing: a lone surrogate is JSON, but no Unicode.
-fn name_of(key: &RawValue) -> Option<Cow<'_, str>> {
-    let quoted = key.get();
-    if quoted.contains('\\') {
+/// Strings stay raw because some mean nothing: a lone surrogate is JSON, but no Unicode.
+fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
+    let quoted = value.get();
+    let text = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if text.contains('\\') {
         serde_json::from_str(quoted).ok().map(Cow::Owned)
     } else {
-        Some(Cow::Borrowed(quoted.trim_matches('"')))
+        Some(Cow::Borrowed(text))
     }
 }
 

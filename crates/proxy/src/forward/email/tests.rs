@@ -1,12 +1,6 @@
-//! What every reader has in common: the texts of errors, and the corpus of the fuzz targets.
-
-use std::{fs, path::Path};
+//! What every reader has in common: the texts of errors.
 
 use super::*;
-use crate::forward::email;
-
-#[path = "../../../../../fuzz/checks.rs"]
-pub(super) mod checks;
 
 #[test]
 fn errors_name_the_field_and_what_was_expected() {
@@ -70,18 +64,4 @@ fn the_smallest_cap_counts_however_it_is_spelled() {
     ] {
         assert_eq!(cap(&[refused]), None, "{refused}");
     }
-}
-
-#[test]
-fn what_holds_for_every_input_holds_for_the_corpus() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let run = |target: &str, check: fn(&[u8])| {
-        let files: Vec<_> = fs::read_dir(corpus.join(target)).unwrap().collect();
-        assert!(!files.is_empty(), "no corpus of {target}");
-        for file in files {
-            check(&fs::read(file.unwrap().path()).unwrap());
-        }
-    };
-    run("json_email", checks::json);
-    run("multipart_email", checks::multipart);
 }

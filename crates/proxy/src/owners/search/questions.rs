@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     super::{
         asked::{Asked, AskedAccounts},
-        task_queries::{QUERIES_AT_ONCE, task_status},
+        task_status::task_status,
     },
     emails,
 };
@@ -29,6 +29,9 @@ use crate::{
     upstream::Upstream,
 };
 
+/// How many questions of a search are under way at once, late ones aside: enough to find an owner among many
+/// accounts soon, few enough not to be taken for an attack.
+pub const QUERIES_AT_ONCE: usize = 4;
 /// After so long without an answer a question is late: it gives its place to the next one. A well account answers
 /// within a second.
 pub const LATE_AFTER: Duration = Duration::from_secs(3);

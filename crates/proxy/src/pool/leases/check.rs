@@ -8,6 +8,7 @@ impl Leases {
         let mut rounds = RoundIndexes::default();
         let mut unmatched: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
         let mut deadlines = Deadlines::default();
+        let mut by_age = BTreeSet::new();
         let mut bound_count = 0;
         for (id, lease) in &self.by_id {
             if self.limits.reconciles {
@@ -20,6 +21,7 @@ impl Leases {
                 bound_count += 1;
                 assert_eq!(self.by_task.get(&binding.task_id), Some(id));
             }
+            by_age.insert((nanos(lease.created_at), *id));
             deadlines.change(id, None, lease.deadline);
             let due = lease.next_deadline(&self.limits, self.round_sent_at);
             assert_eq!(due.is_some(), lease.deadline.is_some(), "{lease:?}");
@@ -29,6 +31,7 @@ impl Leases {
             self.unseen.check(self.by_id.iter());
         }
         assert_eq!(self.by_task.len(), bound_count);
+        assert!(self.by_age.after(None).eq(by_age), "{:?}", self.by_age);
         assert_eq!(self.deadlines, deadlines);
         assert_eq!(self.rounds.stand_ins, rounds.stand_ins);
         assert_eq!(self.rounds.overdue, rounds.overdue);

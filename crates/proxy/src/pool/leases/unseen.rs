@@ -98,12 +98,13 @@ impl Unseen {
     }
 
     /// Panics if a count does not agree with the leases.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn check<'a>(&self, leases: impl Iterator<Item = (&'a LeaseId, &'a Lease)>) {
         let mut counts = SecondaryMap::new();
         for (id, lease) in leases {
             if self.is_unseen(lease) {
-                *counts.entry(lease.account).unwrap().or_insert(0) += 1;
+                let count = counts.entry(lease.account).expect("accounts stay");
+                *count.or_insert(0) += 1;
             }
             let is_younger = lease.created_at >= self.round_sent_at;
             let entries = self.younger.iter().filter(|other| *other == id);

@@ -1,364 +1,92 @@
 //! After each of many random events, every index agrees with its entries.
-//!
-//! Each part builds its own indexes again from its raw entries. This file compares what concerns several
-//! parts: the slots in use, the waiters, and the jobs of the newest round. Every e-mail means one account
-//! at most.
-
-mod check;
-mod event;
-
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    num::NonZeroU32,
-};
 
 use proptest::prelude::*;
 
-use self::{
-    check::{check_running, check_slots, check_truth, check_waiters},
-    event::{Call, Event, any_event},
-};
 use super::{
     rounds::{RECONCILING, at, task},
     *,
 };
+use crate::pool::fuzzing::events::{Call, EMAILS, Email, Event, World};
 
-/// The second and the third are one account in two spellings.
-const EMAILS: &[&str] = &["Ann@x", "b@x", "b@X", "c@x"];
-/// The number of different bodies, and of different prompts.
-const BODIES: u64 = 3;
-/// Events concern this many of the newest leases.
-const RECENT: usize = 8;
-
-type Email = &'static str;
-
-fn prompt(body: u64) -> Digest {
-    Digest::of(&(body % BODIES).to_string())
+fn any_email() -> impl Strategy<Value = Email> + Clone {
+    prop::sample::select(EMAILS)
 }
 
-/// The book, and the state of the world around it.
-struct World {
-    bench: Bench,
-    now: u64,
-    /// Every lease that was granted, the newest last.
-    leases: Vec<LeaseView>,
-    /// Forwarded submissions that are not settled yet, each with its body's number.
-    under_way: BTreeMap<LeaseId, u64>,
-    waiting: Vec<(WaiterId, LeaseId)>,
-    /// The place of the next caller that comes back.
-    place: WaiterId,
-    running: BTreeMap<u64, Email>,
-    /// The jobs whose ids rounds do not show.
-    garbled: BTreeSet<u64>,
-    /// How many jobs the upstream counts beyond those that it lists.
-    excess: Option<(Email, u32)>,
-}
-
-impl World {
-    /// The list is known, and a first round lists nothing.
-    fn new(limits: Limits) -> Self {
-        let mut pool = Pool::new(limits);
-        let mut world = Self {
-            place: pool.take_place(),
-            bench: Bench {
-                pool,
-                rng: SmallRng::seed_from_u64(3),
-            },
-            now: 1,
-            leases: Vec::new(),
-            under_way: BTreeMap::new(),
-            waiting: Vec::new(),
-            running: BTreeMap::new(),
-            garbled: BTreeSet::new(),
-            excess: None,
-        };
-        world.list(&[("Ann@x", 2), ("b@x", 1), ("c@x", 2)]);
-        world.round(None);
-        world
-    }
-
-    fn recent(&self, nth: usize) -> Option<LeaseView> {
-        let nth = nth.checked_rem(self.leases.len().min(RECENT))?;
-        self.leases.iter().rev().nth(nth).cloned()
-    }
-
-    fn note_granted(&mut self, lease: LeaseView) {
-        if lease.kind == Kind::Forward {
-            let body = self.leases.len() as u64 % BODIES;
-            self.under_way.insert(lease.id, body);
-        }
-        self.leases.push(lease);
-    }
-
-    fn call(&mut self, call: Call) {
-        let exclude: Vec<_> = call.exclude.iter().map(|email| (*email).into()).collect();
-        let (Bench { pool, rng }, now) = (&mut self.bench, at(self.now));
-        let Ok(constraint) = pool.constraint(call.only, &exclude) else {
-            return;
-        };
-        let ask = Ask {
-            lease_id: LeaseId::random(rng),
-            ttl: (!call.is_forward).then_some(TTL),
-            constraint,
-            operation: None,
-            max_jobs: call.max_jobs.and_then(NonZeroU32::new),
-            place: call.comes_back.then_some(self.place),
-        };
-        if call.comes_back {
-            self.place = pool.take_place();
-        }
-        let lease_id = ask.lease_id;
-        if let Some((claim, kind)) = call.claim()
-            && pool.claim(&claim, lease_id, kind).is_err()
-        {
-            return;
-        }
-        let admitted = if call.waits {
-            pool.pick_or_wait(ask, now, rng)
-        } else {
-            pool.pick(&ask, now, rng).map(Admission::Granted)
-        };
-        match admitted {
-            Ok(Admission::Granted(lease)) => self.note_granted(lease),
-            Ok(Admission::Queued(waiter)) => self.waiting.push((waiter, lease_id)),
-            Err(_) => pool.unclaim(lease_id),
-        }
-    }
-
-    fn leave(&mut self, nth: usize) {
-        if let Some(nth) = nth.checked_rem(self.waiting.len()) {
-            let (waiter, _) = self.waiting.remove(nth);
-            assert!(self.bench.pool.leave(waiter), "{waiter:?} did not wait");
-            assert!(!self.bench.pool.leave(waiter), "{waiter:?} left twice");
-        }
-    }
-
-    fn update(&mut self, nth: usize, update: Update) {
-        let Some(LeaseView { id, .. }) = self.recent(nth) else {
-            return;
-        };
-        let is_held = self.bench.pool.lease(id).is_some();
-        // Another lease may have the job already.
-        let updated = self.bench.pool.update(id, update, at(self.now));
-        let is_unknown = updated == Err(LeaseError::Unknown);
-        assert_eq!(is_unknown, !is_held, "the book says {updated:?}");
-    }
-
-    fn release(&mut self, nth: usize) {
-        let Some(LeaseView { id, .. }) = self.recent(nth) else {
-            return;
-        };
-        let is_held = self.bench.pool.lease(id).is_some();
-        assert_eq!(self.bench.pool.release(id, at(self.now)), is_held);
-        assert!(
-            !self.bench.pool.release(id, at(self.now)),
-            "{id:?} came back twice"
-        );
-    }
-
-    /// A submission settles in any way. A pick settles only because its client did not learn of it.
-    fn settle(&mut self, nth: usize, settlement: Settlement, is_told_twice: bool) {
-        let Some(lease) = self.recent(nth) else {
-            return;
-        };
-        let (body, settlement) = match (lease.kind, self.under_way.remove(&lease.id)) {
-            (Kind::Forward, None) => return,
-            (Kind::Forward, Some(body)) => (Some(body), settlement),
-            (Kind::Pick, _) => (None, Settlement::Undelivered),
-        };
-        let body = body.map(|body| Body {
-            operation: "/v".into(),
-            fingerprint: body,
-            prompt: Some(prompt(body)),
-        });
-        let (email, now) = (Name::new(&lease.email), at(self.now));
-        for _ in 0..1 + u8::from(is_told_twice) {
-            self.bench.pool.settle(
-                lease.id,
-                Some(&email),
-                body.clone(),
-                settlement.clone(),
-                now,
-            );
-        }
-    }
-
-    /// A list names each account once, as the first of its entries says.
-    fn list(&mut self, entries: &[(Email, u32)]) {
-        let mut identities = HashSet::new();
-        let accounts = entries.iter().map(|(email, max)| Account::new(email, *max));
-        let accounts = accounts.filter(|account| identities.insert(account.identity.clone()));
-        let accounts = accounts.collect();
-        let Bench { pool, rng } = &mut self.bench;
-        pool.apply(&Snapshot { accounts }, at(self.now), rng);
-    }
-
-    fn change(&mut self, changes: Vec<(u64, Option<Email>)>) {
-        for (id, started_on) in changes {
-            if let Some(email) = started_on {
-                self.running.entry(id).or_insert(email);
-            } else {
-                self.running.remove(&id);
-            }
-        }
-    }
-
-    /// A round that is sent and answered now, with the truth.
-    fn round(&mut self, cap: Option<u32>) {
-        let Bench { pool, rng } = &mut self.bench;
-        if !pool.limits.reconciles {
-            return;
-        }
-        let running = self.running.iter();
-        let (garbled, read): (Vec<_>, Vec<_>) =
-            running.partition(|(id, _)| self.garbled.contains(id));
-        let executing = read.into_iter().map(|(id, email)| RunningJob {
-            task_id: task(*id),
-            email: (*email).into(),
-        });
-        let unreadable = garbled.iter().map(|(_, email)| Some((**email).into()));
-        let counts = self.excess.map(|(email, excess)| {
-            let rows = self.running.values();
-            let rows = rows.filter(|on| on.eq_ignore_ascii_case(email)).count();
-            AccountCount {
-                email: email.into(),
-                executing: u32::try_from(rows).unwrap() + excess,
-            }
-        });
-        let caps = cap.map(|max_jobs| [("Ann@x", max_jobs), ("b@x", 2)]);
-        let caps = caps
-            .into_iter()
-            .flatten()
-            .map(|(email, max_jobs)| AccountCap {
-                email: email.into(),
+fn any_call() -> impl Strategy<Value = Event> {
+    let call = (
+        prop::option::weighted(0.3, any_email()),
+        prop::collection::vec(any_email(), 0..3),
+        any::<bool>(),
+        any::<bool>(),
+        prop::bool::weighted(0.3),
+        prop::option::weighted(0.3, 1..3u32),
+        prop::option::weighted(0.6, 0..6u8),
+    );
+    call.prop_map(
+        |(only, exclude, is_forward, waits, comes_back, max_jobs, idempotency_key)| {
+            Event::Call(Call {
+                only,
+                exclude,
+                is_forward,
+                waits,
+                comes_back,
                 max_jobs,
-            });
-        let round = Round {
-            sent_at: at(self.now),
-            executing: executing.collect(),
-            ages: Vec::new(),
-            unreadable: unreadable.collect(),
-            caps: caps.collect(),
-            counts: counts.into_iter().collect(),
-        };
-        pool.reconcile(&round, at(self.now), rng);
-        check_truth(pool, &self.running, self.excess);
-    }
+                idempotency_key,
+            })
+        },
+    )
+}
 
-    fn read_histories(&mut self, tasks: &[u64], is_whole: bool) {
-        let rows = tasks.iter().map(|id| HistoryRow {
-            task_id: task(*id),
+fn any_settlement() -> impl Strategy<Value = Settlement> {
+    prop_oneof![
+        4 => (0..8u64).prop_map(|id| Settlement::Accepted {
+            task_id: task(id),
             task_type: Some("t".into()),
-            prompt: Some(prompt(*id)),
-            created_ms: None,
-        });
-        let history = History {
-            rows: rows.collect(),
-            is_whole,
-            has_unreadable: false,
-        };
-        let now = at(self.now);
-        for email in ["Ann@x", "b@x", "c@x"] {
-            let name = Name::new(email);
-            self.bench.pool.decide_by_history(&name, &history, now, now);
-        }
-    }
+        }),
+        1 => (0..8u64).prop_map(|seconds| Settlement::Refused(Blame::PushedBack {
+            retry_after: Some(at(seconds)),
+        })),
+        1 => Just(Settlement::Refused(Blame::SessionBroken)),
+        1 => Just(Settlement::Refused(Blame::NoCredit)),
+        1 => Just(Settlement::Refused(Blame::Request)),
+        1 => Just(Settlement::Refused(Blame::Token)),
+        1 => Just(Settlement::NotSent),
+        1 => Just(Settlement::Undelivered),
+        2 => (0..8u64).prop_map(|seconds| Settlement::Uncertain { sent_ago: at(seconds) }),
+    ]
+}
 
-    fn drain(&mut self, email: Email, is_draining: bool) {
-        let is_known = self.bench.pool.account(email).is_ok();
-        let drained = self
-            .bench
-            .pool
-            .set_draining(email, is_draining, at(self.now));
-        assert_eq!(drained.is_ok(), is_known, "the book says {drained:?}");
-    }
-
-    fn happen(&mut self, event: Event) {
-        self.pass(1);
-        self.follow();
-        self.act(event);
-        self.follow();
-    }
-
-    fn act(&mut self, event: Event) {
-        let now = at(self.now);
-        match event {
-            Event::Call(call) => self.call(call),
-            Event::Leave(nth) => self.leave(nth),
-            Event::Bind(nth, id) => {
-                let task_id = Some(task(id));
-                self.update(nth, Update { ttl: None, task_id });
-            }
-            Event::Renew(nth, ttl) => {
-                let ttl = Some(at(ttl));
-                self.update(nth, Update { ttl, task_id: None });
-            }
-            Event::Release(nth) => self.release(nth),
-            Event::Settle {
-                nth,
-                settlement,
-                is_told_twice,
-            } => self.settle(nth, settlement, is_told_twice),
-            Event::Over(id) => drop(self.bench.pool.job_over(&task(id), now)),
-            Event::Untrack(id) => self.bench.pool.job_untracked(&task(id), now),
-            Event::Started(id, email) => {
-                let name = Name::new(email);
-                self.bench.pool.job_started(task(id), &name, now);
-            }
-            Event::List(entries) => self.list(&entries),
-            Event::Round { jobs, cap } => {
-                self.running = jobs.into_iter().collect();
-                self.round(cap);
-            }
-            Event::Change(changes) => {
-                self.change(changes);
-                self.round(None);
-            }
-            Event::Garble { ids, excess } => {
-                self.garbled = ids.into_iter().collect();
-                self.excess = excess;
-            }
-            Event::Drain(email, is_draining) => self.drain(email, is_draining),
-            Event::History { tasks, is_whole } => self.read_histories(&tasks, is_whole),
-            Event::Pass(seconds) => self.pass(seconds),
-        }
-    }
-
-    fn pass(&mut self, seconds: u64) {
-        self.now += seconds;
-        self.bench.pool.expire(at(self.now), &mut self.bench.rng);
-    }
-
-    /// Takes what waiters were granted, and checks the book.
-    fn follow(&mut self) {
-        while let Some(Handover { waiter, lease }) = self.bench.pool.next_handover() {
-            let place = self.waiting.iter().position(|(id, _)| *id == waiter);
-            let (_, lease_id) = self
-                .waiting
-                .remove(place.expect("only who waits is served"));
-            assert_eq!(lease.id, lease_id, "{waiter:?} got another lease");
-            self.note_granted(lease);
-        }
-        self.check();
-    }
-
-    fn check(&self) {
-        let pool = &self.bench.pool;
-        pool.accounts.check();
-        pool.leases.check();
-        pool.waiters.check();
-        pool.resolutions.check(|id| {
-            pool.leases.get(id).is_some()
-                || self.waiting.iter().any(|(_, lease_id)| *lease_id == id)
-                || self.under_way.contains_key(&id)
-        });
-        assert_eq!(pool.waiters_count(), self.waiting.len());
-        check_slots(pool);
-        check_waiters(pool);
-        if let Some(running) = pool.running() {
-            check_running(pool, &running);
-        }
-    }
+fn any_event() -> impl Strategy<Value = Event> {
+    let nth = any::<usize>();
+    let id = 0..8u64;
+    let list = prop::collection::vec((any_email(), 0..4u32), 0..7);
+    let jobs = prop::collection::vec((id.clone(), any_email()), 0..6);
+    let cap = prop::option::weighted(0.6, 1..3u32);
+    let garbled = prop::collection::vec(id.clone(), 0..3);
+    let excess = prop::option::of((any_email(), 1..3u32));
+    let change = (id.clone(), prop::option::weighted(0.7, any_email()));
+    let tasks = prop::collection::vec(id.clone(), 0..5);
+    let seconds = prop_oneof![4 => 1..150u64, 1 => 3000..9000u64, 1 => 80_000..200_000u64];
+    prop_oneof![
+        8 => any_call(),
+        1 => nth.prop_map(Event::Leave),
+        3 => (nth, id.clone()).prop_map(|(nth, id)| Event::Bind(nth, id)),
+        1 => (nth, 1..100u64).prop_map(|(nth, ttl)| Event::Renew(nth, ttl)),
+        2 => nth.prop_map(Event::Release),
+        8 => (nth, any_settlement(), any::<bool>()).prop_map(
+            |(nth, settlement, is_told_twice)| Event::Settle { nth, settlement, is_told_twice }
+        ),
+        1 => id.clone().prop_map(Event::Over),
+        1 => id.clone().prop_map(Event::Untrack),
+        1 => (id, any_email()).prop_map(|(id, email)| Event::Started(id, email)),
+        1 => list.prop_map(Event::List),
+        2 => (jobs, cap).prop_map(|(jobs, cap)| Event::Round { jobs, cap }),
+        5 => prop::collection::vec(change, 0..3).prop_map(Event::Change),
+        1 => (garbled, excess).prop_map(|(ids, excess)| Event::Garble { ids, excess }),
+        1 => (any_email(), any::<bool>()).prop_map(|(email, is_on)| Event::Drain(email, is_on)),
+        1 => (tasks, any::<bool>()).prop_map(|(tasks, is_whole)| Event::History { tasks, is_whole }),
+        3 => seconds.prop_map(Event::Pass),
+    ]
 }
 
 proptest! {

@@ -320,14 +320,24 @@ fn a_refusal_is_flat_whatever_is_odd() {
 }
 
 #[test]
-fn a_dry_run_looks_at_each_account_once() {
-    let dry_run = |bench: &mut Bench| {
+fn a_page_looks_at_its_own_rows_and_the_next_one() {
+    let set_up = |size| running_book(size, 1).0;
+    let accounts = |bench: &mut Bench| {
         let constraint = bench.pool.constraint(None, &[]).unwrap();
-        let accounts = bench.pool.eligibility(&constraint).count();
-        assert!(accounts > 0);
+        let pool = &bench.pool;
+        let first = pool.accounts_after(None, 50, &constraint);
+        let second = pool.accounts_after(first.next.as_ref(), 50, &constraint);
+        assert_eq!(second.rows[0].0.email, email(50).into());
+        assert_eq!((first.rows.len(), second.rows.len()), (50, 50));
     };
-    let (small, large) = costs(book, dry_run);
-    assert_eq!((small, large), (u64::from(SMALL), u64::from(LARGE)));
+    assert_flat(costs(set_up, accounts), 102);
+    let leases = |bench: &mut Bench| {
+        let first = bench.pool.leases_after(None, 50);
+        let second = bench.pool.leases_after(first.next, 50);
+        assert!(first.rows[49].id != second.rows[0].id);
+        assert_eq!((first.rows.len(), second.rows.len()), (50, 50));
+    };
+    assert_flat(costs(set_up, leases), 102);
 }
 
 #[test]
@@ -358,6 +368,38 @@ fn a_new_list_costs_what_it_changes() {
         costs(set_up(|list| list.push(("new@x".to_owned(), 1))), follow),
         4,
     );
+}
+
+#[test]
+fn a_part_of_a_new_list_costs_its_own_entries() {
+    const ENTRIES: usize = 50;
+    let set_up = |how: fn(&mut Vec<(String, u32)>)| {
+        move |size: u32| {
+            let (mut bench, _) = running_book(size, 1);
+            let mut list = list(size, MAX_JOBS);
+            how(&mut list);
+            let accounts = list.iter().map(|(email, max)| Account::new(email, *max));
+            let snapshot = Snapshot {
+                accounts: accounts.collect(),
+            };
+            let change = ListChange::between(bench.pool.list(), &snapshot);
+            assert!(bench.pool.begin_list(change, at(3), &mut bench.rng));
+            bench
+        }
+    };
+    let follow = |bench: &mut Bench| {
+        assert!(bench.pool.follow_list(ENTRIES, at(3), &mut bench.rng));
+    };
+    let most = ENTRIES as u64;
+    let caps = set_up(|list| list.iter_mut().for_each(|(_, max)| *max += 1));
+    assert_flat(costs(caps, follow), most);
+    let gone = set_up(Vec::clear);
+    assert_flat(costs(gone, follow), most);
+    let renamed = set_up(|list| {
+        list.iter_mut()
+            .for_each(|(email, _)| *email = format!("new-{email}"));
+    });
+    assert_flat(costs(renamed, follow), most);
 }
 
 #[test]

@@ -2,31 +2,11 @@
 
 use super::*;
 
-pub(super) const RECONCILING: Limits = Limits {
-    waiters_max: 3,
-    job_ttl: Duration::from_secs(3900),
-    reconciles: true,
-    settle: Duration::from_secs(120),
-    ties_picks: true,
-};
-
-pub(super) fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-pub(super) fn task(id: u64) -> TaskId {
-    id.to_string().parse().unwrap()
-}
+pub(super) use crate::pool::fuzzing::{RECONCILING, at, task};
 
 /// A pool that has had its first list and an empty first round, at time 0.
 pub(super) fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
-    let mut bench = Bench {
-        pool: Pool::new(limits),
-        rng: SmallRng::seed_from_u64(7),
-    };
-    bench.apply(accounts, START);
-    bench.round(0, &[]);
-    bench
+    Bench::learned(limits, accounts)
 }
 
 impl Bench {

@@ -344,7 +344,7 @@ async fn headers_pass_but_for_what_is_between_the_client_and_us() {
     // The answer must be readable, and names its job.
     expected.insert("accept-encoding", "identity".parse().unwrap());
     expected.insert("content-length", received.len().into());
-    expected.insert("host", running.sim.addr().to_string().parse().unwrap());
+    expected.insert("host", running.upstream.parse().unwrap());
     assert_eq!(head.headers, expected);
     assert_eq!(head.path, JOB);
 }

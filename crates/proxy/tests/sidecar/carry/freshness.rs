@@ -6,7 +6,7 @@ use kling_sim::{Effect, Fault};
 
 use super::client::{ready, start_job};
 
-const STALE: &str = "grants rest on the one of";
+const STALE: &str = "slots are granted on the list of";
 
 /// What `/readyz?verbose` says about rounds.
 async fn rounds_line(running: &Running) -> String {
@@ -23,7 +23,7 @@ async fn until_line(running: &Running, part: &str) {
 async fn idle(accounts: &[(&str, u32)]) -> Running {
     let sim = manual(accounts).start().await.unwrap();
     let running = ready(sim, &[("RECONCILE__INTERVAL", "1s")]).await;
-    assert_eq!(rounds_line(&running).await, "[+] rounds: answered");
+    assert_eq!(rounds_line(&running).await, "[+] rounds: ok");
     until_line(&running, "the next pick waits for a newer one").await;
     running
 }
@@ -33,7 +33,7 @@ async fn a_pick_after_an_idle_time_knows_what_other_tools_started_meanwhile() {
     let running = idle(&[("a@x", 1)]).await;
     running.sim.submit_directly("a@x", 1);
     running.get("/pick").await.assert_refused(429, "saturated");
-    assert_eq!(rounds_line(&running).await, "[+] rounds: answered");
+    assert_eq!(rounds_line(&running).await, "[+] rounds: ok");
     assert_eq!(
         running.metric("kling_balancer_stale_grants_total").await,
         0.0
@@ -74,7 +74,7 @@ async fn grants_go_on_without_rounds_and_are_counted() {
         assert!(line.starts_with("[-] rounds: "), "{line}");
         if effect == Effect::ResetBefore {
             running.sim.clear_faults();
-            until_line(&running, "[+] rounds: answered").await;
+            until_line(&running, "[+] rounds: ok").await;
         }
     }
 }

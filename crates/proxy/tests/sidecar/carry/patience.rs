@@ -15,9 +15,22 @@ const LONG: (&str, &str) = ("FORWARD__WAIT", "60s");
 
 /// Starts a job without waiting for its answer.
 fn begin(running: &Arc<Running>, headers: &[(&'static str, &'static str)]) -> JoinHandle<Answer> {
+    begin_with(running, headers, PROMPT.to_owned())
+}
+
+/// A job start of more bytes than a small one has: those have memory of their own.
+fn large() -> String {
+    format!(r#"{{"prompt":"{}"}}"#, "x".repeat(80 * 1024))
+}
+
+fn begin_with(
+    running: &Arc<Running>,
+    headers: &[(&'static str, &'static str)],
+    body: String,
+) -> JoinHandle<Answer> {
     let running = Arc::clone(running);
     let headers = [&[JSON], headers].concat();
-    tokio::spawn(async move { running.send(Method::POST, JOB, &headers, PROMPT).await })
+    tokio::spawn(async move { running.send(Method::POST, JOB, &headers, &body).await })
 }
 
 async fn until_waiting(running: &Running, count: u32) {
@@ -147,17 +160,20 @@ async fn bytes_are_waited_for_like_a_slot() {
     let settings = [
         ROUNDS,
         LONG,
-        ("FORWARD__BODY_MAX", "1KiB"),
-        ("FORWARD__BUFFER_TOTAL", "1KiB"),
+        ("FORWARD__BODY_MAX", "100KiB"),
+        ("FORWARD__BUFFER_TOTAL", "100KiB"),
     ];
+
     let running = Arc::new(Running::configured(&[("a@x", 1)], &settings).await);
     let id = task_id(&running.post(JOB, PROMPT).await);
     // It holds all the memory while it waits for its slot.
-    let first = begin(&running, &[]);
+    let first = begin_with(&running, &[], large());
     until_waiting(&running, 1).await;
-    let hasty = begin(&running, &[("x-kling-wait", "0s")]).await.unwrap();
+    let hasty = begin_with(&running, &[("x-kling-wait", "0s")], large())
+        .await
+        .unwrap();
     hasty.assert_refused(429, "queue-full");
-    let second = begin(&running, &[]);
+    let second = begin_with(&running, &[], large());
     assert!(running.sim.finish(id));
     let id = task_id(&first.await.unwrap());
     assert!(running.sim.finish(id));
@@ -194,16 +210,17 @@ async fn a_job_start_that_waits_for_bytes_is_told_of_the_shutdown() {
     let settings = [
         ROUNDS,
         LONG,
-        ("FORWARD__BODY_MAX", "1KiB"),
-        ("FORWARD__BUFFER_TOTAL", "1KiB"),
+        ("FORWARD__BODY_MAX", "100KiB"),
+        ("FORWARD__BUFFER_TOTAL", "100KiB"),
     ];
+
     let running = Arc::new(Running::configured(&[("a@x", 2)], &settings).await);
     // A submission under way holds all the memory, beyond the end of this test.
     let hangs = Fault::new(Effect::StallBefore).on_job_starts();
     running.sim.fault(hangs);
-    let first = begin(&running, &[]);
+    let first = begin_with(&running, &[], large());
     eventually(async || (running.sim.audit().submission_count == 1).then_some(())).await;
-    let waiting = begin(&running, &[]);
+    let waiting = begin_with(&running, &[], large());
     running.shutdown.cancel();
     let refused = waiting.await.unwrap();
     refused.assert_refused(429, "shutting-down");

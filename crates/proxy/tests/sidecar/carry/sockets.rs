@@ -90,7 +90,7 @@ impl Stage {
 
     /// The upstream's host and port.
     pub(super) fn upstream_addr(&self) -> String {
-        self.listener.local_addr().unwrap().to_string()
+        self.running.upstream.clone()
     }
 
     /// A new connection of a client.

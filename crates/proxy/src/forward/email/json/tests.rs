@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::forward::email::tests::checks;
+use crate::forward::email::check;
 
 const EMAIL: &str = "a\"+b@x";
 const SPELLED: &str = r#""a\"+b@x""#;
@@ -229,7 +229,7 @@ proptest! {
             expected.insert_str(around.len() + 1, &format!("\"email\":{SPELLED}{comma}"));
         }
         prop_assert_eq!(filled(&source), expected);
-        checks::json(source.as_bytes());
+        check::json_email(source.as_bytes());
     }
 
     #[test]
@@ -237,7 +237,7 @@ proptest! {
         bytes in any::<Vec<u8>>(),
         text in r#"\{("(\\u0065|e)mail"|[{}\[\]:,"\\u0-9aeE.\- ]|null|"maxJobs"){0,30}\}"#,
     ) {
-        checks::json(&bytes);
-        checks::json(text.as_bytes());
+        check::json_email(&bytes);
+        check::json_email(text.as_bytes());
     }
 }

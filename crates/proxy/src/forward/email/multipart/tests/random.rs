@@ -4,7 +4,7 @@ use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
 
 use super::*;
-use crate::forward::email::tests::checks;
+use crate::forward::email::check;
 
 /// One part as an independent writer writes it.
 #[derive(Clone, Debug)]
@@ -183,9 +183,9 @@ proptest! {
         bytes in any::<Vec<u8>>(),
         form in "(--b|--|\r\n|\n| |Content-Disposition: form-data; name=|\"?email\"?|a@x|maxJobs|;|é){0,40}",
     ) {
-        checks::multipart(&bytes);
-        checks::multipart([TYPE.as_bytes(), b"\n", &bytes].concat().as_slice());
-        checks::multipart(format!("{TYPE}\n{form}").as_bytes());
-        checks::multipart(format!("{TYPE}\n--b\r\n{form}\r\n\r\n{form}\r\n--b--").as_bytes());
+        check::multipart_email(&bytes);
+        check::multipart_email([TYPE.as_bytes(), b"\n", &bytes].concat().as_slice());
+        check::multipart_email(format!("{TYPE}\n{form}").as_bytes());
+        check::multipart_email(format!("{TYPE}\n--b\r\n{form}\r\n\r\n{form}\r\n--b--").as_bytes());
     }
 }

@@ -1,0 +1,113 @@
+//! What must hold for the body and the query of every request.
+#![expect(clippy::panic, reason = "a check fails by panicking")]
+
+use serde_json::{Map, Value};
+
+use super::*;
+
+/// What is written: it needs escapes in JSON.
+const EMAIL: &str = "a\"\\+b@exämple.com";
+
+/// `data` as a JSON body, compared with what `serde_json` reads.
+///
+/// # Panics
+/// If something else is read or written.
+pub fn json_email(data: &[u8]) {
+    let reference: Option<Map<String, Value>> = serde_json::from_slice(data).ok();
+    let body = match (json::read(Bytes::copy_from_slice(data)), &reference) {
+        (Ok(body), _) => body,
+        (Err(EmailError::GivenTwice | EmailError::NotText), _) | (Err(_), None) => return,
+        (Err(error), Some(_)) => panic!("an object was refused: {error}"),
+    };
+    let written = body.with_email(EMAIL).expect("JSON spells every e-mail");
+    let again = json::read(written.clone()).expect("what we wrote is JSON");
+    compare(data, &body, &written, &again);
+    if let Some(mut object) = reference {
+        let given = object.insert("email".to_owned(), EMAIL.into());
+        let given = given.filter(|email| !email.is_null() && email != "");
+        assert_eq!(body.email(), given.as_ref().and_then(Value::as_str));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&written).ok(),
+            Some(object.into())
+        );
+    }
+}
+
+/// `data` as a multipart body: the first line is its content type.
+///
+/// # Panics
+/// If more than the e-mail changes, or what was written is read differently.
+pub fn multipart_email(data: &[u8]) {
+    let mut halves = data.splitn(2, |&byte| byte == b'\n');
+    let (Some(content_type), Some(form)) = (halves.next(), halves.next()) else {
+        return;
+    };
+    let content_type = String::from_utf8_lossy(content_type);
+    let read = |form: Bytes| multipart::read(form, content_type.trim_end());
+    let Ok(body) = read(Bytes::copy_from_slice(form)) else {
+        return;
+    };
+    let written = body.with_email(EMAIL).expect("the e-mail has one line");
+    // The extra part may be the one too many.
+    match read(written.clone()) {
+        Ok(again) => compare(form, &body, &written, &again),
+        Err(error) => assert_eq!(error, EmailError::TooManyParts),
+    }
+}
+
+/// `data` as a body of form fields and as a query, compared with what a parser of forms reads.
+///
+/// # Panics
+/// If something else is read or written.
+pub fn form_email(data: &[u8]) {
+    if let Ok(body) = fields::read(Bytes::copy_from_slice(data)) {
+        let written = body.with_email(EMAIL).expect("a form spells every e-mail");
+        let again = fields::read(written.clone()).expect("what we wrote is a form");
+        compare(data, &body, &written, &again);
+        one_email(&written, EMAIL);
+        if let Some(email) = body.email() {
+            one_email(body.bytes(), email);
+        }
+    }
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(query) = query::read(Some(text)) {
+        let written = query.with_email(EMAIL);
+        let again = query::read(Some(&written)).expect("what we wrote is a query");
+        assert_eq!(again.email(), Some(EMAIL));
+        assert_eq!(again.with_email(EMAIL), written);
+        one_email(written.as_bytes(), EMAIL);
+        if let (Some(email), Some(plain)) = (query.email(), query.without_plus()) {
+            one_email(plain.as_bytes(), email);
+        }
+    }
+}
+
+/// A parser of forms finds this e-mail in `form`, and no other.
+fn one_email(form: &[u8], email: &str) {
+    let emails = form_urlencoded::parse(form).filter(|(name, _)| name == "email");
+    let emails: Vec<_> = emails.map(|(_, value)| value).collect();
+    assert_eq!(emails, [email]);
+}
+
+/// `source` was read as `body` and written as `written`, which was read as `again`.
+fn compare(source: &[u8], body: &EmailBody, written: &Bytes, again: &EmailBody) {
+    assert_eq!(again.email(), Some(EMAIL));
+    assert_eq!(again.max_jobs(), body.max_jobs());
+    assert_eq!(again.references(), body.references());
+    assert_eq!(again.with_email(EMAIL).as_ref(), Ok(written));
+    if body.email().is_none() {
+        let lost = source.len() - common(source.iter(), written.iter());
+        let kept_behind = common(source.iter().rev(), written.iter().rev());
+        assert!(
+            lost <= kept_behind + "null".len(),
+            "more than the e-mail was changed"
+        );
+    }
+}
+
+/// How many items two iterators have in common at their start.
+fn common<'a>(a: impl Iterator<Item = &'a u8>, b: impl Iterator<Item = &'a u8>) -> usize {
+    a.zip(b).take_while(|(a, b)| a == b).count()
+}

@@ -1,0 +1,112 @@
+//! Leases: their settlement, what their holders ask, and a place in the queue for one.
+
+use rand::Rng;
+
+use super::{Context, Operation};
+use crate::{
+    ledger::{Dated, walk::Part},
+    pool::{
+        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Name, Page, Settlement, Update, WaiterId,
+    },
+};
+
+/// Tells what became of a slot, or of a submission that had none.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// Which lease. A submission without a slot has an id too.
+    pub lease: LeaseId,
+    /// The account that was asked.
+    pub email: Option<Name>,
+    /// What was submitted.
+    pub body: Option<Body>,
+    /// What became of it.
+    pub settlement: Settlement,
+}
+
+impl Operation for Settle {
+    type Reply = ();
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.settle(
+            self.lease,
+            self.email.as_ref(),
+            self.body,
+            self.settlement,
+            context.now,
+        );
+    }
+}
+
+/// One lease, if it is held.
+#[derive(Debug)]
+pub struct LeaseNow {
+    /// Which lease.
+    pub id: LeaseId,
+}
+
+impl Operation for LeaseNow {
+    type Reply = Option<Dated<LeaseView>>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.lease(self.id)?;
+        Some(context.dated(view))
+    }
+}
+
+/// Some of the held leases, oldest first.
+#[derive(Debug)]
+pub struct LeasesAfter(pub Part<LeasePlace>);
+
+impl Operation for LeasesAfter {
+    type Reply = Dated<Page<LeaseView, LeasePlace>>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.leases_after(self.0.after, self.0.rows_max());
+        context.dated(view)
+    }
+}
+
+/// Renews a lease, binds it to its job, or both.
+#[derive(Debug)]
+pub struct UpdateLease {
+    /// Which lease.
+    pub id: LeaseId,
+    /// What changes.
+    pub update: Update,
+}
+
+impl Operation for UpdateLease {
+    type Reply = Result<Dated<LeaseView>, LeaseError>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let view = context.pool.update(self.id, self.update, context.now)?;
+        Ok(context.dated(view))
+    }
+}
+
+/// Gives a lease back on its holder's word. False if it is not held: nothing changes then.
+#[derive(Debug)]
+pub struct Release {
+    /// Which lease.
+    pub id: LeaseId,
+}
+
+impl Operation for Release {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.release(self.id, context.now)
+    }
+}
+
+/// A place in the queue, for a caller that may come back to it.
+#[derive(Debug)]
+pub struct TakePlace;
+
+impl Operation for TakePlace {
+    type Reply = WaiterId;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.take_place()
+    }
+}

@@ -1,0 +1,135 @@
+//! What the upstream shows: rounds, jobs that are over, histories of accounts.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
+
+use super::{Context, Operation};
+use crate::pool::{Findings, History, Name, RoundChange, RunningJobs, TaskId, Undecided};
+
+/// What a round starts from.
+#[derive(Clone, Debug)]
+pub struct RoundTicket {
+    /// The time of the ledger's clock.
+    pub sent_at: Duration,
+    /// What the newest round showed, to compare this one with.
+    pub running: Option<Arc<RunningJobs>>,
+}
+
+/// Takes a ticket for a question to the upstream. It is taken before the question is sent, so that
+/// no answer counts as newer than it is.
+#[derive(Debug)]
+pub struct RoundBase;
+
+impl Operation for RoundBase {
+    type Reply = RoundTicket;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        RoundTicket {
+            sent_at: context.now,
+            running: context.pool.running(),
+        }
+    }
+}
+
+/// Learns from one round that was answered. `None` if the change was made against a round that is
+/// no longer the newest: nothing changes then.
+#[derive(Debug)]
+pub struct FollowRound {
+    /// What the round changes.
+    pub change: RoundChange,
+}
+
+impl Operation for FollowRound {
+    type Reply = Option<(Findings, Duration)>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let lag = context.now.saturating_sub(self.change.sent_at());
+        let findings = context
+            .pool
+            .follow_round(self.change, context.now, context.rng)?;
+        Some((findings, lag))
+    }
+}
+
+/// Learns that a job is over. False if the pool does not count it: then no round need look for it.
+#[derive(Debug)]
+pub struct JobOver {
+    /// Which job.
+    pub task_id: TaskId,
+}
+
+impl Operation for JobOver {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.job_over(&self.task_id, context.now)
+    }
+}
+
+/// Learns that the upstream no longer counts a job: its slot is free.
+#[derive(Debug)]
+pub struct JobUntracked {
+    /// Which job.
+    pub task_id: TaskId,
+}
+
+impl Operation for JobUntracked {
+    type Reply = ();
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.job_untracked(&self.task_id, context.now);
+    }
+}
+
+/// The accounts whose histories have to be read, with a ticket for the questions.
+#[derive(Debug)]
+pub struct UndecidedAccounts;
+
+impl Operation for UndecidedAccounts {
+    type Reply = (Duration, Vec<Undecided>);
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        (context.now, context.pool.undecided())
+    }
+}
+
+/// Whether one of these tasks of an account's history shows that no older task can belong to an
+/// undecided submission.
+#[derive(Debug)]
+pub struct ReachesBack {
+    /// Which account.
+    pub email: Name,
+    /// The tasks.
+    pub task_ids: Vec<TaskId>,
+}
+
+impl Operation for ReachesBack {
+    type Reply = bool;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.reaches_back(&self.email, &self.task_ids)
+    }
+}
+
+/// Decides what became of lost submissions by the history of their account. Returns how many keys are
+/// decided.
+#[derive(Debug)]
+pub struct Decide {
+    /// Which account.
+    pub email: Name,
+    /// Its history.
+    pub history: History,
+    /// The ticket that was taken before the history was asked for.
+    pub asked_at: Duration,
+}
+
+impl Operation for Decide {
+    type Reply = usize;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context
+            .pool
+            .decide_by_history(&self.email, &self.history, self.asked_at, context.now)
+    }
+}

@@ -1,0 +1,242 @@
+//! The series of the accounts: most of a scrape. They are written as text at once, since a registry of them would be
+//! built and thrown away at each scrape, which takes many times as long.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+
+use tokio::task::yield_now;
+
+use crate::{
+    config::AccountLabel,
+    pool::{AccountState, AccountView},
+};
+
+/// The most accounts that get series of their own. A user has a handful; unbounded label sets
+/// overload Prometheus. The rest are added up under `other`.
+const ACCOUNTS_MAX: usize = 200;
+const OTHER: &str = "other";
+
+/// How many labels are written before others go on: a few hundred series.
+const LABELS_PER_SLICE: usize = 32;
+
+/// What the metrics show of the accounts.
+#[derive(Debug)]
+pub struct AccountSums {
+    label: AccountLabel,
+    count: usize,
+    overcommitted: i64,
+    by_label: BTreeMap<Arc<str>, Sums>,
+}
+
+/// The sums of all accounts that share a label.
+#[derive(Debug, Default)]
+struct Sums {
+    slots: i64,
+    held: i64,
+    uncertain: i64,
+    foreign: i64,
+    drift: i64,
+    states: [i64; AccountState::ALL.len()],
+}
+
+impl AccountSums {
+    /// No accounts yet.
+    pub fn new(label: AccountLabel) -> Self {
+        Self {
+            label,
+            count: 0,
+            overcommitted: 0,
+            by_label: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the next account of the list.
+    pub fn add(&mut self, account: &AccountView) {
+        let label = self.label_of(account);
+        self.count += 1;
+        self.overcommitted += i64::from(account.overcommitted());
+        let sums = self.by_label.entry(label).or_default();
+        if account.state != AccountState::Removed {
+            sums.slots += i64::from(account.max_jobs);
+        }
+        sums.held += i64::from(account.held);
+        sums.uncertain += i64::from(account.uncertain);
+        sums.foreign += i64::from(account.foreign);
+        sums.drift += account.drift;
+        sums.states[account.state as usize] += 1;
+    }
+
+    fn label_of(&self, account: &AccountView) -> Arc<str> {
+        match self.label {
+            // An empty label is the same as none to Prometheus.
+            AccountLabel::None => "".into(),
+            AccountLabel::Alias | AccountLabel::Email if self.count >= ACCOUNTS_MAX => OTHER.into(),
+            AccountLabel::Alias => Arc::clone(&account.alias),
+            AccountLabel::Email => Arc::clone(&account.email),
+        }
+    }
+
+    /// Slots in use above the caps.
+    pub(super) fn overcommitted(&self) -> i64 {
+        self.overcommitted
+    }
+
+    /// The text of each family, by its name.
+    pub(super) async fn texts(&self) -> Vec<(String, Vec<u8>)> {
+        let mut families = Families::default();
+        for (written_count, (label, sums)) in (1..).zip(&self.by_label) {
+            families.add(label, sums);
+            if written_count % LABELS_PER_SLICE == 0 {
+                yield_now().await;
+            }
+        }
+        families.texts()
+    }
+}
+
+/// The text of each family, so far.
+#[derive(Default)]
+struct Families {
+    states: String,
+    drift: String,
+    slots: String,
+    in_use: String,
+}
+
+impl Families {
+    fn add(&mut self, label: &str, sums: &Sums) {
+        let label = escaped(label);
+        for (state, count) in AccountState::ALL.into_iter().zip(sums.states) {
+            let state = state.as_str();
+            line(
+                &mut self.states,
+                format_args!("account_state{{account=\"{label}\",state=\"{state}\"}} {count}"),
+            );
+        }
+        line(
+            &mut self.drift,
+            format_args!("drift_slots{{account=\"{label}\"}} {}", sums.drift),
+        );
+        line(
+            &mut self.slots,
+            format_args!("slots{{account=\"{label}\"}} {}", sums.slots),
+        );
+        for (kind, count) in [
+            ("foreign", sums.foreign),
+            ("held", sums.held),
+            ("uncertain", sums.uncertain),
+        ] {
+            line(
+                &mut self.in_use,
+                format_args!("slots_in_use{{account=\"{label}\",kind=\"{kind}\"}} {count}"),
+            );
+        }
+    }
+
+    /// Each with its head and its name. One without series is left out, as the registry does.
+    fn texts(self) -> Vec<(String, Vec<u8>)> {
+        let families = [
+            (
+                "account_state",
+                "1 for the state an account is in, else 0; a count where accounts share a label.",
+                self.states,
+            ),
+            (
+                "drift_slots",
+                "Slots in use minus jobs that the newest round listed, before the round corrected the count.",
+                self.drift,
+            ),
+            ("slots", "Slots of an account: its maxJobs.", self.slots),
+            (
+                "slots_in_use",
+                "Slots in use, by what uses them.",
+                self.in_use,
+            ),
+        ];
+        let shown = families
+            .into_iter()
+            .filter(|(_, _, series)| !series.is_empty());
+        let texts = shown.map(|(name, help, series)| {
+            let name = format!("kling_balancer_{name}");
+            let text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{series}");
+            (name, text.into_bytes())
+        });
+        texts.collect()
+    }
+}
+
+fn line(text: &mut String, series: std::fmt::Arguments<'_>) {
+    text.push_str("kling_balancer_");
+    text.write_fmt(series).expect("a string takes any text");
+    text.push('\n');
+}
+
+/// A label value as the text format writes it.
+fn escaped(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_of_many_accounts_steps_back_on_the_way() {
+        let mut accounts = AccountSums::new(AccountLabel::Email);
+        for n in 0..ACCOUNTS_MAX + 7 {
+            accounts.add(&view(&format!("{n}@x")));
+        }
+        let mut texts = pin!(accounts.texts());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut steps_back = 0;
+        let texts = loop {
+            match texts.as_mut().poll(&mut cx) {
+                Poll::Pending => steps_back += 1,
+                Poll::Ready(texts) => break texts,
+            }
+        };
+        // One label for each account, and one for the rest.
+        assert_eq!(steps_back, (ACCOUNTS_MAX + 1) / LABELS_PER_SLICE);
+        let (_, slots) = &texts[2];
+        let slots = String::from_utf8(slots.clone()).unwrap();
+        let series = slots.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(series.count(), ACCOUNTS_MAX + 1);
+        assert!(
+            slots.contains("\nkling_balancer_slots{account=\"7@x\"} 3\n"),
+            "{slots}"
+        );
+        assert!(
+            slots.contains("\nkling_balancer_slots{account=\"other\"} 21\n"),
+            "{slots}"
+        );
+    }
+
+    fn view(email: &str) -> AccountView {
+        AccountView {
+            email: email.into(),
+            alias: "a-1".into(),
+            max_jobs: 3,
+            held: 1,
+            uncertain: 0,
+            foreign: 0,
+            drift: 0,
+            is_eligible: true,
+            state: AccountState::Available,
+            error: None,
+            until: None,
+            session_expires_at: None,
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped_as_prometheus_reads_them() {
+        assert_eq!(escaped("a\"b\\c\nd@x"), r#"a\"b\\c\nd@x"#);
+    }
+}
