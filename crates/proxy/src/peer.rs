@@ -35,6 +35,10 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// How often the socket of a long call is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long the answer to a client that has closed its sending side may take before it counts as a wait: long answers
+/// are made in slices.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(100);
+
 /// How long after its answer was written a client may still reset the connection: then the answer did not
 /// reach it.
 const RESET_MAX: Duration = Duration::from_secs(1);
@@ -212,7 +216,9 @@ impl Client {
         loop {
             // hyper reads no further while its buffer is full: then only a look tells.
             let ended = self.0.ended.notified();
-            drop(time::timeout(LOOK_INTERVAL, ended).await);
+            if time::timeout(LOOK_INTERVAL, ended).await.is_ok() {
+                time::sleep(ANSWER_TIME_MAX).await;
+            }
             if !self.is_bound() && self.is_gone() {
                 return;
             }
