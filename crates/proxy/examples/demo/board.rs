@@ -21,7 +21,7 @@ enum Doing {
 }
 
 impl Board {
-    /// Nobody does anything yet.
+    /// Before the first client acts.
     pub(crate) fn new() -> Self {
         let count = CARRIED_CLIENTS + PICKING_CLIENTS;
         Self {

@@ -168,7 +168,7 @@ fn is_visit<B>(request: &Request<B>) -> bool {
         && only(headers, FETCH_DEST).is_some_and(|dest| dest == "document")
 }
 
-/// Refuses a pick that a page makes by showing an image, a frame or the like: nobody would get the lease.
+/// Refuses a pick that a page makes by showing an image, a frame or the like: the lease would reach no client.
 fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(), Error> {
     let mut purposes = request.headers().get_all(FETCH_DEST).iter();
     let is_read = |dest: &HeaderValue| matches!(dest.as_bytes(), b"empty" | b"document");

@@ -10,7 +10,7 @@ use crate::program::{Process, output};
 
 const START: &str = "/v1/kling/videos/text2video";
 
-/// A simulator, its address over TLS, and the file with the root that nobody trusts unless told to.
+/// A simulator, its address over TLS, and the file with a root that is trusted only if a setting says so.
 async fn over_tls() -> (Sim, String, &'static str) {
     let sim = manual(&[("a@x", 2)]).start().await.unwrap();
     let base_url = tls::in_front_of(&sim.base_url());

@@ -150,7 +150,7 @@ async fn a_call_may_be_answered_while_it_is_sent() {
     for _ in 0..2 {
         upstream.head().await;
         upstream.send(answer("200 OK", &lines, "")).await;
-        // Nobody knows yet whether the request will be read to its end.
+        // It is not known yet whether the request will be read to its end.
         assert!(client.head().await.is("connection", "close"));
         for _ in 0..3 {
             client.send("3\r\nabc\r\n").await;

@@ -1,4 +1,4 @@
-//! Accounts that hang delay nobody but those who wait for them.
+//! An account that hangs delays only those who wait for it.
 
 use std::sync::Arc;
 
