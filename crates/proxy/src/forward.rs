@@ -23,7 +23,6 @@ pub mod email;
 mod growing;
 mod job_start;
 mod outcome;
-mod paced;
 mod patience;
 mod replay;
 mod response;

@@ -56,8 +56,8 @@ struct Shared {
     is_answering: AtomicBool,
 }
 
-/// A call that is being answered, to the last byte of its answer. While it lasts, hyper is not told the end of what the
-/// client sends: it would take that for the end of the client.
+/// A call that is being answered. While it lasts, hyper is not told the end of what the client sends: it would take
+/// that for the end of the client.
 #[derive(Debug)]
 pub(crate) struct Answering(Client);
 

@@ -35,7 +35,8 @@ const JSON_BYTES_USUAL: usize = 320;
 pub(crate) struct ReplyBody {
     content: Content,
     slot: Option<Slot>,
-    call: Option<(TaskTrackerToken, Answering)>,
+    call: Option<TaskTrackerToken>,
+    answering: Option<Answering>,
 }
 
 #[derive(Debug)]
@@ -68,8 +69,12 @@ impl ReplyBody {
     }
 
     /// Keeps the call open until this body has been taken for writing.
+    ///
+    /// An answer of ours reaches a client that has closed its sending side. One of the upstream ends with its client,
+    /// since it may still be long in coming.
     pub(crate) fn belong_to(&mut self, call: TaskTrackerToken, answering: Answering) {
-        self.call = Some((call, answering));
+        self.call = Some(call);
+        self.answering = Some(answering).filter(|_| !self.is_carried());
     }
 
     /// Ties `slot` to the delivery of this body.

@@ -20,12 +20,11 @@ use super::{
     call::{Call, only},
     email::{EmailBody, EmailError, fields, json, multipart},
     growing::GrowingBody,
-    paced::PacedBody,
     patience::Patience,
 };
 use crate::{
     config, error::Error, headers::is_encoded, kling::references::Reference, peer::RequestBody,
-    pool,
+    pool, upstream::Idle,
 };
 
 /// The most bytes of a body that are given to a connection at once. More of them might be copied on their way.
@@ -174,7 +173,7 @@ impl BodyBuffer {
         let first = announced.clamp(1, FRAME_BYTES_MAX);
         self.memory.grow(&mut charge, first, patience).await?;
         let mut bytes = GrowingBody::new();
-        let mut body = PacedBody::new(body, idle_timeout);
+        let mut body = Idle::paced(body, idle_timeout);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Error::bad_request("body", error.to_string()))?;
             // Trailers have no place in a body of a known length.

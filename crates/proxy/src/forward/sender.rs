@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::{
     call::{CHUNKED, Call},
-    paced::PacedBody,
     response,
 };
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
     headers::{has_only_chunks, strip_answer},
     kling::endpoints::Class,
     metrics::Metrics,
-    upstream::{Answer, BoxError, SendError, Traffic, Upstream},
+    upstream::{Answer, BoxError, Idle, SendError, Traffic, Upstream},
 };
 
 /// The most bytes of an answer in the log: a sentence or two.
@@ -85,7 +84,7 @@ impl Sender {
         if call.is_chunked {
             headers.insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        let body = PacedBody::new(body, self.idle_timeout);
+        let body = Idle::paced(body, self.idle_timeout);
         let mut answer = self.send(call, &target, headers, body).await?;
         response::name_account(&mut answer, email.as_deref().or(call.query.email()));
         Ok(answer)
