@@ -10,8 +10,8 @@ use kling_sim::{Sim, SimBuilder};
 use proxy::{
     jobs::Rounds,
     ledger::{
-        AccountNow, FollowList, Ledger, ListProgress, NewestList, PickError, PickRequest,
-        UpdateLease,
+        AccountNow, FollowList, FollowListOn, Ledger, ListProgress, NewestList, PickError,
+        PickRequest, UpdateLease,
     },
     owners::{FoundOwner, OwnerSearch, Owners},
     pool::{LeaseId, Limits, ListChange, Name, TaskId, Update},
@@ -74,8 +74,10 @@ impl Bench {
         });
         let snapshot = snapshot(accounts);
         let change = ListChange::between(ledger.call(NewestList).await.unwrap(), &snapshot);
-        let progress = ledger.call(FollowList { change }).await.unwrap();
-        assert_eq!(progress, Some(ListProgress::Whole));
+        let mut progress = ledger.call(FollowList { change }).await.unwrap().unwrap();
+        while progress == ListProgress::Partial {
+            progress = ledger.call(FollowListOn).await.unwrap();
+        }
         let owners = Arc::new(Owners::default());
         let (listing, newest) = watch::channel(Listing::default());
         let search = OwnerSearch::new(Arc::clone(&upstream), Arc::clone(&owners), newest);
