@@ -76,8 +76,8 @@ async fn serve(listener: TcpListener, upstream: String) {
     }
 }
 
-/// Passes bytes both ways until the upstream closes its side, or the client is gone. An upstream that takes no more is
-/// heard to its end, as without TLS.
+/// Passes bytes both ways until the client has closed its connection, or the upstream has broken off. An upstream that
+/// takes no more is heard to its end, and sees its own end last, as without TLS.
 async fn pass_between(client: TlsStream<TcpStream>, upstream: TcpStream) {
     let (mut from_client, mut to_client) = split(client);
     let (mut from_upstream, mut to_upstream) = upstream.into_split();
@@ -85,23 +85,14 @@ async fn pass_between(client: TlsStream<TcpStream>, upstream: TcpStream) {
         if copy(&mut from_upstream, &mut to_client).await.is_ok() {
             // A client that is gone needs no farewell.
             let _told = to_client.shutdown().await;
+            pending().await
         }
     };
     let asking = async {
         let mut bytes = vec![0; 16 * 1024];
-        loop {
-            match from_client.read(&mut bytes).await {
-                Ok(0) => {
-                    let _told = to_upstream.shutdown().await;
-                    return pending().await;
-                }
-                Ok(count) => {
-                    if to_upstream.write_all(&bytes[..count]).await.is_err() {
-                        return pending().await;
-                    }
-                }
-                Err(_gone) => return,
-            }
+        let mut is_heard = true;
+        while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+            is_heard = is_heard && to_upstream.write_all(&bytes[..count]).await.is_ok();
         }
     };
     select! {
