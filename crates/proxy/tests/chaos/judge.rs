@@ -133,7 +133,10 @@ impl Judge {
 
     /// Whether a job can have been taken for that of a lost submission.
     fn is_mistaken(&self, id: &str) -> bool {
-        self.has_second_tool && !self.started.contains(id)
+        // A pick does not name the job that its client starts aside.
+        let mut aside = self.jobs.values().filter(|job| job.told == Told::Aside);
+        let is_aside = aside.any(|job| job.accepted().iter().any(|it| it.to_string() == id));
+        is_aside || self.has_second_tool && !self.started.contains(id)
     }
 }
 

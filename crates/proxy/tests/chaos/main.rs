@@ -16,7 +16,7 @@ mod surroundings;
 
 use std::{env, sync::Arc, time::Duration};
 
-use harness::{PATIENCE, Running, with_accounts};
+use harness::{PATIENCE, Running, eventually, with_accounts};
 use kling_sim::JobDuration;
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
@@ -81,7 +81,14 @@ async fn run(seed: u64) {
     surroundings::restore(&running).await;
 
     // Before jobs start that could be taken for lost ones.
-    let listed = running.get("/jobs").await.json();
+    let listed = eventually(async || {
+        let listed = running.get("/jobs").await.json();
+        let jobs = listed["jobs"].as_array().unwrap();
+        // A client that hung up may leave a submission under way.
+        let are_settled = jobs.iter().all(|it| it["outcome"] != "submitting");
+        are_settled.then_some(listed)
+    })
+    .await;
 
     // While jobs run and nothing else happens, both books agree slot by slot.
     for (email, _) in ACCOUNTS {
