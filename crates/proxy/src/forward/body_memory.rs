@@ -104,19 +104,18 @@ impl BodyMemory {
         if charge.last.is_none() {
             return;
         }
-        let try_acquire =
+        let free =
             |share: &Arc<Semaphore>| Arc::clone(share).try_acquire_many_owned(pieces(bytes)).ok();
-        let small = try_acquire(&self.small).filter(|_| bytes <= SMALL_BODY_MAX);
-        let shared = if small.is_none() {
-            try_acquire(&self.shared)
-        } else {
-            None
-        };
-        if small.is_some() || shared.is_some() {
+        let is_small = bytes <= SMALL_BODY_MAX;
+        if let Some(small) = is_small.then(|| free(&self.small)).flatten() {
             *charge = Charge {
-                small,
-                shared,
-                last: None,
+                small: Some(small),
+                ..Charge::default()
+            };
+        } else if let Some(shared) = free(&self.shared) {
+            *charge = Charge {
+                shared: Some(shared),
+                ..Charge::default()
             };
         }
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use tokio::task::yield_now;
 
+use super::OTHER;
 use crate::{
     config::AccountLabel,
     pool::{AccountState, AccountView},
@@ -13,7 +14,6 @@ use crate::{
 /// The most accounts that get series of their own. A user has a handful; unbounded label sets
 /// overload Prometheus. The rest are added up under `other`.
 const ACCOUNTS_MAX: usize = 200;
-const OTHER: &str = "other";
 
 /// How many labels are written before others go on: a few hundred series.
 const LABELS_PER_SLICE: usize = 32;

@@ -90,16 +90,21 @@ impl Places {
             Traffic::JobStart => (&self.job_starts, false),
             Traffic::Other => (&self.others, true),
         };
+        let place = |permit| Place {
+            _permit: permit,
+            yielding: may_yield.then(|| Arc::clone(&self.yielding)),
+        };
+        // Most calls need no timer.
+        if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
+            return Some(place(permit));
+        }
         let deadline = Instant::now() + patience;
         let mut permit = pin!(Arc::clone(places).acquire_owned());
         loop {
             select! {
                 biased;
-                permit = &mut permit => {
-                    let yielding = may_yield.then(|| Arc::clone(&self.yielding));
-                    // The semaphores are never closed.
-                    return permit.ok().map(|permit| Place { _permit: permit, yielding });
-                }
+                // The semaphores are never closed.
+                permit = &mut permit => return permit.ok().map(place),
                 () = sleep_until(deadline) => return None,
                 () = sleep(LOOK_INTERVAL), if may_yield => self.yielding.free_one(),
             }
