@@ -54,6 +54,10 @@ struct Shared {
     is_bound: AtomicBool,
     /// Whether a call is being answered. It decides by itself what the end of what the client sends means.
     is_answering: AtomicBool,
+    /// Whether the last byte of an answer waits to be written.
+    is_unflushed: AtomicBool,
+    /// Whether the client had closed its sending side when the last byte of its answer had been written.
+    had_left: AtomicBool,
 }
 
 /// A call that is being answered. While it lasts, hyper is not told the end of what the client sends: it would take
@@ -95,6 +99,8 @@ impl Client {
             is_broken: AtomicBool::new(false),
             is_bound: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
+            is_unflushed: AtomicBool::new(false),
+            had_left: AtomicBool::new(false),
         }))
     }
 
@@ -156,6 +162,24 @@ impl Client {
             client: self.clone(),
             stall: None,
         }
+    }
+
+    /// The last byte of an answer is taken for writing.
+    pub(crate) fn note_taken(&self) {
+        self.0.is_unflushed.store(true, Ordering::Release);
+    }
+
+    /// Whether the client may have left before the last byte of its answer came. What is written to a client that has
+    /// left for good is answered with a reset, which may be on its way. It asks the system.
+    pub(crate) fn may_have_missed(&self) -> bool {
+        if self.is_unflushed() {
+            return self.is_gone();
+        }
+        self.0.had_left.load(Ordering::Relaxed)
+    }
+
+    fn is_unflushed(&self) -> bool {
+        self.0.is_unflushed.load(Ordering::Acquire)
     }
 
     /// Waits until it is known whether what was written has reached the client. False if the connection broke.
@@ -272,7 +296,8 @@ impl Drop for Socket {
     /// What waits to be written now never reaches the client.
     fn drop(&mut self) {
         let shared = &self.client.0;
-        if shared.write_blocked_since.lock().take().is_some() {
+        let is_blocked = shared.write_blocked_since.lock().take().is_some();
+        if is_blocked || self.client.is_unflushed() {
             shared.is_broken.store(true, Ordering::Relaxed);
         }
     }
@@ -320,7 +345,14 @@ impl AsyncWrite for Socket {
         true
     }
 
+    /// hyper has written what it had.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let client = &self.client;
+        if client.is_unflushed() {
+            // After the last byte: a client that leaves now has it, or resets the connection.
+            client.0.had_left.store(client.is_gone(), Ordering::Relaxed);
+            client.0.is_unflushed.store(false, Ordering::Release);
+        }
         // A TCP stream has no buffer of its own to flush.
         Poll::Ready(Ok(()))
     }

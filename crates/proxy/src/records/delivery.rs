@@ -87,11 +87,9 @@ impl Delivery {
             return;
         }
         self.is_taken = true;
-        let written = State::Written {
-            client: self.client.clone(),
-            had_left: self.client.is_gone(),
-        };
-        self.records.note_taken(self, written);
+        self.client.note_taken();
+        self.records
+            .note_taken(self, State::Written(self.client.clone()));
         let watched = Self {
             records: Arc::clone(&self.records),
             client: self.client.clone(),

@@ -137,9 +137,8 @@ pub(crate) struct Record {
 pub(super) enum State {
     /// The client of the call, or of a twin, waits for it.
     Awaited(WeakClient),
-    /// It was written a moment ago. `had_left`: to a client that had closed its sending side by then. It may be gone,
-    /// and its reset on the way.
-    Written { client: Client, had_left: bool },
+    /// It was taken for writing a moment ago. The client may be gone, and its reset on the way.
+    Written(Client),
     /// The client was gone.
     Undelivered,
     /// The client has it, or it is of no use any more.
@@ -201,7 +200,7 @@ impl Record {
 
     /// False if the client was gone before its answer was written, or has none yet.
     pub(crate) fn is_delivered(&self) -> bool {
-        matches!(self.delivery, State::Written { .. } | State::UsedUp) && !self.is_lost()
+        matches!(self.delivery, State::Written(_) | State::UsedUp) && !self.is_lost()
     }
 
     /// The task, if there is one.
@@ -220,7 +219,7 @@ impl Record {
     pub(super) fn is_lost(&self) -> bool {
         match &self.delivery {
             State::Awaited(client) => client.is_gone(),
-            State::Written { client, .. } => client.is_reset(),
+            State::Written(client) => client.is_reset(),
             State::Undelivered => true,
             State::UsedUp => false,
         }
@@ -231,13 +230,13 @@ impl Record {
     pub(super) fn is_cut_off(&self) -> bool {
         match &self.delivery {
             State::Awaited(client) => client.is_cut_off(),
-            State::Written { .. } | State::Undelivered | State::UsedUp => self.is_lost(),
+            State::Written(_) | State::Undelivered | State::UsedUp => self.is_lost(),
         }
     }
 
     /// Whether it shows in a moment that the client has the answer, or that it is gone.
     pub(super) fn is_in_doubt(&self) -> bool {
-        matches!(self.delivery, State::Written { had_left, .. } if had_left)
+        matches!(&self.delivery, State::Written(client) if client.may_have_missed())
     }
 
     /// Whether a job came of it, or may have come.

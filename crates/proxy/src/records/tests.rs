@@ -5,7 +5,9 @@ use std::{
     sync::LazyLock,
 };
 
-use tokio::runtime::Runtime;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use tokio::{io::AsyncWriteExt, runtime::Runtime};
 
 use super::*;
 use crate::{
@@ -140,4 +142,57 @@ fn an_answer_that_no_call_can_ask_for_is_not_kept() {
         records.submit(delivery.id()).settle(fate);
         assert_eq!(records.answers.get(lease).is_some(), is_kept);
     }
+}
+
+/// A job start that was accepted, its answer up to the moment at which hyper has taken it, and its client's end.
+async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let theirs = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+    let (theirs, ours) = tokio::join!(theirs, listener.accept());
+    let client = Client::new(ours.unwrap().0);
+    let arrival = Arrival {
+        client: client.clone(),
+        ..arrival(Some(1))
+    };
+    let Entered::New(delivery) = records.enter(&arrival) else {
+        panic!("there is no other start");
+    };
+    records.submit(delivery.id()).settle(accepted("7"));
+    let body = delivery.of(Full::new(Bytes::from_static(b"{}")));
+    body.collect().await.unwrap();
+    (client, theirs.unwrap())
+}
+
+#[tokio::test]
+async fn an_answer_is_in_doubt_while_it_may_meet_a_client_that_has_left() {
+    let records = records();
+    let (client, theirs) = taken(&records).await;
+    drop(theirs);
+    // The end of the client has come, the answer has not been written: no reset is on its way yet.
+    assert!(!client.is_reset());
+    let arrival = arrival(Some(1));
+    assert!(matches!(records.enter(&arrival), Entered::InDoubt));
+    let mut socket = client.socket();
+    socket.write_all(b"{}").await.unwrap();
+    while !client.is_reset() {
+        assert!(matches!(records.enter(&arrival), Entered::InDoubt));
+    }
+    promised(&records, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_with_its_answer_leaves_no_doubt() {
+    let records = records();
+    let (client, mut theirs) = taken(&records).await;
+    // It is there: an equal start beside it is one of its own.
+    drop(enter(&records, Some(1)));
+    let mut socket = client.socket();
+    socket.write_all(b"{}").await.unwrap();
+    socket.flush().await.unwrap();
+    tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut [0; 2])
+        .await
+        .unwrap();
+    drop(theirs);
+    while !client.is_gone() {}
+    enter(&records, Some(1));
 }
