@@ -36,6 +36,8 @@ mod idempotency;
 pub mod jobs;
 #[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod journal;
+#[allow(dead_code, reason = "what uses it comes with the next commits")]
+mod keyed_hash;
 mod kling;
 pub mod ledger;
 mod metrics;
