@@ -10,31 +10,37 @@ use tokio::time::Instant;
 /// corrections of a time server, far less than the sleep of a suspended machine.
 const CALENDAR_DRIFT_MAX: SignedDuration = SignedDuration::from_secs(1);
 
-/// The clock of a ledger. Leases count from its start, so that no wall clock decides about a slot.
+/// The clock of a ledger: the time that its processes have lived so far. So no wall clock decides about a slot.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
-    /// The calendar time of the start. It changes when the calendar is set or the machine slept.
+    /// What it showed at the start of this process.
+    base: Duration,
+    /// The calendar time at which it would have shown zero, had no process ended since. It changes when the calendar is set or the machine slept.
     started_at: Mutex<Timestamp>,
 }
 
 impl Clock {
-    /// A clock that starts now.
-    pub fn start() -> Self {
+    /// A clock that goes on from `base`.
+    pub fn start(base: Duration) -> Self {
+        let lived = SignedDuration::try_from(base).unwrap_or(SignedDuration::MAX);
+        let started_at = Timestamp::now().saturating_sub(lived);
         Self {
             started: Instant::now(),
-            started_at: Mutex::new(Timestamp::now()),
+            base,
+            started_at: Mutex::new(started_at.unwrap_or(Timestamp::MIN)),
         }
     }
 
-    /// The time since the start.
+    /// The time that was lived.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.base + self.started.elapsed()
     }
 
-    /// The instant `time` after the start, or `None` beyond what an instant can hold.
+    /// The instant at which the clock shows `time`: the start, for what is past; or `None` beyond what an instant
+    /// can hold.
     pub fn instant(&self, time: Duration) -> Option<Instant> {
-        self.started.checked_add(time)
+        self.started.checked_add(time.saturating_sub(self.base))
     }
 
     /// Converts times of this clock to calendar times, for people. The same time gives the same

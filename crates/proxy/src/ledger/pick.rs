@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
+    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
     UnknownAccount, WaiterId,
 };
 
@@ -28,6 +28,8 @@ pub struct PickRequest {
     pub wait: Duration,
     /// What the job does, if that is known: helps to guess when a slot will be free.
     pub operation: Option<OperationName>,
+    /// What will be submitted, if the call is carried: so that it can be recognized after a crash.
+    pub body: Option<Arc<Body>>,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue, if it comes back to it.
@@ -121,6 +123,7 @@ impl PickRequest {
             ttl: self.ttl,
             constraint,
             operation: self.operation.clone(),
+            body: self.body.clone(),
             max_jobs: self.max_jobs,
             place: self.place,
         }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use rand::{Rng, RngExt};
 use thiserror::Error;
 
-use super::{AccountKey, Limits, OperationName, TaskId, account::Account};
+use super::{AccountKey, Body, Limits, OperationName, TaskId, account::Account};
 
 /// A client is told an expiry at most this much too early, so that the slot still covers a
 /// submission sent in the last moment.
@@ -151,6 +151,8 @@ pub(super) struct Lease {
     pub(super) phase: Phase,
     /// Its ttl is over, and a round has to decide about it.
     pub(super) is_overdue: bool,
+    /// What is submitted, if that is known.
+    pub(super) body: Option<Arc<Body>>,
     /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
     pub(super) deadline: Option<Duration>,
 }

@@ -17,6 +17,7 @@ use foldhash::fast::RandomState;
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
 use super::{
+    Body,
     AccountKey, Ask, Constraint, LeaseId, OperationName,
     ask::Wish,
     name::Name,
@@ -52,6 +53,7 @@ pub(super) struct Waiter {
     pub(super) lease_id: LeaseId,
     pub(super) ttl: Option<Duration>,
     pub(super) operation: Option<OperationName>,
+    pub(super) body: Option<Arc<Body>>,
     group: GroupKey,
 }
 
@@ -101,6 +103,7 @@ impl Waiters {
             lease_id: ask.lease_id,
             ttl: ask.ttl,
             operation: ask.operation,
+            body: ask.body,
             group: self.group(ask.constraint, ask.max_jobs),
         };
         self.groups[waiter.group].waiters.insert(id);

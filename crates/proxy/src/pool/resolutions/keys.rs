@@ -90,6 +90,7 @@ impl Resolutions {
         if self.by_key.len() >= self.keys_max {
             return Err(Known::Full);
         }
+        self.changes.note(|| lease);
         self.by_key.insert(claim.key.clone(), lease);
         let submission = TrackedSubmission {
             claim: Some(claim.clone()),
@@ -116,6 +117,7 @@ impl Resolutions {
         if submission.claim.is_some() || lost.ended_at.is_some() {
             return false;
         }
+        self.changes.note(|| id);
         self.unkeyed.remove(&(lost.lost_at, id));
         self.by_key.insert(claim.key.clone(), id);
         submission.claim = Some(claim);
