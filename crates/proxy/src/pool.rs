@@ -23,6 +23,7 @@ mod accounts;
 mod ask;
 mod choice;
 mod deadlines;
+mod fingerprint;
 mod forecast;
 mod foreign_jobs;
 mod free;
@@ -58,6 +59,7 @@ pub use account::{AccountKey, AccountState, AccountView, StateChange};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
+pub use fingerprint::{Fingerprint, FingerprintHasher};
 pub use forecast::OperationName;
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
