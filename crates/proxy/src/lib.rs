@@ -32,6 +32,7 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+mod hex;
 mod idempotency;
 pub mod jobs;
 #[allow(dead_code, reason = "what uses it comes with the next commits")]

@@ -24,6 +24,7 @@ mod ask;
 mod changes;
 mod choice;
 mod deadlines;
+mod fingerprint;
 mod forecast;
 mod foreign_jobs;
 mod free;
@@ -62,6 +63,7 @@ pub use changes::{Changed, RecordName};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
+pub use fingerprint::{Fingerprint, FingerprintHasher};
 pub use forecast::OperationName;
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};

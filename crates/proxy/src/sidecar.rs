@@ -30,6 +30,7 @@ use crate::{
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
+    keyed_hash::HashKey,
     ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
     owners::Owners,
@@ -181,7 +182,8 @@ impl Sidecar {
         let token = config.upstream.token.as_ref();
         let credentials = token.map(Credentials::new).transpose()?;
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
-        let (reloader, clients) = Reloader::new(config, credentials.clone(), fetcher.waker());
+        let (wake, hashes) = (fetcher.waker(), HashKey::random(&mut rand::rng()));
+        let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes);
         let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());

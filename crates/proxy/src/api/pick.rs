@@ -3,12 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::Request;
 use serde::{Deserialize, Serialize};
@@ -27,7 +22,7 @@ use crate::{
     ledger::{LeaseNow, PickRequest, ROWS_MAX, Slot},
     peer::RequestBody,
     picker::Picked,
-    pool::{AccountView, Claim, Known, LeaseId, Name},
+    pool::{AccountView, Claim, Fingerprint, FingerprintHasher, Known, LeaseId, Name},
 };
 
 /// The most accounts one call may exclude: more than the 200 that metrics tell apart.
@@ -251,11 +246,19 @@ fn granted(slot: Slot) -> Reply {
 }
 
 /// Differs between two different picks under the same key.
-fn fingerprint(request: &PickRequest) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&request.email, &request.exclude).hash(&mut hasher);
-    (request.ttl, request.wait).hash(&mut hasher);
-    hasher.finish()
+fn fingerprint(request: &PickRequest) -> Fingerprint {
+    let mut hashing = FingerprintHasher::default();
+    hashing.field(b"/pick");
+    // No pick asks for an account without a name, or for no ttl.
+    let email = request.email.as_ref().map(|name| name.given().as_bytes());
+    hashing.field(email.unwrap_or_default());
+    for time in [request.ttl.unwrap_or_default(), request.wait] {
+        hashing.field(&time.as_nanos().to_le_bytes());
+    }
+    for name in request.exclude.iter() {
+        hashing.field(name.given().as_bytes());
+    }
+    hashing.finish()
 }
 
 fn read_duration(field: &str, text: &str) -> Result<Duration, Error> {

@@ -71,7 +71,7 @@ impl Forward {
             return Err(refusal);
         }
         let (mut request, deadline) = self.read_request(&call, body, patience).await?;
-        let body = request.submitted(&call, &self.hasher);
+        let body = request.submitted(&call).await;
         let claim = key.map(|key| Claim {
             key,
             fingerprint: body.fingerprint,

@@ -23,7 +23,7 @@ use crate::{
     ledger::{Ledger, NameLost, PickRequest, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
-    pool::{self, Blame, Claim, Key, LeaseId, Name, Settlement},
+    pool::{self, Blame, Claim, LeaseId, Name, Settlement},
     records::{Fate, JobRecords, Outcome, UnderWay},
     upstream::{Answer, SendError},
 };
@@ -413,11 +413,7 @@ impl Submissions {
         if let Some(claim) = &start.claim {
             return Some(claim.clone());
         }
-        let claim = Claim {
-            // No key of a client begins with a space.
-            key: Key::new(&format!(" lost {lease}")),
-            fingerprint: start.body.fingerprint,
-        };
+        let claim = Claim::of_lost(lease, start.body.fingerprint);
         let named = NameLost {
             lease,
             claim: claim.clone(),

@@ -70,7 +70,7 @@ struct Seat {
 #[derive(Debug)]
 pub enum Entry<'a> {
     /// A slot was free.
-    Granted(LeaseView, Mark),
+    Granted(LeaseView),
     /// No slot was free.
     Waiting(Waiting<'a>),
 }
@@ -193,14 +193,22 @@ impl Local {
     /// [`PickError`] if waiting would not help, or the queue is full.
     #[doc(hidden)]
     pub fn enter(&self, lease: LeaseId, request: &PickRequest) -> Result<Entry<'_>, PickError> {
-        let (entered, mark) = self.change_marked(|state, now| {
+        Ok(self.enter_marked(lease, request)?.0)
+    }
+
+    fn enter_marked(
+        &self,
+        lease: LeaseId,
+        request: &PickRequest,
+    ) -> Result<(Entry<'_>, Mark), PickError> {
+        let (entered, mark) = self.change_marked(|state, now| -> Result<_, PickError> {
             let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
             match admission {
                 Admission::Granted(lease) => {
                     if !state.told.is_empty() {
                         state.told.remove(&lease.id);
                     }
-                    Ok(Entry::Granted(lease, 0))
+                    Ok(Entry::Granted(lease))
                 }
                 Admission::Queued(id) => {
                     let (tell, granted) = oneshot::channel();
@@ -217,10 +225,7 @@ impl Local {
                 }
             }
         });
-        match entered? {
-            Entry::Granted(lease, _) => Ok(Entry::Granted(lease, mark)),
-            waiting @ Entry::Waiting(_) => Ok(waiting),
-        }
+        Ok((entered?, mark))
     }
 
     pub(super) async fn pick(
@@ -228,9 +233,9 @@ impl Local {
         lease: LeaseId,
         request: &PickRequest,
     ) -> Result<(Dated<LeaseView>, Mark), PickError> {
-        let mut waiting = match self.enter(lease, request)? {
-            Entry::Granted(lease, mark) => return Ok((self.dated(lease), mark)),
-            Entry::Waiting(waiting) => waiting,
+        let mut waiting = match self.enter_marked(lease, request)? {
+            (Entry::Granted(lease), mark) => return Ok((self.dated(lease), mark)),
+            (Entry::Waiting(waiting), _) => waiting,
         };
         let lease = match time::timeout(request.wait, waiting.granted()).await {
             Ok(Some(lease)) => lease,

@@ -24,8 +24,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Digest, HistoryRow, LeaseId, OperationName, TaskId,
-    changes::Changes,
+    Digest, Fingerprint, HistoryRow, LeaseId, OperationName, TaskId, changes::Changes,
     known_tasks::{KnownTasks, Taken},
     steps::Counted,
 };
@@ -38,12 +37,13 @@ const OPERATIONS_MAX: usize = 32;
 const TYPES_MAX: usize = 16;
 
 /// What is known of the body of a submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Body {
     /// The operation that it starts.
     pub operation: OperationName,
     /// Two different bodies of one operation have different fingerprints.
-    pub fingerprint: u64,
+    pub fingerprint: Fingerprint,
     /// Its prompt, if it has one.
     pub prompt: Option<Digest>,
 }

@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
     time::Duration,
+    sync::Arc,
 };
 
 use foldhash::fast::RandomState;

@@ -11,7 +11,7 @@ use crate::{
     kling::task::JobResult,
     ledger::{Ledger, Recall, Unavailable},
     peer::{Client, WeakClient},
-    pool::{Claim, Known, LeaseId, OperationName, TaskId},
+    pool::{Claim, Fingerprint, Known, LeaseId, OperationName, TaskId},
 };
 
 /// A job start, as far as its twins are concerned: the same client, operation and body.
@@ -24,7 +24,7 @@ pub(crate) struct Twin {
     /// The operation.
     pub(crate) operation: OperationName,
     /// Tells its body from others.
-    pub(crate) fingerprint: u64,
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// What is known of a call when it arrives.

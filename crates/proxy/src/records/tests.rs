@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     error::Error,
     peer::Client,
-    pool::{LeaseId, OperationName},
+    pool::{Fingerprint, LeaseId, OperationName},
 };
 
 /// A client that is there. All calls come from it.
@@ -48,7 +48,7 @@ fn arrival(fingerprint: Option<u64>) -> Arrival {
             scope: "".into(),
             ip: None,
             operation,
-            fingerprint,
+            fingerprint: Fingerprint::of([fingerprint.to_le_bytes()]),
         }),
         client: client(),
     }

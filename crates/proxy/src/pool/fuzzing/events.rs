@@ -160,7 +160,7 @@ impl World {
         };
         let body = body.map(|body| Body {
             operation: "/v".into(),
-            fingerprint: body,
+            fingerprint: Fingerprint::of([body.to_le_bytes()]),
             prompt: Some(prompt(body)),
         });
         let (email, now) = (Name::new(&lease.email), at(self.now));

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Resolution, Resolutions, TrackedSubmission};
-use crate::pool::{AccountKey, Kind, LeaseId, LeaseView, TaskId, steps::Counted};
+use crate::pool::{AccountKey, Fingerprint, Kind, LeaseId, LeaseView, TaskId, steps::Counted};
 
 /// An idempotency key with its scope: the same text from another client or for another operation is
 /// another key. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key(Arc<str>);
 
 impl Key {
@@ -18,12 +20,24 @@ impl Key {
 }
 
 /// A call under an idempotency key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The key.
     pub key: Key,
     /// Tells the call from another one under the same key.
-    pub fingerprint: u64,
+    pub fingerprint: Fingerprint,
+}
+
+impl Claim {
+    /// The claim of a lost submission whose client gave no key.
+    pub fn of_lost(lease: LeaseId, fingerprint: Fingerprint) -> Self {
+        Self {
+            // No key of a client begins with a space.
+            key: Key::new(&format!(" lost {lease}")),
+            fingerprint,
+        }
+    }
 }
 
 /// What a key stands for already: the call under it gets this, and nothing new.
