@@ -14,15 +14,16 @@ mod returns;
 mod slot;
 mod walk;
 
-use std::{sync::Arc, time::Duration};
+use std::{future, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::pool::{Body, LeaseId, Limits, Name, Pool};
+use crate::pool::{Body, Changed, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName};
 use local::Local;
 
 pub use clock::{Calendar, Clock};
+pub(crate) use commits::Mark;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn, FollowRound,
     HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, ListProgress,
@@ -139,6 +140,45 @@ impl Ledger {
     /// Ends leases on time, and takes back returned slots. Runs until dropped; cancel-safe.
     pub async fn keep_time(&self) {
         self.keeper().keep_time().await;
+    }
+
+    /// What changed since the last call, with the list if that is another one, and the mark that is committed with
+    /// it.
+    pub(crate) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Mark) {
+        self.keeper().take_changed()
+    }
+
+    /// The newest states of some records. `None` for those that are gone.
+    pub(crate) fn records(&self, names: &[RecordName]) -> Vec<Option<PoolRecord>> {
+        self.keeper().records(names)
+    }
+
+    /// Waits until something changes that is to be written; for ever without a journal. For one caller;
+    /// cancel-safe.
+    pub(crate) async fn changed(&self) {
+        match self.keeper().commits() {
+            Some(commits) => commits.changed().await,
+            None => future::pending().await,
+        }
+    }
+
+    /// What was changed before `mark` is durable.
+    pub(crate) fn note_committed(&self, mark: Mark) {
+        if let Some(commits) = self.keeper().commits() {
+            commits.note_committed(mark);
+        }
+    }
+
+    /// Nothing is written at present.
+    pub(crate) fn note_failing(&self) {
+        if let Some(commits) = self.keeper().commits() {
+            commits.note_failing();
+        }
+    }
+
+    /// The time of the ledger's clock.
+    pub(crate) fn lived(&self) -> Duration {
+        self.keeper().clock().now()
     }
 
     /// Whether what changes cannot be written at present: then nothing is granted.

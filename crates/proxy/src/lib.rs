@@ -21,6 +21,7 @@
 
 mod api;
 mod backoff;
+mod book;
 pub mod cli;
 pub mod client;
 mod columns;
