@@ -15,6 +15,7 @@ mod pick;
 mod reply;
 mod route;
 mod slices;
+mod starting;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub(crate) use starting::while_starting;
 pub(crate) use clients::Clients;
 pub(crate) use gate::Gate;
 pub(crate) use reply::Reply;
@@ -245,7 +247,7 @@ impl Api {
 }
 
 /// The request's id: the client's own, or a new one.
-fn request_id(request: &Request<RequestBody>) -> String {
+fn request_id<B>(request: &Request<B>) -> String {
     let given = request.headers().get(REQUEST_ID);
     let given = given.and_then(|given| given.to_str().ok());
     let is_fit = |given: &&str| {

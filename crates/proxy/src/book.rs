@@ -16,6 +16,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::doubled,
@@ -70,16 +71,25 @@ impl<J: Journal> Writer<J> {
         }
     }
 
-    /// Runs until dropped. Dropped in a commit, it may have taken effect or not.
-    pub(crate) async fn run(mut self) {
+    /// Runs until `end`, and writes what has changed by then. Returns the journal. Not cancel-safe: dropped in a
+    /// commit, that may have taken effect or not.
+    pub(crate) async fn run(mut self, end: CancellationToken) -> J {
         loop {
+            let is_last = end.is_cancelled();
             let (mut batch, mark) = self.gather().await;
             if !batch.is_empty() {
                 batch.push(rows::clock(self.ledger.lived(), Timestamp::now()));
-                self.commit(batch).await;
+                let is_written = self.commit(batch, &end).await;
+                if !is_written {
+                    return self.journal;
+                }
             }
             self.ledger.note_committed(mark);
+            if is_last {
+                return self.journal;
+            }
             select! {
+                () = end.cancelled() => {}
                 () = self.ledger.changed() => {}
                 () = self.woken.notified() => {}
                 () = self.clock_due() => {
@@ -110,8 +120,8 @@ impl<J: Journal> Writer<J> {
         (batch, mark)
     }
 
-    /// Commits a batch, however often it fails before.
-    async fn commit(&mut self, batch: Vec<Change>) {
+    /// Commits a batch, however often it fails before. False if it fails once `end` has come.
+    async fn commit(&mut self, batch: Vec<Change>, end: &CancellationToken) -> bool {
         let mut failed_count = 0;
         loop {
             let begun_at = Instant::now();
@@ -119,10 +129,10 @@ impl<J: Journal> Writer<J> {
             self.metrics
                 .count_commit(committed.is_ok(), begun_at.elapsed(), batch.len());
             match committed {
-                Ok(()) if failed_count == 0 => return,
+                Ok(()) if failed_count == 0 => return true,
                 Ok(()) => {
                     tracing::info!("the state is written again: grants go on");
-                    return;
+                    return true;
                 }
                 Err(error) => {
                     self.ledger.note_failing();
@@ -132,7 +142,13 @@ impl<J: Journal> Writer<J> {
                             "the state cannot be written: no slot is granted until it can; all else goes on"
                         );
                     }
-                    sleep(doubled(PAUSE_MIN, failed_count, PAUSE_MAX)).await;
+                    if end.is_cancelled() {
+                        return false;
+                    }
+                    select! {
+                        () = end.cancelled() => {}
+                        () = sleep(doubled(PAUSE_MIN, failed_count, PAUSE_MAX)) => {}
+                    }
                     failed_count = failed_count.saturating_add(1);
                 }
             }

@@ -1,9 +1,10 @@
 //! The sidecar as a whole: its parts, wired and running.
 
 mod inventory;
+mod state;
 
 use std::{
-    io,
+    future, io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
@@ -18,24 +19,27 @@ use tokio::{
     join,
     net::TcpListener,
     sync::{Semaphore, watch},
-    task::{JoinError, JoinSet, spawn_blocking, yield_now},
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use inventory::Inventory;
+pub use state::StateError;
 
 use crate::{
     api::{Api, Gate, ListenerKind, UpstreamDeps},
+    book::Writer,
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
+    journal::Sqlite,
     keyed_hash::HashKey,
     ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
     owners::Owners,
     picker::Picker,
-    pool::{Limits, ListChange},
+    pool::{Limits, ListChange, Pool},
     records::JobRecords,
     reload::{Reload, Reloader},
     server::{self, Listener, Shutdown},
@@ -89,6 +93,9 @@ pub enum StartError {
     /// TLS to the upstream cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The metrics cannot be set up.
     #[error("metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
@@ -148,6 +155,8 @@ impl ConnectionLimits {
 #[derive(Debug)]
 pub struct Sidecar {
     api: Arc<Api>,
+    /// `None`: the state ends with the process.
+    writer: Option<Writer<Sqlite>>,
     reloader: Reloader,
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
@@ -168,10 +177,6 @@ impl Sidecar {
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
-    #[expect(
-        clippy::unused_async,
-        reason = "sockets belong to a runtime: it is called within one"
-    )]
     pub async fn start(
         config: &Config,
         passed: PassedSockets,
@@ -181,13 +186,27 @@ impl Sidecar {
         let connection_limits = ConnectionLimits::of(config.selection.waiters_max);
         let token = config.upstream.token.as_ref();
         let credentials = token.map(Credentials::new).transpose()?;
+        let (listener, metrics_listener) = listeners(config, passed)?;
+        let kept = state::open(config, (&listener, metrics_listener.as_ref())).await?;
+        let (journal, kept) = kept.unzip();
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
-        let (wake, hashes) = (fetcher.waker(), HashKey::random(&mut rand::rng()));
+        let hashes = match &kept {
+            Some(kept) => kept.hash_key.clone(),
+            None => HashKey::random(&mut rand::rng()),
+        };
+        let wake = fetcher.waker();
         let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes);
         let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
-        let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
+        let limits = pool_limits(config, &connection_limits, interval.is_some());
+        let (ledger, first) = match kept {
+            Some(kept) => {
+                let pool = Pool::restored(limits, kept.saved, kept.lived);
+                (Ledger::journaled(pool, kept.lived), kept.first)
+            }
+            None => (Ledger::local(limits), Vec::new()),
+        };
         let metrics = Arc::new(Metrics::new()?);
         let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
         let owners = Arc::new(Owners::default());
@@ -222,17 +241,22 @@ impl Sidecar {
             .zip(interval)
             .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));
         let rounds = rounds.zip(interval);
-        let (listener, metrics_listener) = listeners(config, passed)?;
         let upstream_deps = forward.clone().map(|forward| UpstreamDeps {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
         });
         let addr = listener.socket.local_addr()?;
         let gate = Gate::new(&config.auth, addr, clients, credentials);
+        let writer = journal.map(|journal| {
+            let (ledger, records) = (Arc::clone(&ledger), Arc::clone(&records));
+            let woken = Arc::default();
+            Writer::new(journal, ledger, records, woken, Arc::clone(&metrics), first)
+        });
         let (book, list) = (Arc::clone(&ledger), listing.clone());
         let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);
         Ok(Self {
             api: Arc::new(api),
+            writer,
             reloader,
             ledger,
             listing,
@@ -307,6 +331,11 @@ impl Sidecar {
                 shutdown,
             ));
         }
+        let all_written = CancellationToken::new();
+        let mut writing = self.writer.map(|writer| {
+            let end = all_written.clone();
+            tokio::spawn(async move { writer.run(end).await.close().await })
+        });
         let kind = ListenerKind::Main;
         let shutdown = self.shutdown.clone();
         let serving = server::serve(
@@ -341,9 +370,14 @@ impl Sidecar {
         tokio::select! {
             () = ended => {}
             ended = tasks.join_next() => return Err(TaskEnded(ended.and_then(Result::err))),
+            ended = ended(&mut writing) => return Err(TaskEnded(ended.err())),
         }
         tasks.shutdown().await;
-        Ok(())
+        all_written.cancel();
+        match writing {
+            Some(writing) => writing.await.map_err(|error| TaskEnded(Some(error))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -354,6 +388,14 @@ fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles
         reconciles,
         settle: config.reconcile.settle,
         ties_picks: config.reconcile.ties_picks,
+    }
+}
+
+/// Waits until a task has ended; for ever, if there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => future::pending().await,
     }
 }
 
