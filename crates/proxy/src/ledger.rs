@@ -50,8 +50,8 @@ pub enum Ledger {
 
 impl Ledger {
     /// A ledger in this process that goes on after a restart, and whose changes are written.
-    pub(crate) fn journaled(pool: Pool, lived: Duration) -> Arc<Self> {
-        Arc::new(Self::Local(Local::journaled(pool, Clock::start(lived))))
+    pub(crate) fn journaled(pool: Pool, clock: Clock) -> Arc<Self> {
+        Arc::new(Self::Local(Local::journaled(pool, clock)))
     }
 
     /// An empty ledger in this process.

@@ -110,6 +110,12 @@ impl Picker {
         fault.map(Error::TokenRejected)
     }
 
+    /// Why nothing is picked now. Picks that wait are granted once the state can be written again.
+    fn stop_now(&self) -> Option<Error> {
+        let is_failing = self.ledger.is_failing();
+        self.stop().or(is_failing.then_some(Error::Unavailable))
+    }
+
     fn answered_count(&self) -> u64 {
         let listing = self.listing.borrow();
         ANSWERED
@@ -237,7 +243,7 @@ impl Picker {
 
     /// Why a pick that takes any account and does not wait would be refused now, or `None`.
     pub async fn refusal_now(&self) -> Option<Error> {
-        match self.stop() {
+        match self.stop_now() {
             None => self.explained(self.ledger.call(RefusalNow).await),
             stop => stop,
         }
@@ -245,7 +251,7 @@ impl Picker {
 
     /// Why no pick can be granted even if slots are released, or `None`.
     pub async fn unavailable_reason(&self) -> Option<Error> {
-        match self.stop() {
+        match self.stop_now() {
             None => self.explained(self.ledger.call(UnavailableReason).await),
             stop => stop,
         }

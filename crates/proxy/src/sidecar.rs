@@ -33,7 +33,7 @@ use crate::{
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
-    journal::Sqlite,
+    journal::sqlite::Sqlite,
     keyed_hash::HashKey,
     ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
@@ -202,8 +202,8 @@ impl Sidecar {
         let limits = pool_limits(config, &connection_limits, interval.is_some());
         let (ledger, first) = match kept {
             Some(kept) => {
-                let pool = Pool::restored(limits, kept.saved, kept.lived);
-                (Ledger::journaled(pool, kept.lived), kept.first)
+                let pool = Pool::restored(limits, kept.saved, kept.clock.now());
+                (Ledger::journaled(pool, kept.clock), kept.first)
             }
             None => (Ledger::local(limits), Vec::new()),
         };
@@ -370,7 +370,7 @@ impl Sidecar {
         tokio::select! {
             () = ended => {}
             ended = tasks.join_next() => return Err(TaskEnded(ended.and_then(Result::err))),
-            ended = ended(&mut writing) => return Err(TaskEnded(ended.err())),
+            ended = writer_ended(&mut writing) => return Err(TaskEnded(ended.err())),
         }
         tasks.shutdown().await;
         all_written.cancel();
@@ -391,8 +391,8 @@ fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles
     }
 }
 
-/// Waits until a task has ended; for ever, if there is none.
-async fn ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+/// Waits until the task that writes has ended; for ever, if there is none.
+async fn writer_ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
     match task {
         Some(task) => task.await,
         None => future::pending().await,

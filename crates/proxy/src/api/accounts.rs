@@ -35,7 +35,7 @@ struct AccountBody {
 }
 
 impl AccountBody {
-    fn new(account: AccountView, calendar: Calendar) -> Self {
+    fn new(account: AccountView, calendar: &Calendar) -> Self {
         let reason = account.reason().map(str::to_owned);
         Self {
             available: account.available(),
@@ -66,7 +66,7 @@ impl Api {
     pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
         let email = Name::new(email);
         let Dated { view, calendar } = self.ledger.call(AccountNow { email }).await??;
-        Ok(reply::json(&AccountBody::new(view, calendar)))
+        Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 
     pub(super) async fn set_draining(
@@ -77,7 +77,7 @@ impl Api {
         let email = Name::new(email);
         let switch = ledger::SetDraining { email, is_draining };
         let Dated { view, calendar } = self.ledger.call(switch).await??;
-        Ok(reply::json(&AccountBody::new(view, calendar)))
+        Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 }
 
@@ -93,7 +93,7 @@ async fn write_accounts(
         let Dated { view, calendar } = ledger.call(AccountsAfter(walk.part())).await?;
         let goes_on = walk.goes_on(&view);
         for account in view.rows {
-            json.row(&AccountBody::new(account, calendar));
+            json.row(&AccountBody::new(account, &calendar));
         }
         if !goes_on {
             break;

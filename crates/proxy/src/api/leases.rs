@@ -50,10 +50,10 @@ pub(super) struct LeaseBody {
 
 impl LeaseBody {
     pub(super) fn new(lease: &Dated<LeaseView>) -> Self {
-        Self::of(&lease.view, lease.calendar)
+        Self::of(&lease.view, &lease.calendar)
     }
 
-    fn of(lease: &LeaseView, calendar: Calendar) -> Self {
+    fn of(lease: &LeaseView, calendar: &Calendar) -> Self {
         Self {
             lease_id: lease.id,
             email: Arc::clone(&lease.email),
@@ -142,7 +142,7 @@ async fn write_leases(
     loop {
         let part = ledger.call(LeasesAfter(walk.part())).await?;
         for lease in &part.rows {
-            json.row(&LeaseBody::of(lease, part.calendar));
+            json.row(&LeaseBody::of(lease, &part.calendar));
         }
         if !walk.goes_on(&part) {
             break;

@@ -10,6 +10,7 @@ use super::rows::{self, CLOCK, ClockRow, HASH_KEY, HashKeyRow, ListRow, SessionR
 use crate::{
     journal::{Change, Journal, JournalError, Record, Table},
     keyed_hash::HashKey,
+    ledger::Clock,
     pool::Saved,
 };
 
@@ -21,8 +22,8 @@ const SESSIONS_MAX: usize = 16;
 pub(crate) struct Loaded {
     /// The records of the pool.
     pub(crate) saved: Saved,
-    /// What the clock of the book shows.
-    pub(crate) lived: Duration,
+    /// The clock of the book.
+    pub(crate) clock: Clock,
     pub(crate) hash_key: HashKey,
     pub(crate) job_starts: Vec<Record>,
     pub(crate) owners: Vec<Record>,
@@ -75,6 +76,9 @@ fn read(records: Vec<Record>, now: Timestamp) -> Loaded {
     });
     saved.away = away;
     let lived = clock.map_or(Duration::ZERO, |clock| Duration::from_millis(clock.lived_ms));
+    let runs = sessions.iter().filter_map(|(_, row)| row.begun());
+    let mut runs: Vec<_> = runs.collect();
+    runs.sort_unstable();
     let mut first = begin_session(&mut sessions, lived, now);
     let hash_key = hash_key.unwrap_or_else(|| {
         let key = HashKey::random(&mut rand::rng());
@@ -84,7 +88,7 @@ fn read(records: Vec<Record>, now: Timestamp) -> Loaded {
     reader.report();
     Loaded {
         saved,
-        lived,
+        clock: Clock::go_on(lived, runs),
         hash_key,
         job_starts,
         owners,

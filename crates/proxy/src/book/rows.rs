@@ -43,6 +43,14 @@ pub(super) struct SessionRow {
     pub(super) version: String,
 }
 
+impl SessionRow {
+    /// What the clock of the book showed at its start, and the calendar time.
+    pub(super) fn begun(&self) -> Option<(Duration, Timestamp)> {
+        let at = self.started_at.parse().ok()?;
+        Some((Duration::from_millis(self.lived_ms), at))
+    }
+}
+
 /// An account list.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -19,10 +19,10 @@ use crate::{
     backoff::doubled,
     error::Error,
     idempotency,
-    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
+    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, Settle, TakePlace},
     peer::RequestBody,
     picker::Picked,
-    pool::{Body, Claim, Key, Known, LeaseId, Name},
+    pool::{Body, Claim, Key, Known, LeaseId, Name, Settlement},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
 };
 
@@ -330,8 +330,20 @@ impl Forward {
         let Some(claim) = start.claim.clone() else {
             return Ok(None);
         };
-        let claimed = self.ledger.call(ClaimKey { claim, lease }).await?;
-        Ok(claimed.err())
+        match self.ledger.call(ClaimKey { claim, lease }).await {
+            Ok(claimed) => Ok(claimed.err()),
+            Err(unavailable) => {
+                // It is claimed, though that is not written.
+                let unclaim = Settle {
+                    lease,
+                    email: None,
+                    body: None,
+                    settlement: Settlement::NotSent,
+                };
+                self.ledger.call(unclaim).await?;
+                Err(unavailable.into())
+            }
+        }
     }
 
     /// Why a job start would be refused now, unless its key is known.
@@ -349,7 +361,7 @@ impl Forward {
         }
         // What passes is waited out.
         let reason = self.picker.unavailable_reason().await;
-        Ok(reason.filter(|reason| !matches!(reason, Error::Learning(_))))
+        Ok(reason.filter(|reason| !matches!(reason, Error::Learning(_) | Error::Unavailable)))
     }
 }
 

@@ -100,6 +100,7 @@ impl JobStart {
             email: self.request.email().map(Name::new),
             exclude,
             operation: Some(Arc::clone(&self.body.operation)),
+            body: Some(Arc::new(self.body.clone())),
             max_jobs: self.request.max_jobs(),
             claim: self.claim.clone(),
             ..PickRequest::default()

@@ -140,7 +140,7 @@ impl Drop for Waiting<'_> {
 impl Local {
     /// An empty state, which is lost when the process ends.
     pub fn new(limits: Limits) -> Self {
-        Self::with(Pool::new(limits), Clock::start(Duration::ZERO), None)
+        Self::with(Pool::new(limits), Clock::start(), None)
     }
 
     /// A state that goes on, and that is written.

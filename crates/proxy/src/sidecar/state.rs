@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     book::{self, Loaded},
     config::{Config, State, SyncMode},
-    journal::{OpenError, Sqlite},
+    journal::sqlite::{OpenError, Sqlite},
     server::{Listener, answer_while_starting},
 };
 
@@ -51,8 +51,9 @@ pub(super) async fn open(
         *cause.lock() = why;
         takes_long.cancel();
     };
+    let pool_id = config.pool_id();
     select! {
-        opened = open_at(path, *sync, &config.pool_id(), tell) => opened.map(Some),
+        opened = open_at(path, *sync, &pool_id, tell) => opened.map(Some),
         () = answering => future::pending().await,
     }
 }
