@@ -106,6 +106,9 @@ impl Book {
                     Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
                 );
                 self.is_broken = !is_passing || !self.conn.is_autocommit();
+                // The log may be what fills the disk, and only a commit that succeeds would copy it. An error says
+                // nothing new.
+                _ = connection::empty_log(&self.conn);
                 return Err(told(&self.place, &error));
             }
         };

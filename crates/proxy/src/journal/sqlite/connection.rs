@@ -81,6 +81,11 @@ pub(super) fn set_up(conn: &Connection, place: &Place) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)
 }
 
+/// Copies the log of changes into the file, and gives its space back.
+pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "wal_checkpoint", "truncate")
+}
+
 /// Whether the file is new. Changes nothing.
 ///
 /// # Errors
