@@ -3,6 +3,8 @@
 //! A record is a name in a table, with a JSON object as its value. Versions of the sidecar may differ: members
 //! that are not known are ignored.
 
+pub(crate) mod sqlite;
+
 use std::{fmt, future::Future};
 
 use thiserror::Error;
