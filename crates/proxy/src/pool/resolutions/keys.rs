@@ -29,6 +29,17 @@ pub struct Claim {
     pub fingerprint: Fingerprint,
 }
 
+impl Claim {
+    /// The claim by which a lost submission without a key is asked for.
+    pub fn of_lost(lease: LeaseId) -> Self {
+        Self {
+            // No key of a client begins with a space.
+            key: Key::new(&format!(" lost {lease}")),
+            fingerprint: Fingerprint::of([lease.to_string()]),
+        }
+    }
+}
+
 /// What a key stands for already: the call under it gets this, and nothing new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
