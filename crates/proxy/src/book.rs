@@ -116,7 +116,7 @@ impl<J: Journal> Writer<J> {
             }
         }
         // After those of the ledger: what was noted before a grant is written with it.
-        // TAKE
+        batch.append(&mut self.records.take_changes(self.ledger.lived()));
         (batch, mark)
     }
 

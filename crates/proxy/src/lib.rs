@@ -36,9 +36,7 @@ mod headers;
 mod hex;
 mod idempotency;
 pub mod jobs;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod journal;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod keyed_hash;
 mod kling;
 pub mod ledger;

@@ -161,7 +161,8 @@ impl Picker {
             }
             return Err(stop);
         }
-        let lease = LeaseId::random(&mut rand::rng());
+        let lease = request.lease;
+        let lease = lease.unwrap_or_else(|| LeaseId::random(&mut rand::rng()));
         let picked = select! {
             biased;
             () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),

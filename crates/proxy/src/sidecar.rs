@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::{
     join,
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::{JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
@@ -200,15 +200,19 @@ impl Sidecar {
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let limits = pool_limits(config, &connection_limits, interval.is_some());
+        let metrics = Arc::new(Metrics::new()?);
+        let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
+        let woken = Arc::new(Notify::new());
         let (ledger, first) = match kept {
             Some(kept) => {
-                let pool = Pool::restored(limits, kept.saved, kept.clock.now());
+                let lived = kept.clock.now();
+                let pool = Pool::restored(limits, kept.saved, lived);
+                records.track(Arc::clone(&woken));
+                records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
                 (Ledger::journaled(pool, kept.clock), kept.first)
             }
             None => (Ledger::local(limits), Vec::new()),
         };
-        let metrics = Arc::new(Metrics::new()?);
-        let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
         let owners = Arc::new(Owners::default());
         let rounds = client.as_ref().map(|client| {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
@@ -249,7 +253,6 @@ impl Sidecar {
         let gate = Gate::new(&config.auth, addr, clients, credentials);
         let writer = journal.map(|journal| {
             let (ledger, records) = (Arc::clone(&ledger), Arc::clone(&records));
-            let woken = Arc::default();
             Writer::new(journal, ledger, records, woken, Arc::clone(&metrics), first)
         });
         let (book, list) = (Arc::clone(&ledger), listing.clone());

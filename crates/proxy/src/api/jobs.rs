@@ -95,7 +95,7 @@ impl JobBody {
         Self {
             request_id: Arc::clone(&record.request_id),
             client: record.client_name.clone(),
-            operation: Arc::clone(&record.operation),
+            operation: Arc::clone(&record.body.operation),
             email: record.email.clone(),
             task_id: record.task_id().map(|id| id.as_str().to_owned()),
             outcome: record.outcome.as_str(),

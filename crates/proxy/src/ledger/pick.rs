@@ -14,6 +14,8 @@ use crate::pool::{
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
 #[derive(Clone, Debug, Default)]
 pub struct PickRequest {
+    /// The id of its lease, if the caller has drawn one.
+    pub lease: Option<LeaseId>,
     /// Only this account.
     pub email: Option<Name>,
     /// This account, if it has a free slot now. A pick never waits for it while another account is

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use accounts_fetcher::{Identity, Snapshot};
 
 use super::{
-    AccountKey, Claim, Kind, LeaseId, Limits, Name, Pool, TaskId,
+    AccountKey, Claim, Kind, Known, LeaseId, Limits, Name, Pool, TaskId,
     account::{Account, Rank},
     known_tasks::Taken,
     lease::{Binding, Listed, Phase},
@@ -45,6 +45,24 @@ impl Pool {
         let mut pool = Self::new(limits);
         pool.restore(saved, now);
         pool
+    }
+
+    /// What is known of the submission that had, or has, the lease `id`: its job, or that its outcome is not known.
+    /// `None` if it was refused, or never granted.
+    pub fn known_of(&self, id: LeaseId) -> Option<Known> {
+        let submission = self.resolutions.get(id);
+        if let Some(claim) = submission.and_then(|submission| submission.claim.as_ref()) {
+            return self.recall(claim);
+        }
+        let lease = self.lease(id)?;
+        Some(match lease.task_id {
+            Some(task_id) => Known::Job {
+                task_id,
+                email: Some(lease.email),
+                lease: id,
+            },
+            None => Known::InUse(Vec::new()),
+        })
     }
 
     fn restore(&mut self, saved: Saved, now: Duration) {
@@ -177,14 +195,10 @@ impl Pool {
     ) -> Phase {
         let email = Arc::clone(&self.accounts[account].listed.email);
         let body = record.body.as_deref().cloned();
-        let fingerprint = body.as_ref().map(|body| body.fingerprint);
         let on = Some((account, record.created_at));
         self.resolutions.lose(id, body, Some(email), on, now);
-        if let Some(fingerprint) = fingerprint {
-            // The client of a call without a key can ask by this one. A key that the client gave stays.
-            self.resolutions
-                .name_lost(id, Claim::of_lost(id, fingerprint));
-        }
+        // The client of a call without a key can ask by this one. A key that the client gave stays.
+        self.resolutions.name_lost(id, Claim::of_lost(id));
         Phase::Uncertain {
             sent_at: now,
             absences: 0,

@@ -30,12 +30,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The claim of a lost submission whose client gave no key.
-    pub fn of_lost(lease: LeaseId, fingerprint: Fingerprint) -> Self {
+    /// The claim by which a lost submission without a key is asked for.
+    pub fn of_lost(lease: LeaseId) -> Self {
         Self {
             // No key of a client begins with a space.
             key: Key::new(&format!(" lost {lease}")),
-            fingerprint,
+            fingerprint: Fingerprint::of([lease.to_string()]),
         }
     }
 }
