@@ -183,3 +183,6 @@ impl<J: Journal> Writer<J> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
