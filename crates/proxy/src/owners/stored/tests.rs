@@ -105,12 +105,25 @@ fn what_was_learnt_is_known_to_a_later_run() {
 #[test]
 fn the_newest_word_about_an_owner_counts_in_a_later_run() {
     let mut run = Run::first();
+    let learn_others = |run: &Run, ids: std::ops::Range<u32>| {
+        for id in ids {
+            run.learn(ReferenceKind::Task, &id.to_string(), "a@x");
+        }
+    };
+    learn_others(&run, 10..15);
     run.learn(ReferenceKind::Task, "1", "a@x");
     run.commit_all();
     let mut run = run.next();
-    run.learn(ReferenceKind::Task, "2", "a@x");
+    learn_others(&run, 15..25);
     run.learn(ReferenceKind::Task, "1", "b@x");
     run.commit_all();
+    // A journal has no order: by its name, the newer record comes first here.
+    let places = run
+        .journal
+        .iter()
+        .filter(|(_, value)| value.contains(r#""id":"1","#));
+    let places: Vec<_> = places.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(places, ["task-16", "task-5"]);
     assert_eq!(
         run.next().owner(ReferenceKind::Task, "1").as_deref(),
         Some("b@x")
