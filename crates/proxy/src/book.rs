@@ -23,6 +23,7 @@ use crate::{
     journal::{Change, Journal, JournalError},
     ledger::{IsBusy, Ledger, Mark},
     metrics::Metrics,
+    owners::Owners,
     records::JobRecords,
 };
 pub(crate) use load::{Loaded, load};
@@ -41,36 +42,18 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
 /// Writes what changes.
 #[derive(Debug)]
 pub(crate) struct Writer<J> {
-    journal: J,
-    ledger: Arc<Ledger>,
-    records: Arc<JobRecords>,
+    pub(crate) journal: J,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) records: Arc<JobRecords>,
+    pub(crate) owners: Arc<Owners>,
     /// Something changed that the ledger does not know of.
-    woken: Arc<Notify>,
-    metrics: Arc<Metrics>,
+    pub(crate) woken: Arc<Notify>,
+    pub(crate) metrics: Arc<Metrics>,
     /// What is written of the start with the first batch.
-    first: Vec<Change>,
+    pub(crate) first: Vec<Change>,
 }
 
 impl<J: Journal> Writer<J> {
-    /// `first`: what the start has to write.
-    pub(crate) fn new(
-        journal: J,
-        ledger: Arc<Ledger>,
-        records: Arc<JobRecords>,
-        woken: Arc<Notify>,
-        metrics: Arc<Metrics>,
-        first: Vec<Change>,
-    ) -> Self {
-        Self {
-            journal,
-            ledger,
-            records,
-            woken,
-            metrics,
-            first,
-        }
-    }
-
     /// Runs until `end`, and writes what has changed by then. Returns the journal. Not cancel-safe: dropped in a
     /// commit, that may have taken effect or not.
     pub(crate) async fn run(mut self, end: CancellationToken) -> J {
@@ -117,6 +100,7 @@ impl<J: Journal> Writer<J> {
         }
         // After those of the ledger: what was noted before a grant is written with it.
         batch.append(&mut self.records.take_changes(self.ledger.lived()));
+        batch.append(&mut self.owners.take_changes());
         (batch, mark)
     }
 

@@ -202,18 +202,19 @@ impl Sidecar {
         let limits = pool_limits(config, &connection_limits, interval.is_some());
         let metrics = Arc::new(Metrics::new()?);
         let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
+        let owners = Arc::new(Owners::default());
         let woken = Arc::new(Notify::new());
         let (ledger, first) = match kept {
             Some(kept) => {
                 let lived = kept.clock.now();
                 let pool = Pool::restored(limits, kept.saved, lived);
                 records.track(Arc::clone(&woken));
+                owners.restore(&kept.owners);
                 records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
                 (Ledger::journaled(pool, kept.clock), kept.first)
             }
             None => (Ledger::local(limits), Vec::new()),
         };
-        let owners = Arc::new(Owners::default());
         let rounds = client.as_ref().map(|client| {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
             Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
@@ -232,7 +233,7 @@ impl Sidecar {
                 upstream,
                 ledger: Arc::clone(&ledger),
                 picker: Arc::clone(&picker),
-                owners,
+                owners: Arc::clone(&owners),
                 rounds,
                 listing: listing.clone(),
                 fetcher: fetcher.waker(),
@@ -251,9 +252,14 @@ impl Sidecar {
         });
         let addr = listener.socket.local_addr()?;
         let gate = Gate::new(&config.auth, addr, clients, credentials);
-        let writer = journal.map(|journal| {
-            let (ledger, records) = (Arc::clone(&ledger), Arc::clone(&records));
-            Writer::new(journal, ledger, records, woken, Arc::clone(&metrics), first)
+        let writer = journal.map(|journal| Writer {
+            journal,
+            ledger: Arc::clone(&ledger),
+            records,
+            owners,
+            woken,
+            metrics: Arc::clone(&metrics),
+            first,
         });
         let (book, list) = (Arc::clone(&ledger), listing.clone());
         let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);

@@ -118,14 +118,15 @@ impl Stage {
         let ledger = Ledger::journaled(pool, loaded.clock);
         let metrics = Arc::new(Metrics::new().unwrap());
         let records = JobRecords::new(hour, Arc::clone(&metrics));
-        let writer = Writer::new(
+        let writer = Writer {
             journal,
-            Arc::clone(&ledger),
+            ledger: Arc::clone(&ledger),
             records,
-            Arc::default(),
+            owners: Arc::default(),
+            woken: Arc::default(),
             metrics,
-            loaded.first,
-        );
+            first: loaded.first,
+        };
         let end = CancellationToken::new();
         let writing = tokio::spawn(writer.run(end.clone()));
         let base = ledger.call(crate::ledger::NewestList).await.unwrap();
