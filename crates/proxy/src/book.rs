@@ -6,13 +6,14 @@
 
 mod load;
 mod rows;
+mod status;
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
     pin, select,
-    sync::Notify,
+    sync::{Notify, watch},
     task::yield_now,
     time::{Instant, sleep},
 };
@@ -27,6 +28,7 @@ use crate::{
     records::JobRecords,
 };
 pub(crate) use load::{Loaded, load};
+pub(crate) use status::{BookStatus, BookWatch};
 
 /// The most records that are read in one hold of a lock: a fraction of a millisecond.
 const RECORDS_AT_ONCE: usize = 256;
@@ -51,6 +53,7 @@ pub(crate) struct Writer<J> {
     pub(crate) metrics: Arc<Metrics>,
     /// What is written of the start with the first batch.
     pub(crate) first: Vec<Change>,
+    pub(crate) status: watch::Sender<BookStatus>,
 }
 
 impl<J: Journal> Writer<J> {
@@ -113,9 +116,14 @@ impl<J: Journal> Writer<J> {
             self.metrics
                 .count_commit(committed.is_ok(), begun_at.elapsed(), batch.len());
             match committed {
-                Ok(()) if failed_count == 0 => return true,
                 Ok(()) => {
-                    tracing::info!("the state is written again: grants go on");
+                    self.status.send_modify(|status| {
+                        status.statistics = self.journal.statistics();
+                        status.committed_at = Some(Timestamp::now());
+                    });
+                    if failed_count > 0 {
+                        tracing::info!("the state is written again: grants go on");
+                    }
                     return true;
                 }
                 Err(error) => {

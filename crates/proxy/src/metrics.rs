@@ -7,6 +7,7 @@
 mod accounts;
 mod commits;
 mod scrape;
+mod state;
 
 use std::{slice, sync::Arc, time::Duration};
 

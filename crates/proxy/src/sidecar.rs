@@ -28,8 +28,8 @@ use inventory::Inventory;
 pub use state::StateError;
 
 use crate::{
-    api::{Api, Gate, ListenerKind, UpstreamDeps},
-    book::Writer,
+    api::{Api, ApiDeps, Gate, ListenerKind, UpstreamDeps},
+    book::{BookStatus, Writer},
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
@@ -204,6 +204,10 @@ impl Sidecar {
         let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
         let owners = Arc::new(Owners::default());
         let woken = Arc::new(Notify::new());
+        let status = kept.as_ref().map_or_else(BookStatus::memory, |kept| {
+            BookStatus::new("disk", kept.sessions_count)
+        });
+        let (status, book_watch) = watch::channel(status);
         let (ledger, first) = match kept {
             Some(kept) => {
                 let lived = kept.clock.now();
@@ -260,9 +264,17 @@ impl Sidecar {
             woken,
             metrics: Arc::clone(&metrics),
             first,
+            status,
         });
-        let (book, list) = (Arc::clone(&ledger), listing.clone());
-        let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);
+        let deps = ApiDeps {
+            ledger: Arc::clone(&ledger),
+            book: book_watch,
+            listing: listing.clone(),
+            metrics,
+            picker,
+            upstream: upstream_deps,
+        };
+        let api = Api::new(config, gate, deps);
         Ok(Self {
             api: Arc::new(api),
             writer,

@@ -58,14 +58,14 @@ impl Api {
     /// Answers with the accounts, in list order.
     pub(super) async fn list_accounts(&self, query: &str) -> Result<Reply, Error> {
         let page = PageParams::from_query(query)?;
-        let fetched_at = self.listing.borrow().fetched_at.map(WireTime);
-        let ledger = Arc::clone(&self.ledger);
+        let fetched_at = self.deps.listing.borrow().fetched_at.map(WireTime);
+        let ledger = Arc::clone(&self.deps.ledger);
         slices::json(|json| write_accounts(ledger, page, fetched_at, json)).await
     }
 
     pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
         let email = Name::new(email);
-        let Dated { view, calendar } = self.ledger.call(AccountNow { email }).await??;
+        let Dated { view, calendar } = self.deps.ledger.call(AccountNow { email }).await??;
         Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 
@@ -76,7 +76,7 @@ impl Api {
     ) -> Result<Reply, Error> {
         let email = Name::new(email);
         let switch = ledger::SetDraining { email, is_draining };
-        let Dated { view, calendar } = self.ledger.call(switch).await??;
+        let Dated { view, calendar } = self.deps.ledger.call(switch).await??;
         Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 }

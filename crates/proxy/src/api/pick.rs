@@ -182,7 +182,7 @@ impl Api {
             key,
             fingerprint: fingerprint(&request),
         });
-        match self.picker.pick(&request).await? {
+        match self.deps.picker.pick(&request).await? {
             Picked::Slot(slot) => Ok(granted(slot)),
             Picked::Known(Known::Held(lease)) => self.held(lease.id).await,
             Picked::Known(known) => Err(known.into()),
@@ -191,7 +191,7 @@ impl Api {
 
     /// The lease that an earlier pick under the same key was granted.
     async fn held(&self, id: LeaseId) -> Result<Reply, Error> {
-        let lease = self.ledger.call(LeaseNow { id }).await?;
+        let lease = self.deps.ledger.call(LeaseNow { id }).await?;
         // The lease has just ended: the key is free, and the next pick under it gets a new lease.
         let lease = lease.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
         Ok(reply::json(&LeaseBody::new(&lease)))
@@ -199,11 +199,11 @@ impl Api {
 
     async fn dry_run(&self, request: PickRequest) -> Result<Reply, Error> {
         let mut found = Vec::new();
-        let walk = self.ledger.dry_run(&request, |account, is_eligible| {
+        let walk = self.deps.ledger.dry_run(&request, |account, is_eligible| {
             found.push(Standing::new(account, is_eligible));
         });
         walk.await
-            .map_err(|error| self.picker.explain(error.into()))?;
+            .map_err(|error| self.deps.picker.explain(error.into()))?;
         slices::json(|json| write_dry_run(found, json)).await
     }
 }

@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::advance};
 
 use super::*;
 use crate::{
-    journal::{Record, Table},
+    journal::{Record, Statistics, Table},
     ledger::{
         FollowList, ListProgress, PickError, PickRequest, SetDraining, Settle, Slot,
         Unavailable,
@@ -73,6 +73,10 @@ impl Journal for Arc<Disk> {
         Ok(records.iter().map(record).collect())
     }
 
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
+
     async fn commit(&mut self, changes: Vec<Change>) -> Result<(), JournalError> {
         self.permits.acquire().await.unwrap().forget();
         self.commits_count.fetch_add(1, Ordering::Relaxed);
@@ -126,6 +130,7 @@ impl Stage {
             woken: Arc::default(),
             metrics,
             first: loaded.first,
+            status: watch::Sender::new(BookStatus::new("disk", loaded.sessions_count)),
         };
         let end = CancellationToken::new();
         let writing = tokio::spawn(writer.run(end.clone()));

@@ -21,11 +21,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Change, Journal, JournalError, Record, Table};
+use super::{Change, Journal, JournalError, Record, Statistics};
 use crate::config::SyncMode;
 
 use book::Book;
-use connection::Counts;
 use lock::Lock;
 use place::Place;
 
@@ -62,21 +61,6 @@ pub(crate) struct MovedAside {
     pub(crate) to: PathBuf,
     /// What was wrong with it.
     pub(crate) why: String,
-}
-
-/// What an operator may want to know of the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Statistics {
-    /// The file and its log of changes, in bytes.
-    pub(crate) bytes: u64,
-    counts: Counts,
-}
-
-impl Statistics {
-    /// How many records each table has.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (Table, u64)> {
-        Table::ALL.into_iter().zip(self.counts)
-    }
 }
 
 enum Command {
@@ -129,11 +113,6 @@ impl Sqlite {
         })
     }
 
-    /// The newest statistics, after each commit.
-    pub(crate) fn statistics(&self) -> watch::Receiver<Statistics> {
-        self.statistics.clone()
-    }
-
     /// Closes the file: all of it is in one file then, and another sidecar can open it.
     ///
     /// Without it the same happens a moment after the journal is dropped, unless the process ends before.
@@ -167,6 +146,10 @@ impl Journal for Sqlite {
 
     async fn commit(&mut self, changes: Vec<Change>) -> Result<(), JournalError> {
         self.ask(|reply| Command::Commit(changes, reply)).await
+    }
+
+    fn statistics(&self) -> Statistics {
+        *self.statistics.borrow()
     }
 }
 

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{
-    super::{self as journal, JournalError, Record, Table},
-    MovedAside, Started, Statistics,
-    connection::{self, Counts, Trouble},
+    super::{self as journal, Counts, JournalError, Record, Statistics, Table},
+    MovedAside, Started,
+    connection::{self, Trouble},
     error::{OpenError, told, told_of_io},
     files::{self, Files},
     place::Place,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{
-    super::Table,
+    super::{Counts, Table},
     error::{OpenError, is_damage},
     place::Place,
 };
@@ -23,9 +23,6 @@ const LOG_PAGES_MAX: i64 = 4096;
 const LOG_BYTES_KEPT: i64 = LOG_PAGES_MAX * 4096;
 /// How long another program may hold the file locked before a commit fails. Every grant waits meanwhile.
 const BUSY_MAX: Duration = Duration::from_secs(1);
-
-/// How many records each table has, in the order of [`Table::ALL`].
-pub(super) type Counts = [u64; Table::ALL.len()];
 
 /// Why a file is not taken.
 pub(super) enum Trouble {
