@@ -204,3 +204,29 @@ fn connected(place: &Place) -> rusqlite::Result<Connection> {
     connection::sign(&conn)?;
     Ok(conn)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::SyncMode;
+
+    #[test]
+    fn a_connection_that_is_of_no_use_any_more_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("book.db");
+        let place = |path: &Path| Place::new(path, SyncMode::Process, "pool");
+        let (mut book, _) = Book::open(place(&path)).unwrap();
+        let change = journal::Change {
+            table: Table::Lease,
+            name: "a".to_owned(),
+            value: Some("{}".to_owned()),
+        };
+        book.conn.pragma_update(None, "query_only", true).unwrap();
+        let failed = book.commit(&[change.clone()]).unwrap_err();
+        assert!(failed.to_string().contains("readonly"), "{failed}");
+        book.commit(&[change]).unwrap();
+        assert_eq!(book.load().unwrap().len(), 1);
+    }
+}
