@@ -125,6 +125,15 @@ fn the_email_matters_unless_it_counts_as_absent() {
 }
 
 #[test]
+fn a_value_that_looks_like_a_part_is_none() {
+    let head = "Content-Disposition: form-data; name=\"a\"\r\n\r\n";
+    let value = format!("x{head}y");
+    let one = of_form("b", &[("a", value.as_bytes())], false).unwrap();
+    let two = of_form("b", &[("a", b"x"), ("a", b"y")], false).unwrap();
+    assert_ne!(one, two);
+}
+
+#[test]
 fn a_large_body_lets_other_calls_have_their_turn() {
     use std::{
         pin::pin,
