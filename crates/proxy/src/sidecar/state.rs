@@ -84,6 +84,9 @@ async fn open_at(
                          keys and drains are forgotten"
                     );
                 }
+                if opened.is_fresh {
+                    tracing::info!(path = %path.display(), "a new state is begun");
+                }
                 let mut journal = opened.journal;
                 match book::load(&mut journal).await {
                     Ok(loaded) => return Ok((journal, loaded)),
