@@ -331,6 +331,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_call_gets_the_lease_that_it_has_drawn() {
+        let (picker, _publish) = picker(1);
+        let lease = LeaseId::random(&mut rand::rng());
+        let mut request = PickRequest {
+            lease: Some(lease),
+            ..PickRequest::default()
+        };
+        match picker.pick_until(Instant::now(), &mut request).await {
+            Ok(Picked::Slot(slot)) => assert_eq!(slot.lease().id, lease),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn after_a_402_one_job_start_is_granted_and_no_pick() {
         let (picker, _publish) = picker(9);
         picker.reject_token(TokenFault::Unpaid, "no");

@@ -20,7 +20,8 @@ const COPIED_AT_ONCE: usize = 256;
 
 impl JobRecords {
     /// From now on it is noted which records change, for [`take_changes`](Self::take_changes). `writer` is notified
-    /// of changes that come with no operation of the ledger.
+    /// of changes that come with no operation of the ledger. Called before [`restore`](Self::restore), which may
+    /// find records that are to be removed.
     pub(crate) fn track(&self, writer: Arc<Notify>) {
         self.lock().changes = Some(Changes::new(writer));
     }
@@ -73,6 +74,26 @@ impl JobRecords {
             (id, stored)
         };
         ids.into_iter().map(copy).collect()
+    }
+
+    /// The sidecar ends in good order: an answer that was written a moment ago counts as delivered, unless there are
+    /// signs that its client is gone. The system sends what was written.
+    pub(crate) fn trust_written(&self) {
+        let mut records = self.lock();
+        let has_it = |record: &Record| {
+            matches!(&record.delivery, State::Written(_))
+                && !record.is_lost()
+                && !record.is_in_doubt()
+        };
+        let of_those = records.by_id.iter().filter(|(_, record)| has_it(record));
+        let ids: Vec<_> = of_those.map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(record) = records.by_id.get_mut(&id) {
+                record.delivery = State::UsedUp;
+            }
+            records.note_change(id);
+            self.forget_twin(&mut records, id);
+        }
     }
 
     /// Puts back what was stored when the book's clock showed `lived`, before the first call is answered. `known`: what

@@ -218,6 +218,29 @@ fn an_answer_that_a_client_missed_is_delivered_once_over_all_runs() {
     assert!(!is_promised(&run));
 }
 
+#[tokio::test]
+async fn an_answer_that_was_just_written_at_a_clean_end_is_delivered_unless_its_client_has_left() {
+    for has_left in [false, true] {
+        for is_clean in [false, true] {
+            let mut run = Run::first();
+            let (_client, theirs) = taken(&run.records).await;
+            let _theirs = (!has_left).then_some(theirs);
+            if is_clean {
+                run.records.trust_written();
+            }
+            run.commit(LIVED);
+            let run = run.next_knowing_nothing(LIVED);
+            let entered = run.records.enter(&arrival(Some(1)));
+            let is_missed = matches!(entered, Entered::Twin(_));
+            assert_eq!(
+                is_missed,
+                has_left || !is_clean,
+                "{has_left} {is_clean} {entered:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_lost_submission_is_asked_for_under_the_same_name_in_a_later_run() {
     let mut run = Run::first();
