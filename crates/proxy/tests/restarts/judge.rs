@@ -19,8 +19,8 @@ pub(crate) struct Findings {
     pub(crate) over_limit: u64,
     /// Starts with more than one job.
     pub(crate) doubled: BTreeSet<String>,
-    /// Starts whose clients were told a task that is not of their prompt.
-    pub(crate) mistaken: BTreeSet<String>,
+    /// Starts whose clients were told a task that is not of their prompt, and what it is of.
+    pub(crate) mistaken: BTreeMap<String, Vec<Submission>>,
     /// Starts of which nothing became known.
     pub(crate) undecided: BTreeSet<String>,
     /// `replyRef`s that two jobs had.
@@ -42,12 +42,20 @@ impl Findings {
             Told::Nothing | Told::NoTask | Told::Aside => false,
         };
         let is_undecided = |(_, told): &&(String, Told)| *told == Told::Nothing;
+        let of = |(name, told): &(String, Told)| {
+            let is_of = |one: &&Submission| match (one.outcome, told) {
+                (Outcome::Accepted(id), Told::Task(told)) => id.get() == *told,
+                _ => false,
+            };
+            let told = audit.submissions.iter().filter(is_of).cloned();
+            (name.clone(), told.collect())
+        };
         let names = |(name, _): &(String, Told)| name.clone();
         Self {
             jobs: jobs.values().map(Vec::len).sum(),
             over_limit: audit.over_limit_ours(),
             doubled: doubled(&jobs),
-            mistaken: told.iter().filter(is_mistaken).map(names).collect(),
+            mistaken: told.iter().filter(is_mistaken).map(of).collect(),
             undecided: told.iter().filter(is_undecided).map(names).collect(),
             marks_reused: audit.duplicates,
             leaked,
@@ -55,9 +63,8 @@ impl Findings {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        let names = [&self.doubled, &self.mistaken, &self.undecided];
-        self.over_limit + self.marks_reused + self.leaked == 0
-            && names.iter().all(|names| names.is_empty())
+        let names = self.doubled.len() + self.mistaken.len() + self.undecided.len();
+        self.over_limit + self.marks_reused + self.leaked == 0 && names == 0
     }
 }
 
@@ -155,7 +162,7 @@ fn each_kind_of_harm_is_found_by_name() {
     assert_eq!(found.jobs, 5, "{found:?}");
     assert_eq!(found.doubled, ["job-0-1".to_owned()].into());
     let mistaken = ["job-0-2", "job-0-5"].map(str::to_owned);
-    assert_eq!(found.mistaken, mistaken.into());
+    assert!(found.mistaken.keys().eq(&mistaken), "{found:?}");
     assert_eq!(found.undecided, ["job-0-3".to_owned()].into());
     assert!(!found.is_clean());
 
