@@ -62,6 +62,9 @@ impl<J: Journal> Writer<J> {
     pub(crate) async fn run(mut self, end: CancellationToken) -> J {
         loop {
             let is_last = end.is_cancelled();
+            if is_last {
+                self.records.trust_written();
+            }
             let (mut batch, mark) = self.gather().await;
             if !batch.is_empty() {
                 batch.push(rows::clock(self.ledger.lived(), Timestamp::now()));

@@ -15,6 +15,7 @@ mod judge;
 mod orderly;
 mod program;
 mod restarted;
+mod store;
 mod surroundings;
 
 use std::{env, sync::Arc, time::Duration};

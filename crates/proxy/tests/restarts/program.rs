@@ -28,7 +28,27 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it beside a simulator. Returns once it listens, which is before it is ready.
     pub(crate) async fn start(sim: &Sim, settings: &Settings) -> Self {
-        let mut child = command("serve", sim, settings).spawn().unwrap();
+        Self::spawn(sim, settings).serving().await
+    }
+
+    /// Starts it beside a simulator.
+    pub(crate) fn spawn(sim: &Sim, settings: &Settings) -> Starting {
+        Starting(command("serve", sim, settings).spawn().unwrap())
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+}
+
+/// A program that was started and may not listen yet.
+pub(crate) struct Starting(Child);
+
+impl Starting {
+    /// Waits until it serves, which is before it is ready.
+    pub(crate) async fn serving(self) -> Program {
+        let Self(mut child) = self;
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         let addr = loop {
@@ -41,8 +61,11 @@ impl Program {
             said = said + &line + "\n";
         };
         tokio::spawn(follow(lines, said));
-        Self { child, addr }
+        Program { child, addr }
     }
+}
+
+impl Program {
 
     /// Ends it with SIGKILL.
     pub(crate) async fn kill(mut self) {
@@ -80,7 +103,7 @@ pub(crate) fn book_in(directory: &Path) -> (&'static str, String) {
     ("STATE__PATH", path.to_str().unwrap().to_owned())
 }
 
-fn command(name: &str, sim: &Sim, settings: &Settings) -> Command {
+pub(crate) fn command(name: &str, sim: &Sim, settings: &Settings) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kling-balancer"));
     command.arg(name).env_clear().kill_on_drop(true);
     command

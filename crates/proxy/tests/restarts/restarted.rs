@@ -37,9 +37,9 @@ pub(crate) const SIGNALS: [Signal; 2] = [Signal::Term, Signal::Kill];
 /// A program with its upstream and its book.
 pub(crate) struct Restarted {
     pub(crate) sim: Sim,
-    settings: Settings,
+    pub(crate) settings: Settings,
     pub(crate) program: Program,
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Restarted {
@@ -67,7 +67,7 @@ impl Restarted {
             sim,
             settings,
             program,
-            _directory: directory,
+            directory,
         };
         restarted.until_ready().await;
         Some(restarted)
