@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
 
 pub(crate) mod events;
-mod journal;
+pub(crate) mod journal;
 pub(crate) mod model;
 pub(crate) mod rounds;
 pub(crate) mod world;

@@ -80,8 +80,12 @@ impl Pool {
             self.apply(&snapshot, now, &mut nothing_to_draw);
         }
         self.is_list_fresh = false;
+        let mut respelled = Vec::new();
         for (email, record) in accounts {
             let key = self.account_of(&email);
+            if self.accounts[key].listed.email != email {
+                respelled.push(email);
+            }
             self.accounts.update(key, &mut self.outbox, |account| {
                 account.is_draining = record.is_draining;
                 account.health = record.health;
@@ -96,6 +100,9 @@ impl Pool {
         }
         // From here on differs from what was saved.
         self.record_changes();
+        for email in respelled {
+            self.accounts.changes.note(|| email);
+        }
         leases.sort_unstable_by_key(|(id, lease)| (lease.created_at, *id));
         for (id, record) in leases {
             self.restore_lease(id, &record, now);
@@ -245,6 +252,8 @@ impl Pool {
 
     fn restore_foreign(&mut self, task_id: TaskId, record: &ForeignJobRecord, now: Duration) {
         if self.leases.of_task(&task_id).is_some() {
+            // One of both was written before the job moved.
+            self.foreign_jobs.changes.note(|| task_id);
             return;
         }
         // It was listed before: no lost submission may take it over.

@@ -12,6 +12,7 @@ mod model;
 mod names;
 mod picks;
 mod resolutions;
+mod restarts;
 mod roster;
 mod rounds;
 mod uniformity;

@@ -13,9 +13,15 @@ pub(in crate::pool) struct Journal {
     /// Records that were taken for writing. The second half of them is read only when it is written.
     batch: Vec<(RecordName, Option<Option<String>>)>,
     is_failing: bool,
+    /// How long the process is away.
+    away: Duration,
 }
 
 impl Journal {
+    pub(in crate::pool) fn set_away(&mut self, away: Duration) {
+        self.away = away;
+    }
+
     pub(in crate::pool) fn set_failing(&mut self, is_failing: bool) {
         self.is_failing = is_failing;
     }
@@ -85,6 +91,7 @@ impl Journal {
         self.is_failing = false;
         let mut saved = Saved {
             list: self.list.clone(),
+            away: self.away,
             ..Saved::default()
         };
         for (name, value) in &self.records {
