@@ -172,6 +172,8 @@ pub struct EmailBody {
     prompt: Option<Digest>,
     references: References,
     place: Place,
+    /// What the body is without, where the e-mail does not count. Nothing of a multipart body.
+    cut: Range<usize>,
 }
 
 /// How an e-mail is spelled in a body.
@@ -213,8 +215,8 @@ impl EmailBody {
     }
 
     /// What the client said, as texts that each consist of pieces: the parts of a multipart body, since senders
-    /// draw its boundary anew for every attempt, or else the one text that the body is. `ignores_email`: whatever
-    /// e-mail the client gave.
+    /// draw its boundary anew for every attempt, or else the one text that the body is. `ignores_email`: without
+    /// the e-mail that the client gave.
     pub(super) fn content(&self, ignores_email: bool) -> Vec<Vec<Bytes>> {
         match &self.format {
             Format::Form { parts, .. } => {
@@ -227,8 +229,8 @@ impl EmailBody {
                     .collect()
             }
             Format::Json | Format::Fields if ignores_email => {
-                // Only a multipart body cannot spell every e-mail.
-                vec![self.around("").map(Vec::from).unwrap_or_default()]
+                let Range { start, end } = self.cut;
+                vec![vec![self.bytes.slice(..start), self.bytes.slice(end..)]]
             }
             Format::Json | Format::Fields => vec![vec![self.bytes.clone()]],
         }

@@ -22,7 +22,7 @@ pub(super) async fn fingerprint(
     let mut hashing = FingerprintHasher::default();
     hashing.field(operation.as_bytes());
     if ignores_email {
-        hashing.field(query.with_email("").as_bytes());
+        hashing.field(query.without_email().as_bytes());
     } else {
         hashing.field(query.as_str().as_bytes());
     }

@@ -21,6 +21,7 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
         return Err(EmailError::TooManyFields);
     }
     let (email, place) = query::email_in(&bytes)?;
+    let cut = query::email_cut(&bytes);
     let (mut max_jobs, mut prompt) = (None, None);
     let mut references = References::default();
     for (name, value) in form_urlencoded::parse(&bytes) {
@@ -39,6 +40,7 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
         prompt,
         references,
         place,
+        cut,
         bytes,
     };
     match body.email() {

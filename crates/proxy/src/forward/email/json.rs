@@ -29,9 +29,13 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
     if members.has_two_emails {
         return Err(EmailError::GivenTwice);
     }
-    let (email, place) = match members.email {
-        Some(raw) => (given(raw)?, Place::of_value(range_of(raw, &bytes))),
-        None => (None, start_of(&bytes, members.is_empty)),
+    let (email, place, cut) = match members.email {
+        Some((name, raw)) => {
+            let value = range_of(raw, &bytes);
+            let cut = cut_of(range_of(name, &bytes).start..value.end, &bytes);
+            (given(raw)?, Place::of_value(value), cut)
+        }
+        None => (None, start_of(&bytes, members.is_empty), 0..0),
     };
     Ok(EmailBody {
         format: Format::Json,
@@ -40,8 +44,30 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
         prompt: members.prompt,
         references: members.references,
         place,
+        cut,
         bytes,
     })
+}
+
+/// What is cut out of `bytes` to leave out a member: it, a comma, and the blanks between it and the member before or
+/// behind it.
+fn cut_of(member: Range<usize>, bytes: &[u8]) -> Range<usize> {
+    let blanks = |at: usize| {
+        bytes[at..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count()
+    };
+    let comma = member.end + blanks(member.end);
+    if bytes[comma] == b',' {
+        return member.start..comma + 1 + blanks(comma + 1);
+    }
+    let before = bytes[..member.start].trim_ascii_end();
+    let behind = before
+        .strip_suffix(b",")
+        .map(|rest| rest.trim_ascii_end().len());
+    let start = behind.unwrap_or(member.start);
+    start..member.end
 }
 
 /// `email` as a JSON string.
@@ -52,8 +78,8 @@ pub(super) fn spell(email: &str) -> String {
 /// What we ask of an object.
 struct Members<'a> {
     is_empty: bool,
-    /// Borrows from the body.
-    email: Option<&'a RawValue>,
+    /// Name and value. They borrow from the body.
+    email: Option<(&'a RawValue, &'a RawValue)>,
     has_two_emails: bool,
     max_jobs: Option<NonZeroU32>,
     prompt: Option<Digest>,
@@ -88,7 +114,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
             members.is_empty = false;
             match text_of(key).as_deref() {
                 Some("email") => {
-                    members.has_two_emails |= members.email.replace(value).is_some();
+                    members.has_two_emails |= members.email.replace((key, value)).is_some();
                 }
                 Some("maxJobs") => {
                     let text = value.get().trim_matches('"');

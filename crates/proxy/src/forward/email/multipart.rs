@@ -122,6 +122,8 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
         prompt,
         references,
         place,
+        // Parts are left out as a whole.
+        cut: 0..0,
         bytes,
     })
 }

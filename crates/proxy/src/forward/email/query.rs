@@ -4,7 +4,7 @@
 //! `%2B`. What we write has everything but unreserved characters percent-encoded (RFC 3986 §2.3),
 //! so that no reader can take it for a space.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
@@ -67,6 +67,23 @@ pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailErro
     })
 }
 
+/// What is cut out of a query, or of a form in the same syntax, to leave out the e-mail: its field, and what
+/// separates it from the others.
+pub(super) fn email_cut(text: &[u8]) -> Range<usize> {
+    let mut start = 0;
+    for pair in text.split(|byte| *byte == b'&') {
+        let end = start + pair.len();
+        if percent_decode(name_of(pair)).eq(*b"email") {
+            return match text.get(end) {
+                Some(_) => start..end + 1,
+                None => start.saturating_sub(1)..end,
+            };
+        }
+        start = end + 1;
+    }
+    0..0
+}
+
 /// The name of the field that `pair` is, as it is written.
 fn name_of(pair: &[u8]) -> &[u8] {
     pair.split(|byte| *byte == b'=').next().unwrap_or_default()
@@ -83,6 +100,12 @@ impl Query {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The query without the field that holds the e-mail.
+    pub(in crate::forward) fn without_email(&self) -> String {
+        let cut = email_cut(self.text.as_bytes());
+        [&self.text[..cut.start], &self.text[cut.end..]].concat()
     }
 
     /// The query with its plus signs in the e-mail encoded, if there are any: a server that decodes forms would
