@@ -21,6 +21,9 @@
 
 mod api;
 mod backoff;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 pub mod cli;
 pub mod client;
 mod columns;
