@@ -35,8 +35,9 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long after its answer was written a client may still reset the connection: then the answer did not
-/// reach it.
+/// reach it. It is looked at so often meanwhile.
 const RESET_MAX: Duration = Duration::from_secs(1);
+const RESET_LOOKS: u32 = 10;
 
 /// The client at the other end of a connection, watched beside hyper. It keeps the socket open.
 #[derive(Clone, Debug)]
@@ -184,16 +185,23 @@ impl Client {
 
     /// Waits until it is known whether what was written has reached the client. False if the connection broke.
     pub(crate) async fn has_received(&self) -> bool {
-        loop {
-            time::sleep(RESET_MAX).await;
+        let pause = RESET_MAX / RESET_LOOKS;
+        let mut looks = 0;
+        while looks < RESET_LOOKS {
+            let due = Instant::now() + pause;
+            time::sleep_until(due).await;
             if self.is_reset() {
                 return false;
             }
-            // A slow reader: the server gives up on one that stands still.
-            if !self.is_write_blocked() {
-                return true;
+            // A machine that stood still has shown nothing: its clients give up late. A slow reader: the server gives
+            // up on one that stands still.
+            if due.elapsed() > pause || self.is_write_blocked() {
+                looks = 0;
+            } else {
+                looks += 1;
             }
         }
+        true
     }
 
     /// Whether bytes wait for the client to take them.
