@@ -133,7 +133,8 @@ impl Restarted {
     /// Sends a job start whose client leaves before the answer, and waits until the sidecar knows
     /// that.
     pub(crate) async fn abandon(&self, email: &str) {
-        self.fail_next(email, Effect::Delay(Duration::from_millis(300)));
+        // The job starts at once, and the last byte of its answer comes most of a second later.
+        self.fail_next(email, Effect::Drip(Duration::from_millis(1)));
         let count = self.sim.audit().submission_count;
         let body = body(email);
         let request = format!(
@@ -143,11 +144,8 @@ impl Restarted {
         );
         let mut client = TcpStream::connect(self.program.addr).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
-        eventually(async || {
-            let account = self.account(email).await;
-            (account["held"] == 1).then_some(())
-        })
-        .await;
+        // Not before: a client that leaves before the first byte is sent starts no job.
+        eventually(async || (self.sim.executing(email) == 1).then_some(())).await;
         drop(client);
         eventually(async || {
             let listed = self.call(Method::GET, "/jobs", &[], "").await.json();
