@@ -17,6 +17,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 # TLS roots are built in: the image needs no more than the C library. upstream.ca_file names further ones.
 FROM debian:12.12-slim
 COPY --from=build /programs/ /usr/local/bin/
+# Where a volume for state.path goes: a new one takes its owner and mode from here.
+RUN install --directory --owner=65532 --group=65532 --mode=0700 /var/lib/kling-balancer
 USER 65532:65532
 ENTRYPOINT ["kling-balancer"]
 CMD ["serve"]

@@ -15,6 +15,7 @@ mod pick;
 mod reply;
 mod route;
 mod slices;
+mod starting;
 
 use std::sync::Arc;
 
@@ -24,11 +25,13 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub(crate) use starting::while_starting;
 pub(crate) use clients::Clients;
 pub(crate) use gate::Gate;
 pub(crate) use reply::Reply;
 
 use crate::{
+    book::BookWatch,
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
     forward::{CallOrigin, Forward},
@@ -66,15 +69,23 @@ pub(crate) enum ListenerKind {
 /// The surface, ready to answer.
 #[derive(Debug)]
 pub(crate) struct Api {
-    ledger: Arc<Ledger>,
-    listing: watch::Receiver<Listing>,
-    metrics: Arc<Metrics>,
-    picker: Arc<Picker>,
-    upstream: Option<UpstreamDeps>,
+    deps: ApiDeps,
     gate: Gate,
     selection: Selection,
     leases: Leases,
     account_label: AccountLabel,
+}
+
+/// The parts that answer.
+#[derive(Debug)]
+pub(crate) struct ApiDeps {
+    pub(crate) ledger: Arc<Ledger>,
+    /// What is kept over a restart.
+    pub(crate) book: BookWatch,
+    pub(crate) listing: watch::Receiver<Listing>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) picker: Arc<Picker>,
+    pub(crate) upstream: Option<UpstreamDeps>,
 }
 
 /// The parts that need the upstream's token.
@@ -87,22 +98,10 @@ pub(crate) struct UpstreamDeps {
 }
 
 impl Api {
-    /// A surface over `ledger` behind `gate`.
-    pub(crate) fn new(
-        config: &Config,
-        gate: Gate,
-        ledger: Arc<Ledger>,
-        listing: watch::Receiver<Listing>,
-        metrics: Arc<Metrics>,
-        picker: Arc<Picker>,
-        upstream: Option<UpstreamDeps>,
-    ) -> Self {
+    /// A surface over `deps` behind `gate`.
+    pub(crate) fn new(config: &Config, gate: Gate, deps: ApiDeps) -> Self {
         Self {
-            ledger,
-            listing,
-            metrics,
-            picker,
-            upstream,
+            deps,
             gate,
             selection: config.selection,
             leases: config.leases,
@@ -125,7 +124,7 @@ impl Api {
         let route = route.filter(|route| kind == ListenerKind::Main || route.is_monitoring());
         let route_name = route.as_ref().map_or("none", Route::as_str);
         let method = method_name(request.method());
-        let count = self.metrics.count_request(route_name, method);
+        let count = self.deps.metrics.count_request(route_name, method);
         let origin = self.gate.allowed_origin(request.headers());
         let admitted = async {
             // A browser shows no token before it knows that it may.
@@ -191,7 +190,7 @@ impl Api {
             Route::Account(email) => self.account(&email).await,
             Route::Drain(email) => self.set_draining(&email, true).await,
             Route::Resume(email) => self.set_draining(&email, false).await,
-            Route::Upstream => match &self.upstream {
+            Route::Upstream => match &self.deps.upstream {
                 Some(upstream) => {
                     let origin = CallOrigin {
                         caller,
@@ -218,20 +217,22 @@ impl Api {
     }
 
     async fn scrape(&self) -> Result<Reply, Error> {
-        let stats = self.ledger.call(Statistics).await?;
+        let stats = self.deps.ledger.call(Statistics).await?;
         let mut accounts = AccountSums::new(self.account_label);
-        self.ledger
+        self.deps.ledger
             .each_account(|account| accounts.add(account))
             .await?;
-        let listing = self.listing.borrow().clone();
-        let rounds = self.upstream.as_ref().and_then(|it| it.rounds.as_ref());
+        let listing = self.deps.listing.borrow().clone();
+        let rounds = self.deps.upstream.as_ref().and_then(|it| it.rounds.as_ref());
+        let book = self.deps.book.borrow().clone();
         let scrape = Scrape {
+            book: &book,
             stats: &stats,
             accounts: &accounts,
             listing: &listing,
             rounds: rounds.map(|rounds| rounds.counts()),
         };
-        Ok(match self.metrics.render(&scrape).await {
+        Ok(match self.deps.metrics.render(&scrape).await {
             Ok(text) => reply::with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics; this is a bug, please report it");
@@ -245,7 +246,7 @@ impl Api {
 }
 
 /// The request's id: the client's own, or a new one.
-fn request_id(request: &Request<RequestBody>) -> String {
+fn request_id<B>(request: &Request<B>) -> String {
     let given = request.headers().get(REQUEST_ID);
     let given = given.and_then(|given| given.to_str().ok());
     let is_fit = |given: &&str| {

@@ -47,6 +47,11 @@ pub enum CliAsk {
         /// As JSON.
         is_json: bool,
     },
+    /// What it keeps over restarts.
+    State {
+        /// As JSON.
+        is_json: bool,
+    },
     /// Releasing a slot.
     Release {
         /// Which lease.
@@ -59,7 +64,10 @@ impl CliAsk {
     pub fn purpose(&self) -> Purpose {
         match self {
             Self::Health { .. } => Purpose::Probe,
-            Self::Accounts { .. } | Self::Pick { .. } | Self::Release { .. } => Purpose::Api,
+            Self::Accounts { .. }
+            | Self::Pick { .. }
+            | Self::State { .. }
+            | Self::Release { .. } => Purpose::Api,
         }
     }
 }
@@ -106,6 +114,13 @@ pub fn command() -> Command {
         )
         .subcommand(pick())
         .subcommand(client("release", "Gives a lease back to a running sidecar").arg(release_id()))
+        .subcommand(
+            client(
+                "state",
+                "Shows what a running sidecar keeps over restarts, and what it knows of marks",
+            )
+            .arg(flags::json()),
+        )
         .subcommand(
             Command::new("completions")
                 .about("Writes the completions for a shell to standard output")
@@ -216,6 +231,9 @@ pub fn task(matches: &ArgMatches) -> (Task, &ArgMatches) {
         }),
         "pick" => Task::Ask(CliAsk::Pick {
             query: pick_query(flags),
+            is_json: flags.get_flag("json"),
+        }),
+        "state" => Task::Ask(CliAsk::State {
             is_json: flags.get_flag("json"),
         }),
         "release" => Task::Ask(CliAsk::Release {

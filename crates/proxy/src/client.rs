@@ -1,6 +1,7 @@
 //! A small client of a running sidecar: `kling-balancer pick`, `accounts`, `release`, `healthcheck`.
 
 mod accounts;
+mod state;
 mod table;
 
 use std::{error::Error as StdError, io, time::Duration};
@@ -10,6 +11,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -118,6 +120,12 @@ pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<Said, ClientErro
             let problem = none_eligible.then_some(ClientError::NoneEligible);
             Ok(Said { text, problem })
         }
+        CliAsk::State { is_json } => {
+            let text = client.text("/metrics").await?;
+            let state = state::of_metrics(&text);
+            let table = |state: &Value| state::table(state, Timestamp::now());
+            Ok(Said::whole(shown(&state, *is_json, table)))
+        }
         CliAsk::Release { lease_id } => {
             let id = utf8_percent_encode(lease_id, NON_ALPHANUMERIC);
             let path = format!("/leases/{id}");
@@ -170,6 +178,19 @@ impl Client<'_> {
         if status.is_success() {
             return Ok(json);
         }
+        match self.refusal(status, &json) {
+            Some(said) => Err(ClientError::Refused { said }),
+            None => Err(self.unexpected(format!("it answers {status}"))),
+        }
+    }
+
+    /// The text of an answer of 2xx.
+    async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let (status, body) = self.within(Method::GET, path).await?;
+        if status.is_success() {
+            return String::from_utf8(body.into()).map_err(|error| self.unexpected(error));
+        }
+        let json = serde_json::from_slice(&body).unwrap_or_default();
         match self.refusal(status, &json) {
             Some(said) => Err(ClientError::Refused { said }),
             None => Err(self.unexpected(format!("it answers {status}"))),

@@ -10,6 +10,7 @@ mod reader;
 mod roots;
 mod settings;
 mod source;
+mod state;
 pub mod tokens;
 mod value;
 
@@ -34,6 +35,7 @@ pub use errors::ConfigErrors;
 pub(crate) use hints::nearest;
 pub use settings::{ENV_PREFIX, SETTINGS, Setting};
 pub use source::{environment, unused_proxy_variable};
+pub use state::{State, SyncMode};
 pub use value::{duration, in_words};
 
 use reader::{ConfigReader, TOKEN_MISSING};
@@ -65,6 +67,8 @@ pub struct Config {
     pub forward: Forward,
     /// Who may call.
     pub auth: Auth,
+    /// Where the book is kept.
+    pub state: State,
     /// How long running calls may finish after SIGTERM.
     pub shutdown_grace: Duration,
     /// Worker threads; one per core if `None`.

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use accounts_fetcher::Chain;
 
-use crate::{config::ConfigErrors, shutdown::CutOff};
+use crate::{config::ConfigErrors, shutdown::CutOff, sidecar::StartError};
 
 /// Settings are wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
@@ -25,7 +25,13 @@ impl Failure {
     /// The sidecar cannot run any more, or calls were cut off at its end.
     pub fn of_serving(error: &(dyn Error + 'static)) -> Self {
         let cut_off = error.downcast_ref::<CutOff>();
-        Self::of(cut_off.map_or(EXIT_UNAVAILABLE, CutOff::exit_code), error)
+        let is_of_settings = matches!(error.downcast_ref(), Some(StartError::State(_)));
+        let code = match cut_off {
+            Some(cut_off) => cut_off.exit_code(),
+            None if is_of_settings => EXIT_CONFIG,
+            None => EXIT_UNAVAILABLE,
+        };
+        Self::of(code, error)
     }
 
     /// A running sidecar did not do what was asked.

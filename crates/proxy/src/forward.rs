@@ -20,6 +20,7 @@ mod buffered;
 mod call;
 mod download;
 pub mod email;
+mod fingerprint;
 mod growing;
 mod job_start;
 mod outcome;
@@ -36,7 +37,6 @@ use std::{future, net::IpAddr, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Listing, Waker};
 use bytes::Bytes;
-use foldhash::quality::RandomState;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Empty;
@@ -94,8 +94,6 @@ pub struct Forward {
     download_searches: Semaphore,
     request_timeout: Duration,
     idle_timeout: Duration,
-    /// What fingerprints of requests are made with.
-    hasher: RandomState,
     metrics: Arc<Metrics>,
     records: Arc<JobRecords>,
 }
@@ -188,7 +186,6 @@ impl Forward {
             settings,
             selection: config.selection,
             download_searches: Semaphore::new(download::SEARCHES_MAX),
-            hasher: RandomState::default(),
             metrics,
             records,
             upstream,

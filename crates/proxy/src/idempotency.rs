@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
 
-use crate::{config::tokens::ClientToken, error::Error, pool::Key};
+use crate::{config::tokens::ClientToken, error::Error, hex, keyed_hash::HashKey, pool::Key};
 
 /// The longest key a client may choose.
 const WORD_CHARS_MAX: usize = 255;
@@ -26,13 +25,14 @@ struct Client {
 }
 
 impl Caller {
-    /// The client with this token: the same one as long as its name, or else its token, is the same.
-    pub(crate) fn of(token: &ClientToken) -> Self {
+    /// The client with this token: the same one as long as its name, or else its token, is the same. `hashes`: what
+    /// is stored of a token tells it to no reader of the store.
+    pub(crate) fn of(token: &ClientToken, hashes: &HashKey) -> Self {
         let scope = match &token.name {
             Some(name) => format!("name:{name}"),
             None => {
-                let digest = Sha256::digest(token.token.expose_secret());
-                format!("token:{digest:x}")
+                let token = token.token.expose_secret().as_bytes();
+                format!("token:{}", hex::encode(&hashes.hash("client", token)))
             }
         };
         let name = token.name.clone();
@@ -97,5 +97,29 @@ pub(crate) fn read(
             NAME,
             "expected one key of 1 to 255 visible characters",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_the_same_as_long_as_its_name_or_else_its_token_is() {
+        let hashes = HashKey::from_hex(&"12".repeat(32)).unwrap();
+        let client = |name: Option<&str>, token: &str| {
+            let name = name.map(Arc::from);
+            let token = ClientToken {
+                name,
+                token: token.into(),
+            };
+            Caller::of(&token, &hashes).scope().to_owned()
+        };
+        assert_eq!(client(Some("a"), "1"), "name:a");
+        assert_eq!(client(Some("a"), "2"), "name:a");
+        // printf 'client\0secret' | openssl mac -digest SHA256 -macopt hexkey:1212… HMAC
+        let known = "token:38d516a106dbba6840c89b84fbcae02b07a1c594078316e657fa5030df21f2d7";
+        assert_eq!(client(None, "secret"), known);
+        assert_ne!(client(None, "secreu"), known);
     }
 }

@@ -3,6 +3,8 @@
 //! A record is a name in a table, with a JSON object as its value. Versions of the sidecar may differ: members
 //! that are not known are ignored.
 
+pub(crate) mod sqlite;
+
 use std::{fmt, future::Future};
 
 use thiserror::Error;
@@ -88,6 +90,24 @@ pub(crate) struct Change {
     pub(crate) value: Option<String>,
 }
 
+/// How many records each table has, in the order of [`Table::ALL`].
+pub(crate) type Counts = [u64; Table::ALL.len()];
+
+/// What an operator may want to know of a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statistics {
+    /// What it takes, in bytes.
+    pub(crate) bytes: u64,
+    pub(crate) counts: Counts,
+}
+
+impl Statistics {
+    /// How many records each table has.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (Table, u64)> {
+        Table::ALL.into_iter().zip(self.counts)
+    }
+}
+
 /// Why records could not be read or written now. What to do about it stands in the text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -111,4 +131,7 @@ pub(crate) trait Journal: fmt::Debug + Send {
         &mut self,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// As of the last commit.
+    fn statistics(&self) -> Statistics;
 }

@@ -6,6 +6,8 @@ use hmac::{Hmac, Mac};
 use rand::{Rng, RngExt};
 use sha2::Sha256;
 
+use crate::hex;
+
 /// The key of the hashes: 256 random bits. It is stored with the book, so that hashes stay what they are.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct HashKey([u8; 32]);
@@ -28,22 +30,12 @@ impl HashKey {
 
     /// As it is stored: 64 hex digits.
     pub(crate) fn to_hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::new(), |mut text, byte| {
-            // A string takes all that is written.
-            _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(&self.0)
     }
 
     /// Reads what [`Self::to_hex`] wrote.
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
-        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let mut key = [0; 32];
-        for (idx, byte) in key.iter_mut().enumerate().filter(|_| is_hex) {
-            *byte = u8::from_str_radix(text.get(2 * idx..2 * idx + 2)?, 16).ok()?;
-        }
-        is_hex.then_some(Self(key))
+        hex::decode(text).map(Self)
     }
 }
 

@@ -6,6 +6,7 @@
 //! submission is sent it becomes a [`Submission`], which does not.
 
 mod clock;
+mod commits;
 pub mod local;
 mod operations;
 mod pick;
@@ -13,16 +14,18 @@ mod returns;
 mod slot;
 mod walk;
 
-use std::sync::Arc;
+use std::{future, sync::Arc, time::Duration};
 
 use thiserror::Error;
+use tokio::time::Instant;
 
-use crate::pool::{Body, LeaseId, Limits, Name};
+use crate::pool::{Body, Changed, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName};
 use local::Local;
 
 pub use clock::{Calendar, Clock};
+pub(crate) use commits::Mark;
 pub use operations::{
-    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, FollowList, FollowListOn, FollowRound,
+    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn, FollowRound,
     HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, ListProgress,
     NameLost, NewestList, Operation, ReachesBack, Recall, RefusalNow, Release, RoundBase,
     RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason,
@@ -46,6 +49,11 @@ pub enum Ledger {
 }
 
 impl Ledger {
+    /// A ledger in this process that goes on after a restart, and whose changes are written.
+    pub(crate) fn journaled(pool: Pool, clock: Clock) -> Arc<Self> {
+        Arc::new(Self::Local(Local::journaled(pool, clock)))
+    }
+
     /// An empty ledger in this process.
     pub fn local(limits: Limits) -> Arc<Self> {
         Arc::new(Self::Local(Local::new(limits)))
@@ -57,12 +65,18 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Unavailable`] if the ledger cannot be reached.
-    #[expect(
-        clippy::unused_async,
-        reason = "a ledger outside this process has to await its answers"
-    )]
     pub async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, Unavailable> {
-        Ok(self.keeper().call(operation))
+        let keeper = self.keeper();
+        let (reply, mark) = keeper.apply(operation);
+        match O::DURABILITY {
+            Durability::Later => {}
+            Durability::Wanted => {
+                // It took effect, and is written as soon as that works again.
+                let _written = keeper.committed(mark, Instant::now()).await;
+            }
+            Durability::Needed => keeper.committed(mark, Instant::now()).await?,
+        }
+        Ok(reply)
     }
 
     /// Leases a slot of a random accepted account, under the id `lease`. Waits up to `request.wait`
@@ -78,8 +92,16 @@ impl Ledger {
         lease: LeaseId,
         request: &PickRequest,
     ) -> Result<Slot, PickError> {
-        let lease = self.keeper().pick(lease, request).await?;
-        Ok(Slot::new(Arc::clone(self), lease))
+        let deadline = Instant::now() + request.wait;
+        let keeper = self.keeper();
+        if request.wait.is_zero() && keeper.is_failing() {
+            return Err(Unavailable.into());
+        }
+        let (lease, mark) = keeper.pick(lease, request).await?;
+        // Dropped before it is durable, it goes back.
+        let slot = Slot::new(Arc::clone(self), lease);
+        keeper.committed(mark, deadline).await?;
+        Ok(slot)
     }
 
     /// Begins a submission that has no slot because its account is not in the list. Its key was
@@ -118,6 +140,59 @@ impl Ledger {
     /// Ends leases on time, and takes back returned slots. Runs until dropped; cancel-safe.
     pub async fn keep_time(&self) {
         self.keeper().keep_time().await;
+    }
+
+    /// What changed since the last call, with the list if that is another one, and the mark that is committed with
+    /// it.
+    pub(crate) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Mark) {
+        self.keeper().take_changed()
+    }
+
+    /// The newest states of some records. `None` for those that are gone.
+    pub(crate) fn records(&self, names: &[RecordName]) -> Vec<Option<PoolRecord>> {
+        self.keeper().records(names)
+    }
+
+    /// Waits until something changes that is to be written; for ever without a journal. For one caller;
+    /// cancel-safe.
+    pub(crate) async fn changed(&self) {
+        match self.keeper().commits() {
+            Some(commits) => commits.changed().await,
+            None => future::pending().await,
+        }
+    }
+
+    /// What was changed before `mark` is durable.
+    pub(crate) fn note_committed(&self, mark: Mark) {
+        if let Some(commits) = self.keeper().commits() {
+            commits.note_committed(mark);
+        }
+    }
+
+    /// Nothing is written at present.
+    pub(crate) fn note_failing(&self) {
+        if let Some(commits) = self.keeper().commits() {
+            commits.note_failing();
+        }
+    }
+
+    /// The time of the ledger's clock.
+    pub(crate) fn lived(&self) -> Duration {
+        self.keeper().clock().now()
+    }
+
+    /// Whether what changes cannot be written at present: then nothing is granted.
+    pub fn is_failing(&self) -> bool {
+        self.keeper().is_failing()
+    }
+
+    /// Waits until everything that has changed so far is durable, or cannot be written. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if it cannot be written.
+    pub async fn flushed(&self) -> Result<(), Unavailable> {
+        let keeper = self.keeper();
+        keeper.committed(keeper.mark(), Instant::now()).await
     }
 
     fn keeper(&self) -> &Local {

@@ -21,6 +21,7 @@
 
 mod api;
 mod backoff;
+mod book;
 pub mod cli;
 pub mod client;
 mod columns;
@@ -32,11 +33,10 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+mod hex;
 mod idempotency;
 pub mod jobs;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod journal;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod keyed_hash;
 mod kling;
 pub mod ledger;

@@ -132,7 +132,12 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     }
     let mut signals = Signals::listen()?;
     let end = CancellationToken::new();
-    let sidecar = Sidecar::start(config, PassedSockets::take()?, end.clone()).await?;
+    let starting = Sidecar::start(config, PassedSockets::take()?, end.clone());
+    let sidecar = tokio::select! {
+        started = starting => started?,
+        // It has answered no call yet.
+        _ = signals.next_ending() => return Ok(()),
+    };
     if let Some(addr) = sidecar.metrics_addr() {
         tracing::info!(%addr, "serving metrics");
     }

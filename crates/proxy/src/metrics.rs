@@ -5,7 +5,9 @@
 //! account disappear with the account.
 
 mod accounts;
+mod commits;
 mod scrape;
+mod state;
 
 use std::{slice, sync::Arc, time::Duration};
 
@@ -15,6 +17,8 @@ use prometheus::{
     Registry, TextEncoder, proto::MetricFamily,
 };
 use tokio::{task::yield_now, time::Instant};
+
+use commits::Commits;
 
 use crate::{error::Error, kling::endpoints::Class};
 
@@ -53,6 +57,7 @@ pub struct Metrics {
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
     undelivered: IntCounter,
+    commits: Commits,
 }
 
 impl Metrics {
@@ -104,6 +109,7 @@ impl Metrics {
             "Jobs started whose client was gone before the answer; /jobs lists them.",
         ))?;
         registry.register(Box::new(undelivered.clone()))?;
+        let commits = Commits::new(&registry)?;
         registry.register(Box::new(build_info.clone()))?;
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -128,6 +134,7 @@ impl Metrics {
             request_duration,
             upstream_duration,
             undelivered,
+            commits,
         })
     }
 
@@ -165,6 +172,11 @@ impl Metrics {
     /// A job was started, and its client was gone before the answer.
     pub fn count_undelivered(&self) {
         self.undelivered.inc();
+    }
+
+    /// Counts a write of the state.
+    pub(crate) fn count_commit(&self, is_done: bool, took: Duration, records_count: usize) {
+        self.commits.count(is_done, took, records_count);
     }
 
     /// Writes everything in the Prometheus text format 0.0.4, and steps back after each family.

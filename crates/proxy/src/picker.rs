@@ -110,6 +110,12 @@ impl Picker {
         fault.map(Error::TokenRejected)
     }
 
+    /// Why nothing is picked now. Picks that wait are granted once the state can be written again.
+    fn stop_now(&self) -> Option<Error> {
+        let is_failing = self.ledger.is_failing();
+        self.stop().or(is_failing.then_some(Error::Unavailable))
+    }
+
     fn answered_count(&self) -> u64 {
         let listing = self.listing.borrow();
         ANSWERED
@@ -155,7 +161,8 @@ impl Picker {
             }
             return Err(stop);
         }
-        let lease = LeaseId::random(&mut rand::rng());
+        let lease = request.lease;
+        let lease = lease.unwrap_or_else(|| LeaseId::random(&mut rand::rng()));
         let picked = select! {
             biased;
             () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
@@ -237,7 +244,7 @@ impl Picker {
 
     /// Why a pick that takes any account and does not wait would be refused now, or `None`.
     pub async fn refusal_now(&self) -> Option<Error> {
-        match self.stop() {
+        match self.stop_now() {
             None => self.explained(self.ledger.call(RefusalNow).await),
             stop => stop,
         }
@@ -245,7 +252,7 @@ impl Picker {
 
     /// Why no pick can be granted even if slots are released, or `None`.
     pub async fn unavailable_reason(&self) -> Option<Error> {
-        match self.stop() {
+        match self.stop_now() {
             None => self.explained(self.ledger.call(UnavailableReason).await),
             stop => stop,
         }
@@ -320,6 +327,20 @@ mod tests {
             }
             assert_eq!(picker.unavailable_reason().await, Some(refused.clone()));
             assert_eq!(picker.refusal_now().await, Some(refused));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_gets_the_lease_that_it_has_drawn() {
+        let (picker, _publish) = picker(1);
+        let lease = LeaseId::random(&mut rand::rng());
+        let mut request = PickRequest {
+            lease: Some(lease),
+            ..PickRequest::default()
+        };
+        match picker.pick_until(Instant::now(), &mut request).await {
+            Ok(Picked::Slot(slot)) => assert_eq!(slot.lease().id, lease),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -21,8 +21,10 @@
 mod account;
 mod accounts;
 mod ask;
+mod changes;
 mod choice;
 mod deadlines;
+mod fingerprint;
 mod forecast;
 mod foreign_jobs;
 mod free;
@@ -38,7 +40,9 @@ mod matching;
 mod name;
 mod outbox;
 mod page;
+mod records;
 mod resolutions;
+mod restore;
 mod roster;
 mod rounds;
 mod running_jobs;
@@ -55,9 +59,11 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 pub use account::{AccountKey, AccountState, AccountView, StateChange};
+pub use changes::{Changed, RecordName};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
+pub use fingerprint::{Fingerprint, FingerprintHasher};
 pub use forecast::OperationName;
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
@@ -65,7 +71,11 @@ pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
 pub use list::{List, ListChange};
 pub use name::Name;
 pub use page::{AccountPlace, LeasePlace, Page, PlaceError};
+pub use records::{
+    AccountRecord, ForeignJobRecord, LeaseRecord, OperationRecord, PoolRecord, SubmissionRecord,
+};
 pub use resolutions::{Claim, KEYS_MAX, Key, Known, REMEMBERED_FOR, Undecided};
+pub use restore::Saved;
 pub use rounds::{Findings, Round};
 pub use running_jobs::{RoundChange, RunningJobs};
 pub use settlement::Settlement;
@@ -110,10 +120,16 @@ pub struct Pool {
     limits: Limits,
     /// The account list in force.
     list: Option<Arc<List>>,
+    /// Whether another list was put into force. `None` if changes are not recorded.
+    is_list_changed: Option<bool>,
+    /// Whether the list is of this process, not from before a restart.
+    is_list_fresh: bool,
     /// The list that is about to replace it.
     incoming: Option<Incoming>,
     /// What the newest round showed.
     running: Option<Arc<RunningJobs>>,
+    /// When the first round was sent. A job that it lists may have started while no process ran.
+    first_round_at: Option<Duration>,
     accounts: Accounts,
     leases: Leases,
     foreign_jobs: ForeignJobs,
@@ -129,8 +145,11 @@ impl Pool {
         Self {
             limits,
             list: None,
+            is_list_changed: None,
+            is_list_fresh: false,
             incoming: None,
             running: None,
+            first_round_at: None,
             accounts: Accounts::default(),
             leases: Leases::new(limits),
             foreign_jobs: ForeignJobs::new(limits.job_ttl),

@@ -59,7 +59,9 @@ async fn metrics() {
     let mut accounts = AccountSums::new(AccountLabel::Alias);
     let added = ledger.each_account(|account| accounts.add(account));
     added.await.unwrap();
+    let book = crate::book::BookStatus::memory();
     let scrape = Scrape {
+        book: &book,
         stats: &stats,
         accounts: &accounts,
         listing: &Listing::default(),

@@ -4,11 +4,14 @@
 //! that its client missed is kept for the next start of the same client with the same body, its **twin**.
 //!
 //! Invariants: an answer is promised to one start at a time, and used up once; a start under an idempotency key
-//! has no twins. In memory only, and bounded: the oldest record makes room for a new one.
+//! has no twins. Bounded: the oldest record makes room for a new one. Where the book is kept on disk, records are
+//! stored with it ([`stored`]); answers are in memory only.
 
 mod delivery;
 mod kept_answers;
 mod record;
+mod stored;
+mod storing;
 mod table;
 
 use std::{mem, net::IpAddr, sync::Arc, time::Duration};
@@ -22,13 +25,15 @@ use crate::{
     kling::task::JobResult,
     ledger::{Ledger, Unavailable},
     metrics::Metrics,
-    pool::TaskId,
+    pool::{LeaseId, TaskId},
 };
 
 pub(crate) use delivery::Delivery;
 use kept_answers::KeptAnswers;
 use record::State;
 pub(crate) use record::{Arrival, Fate, Found, Outcome, Record, Twin};
+#[allow(unused_imports, reason = "what uses it comes with the next commits")]
+pub(crate) use stored::Interrupted;
 pub(crate) use table::RecordId;
 use table::{RECORDS_MAX, Records};
 
@@ -52,6 +57,11 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
+    /// It is repeated under another lease, which is asked for next.
+    pub(crate) fn note_lease(&self, lease: LeaseId) {
+        self.records.note_lease(self.id, lease);
+    }
+
     /// It has ended.
     pub(crate) fn settle(mut self, fate: Fate) {
         self.is_settled = true;
@@ -160,9 +170,22 @@ impl JobRecords {
         }
     }
 
-    /// A call is sent.
-    pub(crate) fn submit(self: &Arc<Self>, id: RecordId) -> UnderWay {
-        self.change(id, |record| record.outcome = Outcome::Submitting);
+    /// A call asks the ledger for this lease next: what is granted is not stored without the record. It is called
+    /// before the ledger is asked.
+    pub(crate) fn note_lease(&self, id: RecordId, lease: LeaseId) {
+        self.lock().note_lease(id, lease, false);
+    }
+
+    /// A call is sent. `unlisted`: the id of its submission, if that has no slot.
+    pub(crate) fn submit(self: &Arc<Self>, id: RecordId, unlisted: Option<LeaseId>) -> UnderWay {
+        let mut records = self.lock();
+        if let Some(record) = records.by_id.get_mut(&id) {
+            record.outcome = Outcome::Submitting;
+        }
+        if let Some(lease) = unlisted {
+            records.note_lease(id, lease, true);
+        }
+        drop(records);
         UnderWay {
             records: Arc::clone(self),
             id,
@@ -179,8 +202,8 @@ impl JobRecords {
         record.at = Timestamp::now();
         record.settled_at = Some(Instant::now());
         record.email = fate.email;
-        record.lease = fate.lease;
-        record.claim = fate.claim;
+        record.lease = fate.lease.or(record.lease);
+        record.claim = fate.claim.or(record.claim.take());
         record.outcome = fate.outcome;
         let settled = record.settled.clone();
         if record.key.is_none()
@@ -193,6 +216,7 @@ impl JobRecords {
         if let Some(task_id) = record.task_id().cloned() {
             records.by_task.insert(task_id, id);
         }
+        records.note_change(id);
         self.note_if_lost(&mut records, id);
         drop(records);
         settled.cancel();
@@ -228,12 +252,17 @@ impl JobRecords {
         record.settled_at = Some(Instant::now());
         record.email = email.or(record.email.take());
         records.by_task.insert(task_id.clone(), id);
+        records.note_change(id);
         self.note_if_lost(&mut records, id);
     }
 
     /// A submission whose outcome was not known is no job.
     fn note_absent(&self, id: RecordId) {
-        self.change(id, |record| record.outcome = Outcome::Refused("absent"));
+        let mut records = self.lock();
+        if let Some(record) = records.by_id.get_mut(&id) {
+            record.outcome = Outcome::Refused("absent");
+            records.note_change(id);
+        }
     }
 
     /// The client of this twin asked for the task: it has its answer.
@@ -249,6 +278,7 @@ impl JobRecords {
             && !matches!(record.delivery, State::Awaited(_))
         {
             record.delivery = State::UsedUp;
+            records.note_change(id);
             self.forget_twin(&mut records, id);
         }
     }
@@ -304,7 +334,11 @@ impl JobRecords {
             };
             record.outcome = outcome;
             record.settled.cancel();
+            records.note_change(delivery.id());
         }
+        let Some(record) = records.by_id.get_mut(&delivery.id()) else {
+            return;
+        };
         // A client that had only closed its sending side may have the answer after all.
         let is_left_over = matches!(
             (&record.delivery, &state),
@@ -317,8 +351,10 @@ impl JobRecords {
         let is_over = matches!(state, State::UsedUp);
         record.delivery = state;
         if is_over {
+            records.note_change(delivery.id());
             self.forget_twin(&mut records, delivery.id());
         } else {
+            // After a restart an answer is undelivered unless it is used up: nothing is stored.
             self.note_if_lost(&mut records, delivery.id());
         }
     }
@@ -335,11 +371,14 @@ impl JobRecords {
             return;
         }
         record.is_counted = true;
+        if let Some(changes) = &mut records.changes {
+            changes.note(id, true);
+        }
         self.metrics.count_undelivered();
         tracing::warn!(
             request_id = &*record.request_id,
             task_id = task_id.as_str(),
-            operation = &*record.operation,
+            operation = &*record.body.operation,
             "a job was started, and its client was gone before the answer; the same start sent again gets it, \
              and /jobs lists it"
         );
@@ -349,12 +388,6 @@ impl JobRecords {
     fn forget_twin(&self, records: &mut Records, id: RecordId) {
         if let Some(lease) = records.forget_twin(id) {
             self.answers.forget(lease);
-        }
-    }
-
-    fn change(&self, id: RecordId, change: impl FnOnce(&mut Record)) {
-        if let Some(record) = self.lock().by_id.get_mut(&id) {
-            change(record);
         }
     }
 

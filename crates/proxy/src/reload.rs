@@ -25,6 +25,7 @@ use crate::{
         Config,
         tokens::{self, ClientToken, ClientTokens},
     },
+    keyed_hash::HashKey,
 };
 
 /// The longest time before a changed file is noticed. Reading some kilobytes so often costs nothing.
@@ -50,6 +51,7 @@ impl Reload {
 pub(crate) struct Reloader {
     upstream: Option<(PathBuf, Credentials)>,
     clients: ClientTokens,
+    hashes: HashKey,
     publish_clients: watch::Sender<Arc<Clients>>,
     fetcher: Waker,
     asked: Reload,
@@ -59,11 +61,12 @@ pub(crate) struct Reloader {
 
 impl Reloader {
     /// Replaces `credentials` and the clients that it publishes whenever the files that `config` names
-    /// change.
+    /// change. `hashes` name clients without names.
     pub(crate) fn new(
         config: &Config,
         credentials: Option<Credentials>,
         fetcher: Waker,
+        hashes: HashKey,
     ) -> (Self, watch::Receiver<Arc<Clients>>) {
         for (key, path) in token_files(config) {
             if tokens::is_readable_by_all(path) {
@@ -75,11 +78,12 @@ impl Reloader {
                 );
             }
         }
-        let clients = Arc::new(Clients::new(&config.auth.tokens));
+        let clients = Arc::new(Clients::new(&config.auth.tokens, &hashes));
         let (publish_clients, published) = watch::channel(clients);
         let reloader = Self {
             upstream: config.upstream.token_file.clone().zip(credentials),
             clients: config.auth.tokens.clone(),
+            hashes,
             publish_clients,
             fetcher,
             asked: Reload::default(),
@@ -165,7 +169,7 @@ impl Reloader {
             return false;
         }
         self.clients = newest;
-        let clients = Arc::new(Clients::new(&self.clients));
+        let clients = Arc::new(Clients::new(&self.clients, &self.hashes));
         self.publish_clients.send_replace(clients);
         let count = self.clients.full().count();
         let read_only_count = self.clients.read_only().count();

@@ -1,6 +1,7 @@
 //! A listener and its connections: HTTP/1.1, bounded, drained on shutdown.
 
 mod connections;
+mod starting;
 
 use std::{
     future, io,
@@ -25,6 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use connections::{Connection, Connections};
+pub(crate) use starting::answer_while_starting;
 
 use crate::{
     api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},

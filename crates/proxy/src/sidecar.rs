@@ -1,9 +1,10 @@
 //! The sidecar as a whole: its parts, wired and running.
 
 mod inventory;
+mod state;
 
 use std::{
-    io,
+    future, io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
@@ -17,24 +18,28 @@ use thiserror::Error;
 use tokio::{
     join,
     net::TcpListener,
-    sync::{Semaphore, watch},
-    task::{JoinError, JoinSet, spawn_blocking, yield_now},
+    sync::{Notify, Semaphore, watch},
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use inventory::Inventory;
+pub use state::StateError;
 
 use crate::{
-    api::{Api, Gate, ListenerKind, UpstreamDeps},
+    api::{Api, ApiDeps, Gate, ListenerKind, UpstreamDeps},
+    book::{BookStatus, Writer},
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
+    journal::sqlite::Sqlite,
+    keyed_hash::HashKey,
     ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
     owners::Owners,
     picker::Picker,
-    pool::{Limits, ListChange},
+    pool::{Limits, ListChange, Pool},
     records::JobRecords,
     reload::{Reload, Reloader},
     server::{self, Listener, Shutdown},
@@ -88,6 +93,9 @@ pub enum StartError {
     /// TLS to the upstream cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The metrics cannot be set up.
     #[error("metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
@@ -147,6 +155,8 @@ impl ConnectionLimits {
 #[derive(Debug)]
 pub struct Sidecar {
     api: Arc<Api>,
+    /// `None`: the state ends with the process.
+    writer: Option<Writer<Sqlite>>,
     reloader: Reloader,
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
@@ -167,10 +177,6 @@ impl Sidecar {
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
-    #[expect(
-        clippy::unused_async,
-        reason = "sockets belong to a runtime: it is called within one"
-    )]
     pub async fn start(
         config: &Config,
         passed: PassedSockets,
@@ -180,15 +186,39 @@ impl Sidecar {
         let connection_limits = ConnectionLimits::of(config.selection.waiters_max);
         let token = config.upstream.token.as_ref();
         let credentials = token.map(Credentials::new).transpose()?;
+        let (listener, metrics_listener) = listeners(config, passed)?;
+        let kept = state::open(config, (&listener, metrics_listener.as_ref())).await?;
+        let (journal, kept) = kept.unzip();
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
-        let (reloader, clients) = Reloader::new(config, credentials.clone(), fetcher.waker());
+        let hashes = match &kept {
+            Some(kept) => kept.hash_key.clone(),
+            None => HashKey::random(&mut rand::rng()),
+        };
+        let wake = fetcher.waker();
+        let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes);
         let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
-        let ledger = Ledger::local(pool_limits(config, &connection_limits, interval.is_some()));
+        let limits = pool_limits(config, &connection_limits, interval.is_some());
         let metrics = Arc::new(Metrics::new()?);
         let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
         let owners = Arc::new(Owners::default());
+        let woken = Arc::new(Notify::new());
+        let status = kept.as_ref().map_or_else(BookStatus::memory, |kept| {
+            BookStatus::new("disk", kept.sessions_count)
+        });
+        let (status, book_watch) = watch::channel(status);
+        let (ledger, first) = match kept {
+            Some(kept) => {
+                let lived = kept.clock.now();
+                let pool = Pool::restored(limits, kept.saved, lived);
+                records.track(Arc::clone(&woken));
+                owners.restore(&kept.owners);
+                records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
+                (Ledger::journaled(pool, kept.clock), kept.first)
+            }
+            None => (Ledger::local(limits), Vec::new()),
+        };
         let rounds = client.as_ref().map(|client| {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
             Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
@@ -207,7 +237,7 @@ impl Sidecar {
                 upstream,
                 ledger: Arc::clone(&ledger),
                 picker: Arc::clone(&picker),
-                owners,
+                owners: Arc::clone(&owners),
                 rounds,
                 listing: listing.clone(),
                 fetcher: fetcher.waker(),
@@ -220,17 +250,34 @@ impl Sidecar {
             .zip(interval)
             .map(|(client, interval)| Histories::new(client, Arc::clone(&ledger), interval));
         let rounds = rounds.zip(interval);
-        let (listener, metrics_listener) = listeners(config, passed)?;
         let upstream_deps = forward.clone().map(|forward| UpstreamDeps {
             forward,
             rounds: rounds.as_ref().map(|(rounds, _)| Arc::clone(rounds)),
         });
         let addr = listener.socket.local_addr()?;
         let gate = Gate::new(&config.auth, addr, clients, credentials);
-        let (book, list) = (Arc::clone(&ledger), listing.clone());
-        let api = Api::new(config, gate, book, list, metrics, picker, upstream_deps);
+        let writer = journal.map(|journal| Writer {
+            journal,
+            ledger: Arc::clone(&ledger),
+            records,
+            owners,
+            woken,
+            metrics: Arc::clone(&metrics),
+            first,
+            status,
+        });
+        let deps = ApiDeps {
+            ledger: Arc::clone(&ledger),
+            book: book_watch,
+            listing: listing.clone(),
+            metrics,
+            picker,
+            upstream: upstream_deps,
+        };
+        let api = Api::new(config, gate, deps);
         Ok(Self {
             api: Arc::new(api),
+            writer,
             reloader,
             ledger,
             listing,
@@ -305,6 +352,11 @@ impl Sidecar {
                 shutdown,
             ));
         }
+        let all_written = CancellationToken::new();
+        let mut writing = self.writer.map(|writer| {
+            let end = all_written.clone();
+            tokio::spawn(async move { writer.run(end).await.close().await })
+        });
         let kind = ListenerKind::Main;
         let shutdown = self.shutdown.clone();
         let serving = server::serve(
@@ -339,9 +391,14 @@ impl Sidecar {
         tokio::select! {
             () = ended => {}
             ended = tasks.join_next() => return Err(TaskEnded(ended.and_then(Result::err))),
+            ended = writer_ended(&mut writing) => return Err(TaskEnded(ended.err())),
         }
         tasks.shutdown().await;
-        Ok(())
+        all_written.cancel();
+        match writing {
+            Some(writing) => writing.await.map_err(|error| TaskEnded(Some(error))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -352,6 +409,14 @@ fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles
         reconciles,
         settle: config.reconcile.settle,
         ties_picks: config.reconcile.ties_picks,
+    }
+}
+
+/// Waits until the task that writes has ended; for ever, if there is none.
+async fn writer_ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => future::pending().await,
     }
 }
 

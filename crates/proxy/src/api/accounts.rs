@@ -35,7 +35,7 @@ struct AccountBody {
 }
 
 impl AccountBody {
-    fn new(account: AccountView, calendar: Calendar) -> Self {
+    fn new(account: AccountView, calendar: &Calendar) -> Self {
         let reason = account.reason().map(str::to_owned);
         Self {
             available: account.available(),
@@ -58,15 +58,15 @@ impl Api {
     /// Answers with the accounts, in list order.
     pub(super) async fn list_accounts(&self, query: &str) -> Result<Reply, Error> {
         let page = PageParams::from_query(query)?;
-        let fetched_at = self.listing.borrow().fetched_at.map(WireTime);
-        let ledger = Arc::clone(&self.ledger);
+        let fetched_at = self.deps.listing.borrow().fetched_at.map(WireTime);
+        let ledger = Arc::clone(&self.deps.ledger);
         slices::json(|json| write_accounts(ledger, page, fetched_at, json)).await
     }
 
     pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
         let email = Name::new(email);
-        let Dated { view, calendar } = self.ledger.call(AccountNow { email }).await??;
-        Ok(reply::json(&AccountBody::new(view, calendar)))
+        let Dated { view, calendar } = self.deps.ledger.call(AccountNow { email }).await??;
+        Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 
     pub(super) async fn set_draining(
@@ -76,8 +76,8 @@ impl Api {
     ) -> Result<Reply, Error> {
         let email = Name::new(email);
         let switch = ledger::SetDraining { email, is_draining };
-        let Dated { view, calendar } = self.ledger.call(switch).await??;
-        Ok(reply::json(&AccountBody::new(view, calendar)))
+        let Dated { view, calendar } = self.deps.ledger.call(switch).await??;
+        Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 }
 
@@ -93,7 +93,7 @@ async fn write_accounts(
         let Dated { view, calendar } = ledger.call(AccountsAfter(walk.part())).await?;
         let goes_on = walk.goes_on(&view);
         for account in view.rows {
-            json.row(&AccountBody::new(account, calendar));
+            json.row(&AccountBody::new(account, &calendar));
         }
         if !goes_on {
             break;

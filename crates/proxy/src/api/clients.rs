@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     config::tokens::{ClientToken, ClientTokens},
     idempotency::Caller,
+    keyed_hash::HashKey,
 };
 
 /// The tokens of all clients.
@@ -21,10 +22,11 @@ pub(super) struct Client {
 }
 
 impl Clients {
-    pub(crate) fn new(tokens: &ClientTokens) -> Self {
+    /// The clients with these tokens. `hashes` name those that have no name.
+    pub(crate) fn new(tokens: &ClientTokens, hashes: &HashKey) -> Self {
         let client = |is_read_only| {
             move |it: &ClientToken| {
-                let caller = Caller::of(it);
+                let caller = Caller::of(it, hashes);
                 let client = Client {
                     caller,
                     is_read_only,

@@ -11,7 +11,7 @@ use crate::error::Error;
 
 impl Api {
     pub(super) async fn readiness(&self, query: &str, request_id: &str) -> Reply {
-        let refusal = self.picker.unavailable_reason().await;
+        let refusal = self.deps.picker.unavailable_reason().await;
         let is_verbose = query
             .split('&')
             .any(|pair| pair == "verbose" || pair == "verbose=true");
@@ -23,7 +23,7 @@ impl Api {
     }
 
     fn verbose(&self, refusal: Option<Error>) -> Reply {
-        let listing = self.listing.borrow().clone();
+        let listing = self.deps.listing.borrow().clone();
         let last_result = match listing.last_result {
             None => "none yet".to_owned(),
             Some(result) => match result.advice() {
@@ -51,6 +51,7 @@ impl Api {
         };
         let rounds = self.rounds_line();
         let is_reachable = self
+            .deps
             .upstream
             .as_ref()
             .is_none_or(|it| it.forward.is_reachable());
@@ -61,9 +62,10 @@ impl Api {
         };
         let mark = |is_good: bool| if is_good { "[+]" } else { "[-]" };
         let text = format!(
-            "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{rounds}\n{connections}\n{} picks: {picks}\n",
+            "{} list: {list}\n{} last fetch: {last_result}{rejected}\n{rounds}\n{connections}\n{}\n{} picks: {picks}\n",
             mark(listing.snapshot.is_some()),
             mark(is_fetched),
+            self.state_line(),
             mark(refusal.is_none()),
         );
         let status = match &refusal {
@@ -73,8 +75,20 @@ impl Api {
         reply::text(status, text)
     }
 
+    fn state_line(&self) -> String {
+        let book = self.deps.book.borrow();
+        match (book.kind, book.committed_at) {
+            ("memory", _) => "[+] state: in memory, it ends with the process".to_owned(),
+            _ if self.deps.ledger.is_failing() => {
+                "[-] state: it cannot be written; the log says why".to_owned()
+            }
+            (kind, Some(at)) => format!("[+] state: on {kind}, written {at:.0}"),
+            (kind, None) => format!("[+] state: on {kind}"),
+        }
+    }
+
     fn rounds_line(&self) -> String {
-        let Some(rounds) = self.upstream.as_ref().and_then(|it| it.rounds.as_ref()) else {
+        let Some(rounds) = self.deps.upstream.as_ref().and_then(|it| it.rounds.as_ref()) else {
             return "[+] rounds: off".to_owned();
         };
         let problem = match (rounds.counts().health(), rounds.are_grants_stale()) {

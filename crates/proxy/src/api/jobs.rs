@@ -95,7 +95,7 @@ impl JobBody {
         Self {
             request_id: Arc::clone(&record.request_id),
             client: record.client_name.clone(),
-            operation: Arc::clone(&record.operation),
+            operation: Arc::clone(&record.body.operation),
             email: record.email.clone(),
             task_id: record.task_id().map(|id| id.as_str().to_owned()),
             outcome: record.outcome.as_str(),
@@ -112,7 +112,7 @@ impl Api {
         let filter = Filter::from_query(query)?;
         let mut jobs = Vec::new();
         // Without the upstream's token no call is carried.
-        if let Some(upstream) = &self.upstream {
+        if let Some(upstream) = &self.deps.upstream {
             let records = upstream.forward.records();
             self.find_lost(records).await?;
             let wanted = records.list(|record| filter.accepts(record));
@@ -125,7 +125,7 @@ impl Api {
     async fn find_lost(&self, records: &JobRecords) -> Result<(), Error> {
         let is_uncertain = |record: &Record| matches!(record.outcome, Outcome::Uncertain(_));
         for (id, record) in records.list(is_uncertain) {
-            records.resolve(id, &record, &self.ledger).await?;
+            records.resolve(id, &record, &self.deps.ledger).await?;
         }
         Ok(())
     }

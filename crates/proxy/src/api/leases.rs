@@ -50,10 +50,10 @@ pub(super) struct LeaseBody {
 
 impl LeaseBody {
     pub(super) fn new(lease: &Dated<LeaseView>) -> Self {
-        Self::of(&lease.view, lease.calendar)
+        Self::of(&lease.view, &lease.calendar)
     }
 
-    fn of(lease: &LeaseView, calendar: Calendar) -> Self {
+    fn of(lease: &LeaseView, calendar: &Calendar) -> Self {
         Self {
             lease_id: lease.id,
             email: Arc::clone(&lease.email),
@@ -88,7 +88,7 @@ impl Api {
     /// Answers with the leases, oldest first.
     pub(super) async fn list_leases(&self, query: &str) -> Result<Reply, Error> {
         let page = PageParams::from_query(query)?;
-        let ledger = Arc::clone(&self.ledger);
+        let ledger = Arc::clone(&self.deps.ledger);
         slices::json(|json| write_leases(ledger, page, json)).await
     }
 
@@ -101,7 +101,7 @@ impl Api {
         let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
         let method = request.method().clone();
         if method == Method::DELETE {
-            let is_released = self.ledger.call(Release { id }).await?;
+            let is_released = self.deps.ledger.call(Release { id }).await?;
             return if is_released {
                 Ok(reply::no_content())
             } else {
@@ -110,9 +110,9 @@ impl Api {
         }
         let lease = if method == Method::PUT {
             let update = self.read_update(params::json_object(request).await?)?;
-            self.ledger.call(UpdateLease { id, update }).await??
+            self.deps.ledger.call(UpdateLease { id, update }).await??
         } else {
-            let lease = self.ledger.call(ledger::LeaseNow { id }).await?;
+            let lease = self.deps.ledger.call(ledger::LeaseNow { id }).await?;
             lease.ok_or(Error::UnknownLease)?
         };
         Ok(reply::json(&LeaseBody::new(&lease)))
@@ -142,7 +142,7 @@ async fn write_leases(
     loop {
         let part = ledger.call(LeasesAfter(walk.part())).await?;
         for lease in &part.rows {
-            json.row(&LeaseBody::of(lease, part.calendar));
+            json.row(&LeaseBody::of(lease, &part.calendar));
         }
         if !walk.goes_on(&part) {
             break;

@@ -3,12 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::Request;
 use serde::{Deserialize, Serialize};
@@ -27,7 +22,7 @@ use crate::{
     ledger::{LeaseNow, PickRequest, ROWS_MAX, Slot},
     peer::RequestBody,
     picker::Picked,
-    pool::{AccountView, Claim, Known, LeaseId, Name},
+    pool::{AccountView, Claim, Fingerprint, FingerprintHasher, Known, LeaseId, Name},
 };
 
 /// The most accounts one call may exclude: more than the 200 that metrics tell apart.
@@ -187,7 +182,7 @@ impl Api {
             key,
             fingerprint: fingerprint(&request),
         });
-        match self.picker.pick(&request).await? {
+        match self.deps.picker.pick(&request).await? {
             Picked::Slot(slot) => Ok(granted(slot)),
             Picked::Known(Known::Held(lease)) => self.held(lease.id).await,
             Picked::Known(known) => Err(known.into()),
@@ -196,7 +191,7 @@ impl Api {
 
     /// The lease that an earlier pick under the same key was granted.
     async fn held(&self, id: LeaseId) -> Result<Reply, Error> {
-        let lease = self.ledger.call(LeaseNow { id }).await?;
+        let lease = self.deps.ledger.call(LeaseNow { id }).await?;
         // The lease has just ended: the key is free, and the next pick under it gets a new lease.
         let lease = lease.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
         Ok(reply::json(&LeaseBody::new(&lease)))
@@ -204,11 +199,11 @@ impl Api {
 
     async fn dry_run(&self, request: PickRequest) -> Result<Reply, Error> {
         let mut found = Vec::new();
-        let walk = self.ledger.dry_run(&request, |account, is_eligible| {
+        let walk = self.deps.ledger.dry_run(&request, |account, is_eligible| {
             found.push(Standing::new(account, is_eligible));
         });
         walk.await
-            .map_err(|error| self.picker.explain(error.into()))?;
+            .map_err(|error| self.deps.picker.explain(error.into()))?;
         slices::json(|json| write_dry_run(found, json)).await
     }
 }
@@ -251,11 +246,19 @@ fn granted(slot: Slot) -> Reply {
 }
 
 /// Differs between two different picks under the same key.
-fn fingerprint(request: &PickRequest) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&request.email, &request.exclude).hash(&mut hasher);
-    (request.ttl, request.wait).hash(&mut hasher);
-    hasher.finish()
+fn fingerprint(request: &PickRequest) -> Fingerprint {
+    let mut hashing = FingerprintHasher::default();
+    hashing.field(b"/pick");
+    // No pick asks for an account without a name, or for no ttl.
+    let email = request.email.as_ref().map(|name| name.given().as_bytes());
+    hashing.field(email.unwrap_or_default());
+    for time in [request.ttl.unwrap_or_default(), request.wait] {
+        hashing.field(&time.as_nanos().to_le_bytes());
+    }
+    for name in request.exclude.iter() {
+        hashing.field(name.given().as_bytes());
+    }
+    hashing.finish()
 }
 
 fn read_duration(field: &str, text: &str) -> Result<Duration, Error> {

@@ -57,15 +57,16 @@ fn in_force(reader: &ConfigReader, config: Option<&Config>) -> String {
             Some((Text::One(word), origin)) => (word, origin.to_string()),
             Some((Text::Many(words), origin)) => (format!("{words:?}"), origin.to_string()),
             None => {
-                let derived = match setting.key {
-                    "forward.wait" => config.map(|config| in_words(config.forward.wait)),
-                    "runtime.workers" => Some("one per core".to_owned()),
-                    _ => None,
-                };
-                (
-                    derived.unwrap_or_else(|| "-".to_owned()),
-                    "default".to_owned(),
-                )
+                let of_state = config.and_then(|config| config.state.derived(setting.key));
+                let (value, from) = of_state.unwrap_or_else(|| {
+                    let derived = match setting.key {
+                        "forward.wait" => config.map(|config| in_words(config.forward.wait)),
+                        "runtime.workers" => Some("one per core".to_owned()),
+                        _ => None,
+                    };
+                    (derived.unwrap_or_else(|| "-".to_owned()), "default")
+                });
+                (value, from.to_owned())
             }
         };
         rows.push([setting.key.to_owned(), value, from]);

@@ -77,6 +77,7 @@ impl ConfigReader {
         let reconcile = self.reconcile();
         let forward = self.forward(selection.as_ref());
         let auth = self.auth(listen);
+        let state = self.state();
         let shutdown_grace = self.one("shutdown.grace", duration);
         let workers = self.one("runtime.workers", value::number(1, WORKERS_CEILING));
         let log_format = self.one(
@@ -84,7 +85,6 @@ impl ConfigReader {
             value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         );
         let log_filter = self.one("log.filter", value::log_filter);
-        self.settings_without_effect();
         if listen.is_some() && listen == metrics_listen && listen.is_some_and(|at| at.port() != 0) {
             self.reject(
                 "metrics.listen",
@@ -102,6 +102,7 @@ impl ConfigReader {
             reconcile: reconcile?,
             forward: forward?,
             auth: auth?,
+            state: state?,
             shutdown_grace: shutdown_grace?,
             workers,
             log_format: log_format?,
@@ -326,17 +327,6 @@ impl ConfigReader {
         self.checked_given(key, read).map(Some)
     }
 
-    /// Settings of parts that are not built yet: an error in one is reported today, not on the day
-    /// it takes effect.
-    fn settings_without_effect(&mut self) {
-        self.one("state.kind", |text| match text {
-            "memory" => Ok(()),
-            _ => Err("expected memory, the only kind there is yet".to_owned()),
-        });
-        self.one("state.path", value::word);
-        self.one("state.url", value::word);
-    }
-
     /// The path of the file that a setting names.
     fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         self.one(key, value::word).map(PathBuf::from)
@@ -346,7 +336,7 @@ impl ConfigReader {
         self.one(key, value::duration_from(INTERVAL_MIN))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -396,7 +386,7 @@ impl ConfigReader {
         self.checked(key, &origin, parsed)
     }
 
-    fn is_given(&self, key: &'static str) -> bool {
+    pub(super) fn is_given(&self, key: &'static str) -> bool {
         self.layers.get(key).is_some()
     }
 

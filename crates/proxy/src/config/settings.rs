@@ -206,13 +206,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "state.kind",
-        "memory",
-        "Keeps leases there; memory is the only place yet",
+        "",
+        "Keeps leases, keys and what is known of accounts in memory, or on disk, where they survive a restart; if not set, disk where state.path is, else memory",
     ),
     setting(
         "state.path",
         "",
-        "Keeps leases in this file; it has no effect yet",
+        "Keeps them in this file; under systemd it may be left out where state.kind is disk: $STATE_DIRECTORY/book.db",
+    ),
+    setting(
+        "state.sync",
+        "",
+        "Makes sure that they survive the end of the process (process), or the loss of power, too (power), at the price of a disk sync for each batch of changes; if not set, process",
     ),
     secret(
         "state.url",

@@ -17,6 +17,9 @@ use super::{
 /// The largest settings file: a hundred times the annotated one.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// In which systemd names the directory of `StateDirectory=`.
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
 /// The environment of this process. Bytes that are not UTF-8 become a replacement character, which
 /// no setting accepts, so that they are reported as an error.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
@@ -83,6 +86,8 @@ pub(super) struct Layers {
     values: HashMap<&'static str, (Text, Origin)>,
     /// The file could not be read to its end: what seems missing may stand there.
     pub(super) is_partial: bool,
+    /// The directory that systemd made for the state of this service.
+    pub(super) state_directory: Option<String>,
 }
 
 impl Layers {
@@ -146,6 +151,11 @@ impl Layers {
 
     /// An empty variable counts as not set: `${NAME:-}` leaves one behind.
     fn read_env(&mut self, env: impl Iterator<Item = (String, String)>, errors: &mut ConfigErrors) {
+        let env = env.inspect(|(name, value)| {
+            if name == STATE_DIRECTORY && !value.is_empty() {
+                self.state_directory = Some(value.clone());
+            }
+        });
         let mut ours: Vec<_> = env
             .filter(|(name, value)| {
                 name.starts_with(ENV_PREFIX) && !value.is_empty() && !is_of_a_service(name)

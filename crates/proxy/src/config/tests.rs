@@ -1,5 +1,6 @@
 mod asked;
 mod checks;
+mod state;
 
 use std::{fs, io::Write, path::PathBuf};
 
@@ -136,7 +137,7 @@ fn every_mistake_of_a_file_is_told_with_its_line_and_what_was_expected() {
         "listen = 8080\nlistne = 1\n[accounts]\nrefresh_interval = \"50ms\"\ntimeout = 5\n\
          [upstream]\nbase_url = \"ftp://x\"\n[selection]\nwaiters_max = -1\nstrategy = \"first\"\n\
          [reconcile]\ninterval = \"1ms\"\n[forward]\nretry_statuses = [42]\nbody_max = \"big\"\n\
-         [state]\nkind = \"disk\"\n[auth]\nallow_unauthenticated = \"yes\"\n[log]\nformat = \"xml\"\n\
+         [state]\nkind = \"redis\"\n[auth]\nallow_unauthenticated = \"yes\"\n[log]\nformat = \"xml\"\n\
          [metrics.deep]\nx = 1\n[leases.ttl]\nx = 1\n",
     );
     for wanted in [
@@ -150,7 +151,7 @@ fn every_mistake_of_a_file_is_told_with_its_line_and_what_was_expected() {
         "klb.toml:12: reconcile.interval: expected 0 or at least 100ms",
         "klb.toml:14: forward.retry_statuses: expected HTTP statuses such as [429, 596]",
         "klb.toml:15: forward.body_max: expected a size such as 512KiB or 16MiB",
-        "klb.toml:17: state.kind: expected memory, the only kind there is yet",
+        "klb.toml:17: state.kind: expected memory or disk; redis is not built yet",
         "klb.toml:19: auth.allow_unauthenticated: expected true or false",
         "klb.toml:21: log.format: expected text or json",
         "klb.toml:22: unknown key `metrics.deep`",

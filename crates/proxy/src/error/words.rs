@@ -19,7 +19,7 @@ const SHUTTING_DOWN: &str =
     "the sidecar is shutting down and starts nothing new; come back in a moment";
 const KEYS_FULL: &str =
     "too many idempotency keys are remembered; release leases, or start jobs without a key";
-const UNAVAILABLE: &str = "the ledger cannot be reached; try again, and see /readyz?verbose";
+const UNAVAILABLE: &str = "no slot can be granted, since the state cannot be written: the log of the sidecar says why; try again";
 const UNKNOWN_ACCOUNT: &str = "no such account in the list; see /accounts";
 const UNKNOWN_LEASE: &str = "no such lease, or it has ended; /leases lists those that are held";
 const UNAUTHORIZED: &str = "send one of the client tokens as Authorization: Bearer <token>";

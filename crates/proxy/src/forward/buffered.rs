@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    hash::{BuildHasher, Hash, Hasher},
     num::NonZeroU32,
     pin::Pin,
     sync::Arc,
@@ -19,6 +18,7 @@ use super::{
     body_memory::{BodyMemory, Charge},
     call::{Call, only},
     email::{EmailBody, EmailError, fields, json, multipart},
+    fingerprint::fingerprint,
     growing::GrowingBody,
     patience::Patience,
 };
@@ -110,23 +110,7 @@ impl BodyBuffer {
             return Err(Error::UnsupportedMedia);
         }
         let (bytes, charge) = self.collect(body, idle_timeout, patience).await?;
-        let body = match media {
-            Media::Json => json::read(without_mark(bytes)).map_err(refusal)?,
-            Media::Form(content_type) => multipart::read(bytes, content_type).map_err(refusal)?,
-            // curl names this type unless it is told another one.
-            Media::Fields if !is_like_object(&bytes) => fields::read(bytes).map_err(refusal)?,
-            // Handlers that read JSON whatever the type says find an e-mail in it.
-            Media::Fields | Media::Other => {
-                if matches!(media, Media::Fields) {
-                    fields::refuse_in_json(&bytes).map_err(refusal)?;
-                }
-                let read = json::read(without_mark(bytes));
-                read.map_err(|error| match error.field() {
-                    "email" => refusal(error),
-                    _ => Error::UnsupportedMedia,
-                })?
-            }
-        };
+        let body = read_as(&media, bytes)?;
         let in_query = call.query.email().map(str::to_owned);
         if in_query.is_some() && body.email().is_some() {
             return Err(Error::bad_request(
@@ -205,30 +189,13 @@ impl BufferedRequest {
         self.in_query.as_deref().or(self.body.email())
     }
 
-    /// A hash that tells this request from others of the same operation, and is the same for each attempt: what
-    /// clients draw anew, such as boundaries, is left out.
-    fn fingerprint(&self, call: &Call, state: &impl BuildHasher) -> u64 {
-        let mut hasher = state.build_hasher();
-        call.operation().hash(&mut hasher);
-        // An e-mail that counts as absent makes no other request.
-        if self.ignores_given {
-            call.query.with_email("").hash(&mut hasher);
-        } else {
-            call.query.as_str().hash(&mut hasher);
-        }
-        if self.ignores_given {
-            self.body.hash_without_email(&mut hasher);
-        } else {
-            self.body.hash_content(&mut hasher);
-        }
-        hasher.finish()
-    }
-
-    /// What identifies this submission among others.
-    pub(super) fn submitted(&self, call: &Call, state: &impl BuildHasher) -> pool::Body {
+    /// What identifies this submission among others. Cancel-safe.
+    pub(super) async fn submitted(&self, call: &Call) -> pool::Body {
+        let operation = call.operation();
+        let fingerprint = fingerprint(&operation, &call.query, &self.body, self.ignores_given);
         pool::Body {
-            operation: call.operation(),
-            fingerprint: self.fingerprint(call, state),
+            fingerprint: fingerprint.await,
+            operation,
             prompt: self.body.prompt(),
         }
     }
@@ -321,7 +288,7 @@ impl Body for OutgoingBody {
 }
 
 /// The type of a body.
-enum Media<'a> {
+pub(super) enum Media<'a> {
     Json,
     Form(&'a str),
     Fields,
@@ -334,7 +301,7 @@ enum Media<'a> {
 /// # Errors
 /// [`Error::BadRequest`] if there are two; [`Error::UnsupportedMedia`] for text in a charset in which ASCII
 /// bytes mean something else than in UTF-8, as in UTF-7.
-fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
+pub(super) fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
     let named = only(headers, header::CONTENT_TYPE.as_str())?;
     let named = named
         .and_then(|named| named.to_str().ok())
@@ -350,6 +317,30 @@ fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
         essence if essence == "application/json" || essence.ends_with("+json") => Media::Json,
         _ => Media::Other,
     })
+}
+
+/// Reads a body of this type.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read_as(media: &Media<'_>, bytes: Bytes) -> Result<EmailBody, Error> {
+    match media {
+        Media::Json => json::read(without_mark(bytes)).map_err(refusal),
+        Media::Form(content_type) => multipart::read(bytes, content_type).map_err(refusal),
+        // curl names this type unless it is told another one.
+        Media::Fields if !is_like_object(&bytes) => fields::read(bytes).map_err(refusal),
+        // Handlers that read JSON whatever the type says find an e-mail in it.
+        Media::Fields | Media::Other => {
+            if matches!(media, Media::Fields) {
+                fields::refuse_in_json(&bytes).map_err(refusal)?;
+            }
+            let read = json::read(without_mark(bytes));
+            read.map_err(|error| match error.field() {
+                "email" => refusal(error),
+                _ => Error::UnsupportedMedia,
+            })
+        }
+    }
 }
 
 /// Whether `bytes` begin as a JSON object does, and no field of a form: that would encode the brace.

@@ -17,7 +17,7 @@ pub mod json;
 pub mod multipart;
 pub mod query;
 
-use std::{fmt, hash::Hasher, num::NonZeroU32, ops::Range};
+use std::{fmt, num::NonZeroU32, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode;
@@ -179,7 +179,11 @@ pub struct EmailBody {
 enum Format {
     Json,
     Fields,
-    Form(multipart::Boundary),
+    Form {
+        boundary: multipart::Boundary,
+        /// Where its parts are, each with its head.
+        parts: Arc<[Range<usize>]>,
+    },
 }
 
 impl EmailBody {
@@ -208,30 +212,34 @@ impl EmailBody {
         self.prompt
     }
 
-    /// Hashes what the client said. The boundary of a form is left out: senders draw it anew for
-    /// every attempt.
-    pub fn hash_content(&self, hasher: &mut impl Hasher) {
-        self.hash_piece(&self.bytes, hasher);
-    }
-
-    /// The same, whatever e-mail the client gave.
-    pub fn hash_without_email(&self, hasher: &mut impl Hasher) {
-        match self.around("") {
-            Ok(pieces) => pieces
-                .iter()
-                .for_each(|piece| self.hash_piece(piece, hasher)),
-            Err(Unwritable) => self.hash_content(hasher),
+    /// What the client said, as texts that each consist of pieces: the parts of a multipart body, since senders
+    /// draw its boundary anew for every attempt, or else the one text that the body is. `ignores_email`: whatever
+    /// e-mail the client gave.
+    pub(super) fn content(&self, ignores_email: bool) -> Vec<Vec<Bytes>> {
+        match &self.format {
+            Format::Form { parts, .. } => {
+                let is_email =
+                    |part: &Range<usize>| (part.start..=part.end).contains(&self.place.at.start);
+                let said = parts
+                    .iter()
+                    .filter(|part| !ignores_email || !is_email(part));
+                said.map(|part| vec![self.bytes.slice(part.clone())])
+                    .collect()
+            }
+            Format::Json | Format::Fields if ignores_email => {
+                // Only a multipart body cannot spell every e-mail.
+                vec![self.around("").map(Vec::from).unwrap_or_default()]
+            }
+            Format::Json | Format::Fields => vec![vec![self.bytes.clone()]],
         }
     }
 
-    fn hash_piece(&self, bytes: &Bytes, hasher: &mut impl Hasher) {
+    /// Tells apart bodies that are read differently.
+    pub(super) fn format_name(&self) -> &'static str {
         match &self.format {
-            Format::Json | Format::Fields => hasher.write(bytes),
-            Format::Form(boundary) => {
-                for piece in boundary.split(bytes) {
-                    hasher.write(piece);
-                }
-            }
+            Format::Json => "json",
+            Format::Fields => "fields",
+            Format::Form { .. } => "form",
         }
     }
 
@@ -250,7 +258,7 @@ impl EmailBody {
         let spelled = match &self.format {
             Format::Json => json::spell(email),
             Format::Fields => encoded(email).to_string(),
-            Format::Form(boundary) => multipart::spell(email, boundary)?,
+            Format::Form { boundary, .. } => multipart::spell(email, boundary)?,
         };
         let Place { at, before, after } = &self.place;
         let written = [before, &*spelled, after].concat();

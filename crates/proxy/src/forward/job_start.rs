@@ -19,10 +19,10 @@ use crate::{
     backoff::doubled,
     error::Error,
     idempotency,
-    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
+    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, Settle, TakePlace},
     peer::RequestBody,
     picker::Picked,
-    pool::{Body, Claim, Key, Known, LeaseId, Name},
+    pool::{Body, Claim, Key, Known, LeaseId, Name, Settlement},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
 };
 
@@ -71,7 +71,7 @@ impl Forward {
             return Err(refusal);
         }
         let (mut request, deadline) = self.read_request(&call, body, patience).await?;
-        let body = request.submitted(&call, &self.hasher);
+        let body = request.submitted(&call).await;
         let claim = key.map(|key| Claim {
             key,
             fingerprint: body.fingerprint,
@@ -82,7 +82,7 @@ impl Forward {
         {
             return self.submissions.replay(known).await;
         }
-        let arrival = self.arrival(&call, &body, claim.is_some(), origin);
+        let arrival = self.arrival(&call, &body, claim.as_ref(), origin);
         let delivery = match self.record(&arrival).await? {
             Recorded::New(delivery) => delivery,
             Recorded::Answered(answer) => return Ok(answer),
@@ -108,17 +108,24 @@ impl Forward {
     }
 
     /// What its record says of a call.
-    fn arrival(&self, call: &Call, body: &Body, is_keyed: bool, origin: &CallOrigin) -> Arrival {
-        let has_twins = !is_keyed && !self.settings.redeliver.is_zero();
+    fn arrival(
+        &self,
+        call: &Call,
+        body: &Body,
+        claim: Option<&Claim>,
+        origin: &CallOrigin,
+    ) -> Arrival {
+        let has_twins = claim.is_none() && !self.settings.redeliver.is_zero();
         Arrival {
             request_id: Arc::clone(&origin.request_id),
             key: idempotency::word(&call.headers).map(Arc::from),
             client_name: origin.caller.name().cloned(),
-            operation: call.operation(),
+            body: body.clone(),
+            claim: claim.cloned(),
             twin: has_twins.then(|| Twin {
                 scope: origin.caller.scope().into(),
                 ip: origin.ip(),
-                operation: call.operation(),
+                operation: Arc::clone(&body.operation),
                 fingerprint: body.fingerprint,
             }),
             client: origin.client.clone(),
@@ -184,6 +191,7 @@ impl Forward {
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let mut count = self.metrics.count_pick();
+        pick.lease = Some(self.draw_lease(&delivery));
         let reserved = self.reserve_first(start, deadline, &mut pick, origin).await;
         match &reserved {
             Ok(Reserved::Known(_)) => count.cancel(),
@@ -221,6 +229,7 @@ impl Forward {
                     return told(refusal, delivery);
                 }
             }
+            pick.lease = Some(self.draw_lease(&delivery));
             let next = self.reserve(start, deadline, &mut pick).await;
             reserved = match self.if_present(start, next, origin).await {
                 Ok(reserved) => reserved,
@@ -241,7 +250,11 @@ impl Forward {
     ) -> Result<Submitted, Error> {
         origin.client.bind(true);
         let (submissions, request_id) = (&self.submissions, &origin.request_id);
-        let under_way = self.records.submit(delivery.id());
+        let unlisted = match &reservation {
+            Reservation::Unlisted(lease) => Some(*lease),
+            Reservation::Slot(_) => None,
+        };
+        let under_way = self.records.submit(delivery.id(), unlisted);
         let submitted = submissions.submit(start, reservation, sent_count, under_way, request_id);
         let submitted = submitted.await;
         origin.client.bind(false);
@@ -283,6 +296,13 @@ impl Forward {
             }
             reserved => reserved,
         }
+    }
+
+    /// Draws the lease that a call asks for next.
+    fn draw_lease(&self, delivery: &Delivery) -> LeaseId {
+        let lease = LeaseId::random(&mut rand::rng());
+        self.records.note_lease(delivery.id(), lease);
+        lease
     }
 
     /// Takes a slot for a job start, or claims its key if its account is not in the list.
@@ -330,8 +350,20 @@ impl Forward {
         let Some(claim) = start.claim.clone() else {
             return Ok(None);
         };
-        let claimed = self.ledger.call(ClaimKey { claim, lease }).await?;
-        Ok(claimed.err())
+        match self.ledger.call(ClaimKey { claim, lease }).await {
+            Ok(claimed) => Ok(claimed.err()),
+            Err(unavailable) => {
+                // It is claimed, though that is not written.
+                let unclaim = Settle {
+                    lease,
+                    email: None,
+                    body: None,
+                    settlement: Settlement::NotSent,
+                };
+                self.ledger.call(unclaim).await?;
+                Err(unavailable.into())
+            }
+        }
     }
 
     /// Why a job start would be refused now, unless its key is known.
@@ -349,7 +381,7 @@ impl Forward {
         }
         // What passes is waited out.
         let reason = self.picker.unavailable_reason().await;
-        Ok(reason.filter(|reason| !matches!(reason, Error::Learning(_))))
+        Ok(reason.filter(|reason| !matches!(reason, Error::Learning(_) | Error::Unavailable)))
     }
 }
 

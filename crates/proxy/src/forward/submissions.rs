@@ -23,7 +23,7 @@ use crate::{
     ledger::{Ledger, NameLost, PickRequest, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
-    pool::{self, Blame, Claim, Key, LeaseId, Name, Settlement},
+    pool::{self, Blame, Claim, LeaseId, Name, Settlement},
     records::{Fate, JobRecords, Outcome, UnderWay},
     upstream::{Answer, SendError},
 };
@@ -100,6 +100,7 @@ impl JobStart {
             email: self.request.email().map(Name::new),
             exclude,
             operation: Some(Arc::clone(&self.body.operation)),
+            body: Some(Arc::new(self.body.clone())),
             max_jobs: self.request.max_jobs(),
             claim: self.claim.clone(),
             ..PickRequest::default()
@@ -144,7 +145,7 @@ impl Submissions {
     ) -> Result<Submitted, Error> {
         let (submissions, start) = (Arc::clone(self), Arc::clone(start));
         let submitted = async move {
-            let attempts = submissions.attempt_all(&start, reservation, sent_count);
+            let attempts = submissions.attempt_all(&start, reservation, sent_count, &under_way);
             let ended = attempts.await;
             let (submitted, fate) = ended.unwrap_or_else(|error| (Err(error), Fate::unsent()));
             under_way.settle(fate);
@@ -175,6 +176,7 @@ impl Submissions {
         start: &JobStart,
         mut reservation: Reservation,
         sent_count: u32,
+        under_way: &UnderWay,
     ) -> Result<(Result<Submitted, Error>, Fate), Error> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let mut refused_by = Vec::new();
@@ -195,7 +197,7 @@ impl Submissions {
                 (Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater, _) => false,
             };
             let slot = if is_repeated {
-                self.pick_again(start, &refused_by).await
+                self.pick_again(start, &refused_by, under_way).await
             } else {
                 None
             };
@@ -222,10 +224,20 @@ impl Submissions {
 
     /// A slot of an account that has not refused, if one is free and no other call has started the job
     /// under its key meanwhile.
-    async fn pick_again(&self, start: &JobStart, refused_by: &[Name]) -> Option<Slot> {
+    async fn pick_again(
+        &self,
+        start: &JobStart,
+        refused_by: &[Name],
+        under_way: &UnderWay,
+    ) -> Option<Slot> {
         let mut exclude = refused_by.to_vec();
         exclude.sort_unstable();
-        let pick = start.pick(exclude.into());
+        let lease = LeaseId::random(&mut rand::rng());
+        under_way.note_lease(lease);
+        let pick = PickRequest {
+            lease: Some(lease),
+            ..start.pick(exclude.into())
+        };
         match self.picker.pick_again(&pick).await.ok()? {
             Picked::Slot(slot) => Some(slot),
             Picked::Known(_) => None,
@@ -413,11 +425,7 @@ impl Submissions {
         if let Some(claim) = &start.claim {
             return Some(claim.clone());
         }
-        let claim = Claim {
-            // No key of a client begins with a space.
-            key: Key::new(&format!(" lost {lease}")),
-            fingerprint: start.body.fingerprint,
-        };
+        let claim = Claim::of_lost(lease);
         let named = NameLost {
             lease,
             claim: claim.clone(),

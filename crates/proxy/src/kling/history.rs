@@ -3,30 +3,52 @@
 //! Invariant: a row that cannot be read says nothing, and the page tells that it has one: such a history
 //! proves no absence.
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hasher},
-    sync::Arc,
-};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use sha2::Digest as _;
 
 use super::{object, task::TaskId};
+use crate::hex;
 
 /// How many entries a page may have.
 pub(crate) const PAGE_ROWS: usize = 100;
 
-/// Stands for a text that is not kept. It only tells whether two texts are equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(u64);
+/// Stands for a text that is not kept. It only tells whether two texts are equal, in every run and in every
+/// version of the sidecar: the first half of SHA-256. Written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 16]);
 
 impl Digest {
     /// The digest of `text`, without the blanks around it.
     pub fn of(text: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(text.trim().as_bytes());
-        Self(hasher.finish())
+        let whole: [u8; 32] = sha2::Sha256::digest(text.trim()).into();
+        Self(std::array::from_fn(|idx| whole[idx]))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        hex::deserialize(deserializer).map(Self)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, str::FromStr, sync::Arc};
 
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -41,6 +41,19 @@ impl TaskId {
             .strip_prefix('"')
             .and_then(|text| text.strip_suffix('"'));
         quoted.unwrap_or(text).parse()
+    }
+}
+
+impl Serialize for TaskId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The clock of leases, and the calendar time that people see.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -10,31 +10,46 @@ use tokio::time::Instant;
 /// corrections of a time server, far less than the sleep of a suspended machine.
 const CALENDAR_DRIFT_MAX: SignedDuration = SignedDuration::from_secs(1);
 
-/// The clock of a ledger. Leases count from its start, so that no wall clock decides about a slot.
+/// The clock of a ledger: the time that its processes have lived so far. So no wall clock decides about a slot.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
-    /// The calendar time of the start. It changes when the calendar is set or the machine slept.
+    /// What it showed at the start of this process.
+    base: Duration,
+    earlier: Option<Arc<Earlier>>,
+    /// The calendar time at which it would have shown zero, had no process ended since. It changes when the calendar is set or the machine slept.
     started_at: Mutex<Timestamp>,
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock that starts at zero.
     pub fn start() -> Self {
+        Self::go_on(Duration::ZERO, Vec::new())
+    }
+
+    /// A clock that goes on from `base`. `runs`: what it showed at the starts of the processes before, and the calendar
+    /// times of these; in order.
+    pub fn go_on(base: Duration, runs: Vec<(Duration, Timestamp)>) -> Self {
+        let earlier = (!runs.is_empty()).then(|| Arc::new(Earlier { base, runs }));
+        let lived = SignedDuration::try_from(base).unwrap_or(SignedDuration::MAX);
+        let started_at = Timestamp::now().saturating_sub(lived);
         Self {
             started: Instant::now(),
-            started_at: Mutex::new(Timestamp::now()),
+            base,
+            earlier,
+            started_at: Mutex::new(started_at.unwrap_or(Timestamp::MIN)),
         }
     }
 
-    /// The time since the start.
+    /// The time that was lived.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.base + self.started.elapsed()
     }
 
-    /// The instant `time` after the start, or `None` beyond what an instant can hold.
+    /// The instant at which the clock shows `time`: the start, for what is past; or `None` beyond what an instant
+    /// can hold.
     pub fn instant(&self, time: Duration) -> Option<Instant> {
-        self.started.checked_add(time)
+        self.started.checked_add(time.saturating_sub(self.base))
     }
 
     /// Converts times of this clock to calendar times, for people. The same time gives the same
@@ -48,18 +63,56 @@ impl Clock {
         if start.duration_since(*started_at).abs() > CALENDAR_DRIFT_MAX {
             *started_at = start;
         }
-        Calendar(*started_at)
+        Calendar {
+            started_at: *started_at,
+            earlier: self.earlier.clone(),
+        }
     }
 }
 
-/// The calendar time of a clock's start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Calendar(Timestamp);
+/// Which calendar times the times of a clock are. The clock stands still between two processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    started_at: Timestamp,
+    earlier: Option<Arc<Earlier>>,
+}
+
+/// The processes before this one.
+#[derive(Debug, PartialEq, Eq)]
+struct Earlier {
+    /// What the clock showed at the start of this process.
+    base: Duration,
+    runs: Vec<(Duration, Timestamp)>,
+}
 
 impl Calendar {
-    /// The calendar time `time` after the start of the clock.
-    pub fn at(self, time: Duration) -> Timestamp {
+    /// The calendar time at which the clock showed `time`.
+    pub fn at(&self, time: Duration) -> Timestamp {
+        let earlier = self.earlier.as_ref().filter(|it| time < it.base);
+        let run = earlier.and_then(|it| it.runs.iter().rfind(|(begun, _)| *begun <= time));
+        let (time, from) = match run {
+            Some((begun, at)) => (time - *begun, *at),
+            None => (time, self.started_at),
+        };
         let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
-        self.0.saturating_add(time).unwrap_or(Timestamp::MAX)
+        from.saturating_add(time).unwrap_or(Timestamp::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_a_restart_keeps_its_calendar_time() {
+        let second = Duration::from_secs(1);
+        let hour_ago = Timestamp::now() - SignedDuration::from_hours(1);
+        let day_ago = Timestamp::now() - SignedDuration::from_hours(24);
+        let runs = vec![(Duration::ZERO, day_ago), (9 * second, hour_ago)];
+        let calendar = Clock::go_on(12 * second, runs).calendar();
+        assert_eq!(calendar.at(second), day_ago + second);
+        assert_eq!(calendar.at(11 * second), hour_ago + 2 * second);
+        let age = Timestamp::now().duration_since(calendar.at(12 * second));
+        assert!(age.abs() < SignedDuration::from_mins(1), "{age}");
     }
 }

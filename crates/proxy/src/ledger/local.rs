@@ -3,23 +3,26 @@
 //! Invariant: a waiter is told of its grant under the lock that granted it. So a waiter that leaves
 //! is either still in the queue or has its grant.
 
-use std::{collections::HashMap, process, time::Duration};
+use std::{collections::HashMap, process, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Notify, oneshot},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock, Dated, Operation, PickError, PickRequest, Settle, operations, returns::Returns,
+    Clock, Dated, Operation, PickError, PickRequest, Settle, Unavailable,
+    commits::{Commits, Mark},
+    operations,
+    returns::Returns,
 };
 use crate::{
     pool::{
-        AccountState, Admission, LeaseId, LeaseView, Limits, Pool, Refusal, Settlement,
-        StateChange, WaiterId,
+        AccountState, Admission, Changed, LeaseId, LeaseView, Limits, List, Pool, PoolRecord,
+        RecordName, Refusal, Settlement, StateChange, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -34,6 +37,8 @@ pub struct Local {
     round_due: Notify,
     history_due: Notify,
     learnt: CancellationToken,
+    /// `None`: nothing is written.
+    commits: Option<Commits>,
 }
 
 #[derive(Debug)]
@@ -46,6 +51,8 @@ struct LedgerState {
     told: HashMap<LeaseId, u64, RandomState>,
     seated_count: u64,
     is_learnt: bool,
+    /// How many operations have left changes of records.
+    mark: Mark,
     /// When [`Local::keep_time`] wakes next.
     alarm: Duration,
 }
@@ -131,17 +138,28 @@ impl Drop for Waiting<'_> {
 }
 
 impl Local {
-    /// An empty state.
+    /// An empty state, which is lost when the process ends.
     pub fn new(limits: Limits) -> Self {
+        Self::with(Pool::new(limits), Clock::start(), None)
+    }
+
+    /// A state that goes on, and that is written.
+    pub(super) fn journaled(pool: Pool, clock: Clock) -> Self {
+        Self::with(pool, clock, Some(Commits::default()))
+    }
+
+    fn with(pool: Pool, clock: Clock, commits: Option<Commits>) -> Self {
         Self {
-            clock: Clock::start(),
+            clock,
+            commits,
             state: Mutex::new(LedgerState {
-                pool: Pool::new(limits),
+                pool,
                 rng: StdRng::from_rng(&mut rand::rng()),
                 waiting: HashMap::default(),
                 told: HashMap::default(),
                 seated_count: 0,
                 is_learnt: false,
+                mark: 0,
                 alarm: Duration::MAX,
             }),
             returns: Returns::default(),
@@ -154,7 +172,12 @@ impl Local {
 
     /// Does one operation.
     pub fn call<O: Operation>(&self, operation: O) -> O::Reply {
-        self.change(|state, now| {
+        self.apply(operation).0
+    }
+
+    /// Does one operation. Returns the mark of what it changed, too.
+    pub(super) fn apply<O: Operation>(&self, operation: O) -> (O::Reply, Mark) {
+        self.change_marked(|state, now| {
             operation.apply(operations::Context {
                 pool: &mut state.pool,
                 now,
@@ -170,7 +193,15 @@ impl Local {
     /// [`PickError`] if waiting would not help, or the queue is full.
     #[doc(hidden)]
     pub fn enter(&self, lease: LeaseId, request: &PickRequest) -> Result<Entry<'_>, PickError> {
-        self.change(|state, now| {
+        Ok(self.enter_marked(lease, request)?.0)
+    }
+
+    fn enter_marked(
+        &self,
+        lease: LeaseId,
+        request: &PickRequest,
+    ) -> Result<(Entry<'_>, Mark), PickError> {
+        let (entered, mark) = self.change_marked(|state, now| -> Result<_, PickError> {
             let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
             match admission {
                 Admission::Granted(lease) => {
@@ -193,22 +224,69 @@ impl Local {
                     }))
                 }
             }
-        })
+        });
+        Ok((entered?, mark))
     }
 
     pub(super) async fn pick(
         &self,
         lease: LeaseId,
         request: &PickRequest,
-    ) -> Result<Dated<LeaseView>, PickError> {
-        let mut waiting = match self.enter(lease, request)? {
-            Entry::Granted(lease) => return Ok(self.dated(lease)),
-            Entry::Waiting(waiting) => waiting,
+    ) -> Result<(Dated<LeaseView>, Mark), PickError> {
+        let mut waiting = match self.enter_marked(lease, request)? {
+            (Entry::Granted(lease), mark) => return Ok((self.dated(lease), mark)),
+            (Entry::Waiting(waiting), _) => waiting,
         };
-        match time::timeout(request.wait, waiting.granted()).await {
-            Ok(Some(lease)) => Ok(self.dated(lease)),
-            Ok(None) | Err(_) => Ok(self.dated(waiting.give_up()?)),
+        let lease = match time::timeout(request.wait, waiting.granted()).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) | Err(_) => waiting.give_up()?,
+        };
+        // It was granted before now.
+        let mark = self.lock().mark;
+        Ok((self.dated(lease), mark))
+    }
+
+    /// Waits until what was changed before `mark` is durable; see [`Commits::committed`].
+    ///
+    /// # Errors
+    /// [`Unavailable`] if nothing is written at `deadline`.
+    pub(super) async fn committed(&self, mark: Mark, deadline: Instant) -> Result<(), Unavailable> {
+        match &self.commits {
+            Some(commits) => commits.committed(mark, deadline).await,
+            None => Ok(()),
         }
+    }
+
+    /// Whether changes cannot be written at present.
+    pub(super) fn is_failing(&self) -> bool {
+        self.commits.as_ref().is_some_and(Commits::is_failing)
+    }
+
+    /// For the loop that writes.
+    pub(super) fn commits(&self) -> Option<&Commits> {
+        self.commits.as_ref()
+    }
+
+    /// What changed since the last call, with the list if that is another one, and the mark that is committed with it.
+    pub(super) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Mark) {
+        let mut state = self.lock();
+        let changed = state.pool.take_changed();
+        let list = changed.is_list.then(|| state.pool.list()).flatten();
+        (changed, list, state.mark)
+    }
+
+    /// The newest states of some records. `None` for those that are gone.
+    pub(super) fn records(&self, names: &[RecordName]) -> Vec<Option<PoolRecord>> {
+        let state = self.lock();
+        names.iter().map(|name| state.pool.record(name)).collect()
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        self.lock().mark
     }
 
     pub(super) fn give_back(&self, settle: Settle) {
@@ -253,10 +331,17 @@ impl Local {
 
     /// Every access to the state goes through here.
     fn change<T>(&self, change: impl FnOnce(&mut LedgerState, Duration) -> T) -> T {
+        self.change_marked(change).0
+    }
+
+    fn change_marked<T>(
+        &self,
+        change: impl FnOnce(&mut LedgerState, Duration) -> T,
+    ) -> (T, Mark) {
         let (mut state, now) = self.begin();
         let answer = change(&mut state, now);
-        self.finish(state, now);
-        answer
+        let mark = self.finish(state, now);
+        (answer, mark)
     }
 
     /// Locks the state. Ends overdue leases, then takes back returned slots.
@@ -273,7 +358,7 @@ impl Local {
     }
 
     /// Unlocks the state. Waiters are told of their grants before.
-    fn finish(&self, mut state: MutexGuard<'_, LedgerState>, now: Duration) {
+    fn finish(&self, mut state: MutexGuard<'_, LedgerState>, now: Duration) -> Mark {
         state.tell_waiters(now);
         if state.pool.take_round_due() {
             self.round_due.notify_one();
@@ -291,12 +376,20 @@ impl Local {
             state.alarm = next;
             self.alarm_moved.notify_one();
         }
+        if let Some(commits) = &self.commits
+            && state.pool.has_changed()
+        {
+            state.mark += 1;
+            commits.note_change();
+        }
+        let mark = state.mark;
         let state_changes = state.pool.take_state_changes();
         // Log after unlocking: a slow subscriber must not extend the critical section.
         drop(state);
         for change in &state_changes {
             log_state_change(change);
         }
+        mark
     }
 
     /// A panic under the lock may have left half a change. Going on could overrun an account, so

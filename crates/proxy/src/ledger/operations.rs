@@ -33,8 +33,22 @@ pub trait Operation {
     /// The answer.
     type Reply;
 
+    /// Whether the answer waits until what changed is durable.
+    const DURABILITY: Durability = Durability::Later;
+
     /// Decides, and changes the pool.
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply;
+}
+
+/// Whether an answer waits until what changed is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It does not: what is lost shows again, or costs little.
+    Later,
+    /// It does, as long as changes can be written.
+    Wanted,
+    /// It does, and there is none as long as changes cannot be written.
+    Needed,
 }
 
 /// What an operation is applied to.

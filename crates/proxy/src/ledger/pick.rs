@@ -7,13 +7,15 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
+    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
     UnknownAccount, WaiterId,
 };
 
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
 #[derive(Clone, Debug, Default)]
 pub struct PickRequest {
+    /// The id of its lease, if the caller has drawn one.
+    pub lease: Option<LeaseId>,
     /// Only this account.
     pub email: Option<Name>,
     /// This account, if it has a free slot now. A pick never waits for it while another account is
@@ -28,6 +30,8 @@ pub struct PickRequest {
     pub wait: Duration,
     /// What the job does, if that is known: helps to guess when a slot will be free.
     pub operation: Option<OperationName>,
+    /// What will be submitted, if the call is carried: so that it can be recognized after a crash.
+    pub body: Option<Arc<Body>>,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue, if it comes back to it.
@@ -121,6 +125,7 @@ impl PickRequest {
             ttl: self.ttl,
             constraint,
             operation: self.operation.clone(),
+            body: self.body.clone(),
             max_jobs: self.max_jobs,
             place: self.place,
         }

@@ -4,8 +4,8 @@ use accounts_fetcher::{FetchResult, Listing};
 use jiff::Timestamp;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::AccountSums;
-use crate::{jobs::RoundCounts, ledger::Stats, pool::Cause, telemetry};
+use super::{AccountSums, state};
+use crate::{book::BookStatus, jobs::RoundCounts, ledger::Stats, pool::Cause, telemetry};
 
 /// What one scrape shows.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Scrape<'a> {
     pub listing: &'a Listing,
     /// The rounds, if there are any.
     pub rounds: Option<&'a RoundCounts>,
+    /// The state that is kept.
+    pub(crate) book: &'a BookStatus,
 }
 
 impl Scrape<'_> {
@@ -25,6 +27,7 @@ impl Scrape<'_> {
         let registry = Registry::new_custom(Some("kling_balancer".to_owned()), None)?;
         self.register_fetches(&registry)?;
         self.register_rounds(&registry)?;
+        state::register(self.book, &registry)?;
         let waiters = IntGauge::new("waiters", "Picks and job starts that wait for a slot.")?;
         waiters.set(signed(self.stats.waiters_count));
         registry.register(Box::new(waiters))?;
@@ -110,7 +113,7 @@ impl Scrape<'_> {
     }
 }
 
-fn unix_seconds(at: Option<Timestamp>) -> f64 {
+pub(super) fn unix_seconds(at: Option<Timestamp>) -> f64 {
     at.map_or(0.0, |at| at.as_duration().as_secs_f64())
 }
 

@@ -8,7 +8,7 @@
 use std::{
     mem,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -16,11 +16,15 @@ use std::{
 use dashmap::DashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
 
+use super::stored::OwnerLog;
+
 /// The owners of the ids of one kind.
 #[derive(Debug)]
 pub(super) struct OwnerTable {
     generations: RwLock<Generations>,
     generation_max: usize,
+    /// Not there if owners are not stored.
+    log: OnceLock<OwnerLog>,
 }
 
 #[derive(Debug, Default)]
@@ -42,21 +46,50 @@ impl OwnerTable {
         Self {
             generations: RwLock::default(),
             generation_max: max / 2,
+            log: OnceLock::new(),
         }
+    }
+
+    /// How many owners it has at most.
+    pub(super) fn max(&self) -> usize {
+        2 * self.generation_max
+    }
+
+    /// From now on what is learnt is noted in `log`. Only the first one counts.
+    pub(super) fn begin_log(&self, log: OwnerLog) {
+        // A second log would name the same places.
+        _ = self.log.set(log);
+    }
+
+    pub(super) fn log(&self) -> Option<&OwnerLog> {
+        self.log.get()
     }
 
     /// Remembers `owner` as the owner of `id`, in place of the one before.
     pub(super) fn learn(&self, id: &str, owner: &Arc<str>) {
-        let mut is_learnt = false;
-        while !is_learnt {
-            is_learnt = {
+        loop {
+            let learnt = {
                 let generations = self.read();
                 generations.young.learn(id, owner, self.generation_max)
             };
-            if !is_learnt {
-                self.turn_over();
+            match learnt {
+                Learnt::Nothing => return,
+                Learnt::Owner => {
+                    if let Some(log) = self.log.get() {
+                        log.note(id);
+                    }
+                    return;
+                }
+                Learnt::Full => self.turn_over(),
             }
         }
+    }
+
+    /// The owner of `id`, if it is known. This is no use of it.
+    pub(super) fn peek(&self, id: &str) -> Option<Arc<str>> {
+        let generations = self.read();
+        let young = generations.young.owner(id);
+        young.or_else(|| generations.old.owner(id))
     }
 
     /// The owner of `id`, if it is known.
@@ -95,21 +128,32 @@ impl OwnerTable {
     }
 }
 
+/// What a generation makes of an owner.
+enum Learnt {
+    /// It knew that.
+    Nothing,
+    Owner,
+    /// It knows as many ids as it may, and not this one.
+    Full,
+}
+
 impl Generation {
-    /// False if it is full.
-    fn learn(&self, id: &str, owner: &Arc<str>, max: usize) -> bool {
+    fn learn(&self, id: &str, owner: &Arc<str>, max: usize) -> Learnt {
         if let Some(mut known) = self.owners.get_mut(id) {
+            if **known == **owner {
+                return Learnt::Nothing;
+            }
             *known = Arc::clone(owner);
-            return true;
+            return Learnt::Owner;
         }
         if self.count.load(Ordering::Relaxed) >= max {
-            return false;
+            return Learnt::Full;
         }
         let before = self.owners.insert(id.into(), Arc::clone(owner));
         if before.is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
-        true
+        Learnt::Owner
     }
 
     fn owner(&self, id: &str) -> Option<Arc<str>> {

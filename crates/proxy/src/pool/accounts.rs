@@ -25,8 +25,10 @@ use super::{
     AccountKey, LeaseId, StateChange,
     account::{Account, Rank},
     ask::{Constraint, Wish},
+    changes::Changes,
     deadlines::Deadlines,
     free::FreeAccounts,
+    health::AccountHealth,
     outbox::Outbox,
     page::AccountPlace,
     steps::Counted,
@@ -63,6 +65,8 @@ pub(super) struct Accounts {
     moved: Vec<AccountKey>,
     /// Accounts on which the newest round shows another number of jobs without ids.
     unnamed_changed: Vec<AccountKey>,
+    /// Accounts of which more or less is known beyond the list, by their e-mails.
+    pub(super) changes: Changes<Arc<str>>,
 }
 
 /// What the indexes say about an account.
@@ -90,6 +94,32 @@ impl Indexed {
             cooling_until: account.only_cooling_until(),
             is_unverified: account.is_unverified(),
             health_deadline: account.health.next_deadline(),
+        }
+    }
+}
+
+/// What a record says of an account.
+#[derive(PartialEq)]
+struct Recorded {
+    email: Arc<str>,
+    is_draining: bool,
+    health: AccountHealth,
+}
+
+impl Recorded {
+    fn of(account: &Account) -> Self {
+        Self {
+            email: Arc::clone(&account.listed.email),
+            is_draining: account.is_draining,
+            health: account.health.clone(),
+        }
+    }
+
+    fn note_change(self, account: &Account, changes: &mut Changes<Arc<str>>) {
+        let now = Self::of(account);
+        if self != now {
+            changes.note(|| self.email);
+            changes.note(|| now.email);
         }
     }
 }
@@ -125,7 +155,11 @@ impl Accounts {
         let account = &mut self.slots[key];
         let before = Indexed::of(account);
         let was = account.state().without_slots();
+        let recorded = self.changes.are_recorded().then(|| Recorded::of(account));
         let changed = change(account);
+        if let Some(recorded) = recorded {
+            recorded.note_change(account, &mut self.changes);
+        }
         let after = Indexed::of(account);
         let is = account.state().without_slots();
         if was != is {
@@ -182,7 +216,9 @@ impl Accounts {
         let account = &mut self.slots[key];
         let before = account.in_flight();
         account.held += 1;
-        account.health.note_grant(lease);
+        if account.health.note_grant(lease) {
+            self.changes.note(|| Arc::clone(&account.listed.email));
+        }
         let after = account.is_eligible().then_some(before + 1);
         self.in_flight += 1;
         self.free.change(key, Some(before), after);
@@ -445,12 +481,24 @@ impl Accounts {
         }
     }
 
+    /// All leases are there again after a restart, as `is_held` tells.
+    pub(super) fn end_restore(&mut self, outbox: &mut Outbox, is_held: impl Fn(LeaseId) -> bool) {
+        let probed = self.slots.iter().filter_map(|(key, account)| {
+            let lease = account.health.probing()?;
+            (!is_held(lease)).then_some(key)
+        });
+        for key in probed.collect::<Vec<_>>() {
+            self.update(key, outbox, |account| account.health.restart_probation());
+        }
+    }
+
     /// Removes an account that is forgettable.
     pub(super) fn forget(&mut self, key: AccountKey) {
         self.forget_name(key);
         let Some(account) = self.slots.remove(key) else {
             return;
         };
+        self.changes.note(|| Arc::clone(&account.listed.email));
         self.order.remove(&account.rank);
         self.listed_count -= usize::from(matches!(account.rank, Rank::Listed(_)));
         self.by_identity.remove(&account.listed.identity);

@@ -5,6 +5,7 @@ use std::{cmp::Ordering, mem, num::NonZeroU32, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
+    Body,
     AccountKey, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name, steps::Counted,
 };
 
@@ -20,6 +21,8 @@ pub struct Ask {
     pub constraint: Constraint,
     /// What the job does, if the caller said.
     pub operation: Option<OperationName>,
+    /// What will be submitted, if the caller said.
+    pub body: Option<Arc<Body>>,
     /// The caller's own `maxJobs`: it accepts no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:

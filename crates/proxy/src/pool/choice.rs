@@ -1,11 +1,11 @@
 //! Choosing: which caller is granted a slot, which one waits, and why a call is refused.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::Rng;
 
 use super::{
-    AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
+    AccountKey, Admission, Ask, Body, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
     LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account, free::FreeList,
     lease::Ttl, resolutions::Holding,
 };
@@ -23,7 +23,7 @@ impl Pool {
     ) -> Result<LeaseView, Refusal> {
         match self.accounts.draw(ask.wish(), rng) {
             Some(_) if self.is_learning() => Err(Refusal::Learning),
-            Some(key) => Ok(self.grant(key, ask.lease_id, ask.ttl, &ask.operation, now)),
+            Some(key) => Ok(self.grant(key, ask.lease_id, ask.ttl, &ask.operation, &ask.body, now)),
             None => Err(self.refusal(&ask.constraint, ask.place, now)),
         }
     }
@@ -168,7 +168,7 @@ impl Pool {
 
     /// Whether the accounts, or the jobs that run on them, are not known yet.
     pub fn is_learning(&self) -> bool {
-        self.list.is_none() || (self.limits.reconciles && self.running.is_none())
+        !self.is_list_fresh || (self.limits.reconciles && self.running.is_none())
     }
 
     fn grant(
@@ -177,6 +177,7 @@ impl Pool {
         id: LeaseId,
         ttl: Option<Duration>,
         operation: &Option<OperationName>,
+        body: &Option<Arc<Body>>,
         now: Duration,
     ) -> LeaseView {
         let ttl = ttl.map(|length| Ttl {
@@ -191,6 +192,7 @@ impl Pool {
             phase: Phase::RESERVED,
             is_overdue: false,
             deadline: None,
+            body: body.clone(),
         };
         let account = self.accounts.take_slot(key, id);
         let view = LeaseView::of(id, &lease, account, &self.limits);
@@ -301,7 +303,16 @@ impl Pool {
 
     fn serve(&mut self, waiter: WaiterId, key: AccountKey, now: Duration) {
         if let Some((served, _)) = self.waiters.remove(waiter) {
-            let lease = self.grant(key, served.lease_id, served.ttl, &served.operation, now);
+            let lease = self.grant(
+                key,
+                served.lease_id,
+                served.ttl,
+                &served.operation,
+                &served.body,
+                now,
+            );
+            // What it claimed is kept from now on.
+            self.resolutions.note_granted(served.lease_id);
             self.outbox.hand_over(Handover { waiter, lease });
         }
     }

@@ -16,7 +16,7 @@ use std::{
 use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
-use super::{AccountKey, TaskId, deadlines::Deadlines, lease::Listed, name::Name, steps::Counted};
+use super::{AccountKey, TaskId, changes::Changes, deadlines::Deadlines, lease::Listed, name::Name, steps::Counted};
 
 /// The most jobs that are remembered on accounts outside the list: ten on each of a thousand
 /// accounts.
@@ -75,6 +75,7 @@ pub(super) struct ForeignJobs {
     deadlines: Deadlines<TaskId>,
     uncounted: BTreeMap<TaskId, Uncounted>,
     round_sent_at: Option<Duration>,
+    pub(super) changes: Changes<TaskId>,
 }
 
 impl ForeignJobs {
@@ -89,6 +90,7 @@ impl ForeignJobs {
             deadlines: Deadlines::default(),
             uncounted: BTreeMap::new(),
             round_sent_at: None,
+            changes: Changes::default(),
         }
     }
 
@@ -135,6 +137,24 @@ impl ForeignJobs {
         })
     }
 
+    /// Where a job runs, on an account or on one that is not in the list, and since when we know of it.
+    pub(super) fn whereabouts(
+        &self,
+        task_id: &TaskId,
+    ) -> Option<(Result<AccountKey, &Name>, Duration)> {
+        let job = self.jobs.get(task_id)?;
+        let place = match &job.place {
+            JobPlace::Account(key) => Ok(*key),
+            JobPlace::Elsewhere(name) => Err(name),
+        };
+        Some((place, job.since))
+    }
+
+    /// A job was known before a restart.
+    pub(super) fn set_since(&mut self, task_id: &TaskId, since: Duration) {
+        self.change(task_id, |job| job.since = since);
+    }
+
     /// Adds a job on an account. False if the job is there already.
     pub(super) fn add(&mut self, job: Listed, account: AccountKey, seen_at: Duration) -> bool {
         self.insert(job, JobPlace::Account(account), seen_at)
@@ -167,6 +187,7 @@ impl ForeignJobs {
             deadline: seen_at + self.job_ttl,
         };
         self.index(&task_id, &job);
+        self.changes.note(|| task_id.clone());
         self.jobs.insert(task_id, job);
         true
     }
@@ -174,6 +195,7 @@ impl ForeignJobs {
     /// Removes a job. Returns it, with the account that it counted on.
     pub(super) fn remove(&mut self, task_id: &TaskId) -> Option<(Listed, Option<AccountKey>)> {
         let job = self.jobs.remove(task_id)?;
+        self.changes.note(|| task_id.clone());
         self.unindex(task_id, &job);
         let account = match job.place {
             JobPlace::Account(key) => Some(key),

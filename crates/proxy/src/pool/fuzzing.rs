@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
 
 pub(crate) mod events;
+mod journal;
 pub(crate) mod model;
 pub(crate) mod rounds;
 pub(crate) mod world;
@@ -71,10 +72,15 @@ impl Bench {
     /// A pool that has had its first list and an empty first round, at time 0.
     pub(super) fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Self {
         let mut bench = Self::empty(limits, 7);
-        bench.apply(accounts, START);
-        let Self { pool, rng } = &mut bench;
-        pool.reconcile(&Round::default(), START, rng);
+        bench.learn(accounts, START);
         bench
+    }
+
+    /// The first list and an empty first round.
+    pub(super) fn learn(&mut self, accounts: &[(&str, u32)], now: Duration) {
+        self.apply(accounts, now);
+        let Self { pool, rng } = self;
+        pool.reconcile(&Round::default(), now, rng);
     }
 
     pub(super) fn apply(&mut self, accounts: &[(&str, u32)], now: Duration) {
@@ -95,6 +101,7 @@ impl Bench {
             operation: None,
             max_jobs: None,
             place: None,
+            body: None,
         }
     }
 }

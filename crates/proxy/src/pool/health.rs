@@ -11,7 +11,12 @@
 
 use std::time::Duration;
 
-use super::LeaseId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    LeaseId,
+    records::{millis, opt_millis},
+};
 use crate::backoff::doubled;
 
 /// The first cooling if the upstream names no time. It is short: if only our count was wrong, the next round
@@ -46,26 +51,41 @@ pub enum Blame {
 }
 
 /// Why an account is ejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Ejection {
     Quarantined,
     Parked,
 }
 
+/// An ejection, and until when it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Ejected {
+    why: Ejection,
+    #[serde(with = "millis")]
+    until: Duration,
+}
+
 /// After a quarantine, one job decides whether the account is healthy again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 enum Probation {
     Wanted,
     Running(LeaseId),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct AccountHealth {
+    #[serde(with = "opt_millis", skip_serializing_if = "Option::is_none")]
     cooling_until: Option<Duration>,
     cooled_count: u32,
-    ejected: Option<(Ejection, Duration)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ejected: Option<Ejected>,
     ejected_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     probation: Option<Probation>,
+    #[serde(with = "opt_millis", skip_serializing_if = "Option::is_none")]
     failed_at: Option<Duration>,
 }
 
@@ -101,7 +121,8 @@ impl AccountHealth {
         // Several jobs may have been under way when the first one was refused.
         if self.ejected.is_none() {
             let until = now + doubled(EJECTION_MIN, self.ejected_count, EJECTION_MAX);
-            self.ejected = Some((ejection, until));
+            let why = ejection;
+            self.ejected = Some(Ejected { why, until });
             self.ejected_count += 1;
         }
         self.probation = None;
@@ -114,7 +135,7 @@ impl AccountHealth {
 
     /// The account's entry in the list changed: its session may be repaired.
     pub(super) fn record_repair(&mut self) {
-        if matches!(self.ejected, Some((Ejection::Quarantined, _))) || self.probation.is_some() {
+        if self.is_quarantined() || self.probation.is_some() {
             self.clear();
         }
     }
@@ -122,22 +143,25 @@ impl AccountHealth {
     /// Ends the cooling or the ejection whose time is over.
     pub(super) fn expire(&mut self, now: Duration) {
         self.cooling_until.take_if(|until| *until <= now);
-        if let Some((Ejection::Quarantined, _)) = self.ejected.take_if(|(_, until)| *until <= now) {
+        let ended = self.ejected.take_if(|ejected| ejected.until <= now);
+        if ended.is_some_and(|ended| ended.why == Ejection::Quarantined) {
             self.probation = Some(Probation::Wanted);
         }
     }
 
     /// When the next cooling or ejection is over.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let ejected = self.ejected.map(|(_, until)| until);
+        let ejected = self.ejected.map(|ejected| ejected.until);
         self.cooling_until.into_iter().chain(ejected).min()
     }
 
-    /// A slot was granted. Its job may be the probing one.
-    pub(super) fn note_grant(&mut self, lease: LeaseId) {
-        if self.probation == Some(Probation::Wanted) {
+    /// A slot was granted. True if its job is the probing one.
+    pub(super) fn note_grant(&mut self, lease: LeaseId) -> bool {
+        let is_probing = self.probation == Some(Probation::Wanted);
+        if is_probing {
             self.probation = Some(Probation::Running(lease));
         }
+        is_probing
     }
 
     /// Whether the job of this lease is the probing one.
@@ -155,7 +179,27 @@ impl AccountHealth {
     }
 
     pub(super) fn ejected(&self) -> Option<(Ejection, Duration)> {
+        self.ejected.map(|ejected| (ejected.why, ejected.until))
+    }
+
+    fn is_quarantined(&self) -> bool {
         self.ejected
+            .is_some_and(|ejected| ejected.why == Ejection::Quarantined)
+    }
+
+    /// The process was away for so long, and its clock stood still. Pauses went on.
+    pub(super) fn pass(&mut self, away: Duration, now: Duration) {
+        let shorten = |until: &mut Duration| *until = until.saturating_sub(away).max(now);
+        self.cooling_until.as_mut().map(shorten);
+        self.ejected.as_mut().map(|ejected| &mut ejected.until).map(shorten);
+    }
+
+    /// The lease of the probing job, if one runs.
+    pub(super) fn probing(&self) -> Option<LeaseId> {
+        match self.probation? {
+            Probation::Running(lease) => Some(lease),
+            Probation::Wanted => None,
+        }
     }
 
     /// Whether it neither cools, nor is ejected, nor on probation.

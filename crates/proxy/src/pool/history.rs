@@ -21,8 +21,10 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Digest, HistoryRow, LeaseId, OperationName, TaskId,
+    Digest, Fingerprint, HistoryRow, LeaseId, OperationName, TaskId, changes::Changes,
     known_tasks::{KnownTasks, Taken},
     steps::Counted,
 };
@@ -35,12 +37,13 @@ const OPERATIONS_MAX: usize = 32;
 const TYPES_MAX: usize = 16;
 
 /// What is known of the body of a submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Body {
     /// The operation that it starts.
     pub operation: OperationName,
     /// Two different bodies of one operation have different fingerprints.
-    pub fingerprint: u64,
+    pub fingerprint: Fingerprint,
     /// Its prompt, if it has one.
     pub prompt: Option<Digest>,
 }
@@ -89,10 +92,15 @@ pub(super) enum HistoryVerdict {
 
 /// How histories show the jobs of operations.
 #[derive(Debug, Default)]
-pub(super) struct Shown(BTreeMap<OperationName, ShownOperation>);
+pub(super) struct Shown {
+    operations: BTreeMap<OperationName, ShownOperation>,
+    pub(super) changes: Changes<OperationName>,
+}
 
-#[derive(Debug, Default)]
-struct ShownOperation {
+/// How histories show the jobs of one operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ShownOperation {
     /// What accepted jobs were called.
     types: BTreeSet<Arc<str>>,
     /// A history has shown an accepted job.
@@ -113,11 +121,11 @@ impl ShownOperation {
 impl Shown {
     /// The reply to a submission names the type of its task.
     pub(super) fn learn_type(&mut self, operation: &OperationName, task_type: &Arc<str>) {
-        if let Some(shown) = self.entry(operation)
-            && shown.types.len() < TYPES_MAX
-        {
-            shown.types.insert(Arc::clone(task_type));
-        }
+        self.change(operation, |shown| {
+            if shown.types.len() < TYPES_MAX {
+                shown.types.insert(Arc::clone(task_type));
+            }
+        });
     }
 
     /// Learns how a history shows jobs that are known.
@@ -131,33 +139,48 @@ impl Shown {
             let has_both = job.task_type.is_some() && job.prompt.is_some();
             let is_changed = (job.task_type.is_some() && job.task_type != row.task_type)
                 || (job.prompt.is_some() && job.prompt != row.prompt);
-            if let Some(shown) = self.entry(&job.operation) {
+            self.change(&job.operation, |shown| {
                 shown.is_shown = true;
                 shown.is_unchanged |= has_both && !is_changed;
                 shown.is_changed |= is_changed;
-            }
+            });
         }
     }
 
-    fn entry(&mut self, operation: &OperationName) -> Option<&mut ShownOperation> {
-        if self.0.len() >= OPERATIONS_MAX && !self.0.contains_key(operation) {
-            return None;
+    fn change(&mut self, operation: &OperationName, change: impl FnOnce(&mut ShownOperation)) {
+        let is_full = self.operations.len() >= OPERATIONS_MAX;
+        if is_full && !self.operations.contains_key(operation) {
+            return;
         }
-        Some(self.0.entry(Arc::clone(operation)).or_default())
+        let shown = self.operations.entry(Arc::clone(operation)).or_default();
+        let before = self.changes.are_recorded().then(|| shown.clone());
+        change(shown);
+        if before.is_some_and(|before| before != *shown) {
+            self.changes.note(|| Arc::clone(operation));
+        }
+    }
+
+    pub(super) fn get(&self, operation: &OperationName) -> Option<&ShownOperation> {
+        self.operations.get(operation)
+    }
+
+    /// What was learnt before a restart.
+    pub(super) fn restore(&mut self, operation: OperationName, shown: ShownOperation) {
+        self.change(&operation, |known| *known = shown);
     }
 
     fn has_shown(&self, operation: &OperationName) -> bool {
-        self.0.get(operation).is_some_and(|shown| shown.is_shown)
+        self.operations.get(operation).is_some_and(|shown| shown.is_shown)
     }
 
     fn is_type_of_another(&self, operation: &OperationName, task_type: &Arc<str>) -> bool {
-        let is_its = |name: &OperationName| self.0[name].types.contains(task_type);
-        !is_its(operation) && self.0.keys().any(is_its)
+        let is_its = |name: &OperationName| self.operations[name].types.contains(task_type);
+        !is_its(operation) && self.operations.keys().any(is_its)
     }
 
     /// Whether type or prompt prove that the task is not of this submission.
     fn excludes(&self, body: &Body, row: &HistoryRow) -> bool {
-        let Some(shown) = self.0.get(&body.operation) else {
+        let Some(shown) = self.operations.get(&body.operation) else {
             return false;
         };
         let is_another_prompt = match (body.prompt, row.prompt) {
@@ -177,7 +200,7 @@ impl Shown {
             (Some(sent), Some(shown)) => sent == shown,
             _ => true,
         };
-        let types = self.0.get(&body.operation).map(|shown| &shown.types);
+        let types = self.operations.get(&body.operation).map(|shown| &shown.types);
         let is_same_type = match (types, &row.task_type) {
             (Some(types), Some(task_type)) => types.is_empty() || types.contains(task_type),
             _ => true,

@@ -3,9 +3,10 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
-use super::{AccountKey, Limits, OperationName, TaskId, account::Account};
+use super::{AccountKey, Body, Limits, OperationName, TaskId, account::Account};
 
 /// A client is told an expiry at most this much too early, so that the slot still covers a
 /// submission sent in the last moment.
@@ -35,6 +36,19 @@ impl fmt::Debug for LeaseId {
     }
 }
 
+impl Serialize for LeaseId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LeaseId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
 /// The text is not 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a lease id is 32 hex digits")]
@@ -55,7 +69,8 @@ impl FromStr for LeaseId {
 }
 
 /// Who holds a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// A client that picked. Its lease has a ttl.
     Pick,
@@ -151,6 +166,8 @@ pub(super) struct Lease {
     pub(super) phase: Phase,
     /// Its ttl is over, and a round has to decide about it.
     pub(super) is_overdue: bool,
+    /// What is submitted, if that is known.
+    pub(super) body: Option<Arc<Body>>,
     /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
     pub(super) deadline: Option<Duration>,
 }

@@ -20,6 +20,7 @@ use slotmap::SecondaryMap;
 
 use super::{
     AccountKey, Cause, LeaseId, Limits, TaskId,
+    changes::Changes,
     deadlines::{Deadlines, nanos},
     lease::{Kind, Lease, Listed, Phase},
     page::LeasePlace,
@@ -51,6 +52,7 @@ pub(super) struct Leases {
     rounds: RoundIndexes,
     unseen: Unseen,
     ended_counts: [u64; Cause::ALL.len()],
+    pub(super) changes: Changes<LeaseId>,
 }
 
 /// Indexes for rounds. Empty if none are held.
@@ -157,6 +159,7 @@ impl Leases {
             rounds: RoundIndexes::default(),
             unseen: Unseen::default(),
             ended_counts: [0; Cause::ALL.len()],
+            changes: Changes::default(),
         }
     }
 
@@ -201,6 +204,7 @@ impl Leases {
     pub(super) fn insert(&mut self, id: LeaseId, mut lease: Lease) {
         lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let (deadline, account) = (lease.deadline, lease.account);
+        self.changes.note(|| id);
         self.by_age.insert((nanos(lease.created_at), id));
         self.by_id.insert(id, lease);
         self.deadlines.change(&id, None, deadline);
@@ -213,6 +217,7 @@ impl Leases {
     /// Removes a lease.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
+        self.changes.note(|| id);
         self.by_age.remove((nanos(lease.created_at), id));
         self.deadlines.change(&id, lease.deadline, None);
         if let Some(binding) = lease.binding() {
@@ -231,6 +236,7 @@ impl Leases {
     /// Changes the phase of a lease. Returns the old one.
     pub(super) fn set_phase(&mut self, id: LeaseId, phase: Phase) -> Option<Phase> {
         let lease = self.by_id.get(&id)?;
+        self.changes.note(|| id);
         let was_bound = lease.binding().is_some();
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);
@@ -252,6 +258,7 @@ impl Leases {
 
     /// Restarts the ttl of a pick.
     pub(super) fn renew(&mut self, id: LeaseId, length: Duration, now: Duration) {
+        self.changes.note(|| id);
         self.change(id, |lease| {
             if let Some(ttl) = &mut lease.ttl {
                 ttl.length = length;
@@ -287,6 +294,7 @@ impl Leases {
 
     /// The holder of a lease named its bound job: the binding no longer rests on a round alone.
     pub(super) fn confirm(&mut self, id: LeaseId) {
+        self.changes.note(|| id);
         self.change(id, |lease| {
             if let Phase::Bound(binding) = &mut lease.phase {
                 binding.tied_from = None;

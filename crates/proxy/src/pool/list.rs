@@ -108,6 +108,11 @@ impl ListChange {
 }
 
 impl List {
+    /// The accounts, in order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.entries.values().map(|entry| &*entry.account)
+    }
+
     /// Ranks the accounts in their order. Those that have a rank keep it as long as a free one fits
     /// between; else all get ranks above `last_known`, the last one of the list before. So no rank is that of
     /// another account while one list takes the place of the other. Returns whether all are ranked anew.

@@ -90,6 +90,9 @@ impl Pool {
     /// Matches the new jobs of a round to leases: each lease without a job that was made before the
     /// round was sent gets one. Only the surplus is foreign. A submission under way hides a new job for one
     /// round only, since the job may be foreign: from the next round on both count.
+    ///
+    /// What the first round lists may have started while no process ran: it is given to no lost submission, and both
+    /// count.
     pub(super) fn match_new(
         &mut self,
         sent_at: Duration,
@@ -111,7 +114,11 @@ impl Pool {
             by_account.entry(account).or_default().push_back(job);
         }
         for (account, mut jobs) in by_account {
+            let is_first = self.first_round_at == Some(sent_at);
             for (rank, id) in self.leases.without_job(account, sent_at) {
+                if is_first && rank == MatchRank::Uncertain {
+                    continue;
+                }
                 let earlier = (rank == MatchRank::Uncertain)
                     .then(|| self.adopt_foreign(id))
                     .flatten();
@@ -121,6 +128,7 @@ impl Pool {
                 self.take_for(id, rank, job);
             }
             for job in jobs {
+                let job = if is_first { job.named() } else { job };
                 self.add_foreign(job, account, sent_at);
             }
         }
@@ -135,7 +143,10 @@ impl Pool {
             return;
         }
         let before = job.first_at.unwrap_or_default();
+        let is_of_first_round = job.first_at == self.first_round_at;
         let waiting = self.leases.without_job(account, before).into_iter();
+        let waiting = waiting
+            .filter(|(rank, _)| !(is_of_first_round && *rank == MatchRank::Uncertain));
         let mut waiting = waiting.filter(|(_, id)| {
             let lease = self.leases.get(*id);
             lease.is_some_and(|lease| lease.stands_for().is_none())

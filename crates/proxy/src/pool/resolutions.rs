@@ -9,6 +9,7 @@
 mod check;
 mod decisions;
 mod keys;
+mod restore;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -22,6 +23,7 @@ use slotmap::SecondaryMap;
 
 use super::{
     AccountKey, Cause, LeaseId, TaskId,
+    changes::Changes,
     deadlines::Deadlines,
     history::{Body, Shown},
     known_tasks::{KnownTasks, Taken},
@@ -58,22 +60,23 @@ pub(super) struct Resolutions {
     /// Lost submissions without a key, by when they were lost.
     unkeyed: BTreeSet<(Duration, LeaseId)>,
     known: SecondaryMap<AccountKey, KnownTasks>,
-    shown: Shown,
+    pub(super) shown: Shown,
+    pub(super) changes: Changes<LeaseId>,
 }
 
 #[derive(Debug)]
-struct TrackedSubmission {
-    claim: Option<Claim>,
-    kind: Kind,
-    email: Option<Arc<str>>,
-    resolution: Resolution,
+pub(super) struct TrackedSubmission {
+    pub(super) claim: Option<Claim>,
+    pub(super) kind: Kind,
+    pub(super) email: Option<Arc<str>>,
+    pub(super) resolution: Resolution,
     /// When it is forgotten.
-    expires_at: Option<Duration>,
+    pub(super) expires_at: Option<Duration>,
 }
 
 /// What is known of a submission beyond its lease.
 #[derive(Debug)]
-enum Resolution {
+pub(super) enum Resolution {
     /// It is under way, or its lease says more.
     Open,
     /// Its outcome is unknown.
@@ -85,16 +88,16 @@ enum Resolution {
 }
 
 #[derive(Debug)]
-struct LostSubmission {
-    body: Option<Body>,
+pub(super) struct LostSubmission {
+    pub(super) body: Option<Body>,
     /// The account on which it was lost, and when its lease was made. `None`: an unknown account.
-    on: Option<(AccountKey, Duration)>,
+    pub(super) on: Option<(AccountKey, Duration)>,
     /// When the last byte of it was sent.
-    lost_at: Duration,
+    pub(super) lost_at: Duration,
     /// Since when it has no lease.
-    ended_at: Option<Duration>,
+    pub(super) ended_at: Option<Duration>,
     /// The tasks in its account's history that may be its job.
-    candidates: Vec<TaskId>,
+    pub(super) candidates: Vec<TaskId>,
 }
 
 impl Resolutions {
@@ -110,6 +113,7 @@ impl Resolutions {
             unkeyed: BTreeSet::new(),
             known: SecondaryMap::new(),
             shown: Shown::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -120,6 +124,7 @@ impl Resolutions {
 
     /// A submission became no job: its key is free. Returns the account on which it was undecided.
     pub(super) fn free(&mut self, id: LeaseId) -> Option<AccountKey> {
+        self.changes.note(|| id);
         let undecided = self.set_resolution(id, Resolution::Open);
         let submission = self.submissions.remove(&id)?;
         if let Some(claim) = &submission.claim {
@@ -131,6 +136,7 @@ impl Resolutions {
 
     /// Replaces what is known of a submission. Returns the account on which it was undecided until now.
     fn set_resolution(&mut self, id: LeaseId, resolution: Resolution) -> Option<AccountKey> {
+        self.changes.note(|| id);
         let lost = self.take_lost(id);
         let submission = self.submissions.get_mut(&id)?;
         submission.resolution = resolution;
@@ -187,6 +193,7 @@ impl Resolutions {
         if !matches!(submission.resolution, Resolution::Open) {
             return;
         }
+        self.changes.note(|| id);
         submission.email = email;
         submission.resolution = Resolution::Lost(LostSubmission {
             body,
@@ -242,6 +249,7 @@ impl Resolutions {
     /// A round or a history gives a lost submission a job. An answer that names it to another one takes it
     /// back.
     fn give(&mut self, id: LeaseId, account: AccountKey, task_id: &TaskId, now: Duration) {
+        self.changes.note(|| id);
         let Some(lost) = self.take_lost(id) else {
             return;
         };
@@ -263,6 +271,7 @@ impl Resolutions {
     /// A job does not belong to the submission that got it, whose outcome is unknown again. True if
     /// the history has to decide again.
     fn take_back(&mut self, id: LeaseId) -> bool {
+        self.changes.note(|| id);
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;
         };
@@ -286,6 +295,7 @@ impl Resolutions {
         let Some(submission) = self.submissions.get_mut(&id) else {
             return;
         };
+        self.changes.note(|| id);
         let at = now + REMEMBERED_FOR;
         let old = submission.expires_at.replace(at);
         self.expiry.change(&id, old, Some(at));
@@ -305,6 +315,7 @@ impl Resolutions {
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;
         };
+        self.changes.note(|| id);
         let is_keyed = submission.claim.is_some();
         match (&lease.phase, submission.kind, &mut submission.resolution) {
             // Still reserved: the call that is in flight will report the outcome.

@@ -20,6 +20,8 @@ pub(super) struct Incoming {
     list: Arc<List>,
     steps: vec::IntoIter<ListStep>,
     is_ranked_anew: bool,
+    /// It differs from the list before.
+    is_new: bool,
 }
 
 impl Incoming {
@@ -97,6 +99,7 @@ impl Pool {
         }
         self.incoming = Some(Incoming {
             list,
+            is_new: self.list.is_none() || !steps.is_empty(),
             steps: steps.into_iter(),
             is_ranked_anew,
         });
@@ -120,6 +123,9 @@ impl Pool {
         }
         let is_whole = incoming.steps.len() == 0;
         if is_whole {
+            self.is_list_fresh = true;
+            let is_new = incoming.is_new;
+            self.is_list_changed = self.is_list_changed.map(|was_new| was_new || is_new);
             self.list = Some(incoming.list);
         } else {
             self.incoming = Some(incoming);

@@ -104,6 +104,7 @@ impl Pool {
             return None;
         }
         let sent_at = running.sent_at;
+        self.first_round_at.get_or_insert(sent_at);
         self.learn_caps(&running, caps);
         let absences = self.absences(&running);
         for folded in unnamed {

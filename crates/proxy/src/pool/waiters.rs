@@ -11,12 +11,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
     time::Duration,
+    sync::Arc,
 };
 
 use foldhash::fast::RandomState;
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
 use super::{
+    Body,
     AccountKey, Ask, Constraint, LeaseId, OperationName,
     ask::Wish,
     name::Name,
@@ -52,6 +54,7 @@ pub(super) struct Waiter {
     pub(super) lease_id: LeaseId,
     pub(super) ttl: Option<Duration>,
     pub(super) operation: Option<OperationName>,
+    pub(super) body: Option<Arc<Body>>,
     group: GroupKey,
 }
 
@@ -101,6 +104,7 @@ impl Waiters {
             lease_id: ask.lease_id,
             ttl: ask.ttl,
             operation: ask.operation,
+            body: ask.body,
             group: self.group(ask.constraint, ask.max_jobs),
         };
         self.groups[waiter.group].waiters.insert(id);

@@ -11,7 +11,7 @@ use crate::{
     kling::task::JobResult,
     ledger::{Ledger, Recall, Unavailable},
     peer::{Client, WeakClient},
-    pool::{Claim, Known, LeaseId, OperationName, TaskId},
+    pool::{Body, Claim, Fingerprint, Known, LeaseId, OperationName, TaskId},
 };
 
 /// A job start, as far as its twins are concerned: the same client, operation and body.
@@ -24,7 +24,7 @@ pub(crate) struct Twin {
     /// The operation.
     pub(crate) operation: OperationName,
     /// Tells its body from others.
-    pub(crate) fingerprint: u64,
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// What is known of a call when it arrives.
@@ -35,7 +35,10 @@ pub(crate) struct Arrival {
     pub(crate) key: Option<Arc<str>>,
     /// The name of the client's token.
     pub(crate) client_name: Option<Arc<str>>,
-    pub(crate) operation: OperationName,
+    /// What it submits.
+    pub(crate) body: Body,
+    /// What the ledger knows it by, if it has a key.
+    pub(crate) claim: Option<Claim>,
     /// `None` if it has no twins.
     pub(crate) twin: Option<Twin>,
     pub(crate) client: Client,
@@ -110,15 +113,17 @@ pub(crate) struct Record {
     pub(crate) request_id: Arc<str>,
     pub(crate) key: Option<Arc<str>>,
     pub(crate) client_name: Option<Arc<str>>,
-    pub(crate) operation: OperationName,
+    pub(crate) body: Body,
     pub(crate) email: Option<Arc<str>>,
     pub(crate) outcome: Outcome,
     /// The outcome of an earlier submission of the same call, which waits again.
     pub(super) refused: Option<Outcome>,
+    /// Its submission has no slot.
+    pub(super) is_unlisted: bool,
     /// When the outcome became known, or else when the call arrived.
     pub(crate) at: Timestamp,
     pub(crate) result: Option<JobResult>,
-    /// The lease of its last submission.
+    /// The lease of its last submission, or the one that it asks for.
     pub(crate) lease: Option<LeaseId>,
     /// By what the ledger knows it.
     pub(crate) claim: Option<Claim>,
@@ -130,6 +135,8 @@ pub(crate) struct Record {
     pub(super) settled_at: Option<Instant>,
     pub(super) arrived_at: Instant,
     pub(super) is_counted: bool,
+    /// It stands in the journal.
+    pub(super) is_stored: bool,
 }
 
 /// Whether the client has the answer.
@@ -160,14 +167,15 @@ impl Record {
             request_id: Arc::clone(&arrival.request_id),
             key: arrival.key.clone(),
             client_name: arrival.client_name.clone(),
-            operation: Arc::clone(&arrival.operation),
+            body: arrival.body.clone(),
             email: None,
             outcome: Outcome::Waiting,
             refused: None,
+            is_unlisted: false,
             at: Timestamp::now(),
             result: None,
             lease: None,
-            claim: None,
+            claim: arrival.claim.clone(),
             twin: arrival.twin.clone(),
             delivery: State::Awaited(arrival.client.downgrade()),
             addressee: 0,
@@ -175,6 +183,7 @@ impl Record {
             settled_at: None,
             arrived_at: now,
             is_counted: false,
+            is_stored: false,
         }
     }
 

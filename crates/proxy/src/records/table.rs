@@ -8,7 +8,10 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use super::record::{Arrival, Record, Twin};
+use super::{
+    record::{Arrival, Record, Twin},
+    stored::Changes,
+};
 use crate::{
     kling::task::JobResult,
     pool::{LeaseId, TaskId},
@@ -31,7 +34,9 @@ pub(super) struct Records {
     /// Those that may be delivered to a twin, oldest first.
     pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
     pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
-    begun_count: u64,
+    pub(super) begun_count: u64,
+    /// `None`: nothing is stored.
+    pub(super) changes: Option<Changes>,
 }
 
 impl Records {
@@ -47,9 +52,31 @@ impl Records {
         id
     }
 
+    /// More has become known of a record.
+    pub(super) fn note_change(&mut self, id: RecordId) {
+        if let Some(changes) = &mut self.changes {
+            changes.note(id, true);
+        }
+    }
+
+    /// A call asks for this lease. Nobody is woken: whoever writes that the lease was granted writes this, too.
+    pub(super) fn note_lease(&mut self, id: RecordId, lease: LeaseId, is_unlisted: bool) {
+        let Some(record) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        record.lease = Some(lease);
+        record.is_unlisted = is_unlisted;
+        if let Some(changes) = &mut self.changes {
+            changes.note(id, is_unlisted);
+        }
+    }
+
     pub(super) fn set_result(&mut self, id: RecordId, result: JobResult) {
-        if let Some(record) = self.by_id.get_mut(&id) {
+        if let Some(record) = self.by_id.get_mut(&id)
+            && record.result != Some(result)
+        {
             record.result = Some(result);
+            self.note_change(id);
         }
     }
 
@@ -109,6 +136,13 @@ impl Records {
         let Some(record) = self.by_id.remove(&id) else {
             return;
         };
+        if let Some(changes) = &mut self.changes {
+            if record.is_stored {
+                changes.note(id, true);
+            } else {
+                changes.ids.remove(&id);
+            }
+        }
         // Nothing more becomes known of it: its twins go on.
         record.settled.cancel();
         if let Some(task_id) = record.task_id()

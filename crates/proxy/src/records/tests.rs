@@ -13,8 +13,10 @@ use super::*;
 use crate::{
     error::Error,
     peer::Client,
-    pool::{LeaseId, OperationName},
+    pool::{Body, Fingerprint, LeaseId, OperationName},
 };
+
+mod storing;
 
 /// A client that is there. All calls come from it.
 fn client() -> Client {
@@ -39,17 +41,23 @@ fn records() -> Arc<JobRecords> {
 /// A start that has twins, unless `fingerprint` is `None`.
 fn arrival(fingerprint: Option<u64>) -> Arrival {
     let operation: OperationName = "/videos/text2video".into();
+    let body = Body {
+        operation: Arc::clone(&operation),
+        fingerprint: Fingerprint::of([fingerprint.unwrap_or_default().to_le_bytes()]),
+        prompt: None,
+    };
     Arrival {
         request_id: "r".into(),
         key: None,
         client_name: None,
-        operation: Arc::clone(&operation),
-        twin: fingerprint.map(|fingerprint| Twin {
+        claim: None,
+        twin: fingerprint.map(|_| Twin {
             scope: "".into(),
             ip: None,
             operation,
-            fingerprint,
+            fingerprint: body.fingerprint,
         }),
+        body,
         client: client(),
     }
 }
@@ -71,7 +79,7 @@ fn promised(records: &Arc<JobRecords>, fingerprint: u64) -> Promise {
 /// A start that is under way and whose client has left.
 fn abandoned(records: &Arc<JobRecords>, fingerprint: u64) -> UnderWay {
     let delivery = enter(records, Some(fingerprint));
-    records.submit(delivery.id())
+    records.submit(delivery.id(), None)
 }
 
 fn accepted(task_id: &str) -> Fate {
@@ -112,7 +120,7 @@ fn a_lost_answer_is_found_behind_others_that_are_over() {
     for _ in 0..9 {
         let delivery = enter(&records, Some(1));
         records
-            .submit(delivery.id())
+            .submit(delivery.id(), None)
             .settle(Fate::of(Outcome::Refused("full")));
     }
     abandoned(&records, 1).settle(accepted("7"));
@@ -139,7 +147,7 @@ fn an_answer_that_no_call_can_ask_for_is_not_kept() {
         let fate = accepted("7");
         let lease = fate.lease.unwrap();
         records.answers.keep(lease, &http::HeaderMap::new(), b"{}");
-        records.submit(delivery.id()).settle(fate);
+        records.submit(delivery.id(), None).settle(fate);
         assert_eq!(records.answers.get(lease).is_some(), is_kept);
     }
 }
@@ -157,7 +165,7 @@ async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
     let Entered::New(delivery) = records.enter(&arrival) else {
         panic!("there is no other start");
     };
-    records.submit(delivery.id()).settle(accepted("7"));
+    records.submit(delivery.id(), None).settle(accepted("7"));
     let body = delivery.of(Full::new(Bytes::from_static(b"{}")));
     body.collect().await.unwrap();
     (client, theirs.unwrap())

@@ -178,6 +178,8 @@ async fn without_the_upstream_the_last_list_is_shown_and_nothing_is_granted() {
         let Some(before) = Restarted::new(&settings).await else {
             return;
         };
+        // The list was written before a grant was told.
+        before.pick("keyed@x", "written").await;
         before.sim.list_fault(ListFault::Stalled);
         before.sim.fault(Effect::StallBefore);
         let after = before.restart(signal).await;

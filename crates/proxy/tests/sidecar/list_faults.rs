@@ -48,8 +48,8 @@ async fn picks_keep_working_from_the_last_good_list() {
     ];
     for (fault, result) in faults {
         let before = running.metric(&fetches(result)).await;
-        // A debug build inflates a bomb for longer than the deadline of a fetch.
-        let also = if fault == ListFault::GzipBomb {
+        // A debug build on a busy machine may take longer for large lists than a fetch may.
+        let also = if result == "too_large" {
             "timeout"
         } else {
             result

@@ -9,10 +9,9 @@ mod head;
 mod parameter;
 mod scan;
 
-use std::{borrow::Cow, iter};
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use memchr::memmem;
 
 pub use self::parameter::has_ascii_charset;
 use self::{
@@ -63,17 +62,6 @@ impl Boundary {
         (is_form && is_valid).then_some(Self(text))
     }
 
-    /// What stands between the boundaries in `bytes`.
-    pub(super) fn split<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let mut rest = Some(bytes);
-        iter::from_fn(move || {
-            let here = rest?;
-            let at = memmem::find(here, self.0.as_bytes());
-            rest = at.map(|at| &here[at + self.0.len()..]);
-            Some(&here[..at.unwrap_or(here.len())])
-        })
-    }
-
     /// The boundary with its two hyphens, as a line starts with it.
     fn dashed(&self) -> String {
         format!("--{}", self.0)
@@ -95,7 +83,8 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
     let (start, parts) = scan(&bytes, &boundary)?;
     let (mut found, mut max_jobs, mut prompt) = (None, None, None);
     let mut references = References::default();
-    for Part { head, value } in parts {
+    let places = parts.iter().map(|part| part.whole.clone()).collect();
+    for Part { head, value, .. } in parts {
         let Head { name, is_text } = head;
         let text = || str::from_utf8(&bytes[value.clone()]);
         match &*name {
@@ -124,7 +113,10 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
         None => (None, part_at(start, &boundary)),
     };
     Ok(EmailBody {
-        format: Format::Form(boundary),
+        format: Format::Form {
+            boundary,
+            parts: places,
+        },
         email,
         max_jobs,
         prompt,

@@ -15,7 +15,7 @@ use crate::{
         KnowsKey, Ledger, Release, SetDraining,
         tests::{any_account, held, ledger_of, pick},
     },
-    pool::{Blame, Body, Claim, Key, Limits, Name, Settlement},
+    pool::{Blame, Body, Claim, Fingerprint, Key, Limits, Name, Settlement},
     telemetry::tests::{child, lines, what_to_do},
 };
 
@@ -145,7 +145,7 @@ async fn a_waiter_that_is_gone_when_its_slot_comes_leaves_no_key_in_use() {
     let key = Key::new("k");
     let claim = Claim {
         key: key.clone(),
-        fingerprint: 1,
+        fingerprint: Fingerprint::of(["1"]),
     };
     let waiting = wait(local, new_id(), Some(claim));
     let id = slot.lease().view.id;
@@ -202,7 +202,7 @@ async fn what_is_dropped_takes_effect_before_the_next_operation() {
         if is_sent {
             let body = Body {
                 operation: "/videos".into(),
-                fingerprint: 1,
+                fingerprint: Fingerprint::of(["1"]),
                 prompt: None,
             };
             drop(slot.submit(body));

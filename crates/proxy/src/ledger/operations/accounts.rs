@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::{Context, Operation};
+use super::{Context, Durability, Operation};
 use crate::{
     ledger::{Dated, PickError, PickRequest, walk::Part},
     pool::{
@@ -86,6 +86,7 @@ pub struct SetDraining {
 
 impl Operation for SetDraining {
     type Reply = Result<Dated<AccountView>, UnknownAccount>;
+    const DURABILITY: Durability = Durability::Wanted;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let (now, is_draining) = (context.now, self.is_draining);

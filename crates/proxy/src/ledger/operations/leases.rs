@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::{Context, Operation};
+use super::{Context, Durability, Operation};
 use crate::{
     ledger::{Dated, walk::Part},
     pool::{
@@ -77,6 +77,7 @@ pub struct UpdateLease {
 
 impl Operation for UpdateLease {
     type Reply = Result<Dated<LeaseView>, LeaseError>;
+    const DURABILITY: Durability = Durability::Wanted;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let view = context.pool.update(self.id, self.update, context.now)?;

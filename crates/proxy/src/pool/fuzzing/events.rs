@@ -95,6 +95,7 @@ impl World {
             operation: None,
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
             place: call.comes_back.then_some(self.place),
+            body: None,
         };
         if call.comes_back {
             self.place = pool.take_place();
@@ -160,7 +161,7 @@ impl World {
         };
         let body = body.map(|body| Body {
             operation: "/v".into(),
-            fingerprint: body,
+            fingerprint: Fingerprint::of([body.to_le_bytes()]),
             prompt: Some(prompt(body)),
         });
         let (email, now) = (Name::new(&lease.email), at(self.now));

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
+use super::{journal::Journal, *};
+
+/// Two accounts on which nothing runs.
+const ACCOUNTS: [(&str, u32); 2] = [("a@x", 3), ("b@x", 2)];
 
 /// An event in the world around the book.
 #[derive(Clone, Debug)]
@@ -27,12 +30,21 @@ pub(in crate::pool) enum Event {
     Garble(usize),
     Round,
     Pass(u64),
+    /// What changed is written, or begins to be, or cannot be written for a while.
+    Commit,
+    Take,
+    Fail(bool),
+    /// The process ends. Submissions under way started jobs or none, whatever became of the batch on its way.
+    Crash {
+        starts: bool,
+        is_written: bool,
+    },
 }
 
 /// The events that tests draw, as often as those.
 impl<'a> Arbitrary<'a> for Event {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(match below(bytes, 23)? {
+        Ok(match below(bytes, 29)? {
             0..4 => Self::Submit,
             4..8 => Self::Answer {
                 nth: nth(bytes)?,
@@ -48,7 +60,14 @@ impl<'a> Arbitrary<'a> for Event {
             13..16 => Self::End(nth(bytes)?),
             16 => Self::Garble(nth(bytes)?),
             17..21 => Self::Round,
-            _ => Self::Pass(1 + below(bytes, 89)?),
+            21..24 => Self::Pass(1 + below(bytes, 89)?),
+            24 => Self::Commit,
+            25 => Self::Take,
+            26 => Self::Fail(bytes.arbitrary()?),
+            _ => Self::Crash {
+                starts: bytes.arbitrary()?,
+                is_written: bytes.arbitrary()?,
+            },
         })
     }
 }
@@ -62,13 +81,18 @@ pub(in crate::pool) struct World {
     garbled: BTreeSet<u64>,
     under_way: Vec<(LeaseId, String, Duration)>,
     picked: Vec<(LeaseId, Option<u64>)>,
+    journal: Journal,
 }
 
 impl World {
     /// Two accounts on which nothing runs.
     pub(in crate::pool) fn new() -> Self {
+        let mut bench = Bench::empty(RECONCILING, 7);
+        bench.pool.record_changes();
+        bench.learn(&ACCOUNTS, START);
         Self {
-            bench: Bench::learned(RECONCILING, &[("a@x", 3), ("b@x", 2)]),
+            bench,
+            journal: Journal::default(),
             now: 1,
             next_task: 0,
             running: BTreeMap::new(),
@@ -114,6 +138,12 @@ impl World {
             .pool
             .pick(&ask, at(self.now), &mut self.bench.rng)
             .ok()?;
+        if !self.journal.commit(&mut self.bench.pool) {
+            // The client is told that there is none.
+            let pool = &mut self.bench.pool;
+            pool.settle(lease.id, None, None, Settlement::Undelivered, at(self.now));
+            return None;
+        }
         Some((lease.id, lease.email.to_string()))
     }
 
@@ -154,6 +184,31 @@ impl World {
                 "{truth} jobs run: {account:?}"
             );
         }
+    }
+
+    fn crash(&mut self, starts: bool, is_written: bool) {
+        for (nth, (_, email, _)) in std::mem::take(&mut self.under_way).into_iter().enumerate() {
+            // Some of them had arrived.
+            if starts || nth % 2 == 1 {
+                self.start_job(&email);
+            }
+        }
+        let now = at(self.now);
+        let pool = &self.bench.pool;
+        self.bench.pool = self.journal.restored(pool, is_written, RECONCILING, now);
+        let Bench { pool, rng } = &mut self.bench;
+        let ask = Ask {
+            lease_id: LeaseId::random(rng),
+            ttl: Some(TTL),
+            constraint: pool.constraint(None, &[]).unwrap(),
+            operation: None,
+            max_jobs: None,
+            place: None,
+            body: None,
+        };
+        assert_eq!(pool.pick(&ask, now, rng), Err(Refusal::Learning));
+        self.bench.apply(&ACCOUNTS, now);
+        self.round();
     }
 
     fn happen(&mut self, event: Event) {
@@ -219,6 +274,12 @@ impl World {
                 }
             }
             Event::Round => self.round(),
+            Event::Commit => {
+                self.journal.commit(&mut self.bench.pool);
+            }
+            Event::Take => self.journal.take(&mut self.bench.pool),
+            Event::Fail(is_failing) => self.journal.set_failing(is_failing),
+            Event::Crash { starts, is_written } => self.crash(starts, is_written),
             Event::Pass(seconds) => {
                 self.now += seconds;
                 self.bench.pool.expire(at(self.now), &mut self.bench.rng);

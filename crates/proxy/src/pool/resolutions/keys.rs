@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Resolution, Resolutions, TrackedSubmission};
-use crate::pool::{AccountKey, Kind, LeaseId, LeaseView, TaskId, steps::Counted};
+use crate::pool::{AccountKey, Fingerprint, Kind, LeaseId, LeaseView, TaskId, steps::Counted};
 
 /// An idempotency key with its scope: the same text from another client or for another operation is
 /// another key. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key(Arc<str>);
 
 impl Key {
@@ -18,12 +20,24 @@ impl Key {
 }
 
 /// A call under an idempotency key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The key.
     pub key: Key,
     /// Tells the call from another one under the same key.
-    pub fingerprint: u64,
+    pub fingerprint: Fingerprint,
+}
+
+impl Claim {
+    /// The claim by which a lost submission without a key is asked for.
+    pub fn of_lost(lease: LeaseId) -> Self {
+        Self {
+            // No key of a client begins with a space.
+            key: Key::new(&format!(" lost {lease}")),
+            fingerprint: Fingerprint::of([lease.to_string()]),
+        }
+    }
 }
 
 /// What a key stands for already: the call under it gets this, and nothing new.
@@ -90,6 +104,7 @@ impl Resolutions {
         if self.by_key.len() >= self.keys_max {
             return Err(Known::Full);
         }
+        self.changes.note(|| lease);
         self.by_key.insert(claim.key.clone(), lease);
         let submission = TrackedSubmission {
             claim: Some(claim.clone()),
@@ -116,6 +131,7 @@ impl Resolutions {
         if submission.claim.is_some() || lost.ended_at.is_some() {
             return false;
         }
+        self.changes.note(|| id);
         self.unkeyed.remove(&(lost.lost_at, id));
         self.by_key.insert(claim.key.clone(), id);
         submission.claim = Some(claim);

@@ -126,7 +126,7 @@ fn a_task_of_a_type_that_no_reply_has_named_proves_no_absence() {
     let mut bench = bench_that_shows();
     let avatar = Body {
         operation: "/avatars/video".into(),
-        fingerprint: 1,
+        fingerprint: Fingerprint::of(["1"]),
         prompt: None,
     };
     let other = bench.forward(2);

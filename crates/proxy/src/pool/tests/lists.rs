@@ -182,6 +182,7 @@ proptest! {
                 operation: None,
                 max_jobs: None,
                 place: None,
+            body: None,
             };
             pool.pick(&ask, START, rng)
         };

@@ -22,16 +22,15 @@ pub(super) enum Fate {
 fn claim(word: &str) -> Claim {
     Claim {
         key: Key::new(word),
-        fingerprint: 1,
+        fingerprint: Fingerprint::of(["1"]),
     }
 }
 
 /// A body whose fingerprint and prompt are those of `text`.
 fn body(text: &str) -> Body {
-    let fingerprint = text.bytes().map(u64::from).sum();
     Body {
         operation: VIDEO.into(),
-        fingerprint,
+        fingerprint: Fingerprint::of([text]),
         prompt: Some(Digest::of(text)),
     }
 }
@@ -428,7 +427,7 @@ fn a_picks_key_leads_to_its_lease_as_long_as_that_is_held() {
     let held = bench.pool.claim(&claim, other, Kind::Pick).unwrap_err();
     assert!(matches!(held, Known::Held(lease) if lease.id == id));
     let another_call = Claim {
-        fingerprint: 2,
+        fingerprint: Fingerprint::of(["2"]),
         ..claim.clone()
     };
     let reused = bench.pool.claim(&another_call, other, Kind::Pick);

@@ -18,6 +18,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => any::<usize>().prop_map(Event::Garble),
         4 => Just(Event::Round),
         2 => (1..90u64).prop_map(Event::Pass),
+        1 => Just(Event::Commit),
+        1 => Just(Event::Take),
+        1 => any::<bool>().prop_map(Event::Fail),
+        1 => (any::<bool>(), any::<bool>())
+            .prop_map(|(starts, is_written)| Event::Crash { starts, is_written }),
     ]
 }
 

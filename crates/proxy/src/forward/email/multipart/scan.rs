@@ -19,7 +19,9 @@ use super::{
 /// One part of a body.
 pub(super) struct Part {
     pub(super) head: Head,
-    /// Where its value stands in the body.
+    /// Where it stands in the body, with its head.
+    pub(super) whole: Range<usize>,
+    /// Where its value stands there.
     pub(super) value: Range<usize>,
 }
 
@@ -129,5 +131,6 @@ fn part(body: &[u8], range: Range<usize>) -> Result<Part, EmailError> {
     Ok(Part {
         head: head::read(&bytes[..head_len])?,
         value: range.start + head_len + gap..range.end,
+        whole: range,
     })
 }

@@ -25,7 +25,7 @@ impl Call {
         };
         let claim = |key| Claim {
             key: Key::new(&format!("{kind:?} {key}")),
-            fingerprint: 1,
+            fingerprint: Fingerprint::of(["1"]),
         };
         self.idempotency_key.map(|key| (claim(key), kind))
     }

@@ -1,0 +1,32 @@
+//! What is answered before the sidecar has its state.
+
+use http::{Method, Request, StatusCode};
+
+use super::{
+    REQUEST_ID, request_id,
+    reply::{self, Reply},
+};
+use crate::error::Error;
+
+/// The answer to a call while the state is opened: the process is up, and all else is told to come back, with the
+/// reason `cause`.
+pub(crate) fn while_starting<B>(request: &Request<B>, cause: &str) -> Reply {
+    let path = request.uri().path();
+    if path == "/livez" {
+        return reply::text(StatusCode::OK, "ok\n");
+    }
+    let error = Error::Learning(Some(cause.into()));
+    // A job that is told 503 is given up by vendor clients.
+    let may_start_job = *request.method() == Method::POST && path.starts_with("/v1/kling/");
+    let error = if may_start_job {
+        error.of_job_start()
+    } else {
+        error
+    };
+    let request_id = request_id(request);
+    let mut reply = reply::error(&error, &request_id);
+    if let Ok(value) = http::HeaderValue::try_from(&request_id) {
+        reply.headers_mut().insert(REQUEST_ID, value);
+    }
+    reply
+}

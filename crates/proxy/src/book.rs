@@ -1,0 +1,180 @@
+//! The book: what is kept of the sidecar over a restart, and the loop that writes it.
+//!
+//! Invariants: what was changed before a mark was taken is durable once the mark is committed; changes are committed
+//! in their order, and a batch that may have failed is repeated before the next one. While one batch is committed,
+//! the next one gathers.
+
+mod load;
+mod rows;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    pin, select,
+    sync::{Notify, watch},
+    task::yield_now,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::doubled,
+    journal::{Change, Journal, JournalError},
+    ledger::{IsBusy, Ledger, Mark},
+    metrics::Metrics,
+    owners::Owners,
+    records::JobRecords,
+};
+pub(crate) use load::{Loaded, load};
+pub(crate) use status::{BookStatus, BookWatch};
+
+/// The most records that are read in one hold of a lock: a fraction of a millisecond.
+const RECORDS_AT_ONCE: usize = 256;
+/// How long a commit may take until grants no longer wait for it.
+const COMMIT_MAX: Duration = Duration::from_secs(5);
+/// The pauses before a failed commit is repeated.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often the clock is written while slots are in use and nothing else changes: after a crash it stands at the
+/// last commit.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writes what changes.
+#[derive(Debug)]
+pub(crate) struct Writer<J> {
+    pub(crate) journal: J,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) records: Arc<JobRecords>,
+    pub(crate) owners: Arc<Owners>,
+    /// Something changed that the ledger does not know of.
+    pub(crate) woken: Arc<Notify>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What is written of the start with the first batch.
+    pub(crate) first: Vec<Change>,
+    pub(crate) status: watch::Sender<BookStatus>,
+}
+
+impl<J: Journal> Writer<J> {
+    /// Runs until `end`, and writes what has changed by then. Returns the journal. Not cancel-safe: dropped in a
+    /// commit, that may have taken effect or not.
+    pub(crate) async fn run(mut self, end: CancellationToken) -> J {
+        loop {
+            let is_last = end.is_cancelled();
+            let (mut batch, mark) = self.gather().await;
+            if !batch.is_empty() {
+                batch.push(rows::clock(self.ledger.lived(), Timestamp::now()));
+                let is_written = self.commit(batch, &end).await;
+                if !is_written {
+                    return self.journal;
+                }
+            }
+            self.ledger.note_committed(mark);
+            if is_last {
+                return self.journal;
+            }
+            select! {
+                () = end.cancelled() => {}
+                () = self.ledger.changed() => {}
+                () = self.woken.notified() => {}
+                () = self.clock_due() => {
+                    self.first.push(rows::clock(self.ledger.lived(), Timestamp::now()));
+                }
+            }
+        }
+    }
+
+    /// What changed since the last batch, and the mark that it reaches up to.
+    async fn gather(&mut self) -> (Vec<Change>, Mark) {
+        let mut batch = std::mem::take(&mut self.first);
+        let (changed, list, mark) = self.ledger.take_changed();
+        if let Some(list) = list {
+            batch.push(rows::list(&list));
+        }
+        let names: Vec<_> = changed.names().collect();
+        for names in names.chunks(RECORDS_AT_ONCE) {
+            let records = self.ledger.records(names);
+            let changes = names.iter().zip(records);
+            batch.extend(changes.map(|(name, record)| rows::of_pool(name, record.as_ref())));
+            if names.len() == RECORDS_AT_ONCE {
+                yield_now().await;
+            }
+        }
+        // After those of the ledger: what was noted before a grant is written with it.
+        batch.append(&mut self.records.take_changes(self.ledger.lived()));
+        batch.append(&mut self.owners.take_changes());
+        (batch, mark)
+    }
+
+    /// Commits a batch, however often it fails before. False if it fails once `end` has come.
+    async fn commit(&mut self, batch: Vec<Change>, end: &CancellationToken) -> bool {
+        let mut failed_count = 0;
+        loop {
+            let begun_at = Instant::now();
+            let committed = self.try_commit(batch.clone()).await;
+            self.metrics
+                .count_commit(committed.is_ok(), begun_at.elapsed(), batch.len());
+            match committed {
+                Ok(()) => {
+                    self.status.send_modify(|status| {
+                        status.statistics = self.journal.statistics();
+                        status.committed_at = Some(Timestamp::now());
+                    });
+                    if failed_count > 0 {
+                        tracing::info!("the state is written again: grants go on");
+                    }
+                    return true;
+                }
+                Err(error) => {
+                    self.ledger.note_failing();
+                    if failed_count == 0 {
+                        tracing::error!(
+                            %error,
+                            "the state cannot be written: no slot is granted until it can; all else goes on"
+                        );
+                    }
+                    if end.is_cancelled() {
+                        return false;
+                    }
+                    select! {
+                        () = end.cancelled() => {}
+                        () = sleep(doubled(PAUSE_MIN, failed_count, PAUSE_MAX)) => {}
+                    }
+                    failed_count = failed_count.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Commits a batch. If that takes long, grants learn that they need not wait.
+    async fn try_commit(&mut self, batch: Vec<Change>) -> Result<(), JournalError> {
+        let commit = self.journal.commit(batch);
+        pin!(commit);
+        select! {
+            biased;
+            committed = &mut commit => return committed,
+            () = sleep(COMMIT_MAX) => {}
+        }
+        self.ledger.note_failing();
+        tracing::error!("writing the state takes long: no slot is granted until it is written");
+        let committed = commit.await;
+        if committed.is_ok() {
+            tracing::info!("the state is written again: grants go on");
+        }
+        committed
+    }
+
+    /// Waits until the clock is to be written.
+    async fn clock_due(&self) {
+        loop {
+            sleep(CLOCK_INTERVAL).await;
+            if self.ledger.call(IsBusy).await == Ok(true) {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Which records changed since they were last written. Each part of the pool notes its own.
+
+use std::{hash::Hash, mem, sync::Arc};
+
+use foldhash::fast::RandomState;
+use indexmap::IndexSet;
+
+use super::{LeaseId, Pool, TaskId};
+
+/// The names of changed records, each once, in the order in which they changed first.
+pub(super) type Names<T> = IndexSet<T, RandomState>;
+
+/// What changed in one part of the pool. Without a journal nothing is noted.
+#[derive(Debug)]
+pub(super) struct Changes<T> {
+    is_recording: bool,
+    names: Names<T>,
+}
+
+impl<T> Default for Changes<T> {
+    fn default() -> Self {
+        Self {
+            is_recording: false,
+            names: Names::default(),
+        }
+    }
+}
+
+impl<T: Hash + Eq> Changes<T> {
+    /// From now on changes are noted.
+    pub(super) fn record(&mut self) {
+        self.is_recording = true;
+    }
+
+    pub(super) fn are_recorded(&self) -> bool {
+        self.is_recording
+    }
+
+    /// A record changed, or is gone.
+    pub(super) fn note(&mut self, name: impl FnOnce() -> T) {
+        if self.is_recording {
+            self.names.insert(name());
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    fn take(&mut self) -> Names<T> {
+        mem::take(&mut self.names)
+    }
+}
+
+/// What changed in the pool, by the names of its records.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// The account list in force.
+    pub is_list: bool,
+    accounts: Names<Arc<str>>,
+    submissions: Names<LeaseId>,
+    leases: Names<LeaseId>,
+    foreign_jobs: Names<TaskId>,
+    operations: Names<Arc<str>>,
+}
+
+/// The name of a record of the pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RecordName {
+    /// What is known of an account beyond the list, by its e-mail.
+    Account(Arc<str>),
+    /// What became of a submission, by the id of its lease.
+    Submission(LeaseId),
+    /// A lease that is held.
+    Lease(LeaseId),
+    /// A job without a lease.
+    ForeignJob(TaskId),
+    /// What was learnt of an operation.
+    Operation(Arc<str>),
+}
+
+impl Changed {
+    /// The records that changed or are gone, besides the list.
+    pub fn names(self) -> impl Iterator<Item = RecordName> {
+        let accounts = self.accounts.into_iter().map(RecordName::Account);
+        let submissions = self.submissions.into_iter().map(RecordName::Submission);
+        let leases = self.leases.into_iter().map(RecordName::Lease);
+        let foreign_jobs = self.foreign_jobs.into_iter().map(RecordName::ForeignJob);
+        let operations = self.operations.into_iter().map(RecordName::Operation);
+        accounts
+            .chain(submissions)
+            .chain(leases)
+            .chain(foreign_jobs)
+            .chain(operations)
+    }
+}
+
+impl Pool {
+    /// From now on it is noted which records change.
+    pub fn record_changes(&mut self) {
+        self.is_list_changed = Some(false);
+        self.accounts.changes.record();
+        self.resolutions.changes.record();
+        self.resolutions.shown.changes.record();
+        self.leases.changes.record();
+        self.foreign_jobs.changes.record();
+    }
+
+    /// Whether records changed since the last [`Self::take_changed`].
+    pub fn has_changed(&self) -> bool {
+        self.is_list_changed == Some(true)
+            || !self.accounts.changes.is_empty()
+            || !self.resolutions.changes.is_empty()
+            || !self.resolutions.shown.changes.is_empty()
+            || !self.leases.changes.is_empty()
+            || !self.foreign_jobs.changes.is_empty()
+    }
+
+    /// The records that changed since the last call.
+    pub fn take_changed(&mut self) -> Changed {
+        let is_list = self.is_list_changed.as_mut();
+        Changed {
+            is_list: is_list.is_some_and(mem::take),
+            accounts: self.accounts.changes.take(),
+            submissions: self.resolutions.changes.take(),
+            leases: self.leases.changes.take(),
+            foreign_jobs: self.foreign_jobs.changes.take(),
+            operations: self.resolutions.shown.changes.take(),
+        }
+    }
+}

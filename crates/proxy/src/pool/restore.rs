@@ -1,0 +1,294 @@
+//! The pool as it goes on after a restart.
+//!
+//! Whatever held a slot holds it again. The submissions of the process that ended were cut off: their outcomes are not
+//! known. Nothing is granted before a list and a round that are newer than the restart.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use accounts_fetcher::{Identity, Snapshot};
+
+use super::{
+    AccountKey, Claim, Kind, Known, LeaseId, Limits, Name, Pool, TaskId,
+    account::{Account, Rank},
+    known_tasks::Taken,
+    lease::{Binding, Listed, Phase},
+    records::{
+        AccountRecord, ForeignJobRecord, LeaseRecord, LostRecord, OperationRecord, PhaseRecord,
+        ResolutionRecord, SubmissionRecord,
+    },
+    resolutions::{LostSubmission, Resolution, TrackedSubmission},
+};
+
+/// The records of a pool.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// The last account list.
+    pub list: Option<Snapshot>,
+    /// By e-mail.
+    pub accounts: Vec<(Arc<str>, AccountRecord)>,
+    /// By the ids of their leases.
+    pub submissions: Vec<(LeaseId, SubmissionRecord)>,
+    /// By their ids.
+    pub leases: Vec<(LeaseId, LeaseRecord)>,
+    /// By their tasks.
+    pub foreign_jobs: Vec<(TaskId, ForeignJobRecord)>,
+    /// By their names.
+    pub operations: Vec<(Arc<str>, OperationRecord)>,
+    /// How long the process was away, as the calendar tells. Pauses that the upstream asked for went on meanwhile.
+    pub away: Duration,
+}
+
+impl Pool {
+    /// A pool that goes on at `now` from what was saved. Changes of records are noted from now on, and what the restart
+    /// itself changes, too.
+    pub fn restored(limits: Limits, saved: Saved, now: Duration) -> Self {
+        let mut pool = Self::new(limits);
+        pool.restore(saved, now);
+        pool
+    }
+
+    /// What is known of the submission that had, or has, the lease `id`: its job, or that its outcome is not known.
+    /// `None` if it was refused, or never granted.
+    pub fn known_of(&self, id: LeaseId) -> Option<Known> {
+        let submission = self.resolutions.get(id);
+        if let Some(claim) = submission.and_then(|submission| submission.claim.as_ref()) {
+            return self.recall(claim);
+        }
+        let lease = self.lease(id)?;
+        Some(match lease.task_id {
+            Some(task_id) => Known::Job {
+                task_id,
+                email: Some(lease.email),
+                lease: id,
+            },
+            None => Known::InUse(Vec::new()),
+        })
+    }
+
+    fn restore(&mut self, saved: Saved, now: Duration) {
+        let Saved {
+            list,
+            accounts,
+            submissions,
+            mut leases,
+            foreign_jobs,
+            operations,
+            away,
+        } = saved;
+        if let Some(snapshot) = list {
+            let mut nothing_to_draw = rand::rng();
+            self.apply(&snapshot, now, &mut nothing_to_draw);
+        }
+        self.is_list_fresh = false;
+        for (email, record) in accounts {
+            let key = self.account_of(&email);
+            self.accounts.update(key, &mut self.outbox, |account| {
+                account.is_draining = record.is_draining;
+                account.health = record.health;
+                account.health.pass(away, now);
+            });
+        }
+        for (operation, record) in operations {
+            self.resolutions.restore_shown(operation, record.history);
+        }
+        for (id, record) in submissions {
+            self.restore_submission(id, record);
+        }
+        // From here on differs from what was saved.
+        self.record_changes();
+        leases.sort_unstable_by_key(|(id, lease)| (lease.created_at, *id));
+        for (id, record) in leases {
+            self.restore_lease(id, &record, now);
+        }
+        for (task_id, record) in foreign_jobs {
+            self.restore_foreign(task_id, &record, now);
+        }
+        let leases = &self.leases;
+        let undecided = self
+            .resolutions
+            .end_restore(|id| leases.get(id).is_some(), now);
+        if undecided {
+            self.outbox.ask_for_history();
+        }
+        self.know_tasks();
+        let leases = &self.leases;
+        self.accounts
+            .end_restore(&mut self.outbox, |id| leases.get(id).is_some());
+        self.finish(now);
+    }
+
+    /// The account of this e-mail. One that is not in the list has left it.
+    fn account_of(&mut self, email: &str) -> AccountKey {
+        if let Some(key) = self.accounts.of_identity(&Identity::of(email)) {
+            return key;
+        }
+        let listed = accounts_fetcher::Account::new(email, 0);
+        let folded = Arc::clone(Name::new(email).folded());
+        let account = Account::new(listed, folded, Rank::Listed(u64::MAX));
+        let key = self.accounts.insert(account);
+        self.accounts.set_removed(key);
+        self.accounts
+            .update(key, &mut self.outbox, |account| account.is_in_list = false);
+        key
+    }
+
+    fn restore_submission(&mut self, id: LeaseId, record: SubmissionRecord) {
+        let mut lost = |record: LostRecord| {
+            let on = record.on.map(|on| (self.account_of(&on.account), on.since));
+            LostSubmission {
+                body: record.body,
+                on,
+                lost_at: record.lost_at,
+                ended_at: record.ended_at,
+                candidates: Vec::new(),
+            }
+        };
+        let resolution = match record.resolution {
+            ResolutionRecord::Open => Resolution::Open,
+            ResolutionRecord::Lost { lost: about } => Resolution::Lost(lost(about)),
+            ResolutionRecord::Job { task_id } => Resolution::Job(task_id),
+            ResolutionRecord::Given {
+                task_id,
+                lost: about,
+            } => Resolution::Given(task_id, lost(about)),
+        };
+        let submission = TrackedSubmission {
+            claim: record.claim,
+            kind: record.kind,
+            email: record.account,
+            resolution,
+            expires_at: record.expires_at,
+        };
+        self.resolutions.restore(id, submission);
+    }
+
+    fn restore_lease(&mut self, id: LeaseId, record: &LeaseRecord, now: Duration) {
+        let key = self.account_of(record.account());
+        self.accounts
+            .update(key, &mut self.outbox, |account| account.held += 1);
+        let lease = record.lease(key);
+        let is_cut_off = lease.kind() == Kind::Forward && record.phase == PhaseRecord::Reserved;
+        self.leases.insert(id, lease);
+        let phase = if is_cut_off {
+            match self.resolutions.job_of(id) {
+                // Its answer was noted, and the lease was not.
+                Some(task_id) => self.free_binding(task_id, now, None),
+                None => Some(self.cut_off(id, key, record, now)),
+            }
+        } else {
+            self.phase_of(&record.phase, now)
+        };
+        let phase = phase.unwrap_or(Phase::Uncertain {
+            sent_at: now,
+            absences: 0,
+        });
+        self.set_phase(id, phase);
+    }
+
+    /// A submission was under way when its process ended. It may have left until then.
+    fn cut_off(
+        &mut self,
+        id: LeaseId,
+        account: AccountKey,
+        record: &LeaseRecord,
+        now: Duration,
+    ) -> Phase {
+        let email = Arc::clone(&self.accounts[account].listed.email);
+        let body = record.body.as_deref().cloned();
+        let on = Some((account, record.created_at));
+        self.resolutions.lose(id, body, Some(email), on, now);
+        // The client of a call without a key can ask by this one. A key that the client gave stays.
+        self.resolutions.name_lost(id, Claim::of_lost(id));
+        Phase::Uncertain {
+            sent_at: now,
+            absences: 0,
+        }
+    }
+
+    /// `None` for a job that another lease has.
+    fn phase_of(&self, record: &PhaseRecord, now: Duration) -> Option<Phase> {
+        match record {
+            PhaseRecord::Reserved => Some(Phase::RESERVED),
+            PhaseRecord::Uncertain { sent_at } => Some(Phase::Uncertain {
+                sent_at: (*sent_at).min(now),
+                absences: 0,
+            }),
+            PhaseRecord::Bound {
+                task_id,
+                since,
+                tied_from,
+            } => {
+                let before = tied_from.as_ref().and_then(|it| self.phase_of(it, now));
+                let mut bound = self.free_binding(task_id.clone(), now, before.clone());
+                if let Some(Phase::Bound(binding)) = &mut bound {
+                    binding.since = (*since).min(now);
+                }
+                // Of two leases with one job, one was written before the job was taken from it.
+                bound.or(before)
+            }
+        }
+    }
+
+    fn free_binding(
+        &self,
+        task_id: TaskId,
+        now: Duration,
+        tied_from: Option<Phase>,
+    ) -> Option<Phase> {
+        let is_free = self.leases.of_task(&task_id).is_none();
+        is_free.then(|| {
+            let mut binding = Binding::new(task_id, now, false);
+            binding.tied_from = tied_from;
+            Phase::Bound(Box::new(binding))
+        })
+    }
+
+    fn restore_foreign(&mut self, task_id: TaskId, record: &ForeignJobRecord, now: Duration) {
+        if self.leases.of_task(&task_id).is_some() {
+            return;
+        }
+        // It was listed before: no lost submission may take it over.
+        let job = Listed {
+            task_id: task_id.clone(),
+            first_at: None,
+            is_listed: false,
+        };
+        match self.accounts.find(&Name::new(&record.account)) {
+            Some(key) => self.add_foreign(job, key, now),
+            None if self.limits.reconciles => {
+                self.foreign_jobs
+                    .add_elsewhere(job, Name::new(&record.account), now);
+            }
+            None => {}
+        }
+        self.foreign_jobs.set_since(&task_id, record.since.min(now));
+    }
+
+    /// The tasks that are known of the accounts, oldest first: histories are read up to one of them.
+    fn know_tasks(&mut self) {
+        let mut known: BTreeMap<(Duration, TaskId), (AccountKey, Option<Taken>)> = BTreeMap::new();
+        let bound = self.leases.after(None);
+        for (_, lease) in bound {
+            if let Some(binding) = lease.binding() {
+                let taken = (!lease.is_tied()).then_some(Taken::Named);
+                known.insert(
+                    (binding.since, binding.task_id.clone()),
+                    (lease.account, taken),
+                );
+            }
+        }
+        for (task_id, account, since) in self.foreign_jobs.sample(usize::MAX) {
+            known.insert((since, task_id.clone()), (account, None));
+        }
+        for job in self.resolutions.jobs() {
+            if let Some(key) = self.accounts.find(&Name::new(&job.email)) {
+                known.insert((job.known_at, job.task_id), (key, Some(job.taken)));
+            }
+        }
+        for ((since, task_id), (account, taken)) in known {
+            if let Some(task) = self.resolutions.note_task(account, &task_id, since) {
+                task.taken = taken.or(task.taken.take());
+            }
+        }
+    }
+}
