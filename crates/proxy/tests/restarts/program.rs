@@ -91,12 +91,6 @@ pub(crate) async fn takes(sim: &Sim, settings: &[(&'static str, &str)]) -> bool 
     output.await.unwrap().status.success()
 }
 
-/// Whether it keeps its book on disk. Versions that do not have `state.path`, and read it nowhere.
-pub(crate) async fn keeps_a_book(sim: &Sim) -> bool {
-    let settings = [("STATE__KIND", "disk"), ("STATE__PATH", "/tmp/book.db")];
-    takes(sim, &settings).await
-}
-
 /// The settings of a book in this directory.
 pub(crate) fn book_in(directory: &Path) -> (&'static str, String) {
     let path = directory.join("book.db");
