@@ -25,10 +25,10 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-pub(crate) use starting::while_starting;
 pub(crate) use clients::Clients;
 pub(crate) use gate::Gate;
 pub(crate) use reply::Reply;
+pub(crate) use starting::while_starting;
 
 use crate::{
     book::BookWatch,
@@ -219,11 +219,16 @@ impl Api {
     async fn scrape(&self) -> Result<Reply, Error> {
         let stats = self.deps.ledger.call(Statistics).await?;
         let mut accounts = AccountSums::new(self.account_label);
-        self.deps.ledger
+        self.deps
+            .ledger
             .each_account(|account| accounts.add(account))
             .await?;
         let listing = self.deps.listing.borrow().clone();
-        let rounds = self.deps.upstream.as_ref().and_then(|it| it.rounds.as_ref());
+        let rounds = self
+            .deps
+            .upstream
+            .as_ref()
+            .and_then(|it| it.rounds.as_ref());
         let book = self.deps.book.borrow().clone();
         let scrape = Scrape {
             book: &book,

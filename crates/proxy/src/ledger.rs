@@ -25,10 +25,10 @@ use local::Local;
 pub use clock::{Calendar, Clock};
 pub(crate) use commits::Mark;
 pub use operations::{
-    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn, FollowRound,
-    HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, ListProgress,
-    NameLost, NewestList, Operation, ReachesBack, Recall, RefusalNow, Release, RoundBase,
-    RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason,
+    AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
+    FollowRound, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter,
+    ListProgress, NameLost, NewestList, Operation, ReachesBack, Recall, RefusalNow, Release,
+    RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason,
     UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};

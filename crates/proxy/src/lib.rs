@@ -36,11 +36,10 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+mod hex;
 mod idempotency;
 pub mod jobs;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod journal;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod keyed_hash;
 mod kling;
 pub mod ledger;

@@ -59,10 +59,10 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 pub use account::{AccountKey, AccountState, AccountView, StateChange};
-pub use changes::{Changed, RecordName};
 pub use ask::{
     Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
 };
+pub use changes::{Changed, RecordName};
 pub use fingerprint::{Fingerprint, FingerprintHasher};
 pub use forecast::OperationName;
 pub use health::Blame;

@@ -88,7 +88,12 @@ impl Api {
     }
 
     fn rounds_line(&self) -> String {
-        let Some(rounds) = self.deps.upstream.as_ref().and_then(|it| it.rounds.as_ref()) else {
+        let Some(rounds) = self
+            .deps
+            .upstream
+            .as_ref()
+            .and_then(|it| it.rounds.as_ref())
+        else {
             return "[+] rounds: off".to_owned();
         };
         let problem = match (rounds.counts().health(), rounds.are_grants_stale()) {

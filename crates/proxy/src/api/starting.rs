@@ -3,8 +3,9 @@
 use http::{Method, Request, StatusCode};
 
 use super::{
-    REQUEST_ID, request_id,
+    REQUEST_ID,
     reply::{self, Reply},
+    request_id,
 };
 use crate::error::Error;
 

@@ -63,9 +63,7 @@ fn read(records: Vec<Record>, now: Timestamp) -> Loaded {
             Table::Lease => saved.leases.extend(reader.named(&record)),
             Table::ForeignJob => saved.foreign_jobs.extend(reader.named(&record)),
             Table::Submission => saved.submissions.extend(reader.named(&record)),
-            Table::Operation => saved
-                .operations
-                .extend(reader.text(&record)),
+            Table::Operation => saved.operations.extend(reader.text(&record)),
             Table::JobStart => job_starts.push(record),
             Table::Owner => owners.push(record),
         }
@@ -75,7 +73,9 @@ fn read(records: Vec<Record>, now: Timestamp) -> Loaded {
         Duration::try_from(now.duration_since(at)).unwrap_or_default()
     });
     saved.away = away;
-    let lived = clock.map_or(Duration::ZERO, |clock| Duration::from_millis(clock.lived_ms));
+    let lived = clock.map_or(Duration::ZERO, |clock| {
+        Duration::from_millis(clock.lived_ms)
+    });
     let runs = sessions.iter().filter_map(|(_, row)| row.begun());
     let mut runs: Vec<_> = runs.collect();
     runs.sort_unstable();

@@ -126,7 +126,10 @@ pub(super) fn millis(time: Duration) -> u64 {
 
 fn change(table: Table, name: &str, row: Option<&impl Serialize>) -> Change {
     let value = row.map(|row| {
-        #[expect(clippy::expect_used, reason = "rows are plain values with text as keys")]
+        #[expect(
+            clippy::expect_used,
+            reason = "rows are plain values with text as keys"
+        )]
         serde_json::to_string(row).expect("a row is written as JSON")
     });
     Change {

@@ -14,8 +14,7 @@ use super::*;
 use crate::{
     journal::{Record, Statistics, Table},
     ledger::{
-        FollowList, ListProgress, PickError, PickRequest, SetDraining, Settle, Slot,
-        Unavailable,
+        FollowList, ListProgress, PickError, PickRequest, SetDraining, Settle, Slot, Unavailable,
         tests::{any_account, held, pick},
     },
     pool::{Limits, ListChange, Name, Pool, Settlement},

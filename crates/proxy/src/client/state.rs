@@ -120,7 +120,13 @@ mod tests {
         });
         assert_eq!(state, expected);
         let text = table(&state, Timestamp::from_second(1_700_000_002).unwrap());
-        for part in ["disk", "40.0 KiB", "2 s ago", "12", "/videos/text2video proven"] {
+        for part in [
+            "disk",
+            "40.0 KiB",
+            "2 s ago",
+            "12",
+            "/videos/text2video proven",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("owner"), "{text}");

@@ -334,10 +334,7 @@ impl Local {
         self.change_marked(change).0
     }
 
-    fn change_marked<T>(
-        &self,
-        change: impl FnOnce(&mut LedgerState, Duration) -> T,
-    ) -> (T, Mark) {
+    fn change_marked<T>(&self, change: impl FnOnce(&mut LedgerState, Duration) -> T) -> (T, Mark) {
         let (mut state, now) = self.begin();
         let answer = change(&mut state, now);
         let mark = self.finish(state, now);

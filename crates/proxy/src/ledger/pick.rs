@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
-    UnknownAccount, WaiterId,
+    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool,
+    Refusal, UnknownAccount, WaiterId,
 };
 
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.

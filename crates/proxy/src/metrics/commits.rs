@@ -28,8 +28,11 @@ impl Commits {
             &["result"],
         )?;
         let duration = Histogram::with_opts(
-            HistogramOpts::new("commit_duration_seconds", "Time that a write of the state took.")
-                .buckets(DURATION_BUCKETS.to_vec()),
+            HistogramOpts::new(
+                "commit_duration_seconds",
+                "Time that a write of the state took.",
+            )
+            .buckets(DURATION_BUCKETS.to_vec()),
         )?;
         let records = Histogram::with_opts(
             HistogramOpts::new("commit_records", "Records in one write of the state.")

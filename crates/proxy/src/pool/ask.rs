@@ -5,8 +5,8 @@ use std::{cmp::Ordering, mem, num::NonZeroU32, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    Body,
-    AccountKey, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name, steps::Counted,
+    AccountKey, Body, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name,
+    steps::Counted,
 };
 
 /// What a caller asks for: the accounts it accepts, and the lease it will have.

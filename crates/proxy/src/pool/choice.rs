@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
-    AccountKey, Admission, Ask, Body, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
-    LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account, free::FreeList,
-    lease::Ttl, resolutions::Holding,
+    AccountKey, Admission, Ask, Body, Claim, Constraint, Excluded, Handover, Kind, Known, Lease,
+    LeaseId, LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account,
+    free::FreeList, lease::Ttl, resolutions::Holding,
 };
 
 impl Pool {

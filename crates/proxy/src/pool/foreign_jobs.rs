@@ -16,7 +16,10 @@ use std::{
 use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
-use super::{AccountKey, TaskId, changes::Changes, deadlines::Deadlines, lease::Listed, name::Name, steps::Counted};
+use super::{
+    AccountKey, TaskId, changes::Changes, deadlines::Deadlines, lease::Listed, name::Name,
+    steps::Counted,
+};
 
 /// The most jobs that are remembered on accounts outside the list: ten on each of a thousand
 /// accounts.

@@ -191,7 +191,10 @@ impl AccountHealth {
     pub(super) fn pass(&mut self, away: Duration, now: Duration) {
         let shorten = |until: &mut Duration| *until = until.saturating_sub(away).max(now);
         self.cooling_until.as_mut().map(shorten);
-        self.ejected.as_mut().map(|ejected| &mut ejected.until).map(shorten);
+        self.ejected
+            .as_mut()
+            .map(|ejected| &mut ejected.until)
+            .map(shorten);
     }
 
     /// The lease of the probing job, if one runs.

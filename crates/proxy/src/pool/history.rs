@@ -24,7 +24,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Digest, Fingerprint, HistoryRow, LeaseId, OperationName, TaskId, changes::Changes,
+    Digest, Fingerprint, HistoryRow, LeaseId, OperationName, TaskId,
+    changes::Changes,
     known_tasks::{KnownTasks, Taken},
     steps::Counted,
 };
@@ -170,7 +171,9 @@ impl Shown {
     }
 
     fn has_shown(&self, operation: &OperationName) -> bool {
-        self.operations.get(operation).is_some_and(|shown| shown.is_shown)
+        self.operations
+            .get(operation)
+            .is_some_and(|shown| shown.is_shown)
     }
 
     fn is_type_of_another(&self, operation: &OperationName, task_type: &Arc<str>) -> bool {
@@ -200,7 +203,10 @@ impl Shown {
             (Some(sent), Some(shown)) => sent == shown,
             _ => true,
         };
-        let types = self.operations.get(&body.operation).map(|shown| &shown.types);
+        let types = self
+            .operations
+            .get(&body.operation)
+            .map(|shown| &shown.types);
         let is_same_type = match (types, &row.task_type) {
             (Some(types), Some(task_type)) => types.is_empty() || types.contains(task_type),
             _ => true,

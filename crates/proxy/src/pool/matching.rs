@@ -145,8 +145,8 @@ impl Pool {
         let before = job.first_at.unwrap_or_default();
         let is_of_first_round = job.first_at == self.first_round_at;
         let waiting = self.leases.without_job(account, before).into_iter();
-        let waiting = waiting
-            .filter(|(rank, _)| !(is_of_first_round && *rank == MatchRank::Uncertain));
+        let waiting =
+            waiting.filter(|(rank, _)| !(is_of_first_round && *rank == MatchRank::Uncertain));
         let mut waiting = waiting.filter(|(_, id)| {
             let lease = self.leases.get(*id);
             lease.is_some_and(|lease| lease.stands_for().is_none())

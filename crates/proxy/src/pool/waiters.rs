@@ -10,16 +10,15 @@ mod ranks;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
-    time::Duration,
     sync::Arc,
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
 use super::{
-    Body,
-    AccountKey, Ask, Constraint, LeaseId, OperationName,
+    AccountKey, Ask, Body, Constraint, LeaseId, OperationName,
     ask::Wish,
     name::Name,
     steps::{self, Counted},

@@ -97,7 +97,10 @@ async fn open_at(
             Err(error) => error.to_string(),
         };
         if told.as_ref() != Some(&problem) {
-            tracing::error!(problem, "the state cannot be opened; trying again each second");
+            tracing::error!(
+                problem,
+                "the state cannot be opened; trying again each second"
+            );
             tell(format!("the state cannot be opened: {problem}"));
             told = Some(problem);
         }

@@ -66,7 +66,6 @@ impl Starting {
 }
 
 impl Program {
-
     /// Ends it with SIGKILL.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -23,9 +23,7 @@ async fn limit_files(restarted: &Restarted, bytes: &str) {
 
 #[tokio::test]
 async fn a_book_that_cannot_be_written_stops_grants_and_nothing_else() {
-    let Some(restarted) = Restarted::new(&[]).await else {
-        return;
-    };
+    let restarted = Restarted::new(&[]).await;
     restarted.pick("leased@x", "before").await;
     limit_files(&restarted, "0").await;
     let call = |method, path| restarted.call(method, path, &[], "");
@@ -81,12 +79,13 @@ async fn a_book_that_cannot_be_written_stops_grants_and_nothing_else() {
 
 #[tokio::test]
 async fn a_second_process_waits_for_the_book_and_says_so() {
-    let Some(first) = Restarted::new(&[]).await else {
-        return;
-    };
+    let first = Restarted::new(&[]).await;
     let lease = first.pick("leased@x", "kept").await;
     // It is asked before it can tell where it listens.
-    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut settings = first.settings.clone();
     settings.push(("LISTEN", addr.to_string()));
     let second = Program::spawn(&first.sim, &settings);
@@ -119,9 +118,7 @@ async fn a_second_process_waits_for_the_book_and_says_so() {
 
 #[tokio::test]
 async fn a_book_of_other_accounts_is_refused_and_one_that_is_damaged_is_moved_aside() {
-    let Some(restarted) = Restarted::new(&[]).await else {
-        return;
-    };
+    let restarted = Restarted::new(&[]).await;
     restarted.pick("leased@x", "kept").await;
     let Restarted {
         sim,
