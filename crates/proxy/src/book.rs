@@ -1,6 +1,6 @@
 //! The book: what is kept of the sidecar over a restart, and the loop that writes it.
 //!
-//! Invariants: what was changed before a mark was taken is durable once the mark is committed; changes are committed
+//! Invariants: what was changed before a version was taken is durable once the version is committed; changes are committed
 //! in their order, and a batch that may have failed is repeated before the next one. While one batch is committed,
 //! the next one gathers.
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::doubled,
     journal::{Change, Journal, JournalError},
-    ledger::{IsBusy, Ledger, Mark},
+    ledger::{IsBusy, Ledger, Version},
     metrics::Metrics,
     owners::Owners,
     records::JobRecords,
@@ -65,7 +65,7 @@ impl<J: Journal> Writer<J> {
             if is_last {
                 self.records.trust_written();
             }
-            let (mut batch, mark) = self.gather().await;
+            let (mut batch, version) = self.gather().await;
             if !batch.is_empty() {
                 batch.push(rows::clock(self.ledger.lived(), Timestamp::now()));
                 let is_written = self.commit(batch, &end).await;
@@ -73,7 +73,7 @@ impl<J: Journal> Writer<J> {
                     return self.journal;
                 }
             }
-            self.ledger.note_committed(mark);
+            self.ledger.note_committed(version);
             if is_last {
                 return self.journal;
             }
@@ -88,10 +88,10 @@ impl<J: Journal> Writer<J> {
         }
     }
 
-    /// What changed since the last batch, and the mark that it reaches up to.
-    async fn gather(&mut self) -> (Vec<Change>, Mark) {
+    /// What changed since the last batch, and the version that it reaches up to.
+    async fn gather(&mut self) -> (Vec<Change>, Version) {
         let mut batch = std::mem::take(&mut self.first);
-        let (changed, list, mark) = self.ledger.take_changed();
+        let (changed, list, version) = self.ledger.take_changed();
         if let Some(list) = list {
             batch.push(rows::list(&list));
         }
@@ -107,7 +107,7 @@ impl<J: Journal> Writer<J> {
         // After those of the ledger: what was noted before a grant is written with it.
         batch.append(&mut self.records.take_changes(self.ledger.lived()));
         batch.append(&mut self.owners.take_changes());
-        (batch, mark)
+        (batch, version)
     }
 
     /// Commits a batch, however often it fails before. False if it fails once `end` has come.

@@ -23,7 +23,7 @@ use crate::pool::{Body, Changed, LeaseId, Limits, List, Name, Pool, PoolRecord, 
 use local::Local;
 
 pub use clock::{Calendar, Clock};
-pub(crate) use commits::Mark;
+pub(crate) use commits::Version;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
     FollowRound, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter,
@@ -67,14 +67,14 @@ impl Ledger {
     /// [`Unavailable`] if the ledger cannot be reached.
     pub async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, Unavailable> {
         let keeper = self.keeper();
-        let (reply, mark) = keeper.apply(operation);
+        let (reply, version) = keeper.apply(operation);
         match O::DURABILITY {
             Durability::Later => {}
             Durability::Wanted => {
                 // It took effect, and is written as soon as that works again.
-                let _written = keeper.committed(mark, Instant::now()).await;
+                let _written = keeper.committed(version, Instant::now()).await;
             }
-            Durability::Needed => keeper.committed(mark, Instant::now()).await?,
+            Durability::Needed => keeper.committed(version, Instant::now()).await?,
         }
         Ok(reply)
     }
@@ -97,10 +97,10 @@ impl Ledger {
         if request.wait.is_zero() && keeper.is_failing() {
             return Err(Unavailable.into());
         }
-        let (lease, mark) = keeper.pick(lease, request).await?;
+        let (lease, version) = keeper.pick(lease, request).await?;
         // Dropped before it is durable, it goes back.
         let slot = Slot::new(Arc::clone(self), lease);
-        keeper.committed(mark, deadline).await?;
+        keeper.committed(version, deadline).await?;
         Ok(slot)
     }
 
@@ -142,9 +142,9 @@ impl Ledger {
         self.keeper().keep_time().await;
     }
 
-    /// What changed since the last call, with the list if that is another one, and the mark that is committed with
+    /// What changed since the last call, with the list if that is another one, and the version that is committed with
     /// it.
-    pub(crate) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Mark) {
+    pub(crate) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Version) {
         self.keeper().take_changed()
     }
 
@@ -162,10 +162,10 @@ impl Ledger {
         }
     }
 
-    /// What was changed before `mark` is durable.
-    pub(crate) fn note_committed(&self, mark: Mark) {
+    /// What was changed before `version` is durable.
+    pub(crate) fn note_committed(&self, version: Version) {
         if let Some(commits) = self.keeper().commits() {
-            commits.note_committed(mark);
+            commits.note_committed(version);
         }
     }
 
@@ -192,7 +192,7 @@ impl Ledger {
     /// [`Unavailable`] if it cannot be written.
     pub async fn flushed(&self) -> Result<(), Unavailable> {
         let keeper = self.keeper();
-        keeper.committed(keeper.mark(), Instant::now()).await
+        keeper.committed(keeper.version(), Instant::now()).await
     }
 
     fn keeper(&self) -> &Local {

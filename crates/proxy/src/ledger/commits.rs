@@ -7,13 +7,13 @@ use tokio::{
 
 use super::Unavailable;
 
-/// Counts the changes of a ledger. What was changed before a mark was taken is durable once that mark is committed.
-pub(crate) type Mark = u64;
+/// Counts the changes of a ledger. What was changed before a version was taken is durable once that version is committed.
+pub(crate) type Version = u64;
 
 /// The state of the journal.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    committed: Mark,
+    committed: Version,
     /// The last commit failed, or takes too long.
     is_failing: bool,
 }
@@ -36,10 +36,10 @@ impl Commits {
         self.changed.notified().await;
     }
 
-    /// What was changed before `mark` is durable.
-    pub(super) fn note_committed(&self, mark: Mark) {
+    /// What was changed before `version` is durable.
+    pub(super) fn note_committed(&self, version: Version) {
         self.progress.send_modify(|progress| {
-            progress.committed = progress.committed.max(mark);
+            progress.committed = progress.committed.max(version);
             progress.is_failing = false;
         });
     }
@@ -54,16 +54,20 @@ impl Commits {
         self.progress.borrow().is_failing
     }
 
-    /// Waits until what was changed before `mark` is durable. Waits for a journal that fails until `deadline` only.
+    /// Waits until what was changed before `version` is durable. Waits for a journal that fails until `deadline` only.
     /// Cancel-safe.
     ///
     /// # Errors
     /// [`Unavailable`] if it still fails then.
-    pub(super) async fn committed(&self, mark: Mark, deadline: Instant) -> Result<(), Unavailable> {
+    pub(super) async fn committed(
+        &self,
+        version: Version,
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
         let mut told = self.progress.subscribe();
         loop {
             let progress = *told.borrow_and_update();
-            if progress.committed >= mark {
+            if progress.committed >= version {
                 return Ok(());
             }
             let changed = told.changed();

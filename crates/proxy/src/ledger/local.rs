@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Clock, Dated, Operation, PickError, PickRequest, Settle, Unavailable,
-    commits::{Commits, Mark},
+    commits::{Commits, Version},
     operations,
     returns::Returns,
 };
@@ -52,7 +52,7 @@ struct LedgerState {
     seated_count: u64,
     is_learnt: bool,
     /// How many operations have left changes of records.
-    mark: Mark,
+    version: Version,
     /// When [`Local::keep_time`] wakes next.
     alarm: Duration,
 }
@@ -159,7 +159,7 @@ impl Local {
                 told: HashMap::default(),
                 seated_count: 0,
                 is_learnt: false,
-                mark: 0,
+                version: 0,
                 alarm: Duration::MAX,
             }),
             returns: Returns::default(),
@@ -175,9 +175,9 @@ impl Local {
         self.apply(operation).0
     }
 
-    /// Does one operation. Returns the mark of what it changed, too.
-    pub(super) fn apply<O: Operation>(&self, operation: O) -> (O::Reply, Mark) {
-        self.change_marked(|state, now| {
+    /// Does one operation. Returns the version of what it changed, too.
+    pub(super) fn apply<O: Operation>(&self, operation: O) -> (O::Reply, Version) {
+        self.change_versioned(|state, now| {
             operation.apply(operations::Context {
                 pool: &mut state.pool,
                 now,
@@ -193,15 +193,15 @@ impl Local {
     /// [`PickError`] if waiting would not help, or the queue is full.
     #[doc(hidden)]
     pub fn enter(&self, lease: LeaseId, request: &PickRequest) -> Result<Entry<'_>, PickError> {
-        Ok(self.enter_marked(lease, request)?.0)
+        Ok(self.enter_versioned(lease, request)?.0)
     }
 
-    fn enter_marked(
+    fn enter_versioned(
         &self,
         lease: LeaseId,
         request: &PickRequest,
-    ) -> Result<(Entry<'_>, Mark), PickError> {
-        let (entered, mark) = self.change_marked(|state, now| -> Result<_, PickError> {
+    ) -> Result<(Entry<'_>, Version), PickError> {
+        let (entered, version) = self.change_versioned(|state, now| -> Result<_, PickError> {
             let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
             match admission {
                 Admission::Granted(lease) => {
@@ -225,16 +225,16 @@ impl Local {
                 }
             }
         });
-        Ok((entered?, mark))
+        Ok((entered?, version))
     }
 
     pub(super) async fn pick(
         &self,
         lease: LeaseId,
         request: &PickRequest,
-    ) -> Result<(Dated<LeaseView>, Mark), PickError> {
-        let mut waiting = match self.enter_marked(lease, request)? {
-            (Entry::Granted(lease), mark) => return Ok((self.dated(lease), mark)),
+    ) -> Result<(Dated<LeaseView>, Version), PickError> {
+        let mut waiting = match self.enter_versioned(lease, request)? {
+            (Entry::Granted(lease), version) => return Ok((self.dated(lease), version)),
             (Entry::Waiting(waiting), _) => waiting,
         };
         let lease = match time::timeout(request.wait, waiting.granted()).await {
@@ -242,17 +242,21 @@ impl Local {
             Ok(None) | Err(_) => waiting.give_up()?,
         };
         // It was granted before now.
-        let mark = self.lock().mark;
-        Ok((self.dated(lease), mark))
+        let version = self.lock().version;
+        Ok((self.dated(lease), version))
     }
 
-    /// Waits until what was changed before `mark` is durable; see [`Commits::committed`].
+    /// Waits until what was changed before `version` is durable; see [`Commits::committed`].
     ///
     /// # Errors
     /// [`Unavailable`] if nothing is written at `deadline`.
-    pub(super) async fn committed(&self, mark: Mark, deadline: Instant) -> Result<(), Unavailable> {
+    pub(super) async fn committed(
+        &self,
+        version: Version,
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
         match &self.commits {
-            Some(commits) => commits.committed(mark, deadline).await,
+            Some(commits) => commits.committed(version, deadline).await,
             None => Ok(()),
         }
     }
@@ -267,12 +271,12 @@ impl Local {
         self.commits.as_ref()
     }
 
-    /// What changed since the last call, with the list if that is another one, and the mark that is committed with it.
-    pub(super) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Mark) {
+    /// What changed since the last call, with the list if that is another one, and the version that is committed with it.
+    pub(super) fn take_changed(&self) -> (Changed, Option<Arc<List>>, Version) {
         let mut state = self.lock();
         let changed = state.pool.take_changed();
         let list = changed.is_list.then(|| state.pool.list()).flatten();
-        (changed, list, state.mark)
+        (changed, list, state.version)
     }
 
     /// The newest states of some records. `None` for those that are gone.
@@ -285,8 +289,8 @@ impl Local {
         &self.clock
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        self.lock().mark
+    pub(super) fn version(&self) -> Version {
+        self.lock().version
     }
 
     pub(super) fn give_back(&self, settle: Settle) {
@@ -331,14 +335,17 @@ impl Local {
 
     /// Every access to the state goes through here.
     fn change<T>(&self, change: impl FnOnce(&mut LedgerState, Duration) -> T) -> T {
-        self.change_marked(change).0
+        self.change_versioned(change).0
     }
 
-    fn change_marked<T>(&self, change: impl FnOnce(&mut LedgerState, Duration) -> T) -> (T, Mark) {
+    fn change_versioned<T>(
+        &self,
+        change: impl FnOnce(&mut LedgerState, Duration) -> T,
+    ) -> (T, Version) {
         let (mut state, now) = self.begin();
         let answer = change(&mut state, now);
-        let mark = self.finish(state, now);
-        (answer, mark)
+        let version = self.finish(state, now);
+        (answer, version)
     }
 
     /// Locks the state. Ends overdue leases, then takes back returned slots.
@@ -355,7 +362,7 @@ impl Local {
     }
 
     /// Unlocks the state. Waiters are told of their grants before.
-    fn finish(&self, mut state: MutexGuard<'_, LedgerState>, now: Duration) -> Mark {
+    fn finish(&self, mut state: MutexGuard<'_, LedgerState>, now: Duration) -> Version {
         state.tell_waiters(now);
         if state.pool.take_round_due() {
             self.round_due.notify_one();
@@ -376,17 +383,17 @@ impl Local {
         if let Some(commits) = &self.commits
             && state.pool.has_changed()
         {
-            state.mark += 1;
+            state.version += 1;
             commits.note_change();
         }
-        let mark = state.mark;
+        let version = state.version;
         let state_changes = state.pool.take_state_changes();
         // Log after unlocking: a slow subscriber must not extend the critical section.
         drop(state);
         for change in &state_changes {
             log_state_change(change);
         }
-        mark
+        version
     }
 
     /// A panic under the lock may have left half a change. Going on could overrun an account, so
