@@ -53,6 +53,7 @@ pub(crate) fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         operation: None,
         max_jobs: None,
         place: None,
+        mark: None,
     }
 }
 

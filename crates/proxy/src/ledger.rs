@@ -24,9 +24,9 @@ pub use clock::{Calendar, Clock};
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, FollowList, FollowListOn, FollowRound,
     HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter, ListProgress,
-    NameLost, NewestList, Operation, ReachesBack, Recall, RefusalNow, Release, RoundBase,
-    RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason,
-    UndecidedAccounts, UpdateLease,
+    MarkSubmission, NameLost, NewestList, NoteMarkFault, Operation, ReachesBack, Recall,
+    RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats, TakePlace,
+    UnavailableReason, UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub use slot::{Dated, Slot, Submission};

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool, Refusal,
-    UnknownAccount, WaiterId,
+    Admission, Ask, Claim, Constraint, Kind, Known, LeaseId, Mark, Name, OperationName, Pool,
+    Refusal, UnknownAccount, WaiterId,
 };
 
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
@@ -28,6 +28,8 @@ pub struct PickRequest {
     pub wait: Duration,
     /// What the job does, if that is known: helps to guess when a slot will be free.
     pub operation: Option<OperationName>,
+    /// The mark of the lease that it will have. `None`: marks are off.
+    pub mark: Option<Mark>,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue, if it comes back to it.
@@ -123,6 +125,7 @@ impl PickRequest {
             operation: self.operation.clone(),
             max_jobs: self.max_jobs,
             place: self.place,
+            mark: self.mark,
         }
     }
 }

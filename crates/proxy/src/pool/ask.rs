@@ -5,7 +5,8 @@ use std::{cmp::Ordering, mem, num::NonZeroU32, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    AccountKey, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name, steps::Counted,
+    AccountKey, LeaseId, LeaseView, Mark, OperationName, TaskId, WaiterId, name::Name,
+    steps::Counted,
 };
 
 /// What a caller asks for: the accounts it accepts, and the lease it will have.
@@ -20,6 +21,8 @@ pub struct Ask {
     pub constraint: Constraint,
     /// What the job does, if the caller said.
     pub operation: Option<OperationName>,
+    /// The mark of the lease, if the caller uses marks.
+    pub mark: Option<Mark>,
     /// The caller's own `maxJobs`: it accepts no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:

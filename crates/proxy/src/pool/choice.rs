@@ -6,8 +6,8 @@ use rand::Rng;
 
 use super::{
     AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
-    LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account, free::FreeList,
-    lease::Ttl, resolutions::Holding,
+    LeaseView, Mark, OperationName, Phase, Pool, Refusal, WaiterId, account::Account,
+    free::FreeList, lease::Ttl, resolutions::Holding, waiters::Waiter,
 };
 
 impl Pool {
@@ -23,7 +23,10 @@ impl Pool {
     ) -> Result<LeaseView, Refusal> {
         match self.accounts.draw(ask.wish(), rng) {
             Some(_) if self.is_learning() => Err(Refusal::Learning),
-            Some(key) => Ok(self.grant(key, ask.lease_id, ask.ttl, &ask.operation, now)),
+            Some(key) => {
+                let Ask { ttl, mark, .. } = *ask;
+                Ok(self.grant(key, ask.lease_id, ttl, mark, &ask.operation, now))
+            }
             None => Err(self.refusal(&ask.constraint, ask.place, now)),
         }
     }
@@ -176,6 +179,7 @@ impl Pool {
         key: AccountKey,
         id: LeaseId,
         ttl: Option<Duration>,
+        mark: Option<Mark>,
         operation: &Option<OperationName>,
         now: Duration,
     ) -> LeaseView {
@@ -183,17 +187,24 @@ impl Pool {
             length,
             ends_at: now + length,
         });
+        // A client may send no mark before it is known that they are kept.
+        let is_offered = ttl.is_none() || self.marks.is_offered(operation.as_ref());
         let lease = Lease {
             account: key,
             created_at: now,
             operation: operation.clone(),
             ttl,
+            mark: mark.filter(|_| is_offered),
+            is_marked: false,
             phase: Phase::RESERVED,
             is_overdue: false,
             deadline: None,
         };
         let account = self.accounts.take_slot(key, id);
         let view = LeaseView::of(id, &lease, account, &self.limits);
+        if let Some(mark) = lease.mark {
+            self.marks.add(mark, id);
+        }
         self.leases.insert(id, lease);
         view
     }
@@ -301,7 +312,8 @@ impl Pool {
 
     fn serve(&mut self, waiter: WaiterId, key: AccountKey, now: Duration) {
         if let Some((served, _)) = self.waiters.remove(waiter) {
-            let lease = self.grant(key, served.lease_id, served.ttl, &served.operation, now);
+            let Waiter { ttl, mark, .. } = served;
+            let lease = self.grant(key, served.lease_id, ttl, mark, &served.operation, now);
             self.outbox.hand_over(Handover { waiter, lease });
         }
     }

@@ -95,6 +95,7 @@ impl Bench {
             operation: None,
             max_jobs: None,
             place: None,
+            mark: None,
         }
     }
 }

@@ -17,7 +17,7 @@ use foldhash::fast::RandomState;
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
 use super::{
-    AccountKey, Ask, Constraint, LeaseId, OperationName,
+    AccountKey, Ask, Constraint, LeaseId, Mark, OperationName,
     ask::Wish,
     name::Name,
     steps::{self, Counted},
@@ -52,6 +52,7 @@ pub(super) struct Waiter {
     pub(super) lease_id: LeaseId,
     pub(super) ttl: Option<Duration>,
     pub(super) operation: Option<OperationName>,
+    pub(super) mark: Option<Mark>,
     group: GroupKey,
 }
 
@@ -101,6 +102,7 @@ impl Waiters {
             lease_id: ask.lease_id,
             ttl: ask.ttl,
             operation: ask.operation,
+            mark: ask.mark,
             group: self.group(ask.constraint, ask.max_jobs),
         };
         self.groups[waiter.group].waiters.insert(id);

@@ -269,6 +269,7 @@ impl Run {
             operation: None,
             max_jobs: max_jobs.and_then(NonZeroU32::new),
             place: None,
+            mark: None,
         };
         let wish = Wish {
             lease_id,

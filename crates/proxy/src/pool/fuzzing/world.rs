@@ -3,12 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::keyed_hash::HashKey;
 
 /// An event in the world around the book.
 #[derive(Clone, Debug)]
 pub(in crate::pool) enum Event {
     /// A submission begins. Later its answer comes or is lost, and it started a job or none.
-    Submit,
+    Submit {
+        has_key: bool,
+    },
+    /// Its job starts before its answer comes.
+    Begin(usize),
+    /// From now on the upstream keeps marks, or drops them.
+    KeepMarks(bool),
     Answer {
         nth: usize,
         is_accepted: bool,
@@ -32,8 +39,10 @@ pub(in crate::pool) enum Event {
 /// The events that tests draw, as often as those.
 impl<'a> Arbitrary<'a> for Event {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(match below(bytes, 23)? {
-            0..4 => Self::Submit,
+        Ok(match below(bytes, 26)? {
+            0..4 => Self::Submit {
+                has_key: bytes.arbitrary()?,
+            },
             4..8 => Self::Answer {
                 nth: nth(bytes)?,
                 is_accepted: bytes.arbitrary()?,
@@ -48,6 +57,8 @@ impl<'a> Arbitrary<'a> for Event {
             13..16 => Self::End(nth(bytes)?),
             16 => Self::Garble(nth(bytes)?),
             17..21 => Self::Round,
+            21..23 => Self::Begin(nth(bytes)?),
+            23 => Self::KeepMarks(bytes.ratio(8, 10)?),
             _ => Self::Pass(1 + below(bytes, 89)?),
         })
     }
@@ -60,15 +71,47 @@ pub(in crate::pool) struct World {
     next_task: u64,
     running: BTreeMap<u64, String>,
     garbled: BTreeSet<u64>,
-    under_way: Vec<(LeaseId, String, Duration)>,
+    under_way: Vec<UnderWay>,
     picked: Vec<(LeaseId, Option<u64>)>,
+    key: HashKey,
+    keeps_marks: bool,
+    /// The marks that the upstream keeps, with the leases that they are of.
+    marks: BTreeMap<u64, (Mark, LeaseId)>,
+    keyed: BTreeSet<LeaseId>,
+    /// Which jobs rounds have listed with their marks.
+    shown: BTreeMap<LeaseId, u64>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    lease: LeaseId,
+    email: String,
+    sent_at: Duration,
+    mark: Option<Mark>,
+    job: Option<u64>,
+}
+
+/// What all submissions start.
+const OPERATION: &str = "/v";
+
+fn claim_of(lease: LeaseId) -> Claim {
+    Claim {
+        key: Key::new(&lease.to_string()),
+        fingerprint: 1,
+    }
 }
 
 impl World {
     /// Two accounts on which nothing runs.
     pub(in crate::pool) fn new() -> Self {
+        let mut bench = Bench::learned(RECONCILING, &[("a@x", 3), ("b@x", 2)]);
         Self {
-            bench: Bench::learned(RECONCILING, &[("a@x", 3), ("b@x", 2)]),
+            key: HashKey::random(&mut bench.rng),
+            keeps_marks: true,
+            marks: BTreeMap::new(),
+            keyed: BTreeSet::new(),
+            shown: BTreeMap::new(),
+            bench,
             now: 1,
             next_task: 0,
             running: BTreeMap::new(),
@@ -83,8 +126,13 @@ impl World {
         for event in events {
             self.happen(event);
         }
-        for (id, ..) in std::mem::take(&mut self.under_way) {
-            self.bench.pool.end(id, Cause::Refused, at(self.now));
+        for submission in std::mem::take(&mut self.under_way) {
+            let sent_ago = Duration::ZERO;
+            let settlement = match submission.job {
+                Some(_) => Settlement::Uncertain { sent_ago },
+                None => Settlement::Refused(Blame::Request),
+            };
+            self.settle(&submission, settlement);
         }
         self.running.clear();
         for _ in 0..8 {
@@ -104,10 +152,21 @@ impl World {
         self.next_task
     }
 
+    fn start_submitted(&mut self, submission: &UnderWay) -> u64 {
+        let job = self.start_job(&submission.email);
+        if let Some(mark) = submission.mark.filter(|_| self.keeps_marks) {
+            self.marks.insert(job, (mark, submission.lease));
+        }
+        job
+    }
+
     fn take(&mut self, ttl: Option<Duration>) -> Option<(LeaseId, String)> {
+        let ask = self.bench.ask(None, &[]);
         let ask = Ask {
             ttl,
-            ..self.bench.ask(None, &[])
+            operation: Some(OPERATION.into()),
+            mark: Some(Mark::of(&self.key, ask.lease_id)),
+            ..ask
         };
         let lease = self
             .bench
@@ -126,6 +185,7 @@ impl World {
         let executing = read.into_iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: email.clone(),
+            mark: self.marks.get(id).map(|(mark, _)| *mark),
         });
         let unreadable = garbled.into_iter().map(|(_, email)| Some(email.clone()));
         let round = Round {
@@ -142,6 +202,7 @@ impl World {
                 self.bench.pool.job_over(&job.task_id, at(self.now));
             }
         }
+        self.check_marks();
         for email in ["a@x", "b@x"] {
             let truth = self
                 .running
@@ -156,14 +217,80 @@ impl World {
         }
     }
 
+    /// A job that the round lists with its mark is that submission's, and its key knows that for good.
+    fn check_marks(&mut self) {
+        let pool = &self.bench.pool;
+        let listed = self
+            .marks
+            .iter()
+            .filter(|(job, _)| self.running.contains_key(*job) && !self.garbled.contains(*job));
+        for (job, (mark, lease)) in listed {
+            let holder = pool.leases.of_task(&task(*job));
+            assert!(
+                holder.is_none_or(|holder| holder == *lease),
+                "{mark} is not of {holder:?}"
+            );
+            if pool.lease(*lease).is_some() {
+                assert_eq!(holder, Some(*lease), "{job} has its mark");
+            }
+            self.shown.insert(*lease, *job);
+        }
+        let shown = self.shown.iter();
+        for (lease, job) in shown.filter(|(lease, _)| self.keyed.contains(*lease)) {
+            match pool.recall(&claim_of(*lease)) {
+                Some(Known::Job { task_id, .. }) => assert_eq!(task_id, task(*job)),
+                other => panic!("{lease} became {job}, and its key says {other:?}"),
+            }
+        }
+        pool.resolutions.check(|id| {
+            pool.leases.get(id).is_some() || self.under_way.iter().any(|it| it.lease == id)
+        });
+        pool.leases.check();
+        let is_held = |id| pool.leases.get(id).is_some();
+        pool.marks.check(pool.leases.after(None), is_held);
+    }
+
+    fn settle(&mut self, submission: &UnderWay, settlement: Settlement) {
+        let body = Body {
+            operation: OPERATION.into(),
+            fingerprint: self.next_task % 3,
+            prompt: None,
+        };
+        let (email, now) = (Name::new(&submission.email), at(self.now));
+        let pool = &mut self.bench.pool;
+        pool.settle(submission.lease, Some(&email), Some(body), settlement, now);
+    }
+
     fn happen(&mut self, event: Event) {
         let now = at(self.now);
         match event {
-            Event::Submit => {
-                if let Some((id, email)) = self.take(None) {
-                    self.under_way.push((id, email, now));
+            Event::Submit { has_key } => {
+                if let Some((lease, email)) = self.take(None) {
+                    let pool = &mut self.bench.pool;
+                    if has_key {
+                        pool.claim(&claim_of(lease), lease, Kind::Forward).unwrap();
+                        self.keyed.insert(lease);
+                    }
+                    self.under_way.push(UnderWay {
+                        lease,
+                        email,
+                        sent_at: now,
+                        mark: pool.mark_submission(lease),
+                        job: None,
+                    });
                 }
             }
+            Event::Begin(nth) => {
+                let Some(nth) = nth.checked_rem(self.under_way.len()) else {
+                    return;
+                };
+                let mut submission = self.under_way.swap_remove(nth);
+                if submission.job.is_none() {
+                    submission.job = Some(self.start_submitted(&submission));
+                }
+                self.under_way.push(submission);
+            }
+            Event::KeepMarks(keeps_marks) => self.keeps_marks = keeps_marks,
             Event::Answer {
                 nth,
                 is_accepted,
@@ -172,13 +299,22 @@ impl World {
                 let Some(nth) = nth.checked_rem(self.under_way.len()) else {
                     return;
                 };
-                let (id, email, sent_at) = self.under_way.remove(nth);
-                let job = is_accepted.then(|| self.start_job(&email));
-                match (job, is_lost) {
-                    (Some(job), false) => self.bench.pool.bind(id, task(job), now).unwrap(),
-                    (None, false) => assert!(self.bench.pool.end(id, Cause::Refused, now)),
-                    (_, true) => self.bench.pool.mark_uncertain(id, sent_at, now),
-                }
+                let submission = self.under_way.remove(nth);
+                let job = match submission.job {
+                    None if is_accepted => Some(self.start_submitted(&submission)),
+                    begun => begun,
+                };
+                let settlement = match (job, is_lost) {
+                    (Some(job), false) => Settlement::Accepted {
+                        task_id: task(job),
+                        task_type: None,
+                    },
+                    (None, false) => Settlement::Refused(Blame::Request),
+                    (_, true) => Settlement::Uncertain {
+                        sent_ago: now.saturating_sub(submission.sent_at),
+                    },
+                };
+                self.settle(&submission, settlement);
             }
             Event::Pick { submits } => {
                 if let Some((id, email)) = self.take(Some(TTL)) {

@@ -182,7 +182,8 @@ proptest! {
                 operation: None,
                 max_jobs: None,
                 place: None,
-            };
+mark: None,
+};
             pool.pick(&ask, START, rng)
         };
         let picked = pool.ask_whole_list(START, rng, pick);

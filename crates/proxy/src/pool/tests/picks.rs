@@ -32,6 +32,7 @@ fn refuses_in_words_that_tell_why() {
         operation: None,
         max_jobs: None,
         place: None,
+        mark: None,
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));
     pool.apply(
