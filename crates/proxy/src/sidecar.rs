@@ -30,6 +30,7 @@ use crate::{
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
+    keyed_hash::HashKey,
     ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
     owners::Owners,
@@ -193,6 +194,9 @@ impl Sidecar {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
             Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
         });
+        // Only rounds show marks. With a key that is drawn anew, those of an earlier run are a stranger's.
+        let marks_jobs = config.forward.marks && interval.is_some();
+        let mark_key = marks_jobs.then(|| HashKey::random(&mut rand::rng()));
         let picker = Arc::new(Picker::new(
             Arc::clone(&ledger),
             listing.clone(),
@@ -200,6 +204,7 @@ impl Sidecar {
             shutdown.begun.clone(),
             config.accounts.file.is_some(),
             interval.and(rounds.clone()),
+            mark_key,
         ));
         let carrying = client.clone().zip(rounds.clone());
         let forward = carrying.map(|(upstream, rounds)| {

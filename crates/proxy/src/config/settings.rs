@@ -205,6 +205,11 @@ pub const SETTINGS: &[Setting] = &[
         "Follows an email that a client sends (respect), or chooses the account all the same (ignore)",
     ),
     setting(
+        "forward.mark",
+        "auto",
+        "Puts a replyRef into job starts that have neither replyRef nor replyUrl, to find lost ones (auto), or none (off)",
+    ),
+    setting(
         "state.kind",
         "memory",
         "Keeps leases there; memory is the only place yet",
