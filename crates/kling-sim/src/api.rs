@@ -129,9 +129,11 @@ async fn serve(
         return Ok(Refusal::NoRoute.into());
     };
     let compresses = shared.settings.compresses && encode::accepts_gzip(&call.head.headers);
-    let delay = fault.as_ref().and_then(Effect::delay);
+    let pauses = fault
+        .as_ref()
+        .map(|effect| shared.visit(|world| world.pauses(effect)));
     // This is a task of its own, since a client that disconnects does not cancel its request.
-    let happening = tokio::spawn(happen(Arc::clone(shared), operation, call, delay));
+    let happening = tokio::spawn(happen(Arc::clone(shared), operation, call, pauses));
     let (mut reply, under_way) = happening.await.expect("operations do not panic");
     if compresses {
         reply = encode::gzip(reply).await?;
@@ -145,17 +147,21 @@ async fn serve(
     })
 }
 
-/// Performs an operation, at once or after a delay.
+/// Performs an operation, at once or between two pauses.
 async fn happen(
     shared: Arc<Shared>,
     operation: &'static Operation,
     call: Call,
-    delay: Option<Duration>,
+    pauses: Option<(Duration, Duration)>,
 ) -> (Reply, Option<UnderWay>) {
-    if let Some(delay) = delay {
-        sleep(delay).await;
+    let (before, after) = pauses.unwrap_or_default();
+    if before > Duration::ZERO {
+        sleep(before).await;
     }
     let done = shared.visit(|world| perform(world, operation, &call, shared.settings.mcp_pause));
+    if after > Duration::ZERO {
+        sleep(after).await;
+    }
     let is_list = matches!(operation.action, Action::ListAccounts);
     let under_way = is_list.then(|| UnderWay(Arc::clone(&shared)));
     (done.unwrap_or_else(Reply::from), under_way)

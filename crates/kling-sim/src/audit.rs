@@ -171,6 +171,8 @@ pub struct Submission {
     pub email: Option<String>,
     /// Who sent it.
     pub origin: Origin,
+    /// The `replyRef` of the body, whatever became of it.
+    pub reply_ref: Option<String>,
     /// The body as it came. JSON shows it as text.
     #[serde(serialize_with = "as_text")]
     pub body: Bytes,

@@ -45,4 +45,9 @@ impl Call {
     pub(crate) fn email_in_body(&self) -> Option<String> {
         self.fields.as_ref().ok()?.text("email").ok()?
     }
+
+    /// The `replyRef` in the body, if that can be read.
+    pub(crate) fn reply_ref(&self) -> Option<String> {
+        self.fields.as_ref().ok()?.text("replyRef").ok()?
+    }
 }

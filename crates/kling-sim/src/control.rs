@@ -7,6 +7,7 @@
 //! | `GET audit` | shows the audit |
 //! | `POST faults` | adds a fault: [`FaultAsked`] |
 //! | `DELETE faults` | ends all faults |
+//! | `POST reply-refs` | sets what becomes of `replyRef`s: [`ReplyRefsAsked`] |
 //! | `POST accounts/{email}` | changes the state of an account: [`AccountAsked`] |
 
 use std::{num::NonZeroU32, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
     fault::{Answer, Effect, Fault},
     refusal::Refusal,
     reply::{self, Reply},
+    reply_refs::ReplyRefs,
     shared::Shared,
     world::World,
 };
@@ -54,6 +56,7 @@ struct FaultAsked {
 enum EffectAsked {
     Status(u16),
     DelayMs(u64),
+    SlowMs(u64),
     StallBefore,
     StallAfter,
     ResetBefore,
@@ -61,6 +64,15 @@ enum EffectAsked {
     TruncateAfter,
     DripMs(u64),
     Encode(Encoding),
+}
+
+/// What becomes of `replyRef`s.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReplyRefsAsked {
+    reply_refs: ReplyRefs,
+    /// A job start, as in `POST /videos/text2video`; absent: all of them.
+    on: Option<String>,
 }
 
 /// What becomes of an account; what is absent stays as it is.
@@ -82,6 +94,7 @@ pub(crate) async fn answer(shared: &Shared, head: &Parts, path: &str, body: Inco
             shared.visit(|world| world.faults.clear());
             Ok(())
         }
+        ("POST", None) if path == "reply-refs" => set_reply_refs(shared, body).await,
         ("POST", Some(("accounts", email))) => change_account(shared, email, body).await,
         _ => Err(Refusal::NoRoute),
     };
@@ -102,6 +115,20 @@ async fn add_fault(shared: &Shared, body: Incoming) -> Result<(), Refusal> {
         }
         world.faults.add(fault);
         Ok(())
+    })
+}
+
+async fn set_reply_refs(shared: &Shared, body: Incoming) -> Result<(), Refusal> {
+    let ReplyRefsAsked { reply_refs, on } = read(body).await?;
+    let Some(on) = on else {
+        shared.visit(|world| world.reply_refs.set(reply_refs));
+        return Ok(());
+    };
+    let path = on.strip_prefix("POST ").unwrap_or_default();
+    let is_known = shared.visit(|world| world.set_reply_refs_on(path, reply_refs));
+    is_known.then_some(()).ok_or(Refusal::FieldInvalid {
+        field: "on",
+        expected: "a job start, as in POST /videos/text2video",
     })
 }
 
@@ -158,6 +185,7 @@ impl EffectAsked {
                 });
             }
             Self::DelayMs(delay) => Effect::Delay(Duration::from_millis(delay)),
+            Self::SlowMs(whole) => Effect::Slow(Duration::from_millis(whole)),
             Self::StallBefore => Effect::StallBefore,
             Self::StallAfter => Effect::StallAfter,
             Self::ResetBefore => Effect::ResetBefore,

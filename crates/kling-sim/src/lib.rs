@@ -5,7 +5,7 @@
 //! exceed a cap, so that a test does not have to trust the program it tests. A request with the
 //! header `x-sim-tool` counts as one from a second tool on the same accounts. A test can script
 //! wrong answers to `GET /accounts` in a dozen ways ([`ListFault`]), and to any request
-//! ([`Fault`]). Moderation refuses a prompt with the word `forbidden`; a prompt with the word
+//! ([`Fault`]), and choose what becomes of a `replyRef` ([`ReplyRefs`]). Moderation refuses a prompt with the word `forbidden`; a prompt with the word
 //! `doomed` starts a job that fails. The results of a job that succeeded are files that the
 //! simulator serves. It plans nothing and balances nothing.
 //!
@@ -32,8 +32,8 @@
 //! value, `list` and `fault` are the scripts, `audit` is what the simulator saw. `api` takes
 //! requests through their steps, `control` answers the simulator's own calls, and `server` owns the
 //! sockets. The small facts that several
-//! modules share lie below them: `account`, `head`, `media`, `origin`, `outcome`, `prompt`, `task_id`
-//! and `upload`. Imports form no ring.
+//! modules share lie below them: `account`, `head`, `media`, `origin`, `outcome`, `prompt`,
+//! `reply_refs`, `task_id` and `upload`. Imports form no ring.
 
 mod account;
 mod api;
@@ -52,6 +52,7 @@ mod outcome;
 mod prompt;
 mod refusal;
 mod reply;
+mod reply_refs;
 mod server;
 mod shared;
 mod sim;
@@ -67,6 +68,7 @@ pub use head::Head;
 pub use list::{ListAnswer, ListFault, ListRequests};
 pub use origin::{Origin, TOOL_HEADER};
 pub use outcome::Outcome;
+pub use reply_refs::ReplyRefs;
 pub use sim::{DEFAULT_TOKEN, Sim, SimBuilder, StartError};
 pub use task_id::{TaskId, TaskIds};
 pub use world::{HistoryStyle, JobDuration, SAMPLE_IDS};

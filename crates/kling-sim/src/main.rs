@@ -32,11 +32,19 @@ Calls to the simulator itself, below http://IP:PORT/_sim, without a token:
   POST   /faults             {"effect": EFFECT, "on": "GET /tasks/{task_id}", "account": "a@x",
                              "times": 1}: all but the effect may be left out; "on" may be "jobStarts"
   DELETE /faults             Ends all faults
+  POST   /reply-refs         {"replyRefs": TREATMENT, "on": "POST /videos/text2video"}: what becomes
+                             of the replyRef of job starts; without "on", of all of them
 
-EFFECT: {"status": 503}, {"delayMs": 500}, {"dripMs": 10}, "stallBefore", "stallAfter",
-  "resetBefore", "resetAfter", "truncateAfter", {"encode": "gzip"}, {"encode": "utf8"} or
-  {"encode": "empty"}; before and after the operation happens. An encoded answer is encoded
-  whatever the request accepts."#;
+EFFECT: {"status": 503}, {"delayMs": 500}, {"slowMs": 1500}, {"dripMs": 10}, "stallBefore",
+  "stallAfter", "resetBefore", "resetAfter", "truncateAfter", {"encode": "gzip"},
+  {"encode": "utf8"} or {"encode": "empty"}; before and after the operation happens, which with
+  slowMs is at a random moment of that time. An encoded answer is encoded whatever the request
+  accepts.
+
+TREATMENT: "kept" (as at the start), "dropped", "keptWithUrl"; if it comes without a replyUrl,
+  "alone400" or "alone422": it is refused in words that name it, "alone500" or "alone500Started":
+  it is answered with 500, without or with a job; "quoted": every job start is refused with 400 for
+  something else, in words that quote it."#;
 
 /// A faithful simulator of the Kling API v1 of useapi.net.
 #[derive(Debug, Parser)]

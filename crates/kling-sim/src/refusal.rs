@@ -35,6 +35,12 @@ pub(crate) enum Refusal {
         field: &'static str,
         expected: &'static str,
     },
+    #[error("Parameter replyRef requires replyUrl")]
+    ReplyRefAlone { is_unprocessable: bool },
+    #[error("Parameter duration must be 5 or 10: {{\"replyRef\":\"{reply_ref}\"}}")]
+    Quoting { reply_ref: String },
+    #[error("Internal Server Error")]
+    Broken,
     #[error("Request body exceeds {limit} bytes")]
     BodyTooLarge { limit: u64 },
     #[error("Request body could not be read")]
@@ -90,12 +96,19 @@ impl Refusal {
             | Self::MultipartInvalid { .. }
             | Self::FieldMissing { .. }
             | Self::FieldInvalid { .. }
+            | Self::Quoting { .. }
             | Self::MediaUnsupported { .. }
             | Self::FileTooLarge { .. }
             | Self::BodyUnreadable
             | Self::TaskIdInvalid
             | Self::ControlInvalid { .. }
             | Self::TooManyFaults { .. } => StatusCode::BAD_REQUEST,
+            Self::ReplyRefAlone {
+                is_unprocessable: false,
+            } => StatusCode::BAD_REQUEST,
+            Self::ReplyRefAlone {
+                is_unprocessable: true,
+            } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotConfigured
             | Self::AccountUnknown
@@ -104,7 +117,7 @@ impl Refusal {
             | Self::NotFound { .. }
             | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoCredit => StatusCode::PRECONDITION_FAILED,
-            Self::Moderated => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Moderated | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AtCapacity { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::AccountInError { .. } => {
@@ -132,6 +145,9 @@ impl Refusal {
             | Self::FileTooLarge { .. }
             | Self::FieldMissing { .. }
             | Self::FieldInvalid { .. }
+            | Self::ReplyRefAlone { .. }
+            | Self::Quoting { .. }
+            | Self::Broken
             | Self::BodyTooLarge { .. }
             | Self::BodyUnreadable
             | Self::AtCapacity { .. }

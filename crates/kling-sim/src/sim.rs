@@ -14,6 +14,7 @@ use crate::{
     audit::{Audit, RequestSeen},
     fault::{ChaosPlan, Fault},
     list::{ListAnswer, ListFault, ListRequests},
+    reply_refs::ReplyRefs,
     shared::Shared,
     task_id::TaskId,
     world::{HistoryStyle, World},
@@ -117,6 +118,18 @@ impl Sim {
     pub fn set_scheduler_rows(&self, email: &str, rows: SchedulerRows) -> bool {
         self.shared
             .visit(|world| world.set_scheduler_rows(email, rows))
+    }
+
+    /// Treats the `replyRef` of every job start in this way from now on.
+    pub fn set_reply_refs(&self, reply_refs: ReplyRefs) {
+        self.shared.visit(|world| world.reply_refs.set(reply_refs));
+    }
+
+    /// The same for the one operation whose path below the base path is `path`, until
+    /// [`Sim::set_reply_refs`]; `false` if that is no path of a job start.
+    pub fn set_reply_refs_on(&self, path: &str, reply_refs: ReplyRefs) -> bool {
+        self.shared
+            .visit(|world| world.set_reply_refs_on(path, reply_refs))
     }
 
     /// How many jobs count on an account now, as the upstream counts them.

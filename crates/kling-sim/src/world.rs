@@ -34,8 +34,9 @@ use crate::{
     call::Call,
     fault::{Effect, Faults, Target},
     list::Listing,
-    operation::Selector,
+    operation::{self, Selector},
     refusal::Refusal,
+    reply_refs::{ReplyRefRules, ReplyRefs},
     task_id::{TaskId, TaskIds},
 };
 use jobs::Jobs;
@@ -93,6 +94,7 @@ pub(crate) struct World {
     told: Told,
     pub(crate) listing: Listing,
     pub(crate) faults: Faults,
+    pub(crate) reply_refs: ReplyRefRules,
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             told: Told::default(),
             listing: Listing::default(),
             faults: Faults::default(),
+            reply_refs: ReplyRefRules::default(),
         }
     }
 
@@ -191,6 +194,20 @@ impl World {
     fn hang(&self, target: &Target<'_>) -> Option<Effect> {
         let account = self.account(target.email.as_deref()?)?;
         account.is_hung.then_some(Effect::StallBefore)
+    }
+
+    /// Sets what the operation of a path does with a `replyRef`; `false` if it is no job start.
+    pub(crate) fn set_reply_refs_on(&mut self, path: &str, reply_refs: ReplyRefs) -> bool {
+        let found = operation::find("POST", path);
+        let found = found.filter(|(row, _)| row.job_kind().is_some());
+        found
+            .map(|(row, _)| self.reply_refs.set_on(row.path, reply_refs))
+            .is_some()
+    }
+
+    /// How long an operation under this effect waits before it happens, and from then to its answer.
+    pub(crate) fn pauses(&mut self, effect: &Effect) -> (Duration, Duration) {
+        effect.pauses(&mut self.rng)
     }
 
     /// Whether this account is configured.

@@ -30,7 +30,10 @@ pub(super) fn perform(
     let account = world.select(operation.selector, call);
     let shown = match &operation.action {
         Action::StartJob(kind) => {
-            let started = world.submit(kind, call, account)?;
+            let started = world.submit(kind, operation.path, call, account)?;
+            if !started.is_told {
+                return Err(Refusal::Broken);
+            }
             world.started(&started)
         }
         Action::ListAccounts => return Ok(list_accounts(world, call)),

@@ -136,6 +136,7 @@ mod tests {
             head: head(),
             email: None,
             origin: Origin::Ours,
+            reply_ref: None,
             body,
             outcome: Outcome::Refused(429),
         }
@@ -210,13 +211,14 @@ submissions: 0, duplicates: 0";
             head: head(),
             email: Some("a@x".into()),
             origin: Origin::Foreign,
+            reply_ref: Some("r1".into()),
             body: Bytes::from_static(b"{}"),
             outcome: Outcome::Accepted(TaskId::from(7_i64)),
         };
         let expected = serde_json::json!({
             "atMs": 1500, "method": "POST", "path": "/p", "query": null,
-            "headers": [["accept", "x"]], "email": "a@x", "origin": "foreign", "body": "{}",
-            "taskId": 7,
+            "headers": [["accept", "x"]], "email": "a@x", "origin": "foreign",
+            "replyRef": "r1", "body": "{}", "taskId": 7,
         });
         assert_eq!(serde_json::to_value(accepted).unwrap(), expected);
     }

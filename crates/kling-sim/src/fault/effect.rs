@@ -11,6 +11,7 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use http_body_util::BodyExt;
+use rand::{RngExt, rngs::SmallRng};
 
 use crate::{
     encode::Encoding,
@@ -28,6 +29,9 @@ pub enum Effect {
     EarlyAnswer(Answer),
     /// The operation happens and is answered after this time, even if the client has disconnected.
     Delay(Duration),
+    /// The operation happens at a random moment within this time, and is answered at its end, even
+    /// if the client has disconnected.
+    Slow(Duration),
     /// The operation does not happen, and no answer comes.
     StallBefore,
     /// The operation happens, and no answer comes.
@@ -55,6 +59,7 @@ impl Effect {
             Self::StallBefore => Some(Outcome::Unjudged("stalled")),
             Self::ResetBefore => Some(Outcome::Unjudged("reset")),
             Self::Delay(_)
+            | Self::Slow(_)
             | Self::StallAfter
             | Self::ResetAfter
             | Self::TruncateAfter
@@ -69,12 +74,23 @@ impl Effect {
         !matches!(self, Self::Encode(_))
     }
 
-    /// How long the operation waits.
-    pub(crate) fn delay(&self) -> Option<Duration> {
-        if let Self::Delay(delay) = self {
-            Some(*delay)
-        } else {
-            None
+    /// How long the operation waits before it happens, and from then to its answer.
+    pub(crate) fn pauses(&self, rng: &mut SmallRng) -> (Duration, Duration) {
+        match self {
+            Self::Delay(delay) => (*delay, Duration::ZERO),
+            Self::Slow(whole) => {
+                let before = rng.random_range(Duration::ZERO..=*whole);
+                (before, *whole - before)
+            }
+            Self::Answer(_)
+            | Self::EarlyAnswer(_)
+            | Self::StallBefore
+            | Self::StallAfter
+            | Self::ResetBefore
+            | Self::ResetAfter
+            | Self::TruncateAfter
+            | Self::Drip(_)
+            | Self::Encode(_) => (Duration::ZERO, Duration::ZERO),
         }
     }
 
@@ -86,6 +102,7 @@ impl Effect {
             Self::StallBefore => pending().await,
             Self::ResetBefore => Err(Cut::Reset),
             Self::Delay(_)
+            | Self::Slow(_)
             | Self::StallAfter
             | Self::ResetAfter
             | Self::TruncateAfter
@@ -117,6 +134,7 @@ impl Effect {
             Self::Answer(_)
             | Self::EarlyAnswer(_)
             | Self::Delay(_)
+            | Self::Slow(_)
             | Self::StallBefore
             | Self::ResetBefore => Ok(reply),
         }
@@ -193,5 +211,36 @@ impl Answer {
             headers.append(name, value.clone());
         }
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_slow_operation_happens_at_any_moment_of_its_time() {
+        const WHOLE: Duration = Duration::from_secs(8);
+        let mut rng = SmallRng::seed_from_u64(1);
+        let pauses: Vec<_> = (0..1000)
+            .map(|_| Effect::Slow(WHOLE).pauses(&mut rng))
+            .collect();
+        assert!(
+            pauses
+                .iter()
+                .all(|(before, after)| *before + *after == WHOLE)
+        );
+        // Each eighth has 125 of them, give or take 5 standard deviations of 10.5.
+        for eighth in 0..8 {
+            let count = pauses
+                .iter()
+                .filter(|(before, _)| before.as_secs() == eighth);
+            let count = count.count();
+            assert!(count.abs_diff(125) < 53, "{eighth}: {count}");
+        }
+        let delay = Effect::Delay(WHOLE).pauses(&mut rng);
+        assert_eq!(delay, (WHOLE, Duration::ZERO));
     }
 }

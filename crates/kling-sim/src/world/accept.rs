@@ -16,6 +16,7 @@ use crate::{
     outcome::Outcome,
     prompt::{DOOMED, FORBIDDEN},
     refusal::Refusal,
+    reply_refs::ReplyRefs,
     task_id::TaskId,
 };
 
@@ -23,24 +24,29 @@ use crate::{
 /// answer and in the history.
 const OWN_FIELDS: [&str; 4] = ["email", "maxJobs", "replyUrl", "replyRef"];
 
-/// A job start: who sent it, and how many rounds had been answered by then.
+/// A job start: who sent it, how many rounds had been answered by then, and what its operation does
+/// with a `replyRef`.
 #[derive(Clone, Copy, Debug)]
 struct Arrival {
     origin: Origin,
     round: u64,
+    reply_refs: ReplyRefs,
 }
 
 impl World {
-    /// Judges a job start on an account and writes the verdict into the audit.
+    /// Judges a job start on an account and writes the verdict into the audit. `path` is that of the
+    /// operation.
     pub(crate) fn submit(
         &mut self,
         kind: &'static JobKind,
+        path: &'static str,
         call: &Call,
         account: Result<String, Refusal>,
     ) -> Result<Started, Refusal> {
         let arrival = Arrival {
             origin: call.head.origin(),
             round: call.round,
+            reply_refs: self.reply_refs.on(path),
         };
         let fields = call.fields.as_ref().map_err(Clone::clone);
         let verdict = fields.and_then(|fields| self.accept(kind, fields, &account?, arrival));
@@ -63,6 +69,7 @@ impl World {
         let arrival = Arrival {
             origin: Origin::Foreign,
             round: 0,
+            reply_refs: ReplyRefs::Kept,
         };
         let started = self.accept(&TEXT_TO_VIDEO, &Fields::default(), email, arrival)?;
         Ok(started.job.id)
@@ -74,6 +81,7 @@ impl World {
             head: call.head.clone(),
             email: account.or_else(|| call.email_in_body()),
             origin: call.head.origin(),
+            reply_ref: call.reply_ref(),
             body: call.body.clone(),
             outcome,
         });
@@ -95,6 +103,9 @@ impl World {
             (account.user_id, account.has_credit, account.max_jobs);
         let own_cap = fields.max_jobs()?;
         let (reply_url, reply_ref) = (fields.text("replyUrl")?, fields.text("replyRef")?);
+        let treated = arrival
+            .reply_refs
+            .treat(reply_ref.as_deref(), reply_url.as_deref())?;
         let cap = own_cap.unwrap_or(max_jobs).min(max_jobs);
         let executing = self.jobs.executing(email);
         if executing >= cap {
@@ -133,11 +144,15 @@ impl World {
             is_deleted: false,
             output_count: fields.output_count(),
             reply_url,
-            reply_ref,
+            reply_ref: treated.shown,
             arguments: task_info::keep(&arguments),
         };
         self.jobs.insert(job.clone());
-        Ok(Started { job, arguments })
+        Ok(Started {
+            job,
+            arguments,
+            is_told: treated.is_told,
+        })
     }
 
     /// Whose fault a job start at the limit is.

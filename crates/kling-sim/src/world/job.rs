@@ -98,6 +98,7 @@ pub(crate) struct Job {
     pub(crate) is_deleted: bool,
     pub(crate) output_count: u32,
     pub(crate) reply_url: Option<String>,
+    /// As far as the scheduler shows it.
     pub(crate) reply_ref: Option<String>,
     /// The arguments that Kling received, as far as a history shows them.
     pub(crate) arguments: Vec<Argument>,
@@ -144,4 +145,6 @@ impl Job {
 pub(crate) struct Started {
     pub(crate) job: Job,
     pub(crate) arguments: Vec<Argument>,
+    /// Whether the answer says so.
+    pub(crate) is_told: bool,
 }

@@ -53,7 +53,7 @@ fn call(world: &World, body: &Value) -> Call {
 
 fn submit_call(world: &mut World, call: &Call) -> Result<TaskId, Refusal> {
     let account = world.select(Selector::Body, call);
-    let started = world.submit(&TEXT_TO_VIDEO, call, account)?;
+    let started = world.submit(&TEXT_TO_VIDEO, "/videos/text2video", call, account)?;
     Ok(started.job.id)
 }
 

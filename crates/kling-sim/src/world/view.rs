@@ -105,7 +105,7 @@ impl World {
 
     /// The answer to an accepted job start: always `submitted`.
     pub(crate) fn started(&self, started: &Started) -> Value {
-        let Started { job, arguments } = started;
+        let Started { job, arguments, .. } = started;
         let created = self.at(job.started).as_millisecond();
         let mut task = json!({
             "id": job.id,

@@ -16,7 +16,7 @@ async fn sim() -> Sim {
     sim.job_duration(JobDuration::Manual).start().await.unwrap()
 }
 
-async fn control(sim: &Sim, path: &str, body: &str) -> Answer {
+pub(crate) async fn control(sim: &Sim, path: &str, body: &str) -> Answer {
     let head = format!("Content-Length: {}\r\n", body.len());
     let mut stream = open_raw(sim, "POST", &format!("/_sim/{path}"), &head).await;
     stream.write_all(body.as_bytes()).await.unwrap();
@@ -115,6 +115,7 @@ async fn every_effect_can_be_asked_for() {
     for (effect, status, executing) in [
         (json!({"status": 429}), Some(429), 0),
         (json!({"delayMs": 1}), Some(200), 1),
+        (json!({"slowMs": 1}), Some(200), 1),
         (json!({"dripMs": 0}), Some(200), 1),
         (json!({"encode": "utf8"}), Some(200), 1),
         (json!({"encode": "empty"}), Some(200), 1),

@@ -158,6 +158,17 @@ async fn a_delayed_answer_is_whole_and_a_drip_takes_an_interval_for_each_byte() 
 }
 
 #[tokio::test]
+async fn a_slow_job_starts_though_its_client_leaves_and_is_answered_at_the_end_of_its_time() {
+    let sim = sim().await;
+    let begun = Instant::now();
+    let answer = read(under(&sim, Effect::Slow(SILENCE)).await).await;
+    assert!(begun.elapsed() >= SILENCE);
+    assert_eq!((answer.status, sim.executing("a@x")), (200, 1));
+    drop(under(&sim, Effect::Slow(SILENCE)).await);
+    until(|| sim.executing("a@x") == 2).await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_does_not_take_its_request_back() {
     let sim = sim().await;
     let started = submit(&sim, &json!({"email": "a@x", "prompt": "p"})).await;

@@ -16,6 +16,7 @@ mod job_starts;
 mod life;
 mod list_faults;
 mod refusals;
+mod reply_refs;
 mod resources;
 mod results;
 mod samples;
