@@ -173,20 +173,25 @@ async fn one_job_at_a_time_is_marked_until_a_round_lists_one_with_its_mark() {
 /// Several jobs whose answers were lost on one account, beside a stranger's job, are found each by its own key.
 #[tokio::test]
 async fn lost_jobs_are_told_apart_by_their_marks() {
-    let running = Running::configured(&[("a@x", 9)], &ROUNDS).await;
+    let settings = [ROUNDS[0], ROUNDS[1], ("UPSTREAM__REQUEST_TIMEOUT", "1s")];
+    let running = Running::configured(&[("a@x", 9)], &settings).await;
     prove(&running).await;
     let before = running.sim.audit().submission_count;
     running.sim.submit_directly("a@x", 1);
-    let lost = Fault::new(Effect::ResetAfter).on_job_starts().times(4);
+    let lost = Fault::new(Effect::StallAfter).on_job_starts().times(4);
     running.sim.fault(lost);
     let keys = ["one", "two", "three"];
-    for key in keys {
-        let answer = keyed(&running, key, &format!("prompt of {key}")).await;
-        answer.assert_refused(502, "outcome-unknown");
+    let prompts = keys.map(|key| format!("prompt of {key}"));
+    // All are sent before one of them is lost.
+    let answers = tokio::join!(
+        keyed(&running, keys[0], &prompts[0]),
+        keyed(&running, keys[1], &prompts[1]),
+        keyed(&running, keys[2], &prompts[2]),
+        start_job(&running),
+    );
+    for answer in [answers.0, answers.1, answers.2, answers.3] {
+        answer.assert_refused(504, "outcome-unknown");
     }
-    start_job(&running)
-        .await
-        .assert_refused(502, "outcome-unknown");
     let submissions = running.sim.audit().submissions.into_iter();
     let jobs = submissions.filter_map(|submission| {
         let body: Value = serde_json::from_slice(&submission.body).ok()?;
@@ -196,15 +201,14 @@ async fn lost_jobs_are_told_apart_by_their_marks() {
         Some((body["prompt"].as_str()?.to_owned(), id.get()))
     });
     let jobs: BTreeMap<_, _> = jobs.collect();
-    for key in keys {
-        let prompt = format!("prompt of {key}");
+    for (key, prompt) in keys.into_iter().zip(&prompts) {
         let answer = eventually(async || {
-            let answer = keyed(&running, key, &prompt).await;
+            let answer = keyed(&running, key, prompt).await;
             (answer.status == StatusCode::OK).then_some(answer)
         })
         .await;
         assert_eq!(answer.header("x-kling-replayed"), "reconciled");
-        assert_eq!(task_id(&answer), jobs[&prompt]);
+        assert_eq!(task_id(&answer), jobs[prompt]);
     }
     let expected = Slots {
         held: 4,
