@@ -194,9 +194,6 @@ impl Sidecar {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
             Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
         });
-        // Only rounds show marks. With a key that is drawn anew, those of an earlier run are a stranger's.
-        let marks_jobs = config.forward.marks && interval.is_some();
-        let mark_key = marks_jobs.then(|| HashKey::random(&mut rand::rng()));
         let picker = Arc::new(Picker::new(
             Arc::clone(&ledger),
             listing.clone(),
@@ -204,7 +201,7 @@ impl Sidecar {
             shutdown.begun.clone(),
             config.accounts.file.is_some(),
             interval.and(rounds.clone()),
-            mark_key,
+            mark_key(config, interval.is_some()),
         ));
         let carrying = client.clone().zip(rounds.clone());
         let forward = carrying.map(|(upstream, rounds)| {
@@ -348,6 +345,13 @@ impl Sidecar {
         tasks.shutdown().await;
         Ok(())
     }
+}
+
+/// What marks are made with, if there are any: only rounds show them. With a key that is drawn anew, those of an
+/// earlier run are a stranger's.
+fn mark_key(config: &Config, reconciles: bool) -> Option<HashKey> {
+    let has_marks = config.forward.marks && reconciles;
+    has_marks.then(|| HashKey::random(&mut rand::rng()))
 }
 
 fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles: bool) -> Limits {

@@ -237,11 +237,13 @@ impl Marks {
     }
 
     /// What is to be kept of an operation over a restart.
+    #[allow(dead_code, reason = "the journal will keep it")]
     pub(super) fn record(&self, operation: &OperationName) -> Option<LearntMarks> {
         self.operations.get(operation)?.learnt
     }
 
     /// What an earlier run learnt of an operation.
+    #[allow(dead_code, reason = "the journal will keep it")]
     pub(super) fn restore(&mut self, operation: &OperationName, learnt: LearntMarks) {
         if let Some(marked) = self.entry(operation) {
             marked.learnt = Some(learnt);

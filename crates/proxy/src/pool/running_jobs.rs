@@ -116,18 +116,8 @@ impl RoundChange {
         let changed =
             folded.filter(|folded| old.unnamed.get(*folded) != running.unnamed.get(*folded));
         let unnamed: BTreeSet<_> = changed.cloned().collect();
-        let mark_in = |task_id: &TaskId, jobs: &RunningJobs| {
-            let mark = jobs.mark_of(task_id)?;
-            Some((mark, jobs.job_of(mark) == Some(task_id)))
-        };
-        let marked = running.jobs.iter().filter(|(task_id, name)| {
-            let mark = mark_in(task_id, &running);
-            mark.is_some() && (mark != mark_in(task_id, old) || moved(task_id, name, old))
-        });
-        let marked = marked.map(|(task_id, name)| (task_id.clone(), name.clone()));
-        let marked = marked.collect();
         Self {
-            marked,
+            marked: running.newly_marked(old),
             running: Arc::new(running),
             appeared,
             vanished,
@@ -142,6 +132,22 @@ impl RunningJobs {
     /// The account that a job is listed on.
     pub(super) fn account_of(&self, task_id: &TaskId) -> Option<&Name> {
         self.jobs.get(task_id)
+    }
+
+    /// The jobs that `old` lists without these marks, with marks that were not alone, or elsewhere.
+    fn newly_marked(&self, old: &Self) -> Vec<(TaskId, Name)> {
+        let shown = |jobs: &Self, task_id: &TaskId| {
+            let mark = jobs.mark_of(task_id)?;
+            let is_alone = jobs.job_of(mark) == Some(task_id);
+            Some((mark, is_alone, jobs.jobs.get(task_id).cloned()))
+        };
+        let is_new = |task_id: &TaskId| {
+            let now = shown(self, task_id);
+            now.is_some() && now != shown(old, task_id)
+        };
+        let jobs = self.jobs.iter().filter(|(task_id, _)| is_new(task_id));
+        let jobs = jobs.map(|(task_id, name)| (task_id.clone(), name.clone()));
+        jobs.collect()
     }
 
     /// The mark that a job is listed with.

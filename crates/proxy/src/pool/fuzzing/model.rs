@@ -309,10 +309,8 @@ impl Run {
                         wish.allows(email) && is_usable
                     }),
                     Refusal::Saturated { .. } => !waits,
-                    // Picks are never in doubt.
-                    Refusal::Unverified { .. } => false,
-                    // The upstream does not refuse picks either.
-                    Refusal::CoolingDown { .. } => false,
+                    // Picks are never in doubt, and the upstream does not refuse them.
+                    Refusal::Unverified { .. } | Refusal::CoolingDown { .. } => false,
                     Refusal::QueueFull { .. } => self.model.queue.len() == LIMITS.waiters_max,
                 };
                 assert!(is_outage, "{refusal:?}");

@@ -237,10 +237,10 @@ impl World {
         }
         let shown = self.shown.iter();
         for (lease, job) in shown.filter(|(lease, _)| self.keyed.contains(*lease)) {
-            match pool.recall(&claim_of(*lease)) {
-                Some(Known::Job { task_id, .. }) => assert_eq!(task_id, task(*job)),
-                other => panic!("{lease} became {job}, and its key says {other:?}"),
-            }
+            let known = pool.recall(&claim_of(*lease));
+            let is_known =
+                matches!(&known, Some(Known::Job { task_id, .. }) if *task_id == task(*job));
+            assert!(is_known, "{lease} became {job}, and its key says {known:?}");
         }
         pool.resolutions.check(|id| {
             pool.leases.get(id).is_some() || self.under_way.iter().any(|it| it.lease == id)
@@ -261,25 +261,51 @@ impl World {
         pool.settle(submission.lease, Some(&email), Some(body), settlement, now);
     }
 
+    fn submit(&mut self, has_key: bool) {
+        let now = at(self.now);
+        if let Some((lease, email)) = self.take(None) {
+            let pool = &mut self.bench.pool;
+            if has_key {
+                pool.claim(&claim_of(lease), lease, Kind::Forward).unwrap();
+                self.keyed.insert(lease);
+            }
+            self.under_way.push(UnderWay {
+                lease,
+                email,
+                sent_at: now,
+                mark: pool.mark_submission(lease),
+                job: None,
+            });
+        }
+    }
+
+    fn answer(&mut self, nth: usize, is_accepted: bool, is_lost: bool) {
+        let now = at(self.now);
+        let Some(nth) = nth.checked_rem(self.under_way.len()) else {
+            return;
+        };
+        let submission = self.under_way.remove(nth);
+        let job = match submission.job {
+            None if is_accepted => Some(self.start_submitted(&submission)),
+            begun => begun,
+        };
+        let settlement = match (job, is_lost) {
+            (Some(job), false) => Settlement::Accepted {
+                task_id: task(job),
+                task_type: None,
+            },
+            (None, false) => Settlement::Refused(Blame::Request),
+            (_, true) => Settlement::Uncertain {
+                sent_ago: now.saturating_sub(submission.sent_at),
+            },
+        };
+        self.settle(&submission, settlement);
+    }
+
     fn happen(&mut self, event: Event) {
         let now = at(self.now);
         match event {
-            Event::Submit { has_key } => {
-                if let Some((lease, email)) = self.take(None) {
-                    let pool = &mut self.bench.pool;
-                    if has_key {
-                        pool.claim(&claim_of(lease), lease, Kind::Forward).unwrap();
-                        self.keyed.insert(lease);
-                    }
-                    self.under_way.push(UnderWay {
-                        lease,
-                        email,
-                        sent_at: now,
-                        mark: pool.mark_submission(lease),
-                        job: None,
-                    });
-                }
-            }
+            Event::Submit { has_key } => self.submit(has_key),
             Event::Begin(nth) => {
                 let Some(nth) = nth.checked_rem(self.under_way.len()) else {
                     return;
@@ -295,27 +321,7 @@ impl World {
                 nth,
                 is_accepted,
                 is_lost,
-            } => {
-                let Some(nth) = nth.checked_rem(self.under_way.len()) else {
-                    return;
-                };
-                let submission = self.under_way.remove(nth);
-                let job = match submission.job {
-                    None if is_accepted => Some(self.start_submitted(&submission)),
-                    begun => begun,
-                };
-                let settlement = match (job, is_lost) {
-                    (Some(job), false) => Settlement::Accepted {
-                        task_id: task(job),
-                        task_type: None,
-                    },
-                    (None, false) => Settlement::Refused(Blame::Request),
-                    (_, true) => Settlement::Uncertain {
-                        sent_ago: now.saturating_sub(submission.sent_at),
-                    },
-                };
-                self.settle(&submission, settlement);
-            }
+            } => self.answer(nth, is_accepted, is_lost),
             Event::Pick { submits } => {
                 if let Some((id, email)) = self.take(Some(TTL)) {
                     let job = submits.then(|| self.start_job(&email));
