@@ -54,6 +54,7 @@ pub(crate) fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         max_jobs: None,
         place: None,
         body: None,
+        mark: None,
     }
 }
 

@@ -83,7 +83,11 @@ impl Carrier {
 
     fn job(&mut self, email: String) -> RunningJob {
         let task_id = self.task_id();
-        RunningJob { task_id, email }
+        RunningJob {
+            task_id,
+            email,
+            mark: None,
+        }
     }
 }
 

@@ -187,6 +187,13 @@ pub struct Forward {
     pub redeliver: Duration,
     /// What an `email` of the client means, unless the call says otherwise.
     pub client_email: ClientEmail,
+    /// Whether job starts get marks.
+    pub marks: bool,
+}
+
+impl Forward {
+    /// The words of `forward.mark`.
+    pub(crate) const MARK_WORDS: [(&'static str, bool); 2] = [("auto", true), ("off", false)];
 }
 
 /// What an `email` of a client means.

@@ -23,6 +23,7 @@ pub mod email;
 mod fingerprint;
 mod growing;
 mod job_start;
+mod marking;
 mod outcome;
 mod patience;
 mod replay;
@@ -289,7 +290,7 @@ impl Forward {
                     .await
             }
         };
-        let outgoing = request.outgoing(&call, email.as_deref())?;
+        let outgoing = request.outgoing(&call, email.as_deref(), None)?;
         let mut answer = self.send_unsent_again(&call, &outgoing).await?;
         response::name_account(&mut answer, outgoing.email.as_deref());
         let asked = outgoing.email.map(Arc::from);

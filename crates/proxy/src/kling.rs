@@ -2,12 +2,13 @@
 //!
 //! The only module that knows the vendor's JSON and its paths. `endpoints` says what a call needs,
 //! `references` which fields of a call hold ids and URLs, `shapes` where answers hold them, `scheduler` which
-//! jobs run, `task` what an account says about a task, `history` which tasks it had.
+//! jobs run, `mark` which of them are ours, `task` what an account says about a task, `history` which tasks it had.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;
 pub(crate) mod endpoints;
 pub(crate) mod history;
+pub(crate) mod mark;
 pub(crate) mod references;
 pub(crate) mod scheduler;
 pub(crate) mod shapes;

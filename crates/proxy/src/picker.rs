@@ -17,11 +17,12 @@ use crate::{
     backoff::doubled,
     error::{Error, TokenFault},
     jobs::Rounds,
+    keyed_hash::HashKey,
     ledger::{
         Ledger, PickError, PickRequest, Recall, RefusalNow, Slot, Unavailable, UnavailableReason,
     },
     metrics::Metrics,
-    pool::{Known, LeaseId, Refusal},
+    pool::{Known, LeaseId, Mark, Refusal},
 };
 use token::Token;
 
@@ -35,6 +36,8 @@ pub struct Picker {
     token: Token,
     /// The rounds that grants rest on, if any are held.
     rounds: Option<Arc<Rounds>>,
+    /// What marks are made with, if leases have any.
+    mark_key: Option<HashKey>,
 }
 
 /// What a pick returned.
@@ -61,14 +64,15 @@ const ANSWERED: [FetchResult; 5] = [
 
 impl Picker {
     /// Picks from `ledger` until `shutdown`. `has_own_list`: the list comes from a file. `rounds`: those that
-    /// grants rest on, if any are held.
-    pub fn new(
+    /// grants rest on, if any are held. `mark_key`: what marks are made with, if leases get any.
+    pub(crate) fn new(
         ledger: Arc<Ledger>,
         listing: watch::Receiver<Listing>,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
         has_own_list: bool,
         rounds: Option<Arc<Rounds>>,
+        mark_key: Option<HashKey>,
     ) -> Self {
         Self {
             ledger,
@@ -77,6 +81,7 @@ impl Picker {
             shutdown,
             token: Token::new(has_own_list),
             rounds,
+            mark_key,
         }
     }
 
@@ -163,13 +168,18 @@ impl Picker {
         }
         let lease = request.lease;
         let lease = lease.unwrap_or_else(|| LeaseId::random(&mut rand::rng()));
+        let key = self.mark_key.as_ref();
+        let request = PickRequest {
+            mark: key.map(|key| Mark::of(key, lease)),
+            ..request.clone()
+        };
         let picked = select! {
             biased;
             () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
             fault = self.token.rejected(), if probe.is_none() => {
                 return Err(Error::TokenRejected(fault));
             }
-            picked = self.pick_fresh(lease, request) => picked,
+            picked = self.pick_fresh(lease, &request) => picked,
         };
         if let Some(probe) = probe.filter(|_| picked.is_ok()) {
             probe.sent();
@@ -303,7 +313,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let shutdown = CancellationToken::new();
         let ledger = ledger_of(slots);
-        let picker = Picker::new(ledger, listing, metrics, shutdown, false, None);
+        let picker = Picker::new(ledger, listing, metrics, shutdown, false, None, None);
         (picker, publish)
     }
 

@@ -13,9 +13,9 @@
 //! [`Pool::next_handover`] returns what waiters were granted; the owner tells them.
 //!
 //! Each part owns its fields and their indexes: `accounts`, `leases`, `foreign_jobs`, `waiters`,
-//! `resolutions`, `forecast`, `outbox`. A rule over several of them has a file of its own: `choice`
+//! `resolutions`, `marks`, `forecast`, `outbox`. A rule over several of them has a file of its own: `choice`
 //! grants and hands over, `roster` follows the account list, `matching` finds the lease of a job,
-//! `rounds` follows the upstream, `unnamed` counts its jobs without ids. The cost of a rule depends on what changed, never on the size of
+//! `marked_jobs` by its mark, `rounds` follows the upstream, `unnamed` counts its jobs without ids. The cost of a rule depends on what changed, never on the size of
 //! the pool.
 
 mod account;
@@ -36,6 +36,8 @@ mod known_tasks;
 mod lease;
 mod leases;
 mod list;
+mod marked_jobs;
+mod marks;
 mod matching;
 mod name;
 mod outbox;
@@ -69,6 +71,7 @@ pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
 pub use list::{List, ListChange};
+pub use marks::{LearntMarks, MarkFault, MarksChange, MarksKnown};
 pub use name::Name;
 pub use page::{AccountPlace, LeasePlace, Page, PlaceError};
 pub use records::{
@@ -83,6 +86,7 @@ pub use waiters::WaiterId;
 
 pub use crate::kling::{
     history::{Digest, HistoryRow},
+    mark::{Mark, MarkError},
     scheduler::{AccountCap, AccountCount, RunningJob},
     task::{TASK_ID_DIGITS_MAX, TaskId, TaskIdError},
 };
@@ -93,6 +97,7 @@ use forecast::Forecast;
 use foreign_jobs::ForeignJobs;
 use lease::{Lease, Phase};
 use leases::Leases;
+use marks::Marks;
 use outbox::Outbox;
 use resolutions::Resolutions;
 use roster::Incoming;
@@ -135,6 +140,7 @@ pub struct Pool {
     foreign_jobs: ForeignJobs,
     waiters: Waiters,
     resolutions: Resolutions,
+    marks: Marks,
     forecast: Forecast,
     outbox: Outbox,
 }
@@ -155,6 +161,7 @@ impl Pool {
             foreign_jobs: ForeignJobs::new(limits.job_ttl),
             waiters: Waiters::default(),
             resolutions: Resolutions::new(KEYS_MAX, limits.reconciles),
+            marks: Marks::default(),
             forecast: Forecast::default(),
             outbox: Outbox::default(),
         }
@@ -333,6 +340,7 @@ impl Pool {
     fn end_lease(&mut self, id: LeaseId, cause: Cause, now: Duration) -> Option<AccountKey> {
         let lease = self.leases.remove(id, cause)?;
         let key = lease.account;
+        self.marks.end(id, &lease);
         self.forecast.outdate();
         let email = &self.accounts[key].listed.email;
         let tie = self.leases.tie_of(&lease);

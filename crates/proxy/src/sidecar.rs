@@ -195,10 +195,11 @@ impl Sidecar {
             None => HashKey::random(&mut rand::rng()),
         };
         let wake = fetcher.waker();
-        let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes);
+        let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes.clone());
         let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
+        let mark_key = mark_key(config, interval.is_some(), &hashes);
         let limits = pool_limits(config, &connection_limits, interval.is_some());
         let metrics = Arc::new(Metrics::new()?);
         let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
@@ -211,7 +212,7 @@ impl Sidecar {
         let (ledger, first) = match kept {
             Some(kept) => {
                 let lived = kept.clock.now();
-                let pool = Pool::restored(limits, kept.saved, lived);
+                let pool = Pool::restored(limits, kept.saved, mark_key.as_ref(), lived);
                 records.track(Arc::clone(&woken));
                 owners.restore(&kept.owners);
                 records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
@@ -230,6 +231,7 @@ impl Sidecar {
             shutdown.begun.clone(),
             config.accounts.file.is_some(),
             interval.and(rounds.clone()),
+            mark_key,
         ));
         let carrying = client.clone().zip(rounds.clone());
         let forward = carrying.map(|(upstream, rounds)| {
@@ -400,6 +402,13 @@ impl Sidecar {
             None => Ok(()),
         }
     }
+}
+
+/// What marks are made with, if there are any: only rounds show them. With a key that is drawn anew, those of an
+/// earlier run are a stranger's.
+fn mark_key(config: &Config, reconciles: bool, hashes: &HashKey) -> Option<HashKey> {
+    let has_marks = config.forward.marks && reconciles;
+    has_marks.then(|| hashes.clone())
 }
 
 fn pool_limits(config: &Config, connection_limits: &ConnectionLimits, reconciles: bool) -> Limits {

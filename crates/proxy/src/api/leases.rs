@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     ledger::{self, Calendar, Dated, LeasesAfter, Ledger, Release, UpdateLease},
     peer::RequestBody,
-    pool::{LeaseId, LeasePlace, LeaseView, TaskId, Update},
+    pool::{LeaseId, LeasePlace, LeaseView, Mark, TaskId, Update},
 };
 
 /// A calendar time on the wire: RFC 3339 with milliseconds.
@@ -44,6 +44,9 @@ pub(super) struct LeaseBody {
     in_flight: u32,
     /// A string: ids can exceed `2^53`, which many readers of JSON round.
     task_id: Option<String>,
+    /// The `replyRef` of its job; of a pick, the one that its client may send.
+    #[serde(serialize_with = "as_optional_text")]
+    mark: Option<Mark>,
     created_at: WireTime,
     expires_at: Option<WireTime>,
 }
@@ -66,6 +69,7 @@ impl LeaseBody {
                 .task_id
                 .as_ref()
                 .map(|task_id| task_id.as_str().to_owned()),
+            mark: lease.mark,
             created_at: WireTime(calendar.at(lease.created_at)),
             expires_at: lease.expires_at.map(|at| WireTime(calendar.at(at))),
         }
@@ -74,6 +78,13 @@ impl LeaseBody {
 
 fn as_text<S: Serializer>(id: &LeaseId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
+}
+
+fn as_optional_text<S: Serializer>(mark: &Option<Mark>, serializer: S) -> Result<S::Ok, S::Error> {
+    match mark {
+        Some(mark) => serializer.collect_str(mark),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[derive(Default, Deserialize)]

@@ -117,7 +117,7 @@ impl Stage {
             settle: hour,
             ties_picks: false,
         };
-        let pool = Pool::restored(limits, loaded.saved, loaded.clock.now());
+        let pool = Pool::restored(limits, loaded.saved, None, loaded.clock.now());
         let ledger = Ledger::journaled(pool, loaded.clock);
         let metrics = Arc::new(Metrics::new().unwrap());
         let records = JobRecords::new(hour, Arc::clone(&metrics));

@@ -250,6 +250,7 @@ impl ConfigReader {
         let wait = self.one("forward.wait", duration);
         let redeliver = self.one("forward.redeliver", duration);
         let client_email = self.one("forward.client_email", value::one_of(&ClientEmail::WORDS));
+        let marks = self.one("forward.mark", value::one_of(&Forward::MARK_WORDS));
         if let (Some(body_max), Some(total)) = (body_max, buffer_total)
             && body_max > total
         {
@@ -266,6 +267,7 @@ impl ConfigReader {
                 .min(selection?.wait_max),
             redeliver: redeliver?,
             client_email: client_email?,
+            marks: marks?,
         })
     }
 

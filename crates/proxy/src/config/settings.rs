@@ -205,6 +205,11 @@ pub const SETTINGS: &[Setting] = &[
         "Follows an email that a client sends (respect), or chooses the account all the same (ignore)",
     ),
     setting(
+        "forward.mark",
+        "auto",
+        "Puts a replyRef into job starts that have neither replyRef nor replyUrl, to find lost ones (auto), or none (off)",
+    ),
+    setting(
         "state.kind",
         "",
         "Keeps leases, keys and what is known of accounts in memory, or on disk, where they survive a restart; if not set, disk where state.path is, else memory",

@@ -23,8 +23,13 @@ use super::{
     patience::Patience,
 };
 use crate::{
-    config, error::Error, headers::is_encoded, kling::references::Reference, peer::RequestBody,
-    pool, upstream::Idle,
+    config,
+    error::Error,
+    headers::is_encoded,
+    kling::references::Reference,
+    peer::RequestBody,
+    pool::{self, Mark},
+    upstream::Idle,
 };
 
 /// The most bytes of a body that are given to a connection at once. More of them might be copied on their way.
@@ -62,7 +67,7 @@ pub(super) struct OutgoingRequest {
     pub(super) body: OutgoingBody,
 }
 
-/// The body of a request that was read whole: what stands before the e-mail, the e-mail, and what stands behind
+/// The body of a request that was read whole: what stands before what is put in, that, and what stands behind
 /// it. Cheap to clone.
 ///
 /// Its bytes hold their memory until the last one is written or given up: an upstream may answer and leave
@@ -215,28 +220,35 @@ impl BufferedRequest {
         self.body.max_jobs()
     }
 
+    /// Whether a mark may be put in: the client has no use of its own for what the upstream does with that.
+    pub(super) fn takes_mark(&self, call: &Call) -> bool {
+        call.takes_reply_ref && self.body.takes_mark() && !call.query.may_have_reply()
+    }
+
     /// The request that goes upstream: for the account `email`, for the one that will do, or as it
-    /// came.
+    /// came; with a mark, if it gets one.
     pub(super) fn outgoing(
         &self,
         call: &Call,
         email: Option<&str>,
+        mark: Option<Mark>,
     ) -> Result<OutgoingRequest, Error> {
         let email = email.or(self.email());
         // An e-mail that counts as absent does not say where the upstream looks for one: it is in the body.
         let is_misplaced = self.ignores_given && self.in_query.is_some();
         let mut target = call.target().to_owned();
-        let mut pieces = [self.body.bytes().clone(), Bytes::new(), Bytes::new()];
+        let mut in_body = None;
         let is_new = |email: &&str| self.given() != Some(email) || is_misplaced;
         if let Some(email) = email.filter(is_new) {
             if self.in_query.is_none() || is_misplaced {
-                let body = self.body.around(email);
-                pieces = body.map_err(|error| Error::bad_request("body", error.to_string()))?;
+                in_body = Some(email);
             }
             if self.in_query.is_some() {
                 target = call.target_with(email);
             }
         }
+        let pieces = self.body.around(in_body, mark);
+        let pieces = pieces.map_err(|error| Error::bad_request("body", error.to_string()))?;
         let mut headers = call.headers.clone();
         headers.remove(header::TRAILER);
         let held = |bytes| {

@@ -57,6 +57,8 @@ fn below_prefix(path: &str) -> Option<&str> {
 /// A call of a client to the upstream, without its body.
 #[derive(Debug)]
 pub(super) struct Call {
+    /// Whether the vendor documents `replyRef` in its body.
+    pub(super) takes_reply_ref: bool,
     pub(super) method: Method,
     pub(super) class: Class,
     /// The headers for the upstream, without those between the client and us.
@@ -123,6 +125,7 @@ impl Call {
         }
         Ok(Self {
             class: endpoint.class,
+            takes_reply_ref: endpoint.takes_reply_ref,
             headers,
             references: references(endpoint.references, &plain, &query),
             shape,

@@ -1,7 +1,7 @@
 //! The `email` of a passing request: found in its body or query, and put there. The references in the body
-//! are found in the same pass.
+//! are found in the same pass, and a mark is put in beside the e-mail.
 //!
-//! Invariant: nothing but the e-mail changes. A source is read only to learn the place of the
+//! Invariant: nothing but the e-mail changes, and nothing but a mark is added. A source is read only to learn the place of the
 //! e-mail in it; writing copies the bytes before and after that place. So big numbers, the order
 //! of keys, escapes, white space and binary parts reach the upstream as the client sent them.
 //!
@@ -25,12 +25,16 @@ use thiserror::Error;
 
 use crate::{
     kling::references::{Reference, References},
-    pool::Digest,
+    pool::{Digest, Mark},
     upstream::encoded,
 };
 
 /// The field by which a form names the charset of its text, RFC 7578 §4.6.
 const CHARSET: &str = "_charset_";
+
+/// The fields by which a client says where the upstream reports to, and by what name, in lower case. We put in no
+/// `replyRef` beside either.
+const REPLY_FIELDS: [&[u8]; 2] = [b"replyref", b"replyurl"];
 
 /// Why no e-mail can be read from a request. The text says what was expected, and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -171,6 +175,8 @@ pub struct EmailBody {
     max_jobs: Option<NonZeroU32>,
     prompt: Option<Digest>,
     references: References,
+    /// The client says where the upstream reports to, or how.
+    has_reply: bool,
     place: Place,
     /// What the body is without, where the e-mail does not count. Nothing of a multipart body.
     cut: Range<usize>,
@@ -251,19 +257,41 @@ impl EmailBody {
         self.references.as_slice()
     }
 
-    /// The body with `email` as its e-mail, in three pieces of which the second holds it; all other bytes are as
-    /// they came, and are not copied.
+    /// Whether a mark may be put in: the body is JSON or multipart, and names neither `replyRef` nor `replyUrl`.
+    #[must_use]
+    pub fn takes_mark(&self) -> bool {
+        !self.has_reply && !matches!(self.format, Format::Fields)
+    }
+
+    /// The body with `email` as its e-mail, if there is one, and with `mark`, in three pieces of which the second
+    /// holds both; all other bytes are as they came, and are not copied. A body that takes no mark gets none.
     ///
     /// # Errors
     /// [`Unwritable`] if `email` would break a multipart body. The others can spell every e-mail.
-    pub fn around(&self, email: &str) -> Result<[Bytes; 3], Unwritable> {
-        let spelled = match &self.format {
-            Format::Json => json::spell(email),
-            Format::Fields => encoded(email).to_string(),
-            Format::Form { boundary, .. } => multipart::spell(email, boundary)?,
+    pub fn around(
+        &self,
+        email: Option<&str>,
+        mark: Option<Mark>,
+    ) -> Result<[Bytes; 3], Unwritable> {
+        let mark = mark.filter(|_| self.takes_mark());
+        // As a member or a part, and what separates it from the one in front.
+        let (email, mark, joint) = match &self.format {
+            Format::Json => (email.map(json::spell), mark.map(json::spell_mark), ","),
+            Format::Fields => (email.map(|email| encoded(email).to_string()), None, ""),
+            Format::Form { boundary, .. } => {
+                let email = email.map(|email| multipart::spell(email, boundary));
+                let mark = mark.map(|mark| multipart::spell_mark(mark, boundary));
+                (email.transpose()?, mark, "\r\n")
+            }
         };
         let Place { at, before, after } = &self.place;
-        let written = [before, &*spelled, after].concat();
+        let (mark, joint) = mark.as_deref().map_or(("", ""), |mark| (mark, joint));
+        let (at, written) = match email {
+            Some(email) => (at.clone(), [before, &*email, joint, mark, after].concat()),
+            None if mark.is_empty() => (at.start..at.start, String::new()),
+            None if self.place.is_value() => (at.end..at.end, [joint, mark].concat()),
+            None => (at.clone(), [mark, after].concat()),
+        };
         Ok([
             self.bytes.slice(..at.start),
             written.into(),
@@ -271,12 +299,12 @@ impl EmailBody {
         ])
     }
 
-    /// The same in one piece.
+    /// The body with `email` as its e-mail, in one piece.
     ///
     /// # Errors
     /// As [`around`](Self::around).
     pub fn with_email(&self, email: &str) -> Result<Bytes, Unwritable> {
-        Ok(self.around(email)?.concat().into())
+        Ok(self.around(Some(email), None)?.concat().into())
     }
 }
 
@@ -310,14 +338,29 @@ impl Place {
             after: "",
         }
     }
+
+    /// Whether a value is there.
+    fn is_value(&self) -> bool {
+        self.before.is_empty()
+    }
 }
 
 /// Whether some parser takes the field `name` of a form for the e-mail. `email[]` is an item of it to many;
 /// PHP drops spaces in front and whatever follows a NUL; some decode a name once more.
 fn may_be_email(name: &[u8]) -> bool {
+    may_be(b"email", name, |byte| byte)
+}
+
+/// Whether some parser takes the field `name` for one of [`REPLY_FIELDS`], whatever its case.
+fn may_be_reply(name: &[u8]) -> bool {
+    let mut fields = REPLY_FIELDS.iter();
+    fields.any(|field| may_be(field, name, |byte| byte.to_ascii_lowercase()))
+}
+
+fn may_be(field: &[u8], name: &[u8], fold: fn(u8) -> u8) -> bool {
     let mut rest = percent_decode(name).skip_while(|byte| b" \t\r\n+".contains(byte));
-    let begins = rest.by_ref().take(b"email".len()).eq(*b"email");
-    begins && matches!(rest.next(), None | Some(b'[' | b'\0'))
+    let begins = rest.by_ref().take(field.len()).map(fold);
+    begins.eq(field.iter().copied()) && matches!(rest.next(), None | Some(b'[' | b'\0'))
 }
 
 /// Whether ASCII bytes mean the same in `charset` as in UTF-8.

@@ -296,6 +296,7 @@ mod tests {
             retry_statuses: vec![429, 500],
             refusal_patterns: vec!["CM_EXT".to_owned(), "community guidelines".to_owned()],
             client_email: config::ClientEmail::Respect,
+            marks: true,
         };
         let status = StatusCode::from_u16(status).unwrap();
         judge(status, body.as_bytes(), referred, &settings)

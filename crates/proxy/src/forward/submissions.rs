@@ -9,10 +9,11 @@ use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     account_list::AccountList,
-    buffered::{BufferedRequest, OutgoingRequest},
+    buffered::BufferedRequest,
     call::Call,
+    marking::Exchange,
     outcome::{FollowUp, Next, Referred, Verdict},
-    response::{self, Carried},
+    response::{self, Carried, PeekedBody},
     retry::{Retry, UNSENT_PAUSE},
     sender::Sender,
 };
@@ -23,9 +24,9 @@ use crate::{
     ledger::{Ledger, NameLost, PickRequest, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
-    pool::{self, Blame, Claim, LeaseId, Name, Settlement},
+    pool::{self, Blame, Claim, LeaseId, Mark, Name, Settlement},
     records::{Fate, JobRecords, Outcome, UnderWay},
-    upstream::{Answer, SendError},
+    upstream::SendError,
 };
 
 /// Sends job starts.
@@ -84,6 +85,9 @@ struct Sent {
     /// The account that it was sent to.
     email: Option<String>,
     has_slot: bool,
+    mark: Option<Mark>,
+    /// It was refused with a mark before, for the mark's sake.
+    is_repeated: bool,
 }
 
 /// How one attempt ended.
@@ -91,6 +95,8 @@ struct Attempt {
     answer: Result<Carried, Error>,
     next: Next,
     fate: Fate,
+    /// It was sent twice.
+    is_repeated: bool,
 }
 
 impl JobStart {
@@ -179,10 +185,14 @@ impl Submissions {
         under_way: &UnderWay,
     ) -> Result<(Result<Submitted, Error>, Fate), Error> {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
-        let mut refused_by = Vec::new();
+        let (mut refused_by, mut repeated_count) = (Vec::new(), 0);
         loop {
             let account = reservation.email().map(|email| Name::new(email));
-            let Attempt { answer, next, fate } = self.attempt(start, reservation).await?;
+            let attempt = self.attempt(start, reservation).await?;
+            let Attempt {
+                answer, next, fate, ..
+            } = attempt;
+            repeated_count += u32::from(attempt.is_repeated);
             let is_repeated = match (next, account) {
                 (Next::Elsewhere | Next::ElsewhereOrLater, Some(account))
                     if start.takes_any_account() =>
@@ -205,7 +215,7 @@ impl Submissions {
                 if is_repeated {
                     attempts.give_back();
                 }
-                let attempts = sent_count + attempts.count();
+                let attempts = sent_count + attempts.count() + repeated_count;
                 let submitted = answer.map(|mut answer| {
                     response::count_attempts(&mut answer, attempts);
                     match next {
@@ -249,10 +259,9 @@ impl Submissions {
     /// # Errors
     /// If there is nothing that could be sent.
     async fn attempt(&self, start: &JobStart, reservation: Reservation) -> Result<Attempt, Error> {
-        let outgoing = match start
-            .request
-            .outgoing(&start.call, reservation.email().map(|it| &**it))
-        {
+        let mark = self.mark(start, &reservation).await;
+        let email = reservation.email().map(|it| &**it);
+        let outgoing = match start.request.outgoing(&start.call, email, mark) {
             Ok(outgoing) => outgoing,
             Err(error) => {
                 self.take_back(start, reservation).await;
@@ -261,23 +270,24 @@ impl Submissions {
         };
         let has_slot = matches!(reservation, Reservation::Slot(_));
         let submission = self.begin(start, reservation);
-        let OutgoingRequest {
+        let exchange = self.exchange(start, submission.lease(), outgoing, mark);
+        let Exchange {
+            sent_at,
             email,
-            target,
-            headers,
-            body,
-        } = outgoing;
-        let sent_at = Instant::now();
-        let sent = self.sender.send(&start.call, &target, headers, body);
-        match sent.await {
-            Ok(mut answer) => {
-                response::name_account(&mut answer, email.as_deref());
-                let sent = Sent {
-                    submission,
-                    sent_at,
-                    email,
-                    has_slot,
-                };
+            answer,
+            mark,
+            is_repeated,
+        } = exchange.await;
+        let sent = Sent {
+            submission,
+            sent_at,
+            email,
+            has_slot,
+            mark,
+            is_repeated,
+        };
+        match answer {
+            Ok(answer) => {
                 let attempt = self.settle_answered(start, sent, answer).await;
                 if !has_slot {
                     // Whatever it started runs on an account that rounds may know better.
@@ -285,9 +295,7 @@ impl Submissions {
                 }
                 Ok(attempt)
             }
-            Err(error) => Ok(self
-                .settle_unanswered(start, submission, error, email)
-                .await),
+            Err(error) => Ok(self.settle_unanswered(start, sent, error).await),
         }
     }
 
@@ -311,21 +319,14 @@ impl Submissions {
         &self,
         start: &JobStart,
         sent: Sent,
-        answer: Response<Answer>,
+        answer: Response<PeekedBody>,
     ) -> Attempt {
-        let Sent {
-            submission,
-            sent_at,
-            email,
-            has_slot,
-        } = sent;
-        let (head, body) = answer.into_parts();
-        let read = response::peek(body).await;
+        let (head, read) = answer.into_parts();
         // An answer that cannot be decoded names no job.
         let text = read.text(&head.headers).unwrap_or_default();
         let retry_after = accounts_fetcher::retry_after(&head.headers);
         let referred = Referred {
-            email: email.as_deref(),
+            email: sent.email.as_deref(),
             names_ids: start.names_ids(),
         };
         let mut verdict =
@@ -333,51 +334,58 @@ impl Submissions {
         if let FollowUp::RejectToken(fault) = verdict.follow_up {
             self.picker.reject_token(fault, &self.sender.words(&text));
         } else {
-            self.picker.note_answer(sent_at);
+            self.picker.note_answer(sent.sent_at);
         }
         if verdict.follow_up == FollowUp::FetchFirst {
             // The slot is kept meanwhile: an account that is gone would always have a free one.
-            let account = email
+            let account = sent
+                .email
                 .as_deref()
-                .filter(|_| has_slot && start.takes_any_account());
+                .filter(|_| sent.has_slot && start.takes_any_account());
             if !self.account_list.has_left(account).await {
                 verdict.next = Next::Nothing;
             }
         }
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
-            if let Some(email) = &email {
+            if let Some(email) = &sent.email {
                 self.owners.learn_task(task_id, &email.as_str().into());
             }
             if read.is_whole() {
                 let answers = &self.records.answers;
-                answers.keep(submission.lease(), &head.headers, &read.bytes);
+                answers.keep(sent.submission.lease(), &head.headers, &read.bytes);
             }
         }
-        let next = verdict.next;
+        let (lease, marked) = (sent.submission.lease(), (sent.mark, sent.is_repeated));
+        self.judge_mark(lease, marked, head.status, &verdict.settlement)
+            .await;
+        let (next, is_repeated) = (verdict.next, sent.is_repeated);
         let why = "the answer does not say whether there is a job";
         let told = Error::OutcomeUnknown;
-        let settled = self.settle(start, submission, verdict, (&why, told), email);
-        let fate = settled.await;
+        let fate = self.settle(start, sent, verdict, (&why, told)).await;
         let answer = response::into_response(Response::from_parts(head, read));
-        Attempt { answer, next, fate }
+        Attempt {
+            answer,
+            next,
+            fate,
+            is_repeated,
+        }
     }
 
-    async fn settle_unanswered(
-        &self,
-        start: &JobStart,
-        submission: Submission,
-        error: SendError,
-        email: Option<String>,
-    ) -> Attempt {
+    async fn settle_unanswered(&self, start: &JobStart, sent: Sent, error: SendError) -> Attempt {
         let verdict = Verdict::of_error(&error);
-        let next = verdict.next;
+        let (next, is_repeated) = (verdict.next, sent.is_repeated);
         let why = error.to_string();
         let told = Error::from(error);
-        let settled = self.settle(start, submission, verdict, (&why, told.clone()), email);
+        let settled = self.settle(start, sent, verdict, (&why, told.clone()));
         let fate = settled.await;
         let answer = Err(told);
-        Attempt { answer, next, fate }
+        Attempt {
+            answer,
+            next,
+            fate,
+            is_repeated,
+        }
     }
 
     /// Tells the ledger what became of a submission, and wakes those who have to act. `why` it is not known, and
@@ -385,22 +393,21 @@ impl Submissions {
     async fn settle(
         &self,
         start: &JobStart,
-        submission: Submission,
+        sent: Sent,
         verdict: Verdict,
         (why, told): (&(dyn Display + Send + Sync), Error),
-        email: Option<String>,
     ) -> Fate {
-        let lease = submission.lease();
+        let lease = sent.submission.lease();
         let is_uncertain = matches!(verdict.settlement, Settlement::Uncertain { .. });
         if is_uncertain {
             tracing::warn!(
-                lease_id = %lease,
+                mark = sent.mark.map(tracing::field::display),
                 error = %why,
                 "submission outcome unknown; its slot stays held as uncertain"
             );
         }
         let outcome = outcome(&verdict.settlement, told);
-        submission.settle(verdict.settlement).await;
+        sent.submission.settle(verdict.settlement).await;
         let claim = if is_uncertain {
             self.name_lost(start, lease).await
         } else {
@@ -413,7 +420,7 @@ impl Submissions {
         }
         Fate {
             outcome,
-            email: email.map(Arc::from),
+            email: sent.email.map(Arc::from),
             lease: Some(lease),
             claim,
         }

@@ -83,6 +83,8 @@ pub(crate) struct Endpoint {
     /// Where the head of a call holds references.
     pub references: HeadReferences,
     answer: Option<AnswerShape>,
+    /// Whether the vendor documents `replyRef` in the body of a call to it.
+    pub takes_reply_ref: bool,
 }
 
 /// Where the head of a call holds references.
@@ -151,6 +153,15 @@ const fn row(method: &'static str, path: &'static str, class: Class) -> Endpoint
         class,
         references: HeadReferences::None,
         answer: None,
+        takes_reply_ref: false,
+    }
+}
+
+/// A job start in whose body the vendor documents `replyRef`.
+const fn job_with_reply_ref(path: &'static str) -> Endpoint {
+    Endpoint {
+        takes_reply_ref: true,
+        ..row("POST", path, Class::JobStart)
     }
 }
 
@@ -169,7 +180,7 @@ const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/tts/create", Class::Create).answering(&shapes::SPEECH),
     row("GET", "/avatars", Class::Read).answering(&shapes::AVATARS),
     row("POST", "/avatars", Class::Create).answering(&shapes::NEW_AVATAR),
-    row("POST", "/avatars/video", Class::JobStart),
+    job_with_reply_ref("/avatars/video"),
     row("DELETE", "/avatars/*", Class::Other)
         .referring(HeadReferences::LastSegment(ReferenceKind::Avatar)),
     row("GET", "/elements", Class::Read).answering(&shapes::ELEMENTS),
@@ -189,23 +200,24 @@ const ENDPOINTS: &[Endpoint] = &[
     row("DELETE", "/assets/uploaded", Class::Other)
         .referring(HeadReferences::QueryList("id", ReferenceKind::Upload)),
     row("GET", "/videos/effects", Class::Read),
-    row("POST", "/videos/text2video", Class::JobStart),
-    row("POST", "/videos/image2video-frames", Class::JobStart),
-    row("POST", "/videos/image2video-elements", Class::JobStart),
-    row("POST", "/videos/image2video-effects", Class::JobStart),
-    row("POST", "/videos/extend", Class::JobStart),
-    row("POST", "/videos/lipsync", Class::JobStart),
+    job_with_reply_ref("/videos/text2video"),
+    job_with_reply_ref("/videos/image2video-frames"),
+    job_with_reply_ref("/videos/image2video-elements"),
+    job_with_reply_ref("/videos/image2video-effects"),
+    job_with_reply_ref("/videos/extend"),
+    job_with_reply_ref("/videos/lipsync"),
     // Without `mine` it lists the motions of all users.
     row("GET", "/videos/motions", Class::Read).answering_if("mine", "true", &shapes::OWN_MOTIONS),
-    row("POST", "/videos/motion-create", Class::JobStart),
-    row("POST", "/videos/motion-upload", Class::JobStart),
-    row("POST", "/videos/add-sound", Class::JobStart),
+    job_with_reply_ref("/videos/motion-create"),
+    job_with_reply_ref("/videos/motion-upload"),
+    job_with_reply_ref("/videos/add-sound"),
+    // Whether the two omni calls take `replyRef` is not documented.
     row("POST", "/videos/omni", Class::JobStart),
-    row("POST", "/images/virtual-try-on", Class::JobStart),
-    row("POST", "/images/kolors", Class::JobStart),
-    row("POST", "/images/kolors-elements", Class::JobStart),
+    job_with_reply_ref("/images/virtual-try-on"),
+    job_with_reply_ref("/images/kolors"),
+    job_with_reply_ref("/images/kolors-elements"),
     row("POST", "/images/recognize-faces", Class::Create),
-    row("POST", "/images/upscale", Class::JobStart),
+    job_with_reply_ref("/images/upscale"),
     row("POST", "/images/omni", Class::JobStart),
 ];
 
@@ -299,6 +311,24 @@ mod tests {
         assert_eq!(class(Method::GET, "/videos/text2video"), Class::Other);
         assert_eq!(class(Method::POST, "/tts/create"), Class::Create);
         assert_eq!(class(Method::POST, "/assets/"), Class::Upload);
+    }
+
+    #[test]
+    fn only_job_starts_that_document_it_take_a_reply_ref() {
+        let takes = ENDPOINTS.iter().filter(|row| row.takes_reply_ref);
+        assert!(takes.clone().all(|row| row.class == Class::JobStart));
+        assert_eq!(takes.count(), 14, "all but the two omni calls");
+        let extra_jobs = [plain("/videos/new-thing")];
+        for path in [
+            "/videos/omni",
+            "/images/omni",
+            "/videos/new-thing",
+            "/tts/create",
+        ] {
+            let endpoint = lookup(&Method::POST, path, &extra_jobs);
+            assert!(!endpoint.takes_reply_ref, "{path}");
+        }
+        assert!(lookup(&Method::POST, "/videos/motion-create", &[]).takes_reply_ref);
     }
 
     #[test]

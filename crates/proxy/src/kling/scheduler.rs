@@ -8,7 +8,7 @@ use accounts_fetcher::limits::MAX_JOBS_CEILING;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::{object, task::TaskId};
+use super::{mark::Mark, object, task::TaskId};
 
 /// The cap of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct RunningJob {
     pub task_id: TaskId,
     /// On which account.
     pub email: String,
+    /// The mark that it carries as its `replyRef`. `None`: it has none, or one that is not ours.
+    pub mark: Option<Mark>,
 }
 
 /// How many jobs the upstream counts on an account.
@@ -44,8 +46,8 @@ pub(crate) struct Executing {
     pub jobs: Vec<RunningJob>,
     /// For how long jobs have run, where their entries tell it.
     pub ages: Vec<(TaskId, Duration)>,
-    /// The jobs whose account cannot be read.
-    pub nameless: Vec<TaskId>,
+    /// The jobs whose account cannot be read, with their marks.
+    pub nameless: Vec<(TaskId, Option<Mark>)>,
     /// The account of each job whose id cannot be read. `None`: the account cannot be read either.
     pub unreadable: Vec<Option<String>>,
     /// The caps of accounts.
@@ -57,7 +59,7 @@ pub(crate) struct Executing {
 /// What an entry of the list of running jobs tells.
 enum Row {
     Job(RunningJob),
-    Nameless(TaskId),
+    Nameless(TaskId, Option<Mark>),
     Unreadable(Option<String>),
 }
 
@@ -83,6 +85,7 @@ struct Capacity<'a> {
 
 /// One that cannot be read tells nothing.
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ExecutingEntry<'a> {
     /// As it stands there: a number beyond 2^53 must not pass through a float.
     #[serde(borrow)]
@@ -91,6 +94,8 @@ struct ExecutingEntry<'a> {
     email: Option<&'a RawValue>,
     #[serde(borrow)]
     elapsed: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reply_ref: Option<&'a RawValue>,
 }
 
 impl<'a> ExecutingEntry<'a> {
@@ -103,10 +108,18 @@ impl<'a> ExecutingEntry<'a> {
         let email = email.filter(|email| !email.is_empty());
         let task_id = self.id.and_then(|id| TaskId::from_json(id).ok());
         match (task_id, email) {
-            (Some(task_id), Some(email)) => Row::Job(RunningJob { task_id, email }),
-            (Some(task_id), None) => Row::Nameless(task_id),
+            (Some(task_id), Some(email)) => Row::Job(RunningJob {
+                task_id,
+                email,
+                mark: self.mark(),
+            }),
+            (Some(task_id), None) => Row::Nameless(task_id, self.mark()),
             (None, email) => Row::Unreadable(email),
         }
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        read_as::<String>(self.reply_ref?)?.parse().ok()
     }
 
     /// `MM:SS`: the upstream tracks a job for 60 minutes.
@@ -136,7 +149,7 @@ impl Executing {
                     read.ages.extend(age);
                     read.jobs.push(job);
                 }
-                Row::Nameless(task_id) => read.nameless.push(task_id),
+                Row::Nameless(task_id, mark) => read.nameless.push((task_id, mark)),
                 Row::Unreadable(email) => read.unreadable.push(email),
             }
         }
@@ -174,9 +187,13 @@ impl Executing {
     /// Finds the accounts of jobs that name none. A job without an owner counts as unreadable: it may run on any
     /// account.
     pub(crate) fn name_by_owner(&mut self, owner: impl Fn(&TaskId) -> Option<String>) {
-        for task_id in std::mem::take(&mut self.nameless) {
+        for (task_id, mark) in std::mem::take(&mut self.nameless) {
             match owner(&task_id) {
-                Some(email) => self.jobs.push(RunningJob { task_id, email }),
+                Some(email) => self.jobs.push(RunningJob {
+                    task_id,
+                    email,
+                    mark,
+                }),
                 None => self.unreadable.push(None),
             }
         }
@@ -191,7 +208,7 @@ fn read_as<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
 pub(crate) fn running_in(entry: &RawValue) -> Option<RunningJob> {
     match ExecutingEntry::read(entry).row() {
         Row::Job(job) => Some(job),
-        Row::Nameless(_) | Row::Unreadable(_) => None,
+        Row::Nameless(..) | Row::Unreadable(_) => None,
     }
 }
 
@@ -249,6 +266,25 @@ mod tests {
     }
 
     #[test]
+    fn marks_are_read_where_a_reply_ref_is_one() {
+        let mark = "klb-00112233445566778899aabbccddeeff";
+        let body = format!(
+            r#"{{"executing":[{{"id":1,"email":"a@x","replyRef":"{mark}"}},
+            {{"id":2,"email":"a@x","replyRef":"{mark}x"}},{{"id":3,"email":"a@x","replyRef":null}},
+            {{"id":4,"email":"a@x"}},{{"id":5,"email":"a@x","replyRef":7}},
+            {{"id":6,"email":"a@x","reply\u0052ef":"\u006b{rest}"}},{{"id":7,"replyRef":"{mark}"}}]}}"#,
+            rest = &mark[1..]
+        );
+        let mut read = Executing::read(body.as_bytes()).unwrap();
+        read.name_by_owner(|_| Some("a@x".to_owned()));
+        let marked = read.jobs.iter().filter(|job| job.mark == mark.parse().ok());
+        let marked: Vec<_> = marked.map(|job| job.task_id.as_str()).collect();
+        assert_eq!(marked, ["1", "6", "7"]);
+        let others = read.jobs.iter().filter(|job| job.mark.is_none());
+        assert_eq!(others.count(), 4);
+    }
+
+    #[test]
     fn caps_are_read_where_they_can_be() {
         let body = r#"{"executing":[],"available":[{"email":"a@x","maxJobs":3,"executing":0},
             {"email":"b@x","maxJobs":0},{"email":"c@x"},{"maxJobs":1},null,{"email":"d@x","maxJobs":-1},
@@ -287,7 +323,7 @@ mod tests {
         let of = |email: &str| Some(email.to_owned());
         let expected = [of("a@x"), of("a@x"), of("b@x"), None, None];
         assert_eq!(read.unreadable, expected);
-        let nameless: Vec<_> = read.nameless.iter().map(TaskId::as_str).collect();
+        let nameless: Vec<_> = read.nameless.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(nameless, ["4", "5", "6"]);
         assert_eq!(read.skipped_count(), 8);
         read.name_by_owner(|task_id| (task_id.as_str() == "5").then(|| "d@x".to_owned()));

@@ -295,6 +295,7 @@ mod tests {
         let job = RunningJob {
             task_id: "7".parse().unwrap(),
             email: "b@x".to_owned(),
+            mark: None,
         };
         assert_eq!(EXECUTING.extract(answer.as_bytes()).jobs, [job]);
     }

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     pool::{
-        AccountState, Admission, Changed, LeaseId, LeaseView, Limits, List, Pool, PoolRecord,
-        RecordName, Refusal, Settlement, StateChange, WaiterId,
+        AccountState, Admission, Changed, LeaseId, LeaseView, Limits, List, MarksChange,
+        MarksKnown, Pool, PoolRecord, RecordName, Refusal, Settlement, StateChange, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -388,10 +388,14 @@ impl Local {
         }
         let version = state.version;
         let state_changes = state.pool.take_state_changes();
+        let marks_changes = state.pool.take_marks_changes();
         // Log after unlocking: a slow subscriber must not extend the critical section.
         drop(state);
         for change in &state_changes {
             log_state_change(change);
+        }
+        for change in &marks_changes {
+            log_marks_change(change);
         }
         version
     }
@@ -444,6 +448,33 @@ fn log_state_change(change: &StateChange) {
         AccountState::Available | AccountState::Full => {
             tracing::info!(%account, from, "account is available again")
         }
+    }
+}
+
+fn log_marks_change(change: &MarksChange) {
+    let operation = &*change.operation;
+    match change.to {
+        MarksKnown::Proven => tracing::info!(
+            operation,
+            "marks are kept: the upstream lists a job with the replyRef that was put in, so lost submissions \
+             are found by it"
+        ),
+        MarksKnown::Doubted => tracing::warn!(
+            operation,
+            "a job is listed without its mark; one submission at a time is marked until one is listed with it"
+        ),
+        MarksKnown::Dropped => tracing::warn!(
+            operation,
+            "marks are off: the upstream lists jobs without the replyRef that was put in"
+        ),
+        MarksKnown::Refused => tracing::warn!(
+            operation,
+            "marks are off: the upstream refuses the replyRef that was put in, and takes the same call without it"
+        ),
+        MarksKnown::Suspended => tracing::warn!(
+            operation,
+            "marks are off until the next start: submissions with a mark failed; forward.mark=off is for good"
+        ),
     }
 }
 

@@ -22,7 +22,9 @@ pub use accounts::{
     ListProgress, NewestList, RefusalNow, SetDraining, Statistics, Stats, UnavailableReason,
 };
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};
-pub use leases::{LeaseNow, LeasesAfter, Release, Settle, TakePlace, UpdateLease};
+pub use leases::{
+    LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, Release, Settle, TakePlace, UpdateLease,
+};
 pub use rounds::{
     Decide, FollowRound, JobOver, JobUntracked, ReachesBack, RoundBase, RoundTicket,
     UndecidedAccounts,

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Name, OperationName, Pool,
+    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Mark, Name, OperationName, Pool,
     Refusal, UnknownAccount, WaiterId,
 };
 
@@ -32,6 +32,8 @@ pub struct PickRequest {
     pub operation: Option<OperationName>,
     /// What will be submitted, if the call is carried: so that it can be recognized after a crash.
     pub body: Option<Arc<Body>>,
+    /// The mark of the lease that it will have. `None`: marks are off.
+    pub mark: Option<Mark>,
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue, if it comes back to it.
@@ -128,6 +130,7 @@ impl PickRequest {
             body: self.body.clone(),
             max_jobs: self.max_jobs,
             place: self.place,
+            mark: self.mark,
         }
     }
 }

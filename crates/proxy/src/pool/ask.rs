@@ -5,7 +5,7 @@ use std::{cmp::Ordering, mem, num::NonZeroU32, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    AccountKey, Body, LeaseId, LeaseView, OperationName, TaskId, WaiterId, name::Name,
+    AccountKey, Body, LeaseId, LeaseView, Mark, OperationName, TaskId, WaiterId, name::Name,
     steps::Counted,
 };
 
@@ -23,11 +23,36 @@ pub struct Ask {
     pub operation: Option<OperationName>,
     /// What will be submitted, if the caller said.
     pub body: Option<Arc<Body>>,
+    /// The mark of the lease, if the caller uses marks.
+    pub mark: Option<Mark>,
     /// The caller's own `maxJobs`: it accepts no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:
     /// behind all others.
     pub place: Option<WaiterId>,
+}
+
+/// What a lease is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) lease_id: LeaseId,
+    pub(super) ttl: Option<Duration>,
+    pub(super) operation: Option<OperationName>,
+    pub(super) body: Option<Arc<Body>>,
+    pub(super) mark: Option<Mark>,
+}
+
+impl Ask {
+    /// What the lease will be made of.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            lease_id: self.lease_id,
+            ttl: self.ttl,
+            operation: self.operation.clone(),
+            body: self.body.clone(),
+            mark: self.mark,
+        }
+    }
 }
 
 /// The accounts that a caller accepts. Made by [`Pool::constraint`](super::Pool::constraint).

@@ -102,6 +102,7 @@ impl Pool {
         self.accounts.changes.record();
         self.resolutions.changes.record();
         self.resolutions.shown.changes.record();
+        self.marks.records.record();
         self.leases.changes.record();
         self.foreign_jobs.changes.record();
     }
@@ -112,6 +113,7 @@ impl Pool {
             || !self.accounts.changes.is_empty()
             || !self.resolutions.changes.is_empty()
             || !self.resolutions.shown.changes.is_empty()
+            || !self.marks.records.is_empty()
             || !self.leases.changes.is_empty()
             || !self.foreign_jobs.changes.is_empty()
     }
@@ -119,13 +121,15 @@ impl Pool {
     /// The records that changed since the last call.
     pub fn take_changed(&mut self) -> Changed {
         let is_list = self.is_list_changed.as_mut();
+        let mut operations = self.resolutions.shown.changes.take();
+        operations.extend(self.marks.records.take());
         Changed {
             is_list: is_list.is_some_and(mem::take),
             accounts: self.accounts.changes.take(),
             submissions: self.resolutions.changes.take(),
             leases: self.leases.changes.take(),
             foreign_jobs: self.foreign_jobs.changes.take(),
-            operations: self.resolutions.shown.changes.take(),
+            operations,
         }
     }
 }

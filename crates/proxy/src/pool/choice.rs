@@ -1,13 +1,13 @@
 //! Choosing: which caller is granted a slot, which one waits, and why a call is refused.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use rand::Rng;
 
 use super::{
-    AccountKey, Admission, Ask, Body, Claim, Constraint, Excluded, Handover, Kind, Known, Lease,
-    LeaseId, LeaseView, OperationName, Phase, Pool, Refusal, WaiterId, account::Account,
-    free::FreeList, lease::Ttl, resolutions::Holding,
+    AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
+    LeaseView, Phase, Pool, Refusal, WaiterId, account::Account, ask::Terms, free::FreeList,
+    lease::Ttl, resolutions::Holding,
 };
 
 impl Pool {
@@ -23,7 +23,7 @@ impl Pool {
     ) -> Result<LeaseView, Refusal> {
         match self.accounts.draw(ask.wish(), rng) {
             Some(_) if self.is_learning() => Err(Refusal::Learning),
-            Some(key) => Ok(self.grant(key, ask.lease_id, ask.ttl, &ask.operation, &ask.body, now)),
+            Some(key) => Ok(self.grant(key, ask.terms(), now)),
             None => Err(self.refusal(&ask.constraint, ask.place, now)),
         }
     }
@@ -122,7 +122,7 @@ impl Pool {
         let Some((left, pinned_to)) = self.waiters.remove(waiter) else {
             return false;
         };
-        self.resolutions.free(left.lease_id);
+        self.resolutions.free(left.terms.lease_id);
         if let Some(key) = pinned_to {
             self.accounts.note_idle(key);
             self.forget_idle();
@@ -171,31 +171,31 @@ impl Pool {
         !self.is_list_fresh || (self.limits.reconciles && self.running.is_none())
     }
 
-    fn grant(
-        &mut self,
-        key: AccountKey,
-        id: LeaseId,
-        ttl: Option<Duration>,
-        operation: &Option<OperationName>,
-        body: &Option<Arc<Body>>,
-        now: Duration,
-    ) -> LeaseView {
-        let ttl = ttl.map(|length| Ttl {
+    fn grant(&mut self, key: AccountKey, terms: Terms, now: Duration) -> LeaseView {
+        let id = terms.lease_id;
+        let ttl = terms.ttl.map(|length| Ttl {
             length,
             ends_at: now + length,
         });
+        // A client may send no mark before it is known that they are kept.
+        let is_offered = ttl.is_none() || self.marks.is_offered(terms.operation.as_ref());
         let lease = Lease {
             account: key,
             created_at: now,
-            operation: operation.clone(),
+            operation: terms.operation,
             ttl,
+            mark: terms.mark.filter(|_| is_offered),
+            is_marked: false,
             phase: Phase::RESERVED,
             is_overdue: false,
             deadline: None,
-            body: body.clone(),
+            body: terms.body,
         };
         let account = self.accounts.take_slot(key, id);
         let view = LeaseView::of(id, &lease, account, &self.limits);
+        if let Some(mark) = lease.mark {
+            self.marks.add(mark, id);
+        }
         self.leases.insert(id, lease);
         view
     }
@@ -303,16 +303,10 @@ impl Pool {
 
     fn serve(&mut self, waiter: WaiterId, key: AccountKey, now: Duration) {
         if let Some((served, _)) = self.waiters.remove(waiter) {
-            let lease = self.grant(
-                key,
-                served.lease_id,
-                served.ttl,
-                &served.operation,
-                &served.body,
-                now,
-            );
+            let lease_id = served.terms.lease_id;
+            let lease = self.grant(key, served.terms, now);
             // What it claimed is kept from now on.
-            self.resolutions.note_granted(served.lease_id);
+            self.resolutions.note_granted(lease_id);
             self.outbox.hand_over(Handover { waiter, lease });
         }
     }

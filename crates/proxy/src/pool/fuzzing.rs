@@ -102,6 +102,7 @@ impl Bench {
             max_jobs: None,
             place: None,
             body: None,
+            mark: None,
         }
     }
 }

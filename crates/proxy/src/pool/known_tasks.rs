@@ -58,6 +58,10 @@ impl KnownTasks {
         self.tasks.get(task_id)
     }
 
+    pub(super) fn get_mut(&mut self, task_id: &TaskId) -> Option<&mut KnownTask> {
+        self.tasks.get_mut(task_id)
+    }
+
     /// Whether it is known which submission a task belongs to.
     pub(super) fn is_taken(&self, task_id: &TaskId) -> bool {
         self.get(task_id).is_some_and(|task| task.taken.is_some())

@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
-use super::{AccountKey, Body, Limits, OperationName, TaskId, account::Account};
+use super::{AccountKey, Body, Limits, Mark, OperationName, TaskId, account::Account};
 
 /// A client is told an expiry at most this much too early, so that the slot still covers a
 /// submission sent in the last moment.
@@ -163,6 +163,11 @@ pub(super) struct Lease {
     pub(super) operation: Option<OperationName>,
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
+    /// The `replyRef` that its job may have. It was not sent yet if it is not `is_marked`; after a crash
+    /// nobody knows.
+    pub(super) mark: Option<Mark>,
+    /// Its submission is sent with its mark.
+    pub(super) is_marked: bool,
     pub(super) phase: Phase,
     /// Its ttl is over, and a round has to decide about it.
     pub(super) is_overdue: bool,
@@ -191,6 +196,15 @@ pub(super) struct Listed {
 }
 
 impl Listed {
+    /// A job that is listed, and that no lease may take over by its turn.
+    pub(super) fn unclaimable(task_id: TaskId) -> Self {
+        Self {
+            task_id,
+            first_at: None,
+            is_listed: true,
+        }
+    }
+
     /// The same job, which no other lease may take over.
     pub(super) fn named(self) -> Self {
         Self {
@@ -367,6 +381,8 @@ pub struct LeaseView {
     pub alias: Arc<str>,
     /// The job it is bound to.
     pub task_id: Option<TaskId>,
+    /// The mark that its submission was sent with, or, of a pick, that its client may send.
+    pub mark: Option<Mark>,
     /// The account's capacity now.
     pub max_jobs: u32,
     /// The account's slots in use now, this one included.
@@ -387,6 +403,9 @@ impl LeaseView {
             kind: lease.kind(),
             state: lease.state(),
             task_id: lease.binding().map(|binding| binding.task_id.clone()),
+            mark: lease
+                .mark
+                .filter(|_| lease.is_marked || lease.kind() == Kind::Pick),
             max_jobs: account.max_jobs(),
             in_flight: account.in_flight(),
             created_at: lease.created_at,

@@ -292,6 +292,14 @@ impl Leases {
         });
     }
 
+    /// The submission of a lease is sent with its mark, or without.
+    pub(super) fn set_marked(&mut self, id: LeaseId, is_marked: bool) {
+        // No index depends on it.
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.is_marked = is_marked;
+        }
+    }
+
     /// The holder of a lease named its bound job: the binding no longer rests on a round alone.
     pub(super) fn confirm(&mut self, id: LeaseId) {
         self.changes.note(|| id);

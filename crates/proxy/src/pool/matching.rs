@@ -1,6 +1,6 @@
 //! Matches jobs to leases: an answer names the job, a client names it, or a round lists it.
 //!
-//! An answer beats a client's word, and a client's word beats the match of a round.
+//! An answer beats a mark, a mark beats a client's word, and a client's word beats the match of a round.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,6 +23,18 @@ impl Pool {
     /// [`LeaseError`]; nothing has changed then. For the lease of a submission that we carry it can
     /// only be [`LeaseError::Unknown`].
     pub fn bind(&mut self, id: LeaseId, task_id: TaskId, now: Duration) -> Result<(), LeaseError> {
+        self.name_job(id, task_id, now)?;
+        self.finish(now);
+        Ok(())
+    }
+
+    /// The same, in the midst of an operation.
+    pub(super) fn name_job(
+        &mut self,
+        id: LeaseId,
+        task_id: TaskId,
+        now: Duration,
+    ) -> Result<(), LeaseError> {
         let lease = self.leases.get(id).ok_or(LeaseError::Unknown)?;
         let (account, leased_at) = (lease.account, lease.created_at);
         let is_answer = lease.kind() == Kind::Forward;
@@ -33,7 +45,6 @@ impl Pool {
             self.leases.confirm(id);
             self.note_named(account, &task_id, Some(id), now);
             self.note_success(account, leased_at);
-            self.finish(now);
             return Ok(());
         }
         let old = match &lease.phase {
@@ -53,7 +64,6 @@ impl Pool {
             self.unassign(old, account, now);
         }
         self.note_elsewhere(&task_id, account);
-        self.finish(now);
         Ok(())
     }
 
@@ -66,7 +76,7 @@ impl Pool {
 
     /// A reply or a client named a task, to the lease `id` if there is one. If a round or a history gave it
     /// to another submission, histories decide about that one again.
-    fn note_named(
+    pub(super) fn note_named(
         &mut self,
         account: AccountKey,
         task_id: &TaskId,
@@ -116,7 +126,8 @@ impl Pool {
         for (account, mut jobs) in by_account {
             let is_first = self.first_round_at == Some(sent_at);
             for (rank, id) in self.leases.without_job(account, sent_at) {
-                if is_first && rank == MatchRank::Uncertain {
+                let is_unmatched = is_first && rank == MatchRank::Uncertain;
+                if is_unmatched || self.has_proven_mark(id) {
                     continue;
                 }
                 let earlier = (rank == MatchRank::Uncertain)
@@ -138,7 +149,7 @@ impl Pool {
     /// lease of the account gets it. If it is not listed, or there is no such lease, it counts as
     /// foreign.
     pub(super) fn unassign(&mut self, job: Listed, account: AccountKey, now: Duration) {
-        if !job.is_listed {
+        if !job.is_listed || self.is_marked_job(&job.task_id) {
             self.add_foreign(job, account, now);
             return;
         }
@@ -149,7 +160,7 @@ impl Pool {
             waiting.filter(|(rank, _)| !(is_of_first_round && *rank == MatchRank::Uncertain));
         let mut waiting = waiting.filter(|(_, id)| {
             let lease = self.leases.get(*id);
-            lease.is_some_and(|lease| lease.stands_for().is_none())
+            lease.is_some_and(|lease| lease.stands_for().is_none()) && !self.has_proven_mark(*id)
         });
         match waiting.next() {
             Some((rank, id)) => self.take_for(id, rank, job),
@@ -187,6 +198,9 @@ impl Pool {
     /// Takes a foreign job that may belong to a lost submission: it was first listed after the
     /// lease was made.
     pub(super) fn adopt_foreign(&mut self, lost: LeaseId) -> Option<Listed> {
+        if self.has_proven_mark(lost) {
+            return None;
+        }
         let lease = self.leases.get(lost)?;
         let task_id = self
             .foreign_jobs
@@ -280,19 +294,26 @@ impl Pool {
                 },
             };
             self.set_phase(holder, phase);
+            self.resolutions.note_lost_again(holder);
         }
         let foreign = self.take_foreign(task_id);
         let stood_for = self.leases.take_stood_for(task_id);
         for job in iter::empty().chain(foreign).chain(stood_for) {
             is_listed |= job.is_listed;
         }
-        // A lost submission takes one of the other unclaimed jobs, if there is one.
-        if let Some(holder) = holder
-            && self.leases.get(holder).map(Lease::state) == Some(LeaseState::Uncertain)
-            && let Some(job) = self.adopt_foreign(holder)
-        {
-            self.tie(holder, job);
+        if let Some(holder) = holder {
+            self.adopt_another(holder);
         }
         Ok(is_listed)
+    }
+
+    /// A lease has lost its job to another one. A lost submission takes one of the other unclaimed jobs, if there
+    /// is one.
+    pub(super) fn adopt_another(&mut self, id: LeaseId) {
+        if self.leases.get(id).map(Lease::state) == Some(LeaseState::Uncertain)
+            && let Some(job) = self.adopt_foreign(id)
+        {
+            self.tie(id, job);
+        }
     }
 }

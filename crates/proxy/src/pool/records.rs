@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountKey, Body, Claim, Kind, LeaseId, Pool, RecordName, TaskId,
+    AccountKey, Body, Claim, Kind, LearntMarks, LeaseId, Pool, RecordName, TaskId,
     health::AccountHealth,
     history::ShownOperation,
     lease::{Lease, Phase, Ttl},
@@ -54,6 +54,9 @@ pub struct LeaseRecord {
     operation: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl: Option<TtlRecord>,
+    /// Whether its holder was told a mark. That of a submission follows from its id.
+    #[serde(default)]
+    pub(super) is_told_mark: bool,
     #[serde(flatten)]
     pub(super) phase: PhaseRecord,
     /// What is submitted, while its outcome is not known.
@@ -139,6 +142,8 @@ pub(super) struct LostRecord {
     pub(super) lost_at: Duration,
     #[serde(default, with = "opt_millis", skip_serializing_if = "Option::is_none")]
     pub(super) ended_at: Option<Duration>,
+    #[serde(default)]
+    pub(super) is_found: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,6 +161,9 @@ pub struct OperationRecord {
     /// How histories show its jobs.
     #[serde(default)]
     pub(super) history: ShownOperation,
+    /// Whether the upstream keeps its marks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) marks: Option<LearntMarks>,
 }
 
 /// Durations as whole milliseconds.
@@ -216,6 +224,8 @@ impl LeaseRecord {
                 length: ttl.length,
                 ends_at: ttl.ends_at,
             }),
+            mark: None,
+            is_marked: false,
             phase: Phase::RESERVED,
             is_overdue: false,
             deadline: None,
@@ -254,8 +264,11 @@ impl Pool {
                 Some(PoolRecord::ForeignJob(ForeignJobRecord { account, since }))
             }
             RecordName::Operation(operation) => {
-                let history = self.resolutions.shown(operation)?.clone();
-                Some(PoolRecord::Operation(OperationRecord { history }))
+                let history = self.resolutions.shown(operation).cloned();
+                Some(PoolRecord::Operation(OperationRecord {
+                    history: history.unwrap_or_default(),
+                    marks: self.marks.record(operation),
+                }))
             }
         }
     }
@@ -280,6 +293,7 @@ impl Pool {
                 length: ttl.length,
                 ends_at: ttl.ends_at,
             }),
+            is_told_mark: lease.mark.is_some() && lease.ttl.is_some(),
             phase: PhaseRecord::of(&lease.phase),
             body: match lease.phase {
                 Phase::Reserved { .. } => lease.body.clone(),
@@ -295,6 +309,7 @@ impl Pool {
             email,
             resolution,
             expires_at,
+            mark: _,
         } = self.resolutions.get(id)?;
         // A claim without a lease is free when its process ends.
         if self.waiters.of_lease(id).is_some() {
@@ -308,6 +323,7 @@ impl Pool {
             }),
             lost_at: lost.lost_at,
             ended_at: lost.ended_at,
+            is_found: lost.is_found,
         };
         Some(SubmissionRecord {
             claim: claim.clone(),

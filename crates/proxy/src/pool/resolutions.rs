@@ -9,6 +9,7 @@
 mod check;
 mod decisions;
 mod keys;
+mod marked;
 mod restore;
 
 use std::{
@@ -22,7 +23,7 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, LeaseId, TaskId,
+    AccountKey, Cause, LeaseId, Mark, TaskId,
     changes::Changes,
     deadlines::Deadlines,
     history::{Body, Shown},
@@ -51,6 +52,8 @@ pub(super) struct Resolutions {
     is_tracking: bool,
     submissions: HashMap<LeaseId, TrackedSubmission, RandomState>,
     by_key: HashMap<Key, LeaseId, RandomState>,
+    /// Lost submissions with marks, also those that a round or a history gave a job.
+    marked: HashMap<Mark, LeaseId, RandomState>,
     /// Lost submissions, by account.
     lost: SecondaryMap<AccountKey, BTreeSet<LeaseId>>,
     /// Accounts on which submissions with keys are undecided.
@@ -72,6 +75,8 @@ pub(super) struct TrackedSubmission {
     pub(super) resolution: Resolution,
     /// When it is forgotten.
     pub(super) expires_at: Option<Duration>,
+    /// The mark by which its job can be found, if it was lost.
+    pub(super) mark: Option<Mark>,
 }
 
 /// What is known of a submission beyond its lease.
@@ -98,6 +103,8 @@ pub(super) struct LostSubmission {
     pub(super) ended_at: Option<Duration>,
     /// The tasks in its account's history that may be its job.
     pub(super) candidates: Vec<TaskId>,
+    /// Its lease has its job, by the mark: it is lost only to the call that submitted it.
+    pub(super) is_found: bool,
 }
 
 impl Resolutions {
@@ -107,6 +114,7 @@ impl Resolutions {
             is_tracking,
             submissions: HashMap::default(),
             by_key: HashMap::default(),
+            marked: HashMap::default(),
             lost: SecondaryMap::new(),
             undecided: BTreeSet::new(),
             expiry: Deadlines::default(),
@@ -126,12 +134,20 @@ impl Resolutions {
     pub(super) fn free(&mut self, id: LeaseId) -> Option<AccountKey> {
         self.changes.note(|| id);
         let undecided = self.set_resolution(id, Resolution::Open);
+        self.forget_mark(id);
         let submission = self.submissions.remove(&id)?;
         if let Some(claim) = &submission.claim {
             self.by_key.remove(&claim.key);
         }
         self.expiry.change(&id, submission.expires_at, None);
         undecided
+    }
+
+    fn forget_mark(&mut self, id: LeaseId) {
+        let submission = self.submissions.get_mut(&id);
+        if let Some(mark) = submission.and_then(|it| it.mark.take()) {
+            self.marked.remove(&mark);
+        }
     }
 
     /// Replaces what is known of a submission. Returns the account on which it was undecided until now.
@@ -168,15 +184,16 @@ impl Resolutions {
     }
 
     /// The outcome of a submission is unknown. `on`: the account of its lease, and when the lease
-    /// was made.
+    /// was made. False if that was known.
     pub(super) fn lose(
         &mut self,
         id: LeaseId,
         body: Option<Body>,
         email: Option<Arc<str>>,
         on: Option<(AccountKey, Duration)>,
+        mark: Option<Mark>,
         lost_at: Duration,
-    ) {
+    ) -> bool {
         if let (Entry::Vacant(entry), Some(_)) = (self.submissions.entry(id), &body) {
             entry.insert(TrackedSubmission {
                 claim: None,
@@ -184,23 +201,31 @@ impl Resolutions {
                 email: None,
                 resolution: Resolution::Open,
                 expires_at: None,
+                mark: None,
             });
         }
         let Some(submission) = self.submissions.get_mut(&id) else {
-            return;
+            return false;
         };
         // The caller reported it again.
         if !matches!(submission.resolution, Resolution::Open) {
-            return;
+            return false;
         }
         self.changes.note(|| id);
         submission.email = email;
+        if let Some(mark) = mark
+            && let Entry::Vacant(entry) = self.marked.entry(mark)
+        {
+            entry.insert(id);
+            submission.mark = Some(mark);
+        }
         submission.resolution = Resolution::Lost(LostSubmission {
             body,
             on,
             lost_at,
             ended_at: None,
             candidates: Vec::new(),
+            is_found: false,
         });
         let is_keyed = submission.claim.is_some();
         self.index_lost(id, on);
@@ -212,6 +237,7 @@ impl Resolutions {
                 self.free(oldest);
             }
         }
+        true
     }
 
     fn index_lost(&mut self, id: LeaseId, on: Option<(AccountKey, Duration)>) {
@@ -235,6 +261,7 @@ impl Resolutions {
             Some(Resolution::Open | Resolution::Lost(_)) | None => false,
         };
         self.set_resolution(id, Resolution::Job(task_id.clone()));
+        self.forget_mark(id);
         match self.submissions.get_mut(&id) {
             Some(submission) if submission.claim.is_some() => submission.email = email,
             // Without a key no client can ask for it.
@@ -340,6 +367,13 @@ impl Resolutions {
                     self.undecided.insert(lease.account);
                 }
                 is_keyed && !is_certain
+            }
+            // Its mark named its job, and the call that is in flight will report the outcome.
+            (Phase::Bound(binding), Kind::Forward, resolution @ Resolution::Open) if !is_keyed => {
+                *resolution = Resolution::Job(binding.task_id.clone());
+                submission.email = Some(Arc::clone(email));
+                self.let_expire(id, now);
+                false
             }
             (Phase::Bound(binding), Kind::Forward, Resolution::Open | Resolution::Lost(_)) => {
                 self.accept(id, &binding.task_id, Some(Arc::clone(email)));

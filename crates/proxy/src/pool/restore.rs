@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use accounts_fetcher::{Identity, Snapshot};
 
 use super::{
-    AccountKey, Claim, Kind, Known, LeaseId, Limits, Name, Pool, TaskId,
+    AccountKey, Claim, Kind, Known, LeaseId, Limits, Mark, Name, Pool, TaskId,
     account::{Account, Rank},
     known_tasks::Taken,
     lease::{Binding, Listed, Phase},
@@ -18,6 +18,7 @@ use super::{
     },
     resolutions::{LostSubmission, Resolution, TrackedSubmission},
 };
+use crate::keyed_hash::HashKey;
 
 /// The records of a pool.
 #[derive(Debug, Default)]
@@ -41,9 +42,16 @@ pub struct Saved {
 impl Pool {
     /// A pool that goes on at `now` from what was saved. Changes of records are noted from now on, and what the restart
     /// itself changes, too.
-    pub fn restored(limits: Limits, saved: Saved, now: Duration) -> Self {
+    ///
+    /// `key`: what marks are made with, if they are in use.
+    pub(crate) fn restored(
+        limits: Limits,
+        saved: Saved,
+        key: Option<&HashKey>,
+        now: Duration,
+    ) -> Self {
         let mut pool = Self::new(limits);
-        pool.restore(saved, now);
+        pool.restore(saved, key, now);
         pool
     }
 
@@ -65,7 +73,7 @@ impl Pool {
         })
     }
 
-    fn restore(&mut self, saved: Saved, now: Duration) {
+    fn restore(&mut self, saved: Saved, key: Option<&HashKey>, now: Duration) {
         let Saved {
             list,
             accounts,
@@ -93,10 +101,14 @@ impl Pool {
             });
         }
         for (operation, record) in operations {
+            if let Some(learnt) = record.marks {
+                self.marks.restore(&operation, learnt);
+            }
             self.resolutions.restore_shown(operation, record.history);
         }
         for (id, record) in submissions {
-            self.restore_submission(id, record);
+            let mark = key.map(|key| Mark::of(key, id));
+            self.restore_submission(id, record, mark);
         }
         // From here on differs from what was saved.
         self.record_changes();
@@ -105,7 +117,8 @@ impl Pool {
         }
         leases.sort_unstable_by_key(|(id, lease)| (lease.created_at, *id));
         for (id, record) in leases {
-            self.restore_lease(id, &record, now);
+            let mark = key.map(|key| Mark::of(key, id));
+            self.restore_lease(id, &record, mark, now);
         }
         for (task_id, record) in foreign_jobs {
             self.restore_foreign(task_id, &record, now);
@@ -139,7 +152,7 @@ impl Pool {
         key
     }
 
-    fn restore_submission(&mut self, id: LeaseId, record: SubmissionRecord) {
+    fn restore_submission(&mut self, id: LeaseId, record: SubmissionRecord, mark: Option<Mark>) {
         let mut lost = |record: LostRecord| {
             let on = record.on.map(|on| (self.account_of(&on.account), on.since));
             LostSubmission {
@@ -148,6 +161,7 @@ impl Pool {
                 lost_at: record.lost_at,
                 ended_at: record.ended_at,
                 candidates: Vec::new(),
+                is_found: record.is_found,
             }
         };
         let resolution = match record.resolution {
@@ -165,22 +179,34 @@ impl Pool {
             email: record.account,
             resolution,
             expires_at: record.expires_at,
+            mark,
         };
         self.resolutions.restore(id, submission);
     }
 
-    fn restore_lease(&mut self, id: LeaseId, record: &LeaseRecord, now: Duration) {
+    fn restore_lease(
+        &mut self,
+        id: LeaseId,
+        record: &LeaseRecord,
+        mark: Option<Mark>,
+        now: Duration,
+    ) {
         let key = self.account_of(record.account());
         self.accounts
             .update(key, &mut self.outbox, |account| account.held += 1);
-        let lease = record.lease(key);
+        let mut lease = record.lease(key);
+        lease.mark = mark.filter(|_| lease.kind() == Kind::Forward || record.is_told_mark);
+        if let Some(mark) = lease.mark {
+            self.marks.add(mark, id);
+        }
+        let mark = lease.mark;
         let is_cut_off = lease.kind() == Kind::Forward && record.phase == PhaseRecord::Reserved;
         self.leases.insert(id, lease);
         let phase = if is_cut_off {
             match self.resolutions.job_of(id) {
                 // Its answer was noted, and the lease was not.
                 Some(task_id) => self.free_binding(task_id, now, None),
-                None => Some(self.cut_off(id, key, record, now)),
+                None => Some(self.cut_off(id, record, (key, mark), now)),
             }
         } else {
             self.phase_of(&record.phase, now)
@@ -196,14 +222,14 @@ impl Pool {
     fn cut_off(
         &mut self,
         id: LeaseId,
-        account: AccountKey,
         record: &LeaseRecord,
+        (account, mark): (AccountKey, Option<Mark>),
         now: Duration,
     ) -> Phase {
         let email = Arc::clone(&self.accounts[account].listed.email);
         let body = record.body.as_deref().cloned();
         let on = Some((account, record.created_at));
-        self.resolutions.lose(id, body, Some(email), on, now);
+        self.resolutions.lose(id, body, Some(email), on, mark, now);
         // The client of a call without a key can ask by this one. A key that the client gave stays.
         self.resolutions.name_lost(id, Claim::of_lost(id));
         Phase::Uncertain {

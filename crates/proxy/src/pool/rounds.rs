@@ -99,6 +99,7 @@ impl Pool {
             vanished,
             caps,
             unnamed,
+            marked,
         } = change;
         if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return None;
@@ -130,8 +131,10 @@ impl Pool {
         for key in self.foreign_jobs.remove_gone(sent_at) {
             self.uncount_foreign(key);
         }
+        let new = self.follow_marks(marked, new, sent_at, now);
         let findings = self.look_for_bound(sent_at, &absences, now);
         self.match_new(sent_at, new, now);
+        self.judge_marks();
         let are_shown = |account| absences.are_shown(account);
         for id in self.leases.count_absences(sent_at, ABSENCES_MIN, are_shown) {
             self.end_lease(id, Cause::Absent, now);
@@ -155,7 +158,14 @@ impl Pool {
             Phase::Reserved { stands_for } => stands_for.as_deref().cloned(),
             Phase::Uncertain { .. } | Phase::Bound(_) => return,
         };
-        let job = stood_for.or_else(|| self.adopt_foreign(id));
+        let account = lease.account;
+        // It may have stood for a job before marks were proven: that one has no mark.
+        let (own, of_others) = if self.has_proven_mark(id) {
+            (None, stood_for)
+        } else {
+            (stood_for, None)
+        };
+        let job = own.or_else(|| self.adopt_foreign(id));
         self.set_phase(
             id,
             Phase::Uncertain {
@@ -165,6 +175,10 @@ impl Pool {
         );
         if let Some(job) = job {
             self.tie(id, job);
+            self.finish(now);
+        }
+        if let Some(job) = of_others {
+            self.unassign(job, account, now);
             self.finish(now);
         }
     }
@@ -368,6 +382,7 @@ impl Pool {
                 findings.unlisted.push(RunningJob {
                     task_id: binding.task_id.clone(),
                     email: self.accounts[lease.account].listed.email.to_string(),
+                    mark: None,
                 });
             }
         }

@@ -11,9 +11,9 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, map::Entry};
 
-use super::{AccountCap, AccountCount, Round, TaskId, name::Name};
+use super::{AccountCap, AccountCount, Mark, Round, TaskId, name::Name};
 
 /// The jobs, caps and counts that one round listed.
 #[derive(Debug, Default)]
@@ -24,6 +24,9 @@ pub struct RunningJobs {
     jobs: IndexMap<TaskId, Name, RandomState>,
     /// For how long jobs had run, as the round tells.
     ages: HashMap<TaskId, Duration, RandomState>,
+    marks: HashMap<TaskId, Mark, RandomState>,
+    /// The only job that is listed with a mark. `None`: there are several.
+    by_mark: HashMap<Mark, Option<TaskId>, RandomState>,
     /// The jobs by the folded e-mail that they are listed on.
     by_name: HashMap<Arc<str>, Vec<TaskId>, RandomState>,
     caps: BTreeMap<Name, u32>,
@@ -47,6 +50,8 @@ pub struct RoundChange {
     pub(super) caps: Vec<(Name, u32)>,
     /// The folded e-mails of accounts with another number of jobs without ids.
     pub(super) unnamed: Vec<Arc<str>>,
+    /// Jobs that are listed with another mark, or elsewhere, or that have a mark alone now or no longer.
+    pub(super) marked: Vec<(TaskId, Name)>,
 }
 
 impl RoundChange {
@@ -71,7 +76,18 @@ impl RoundChange {
             let known = old.jobs.get(&job.task_id);
             let known = known.filter(|name| **name.given() == *job.email);
             let name = known.cloned().unwrap_or_else(|| Name::new(&job.email));
-            running.jobs.entry(job.task_id).or_insert(name);
+            if let Entry::Vacant(entry) = running.jobs.entry(job.task_id) {
+                if let Some(mark) = job.mark {
+                    running.marks.insert(entry.key().clone(), mark);
+                    let first = Some(entry.key().clone());
+                    running
+                        .by_mark
+                        .entry(mark)
+                        .and_modify(|only| *only = None)
+                        .or_insert(first);
+                }
+                entry.insert(name);
+            }
         }
         for (task_id, name) in &running.jobs {
             let of_name = running.by_name.entry(Arc::clone(name.folded()));
@@ -101,6 +117,7 @@ impl RoundChange {
             folded.filter(|folded| old.unnamed.get(*folded) != running.unnamed.get(*folded));
         let unnamed: BTreeSet<_> = changed.cloned().collect();
         Self {
+            marked: running.newly_marked(old),
             running: Arc::new(running),
             appeared,
             vanished,
@@ -115,6 +132,32 @@ impl RunningJobs {
     /// The account that a job is listed on.
     pub(super) fn account_of(&self, task_id: &TaskId) -> Option<&Name> {
         self.jobs.get(task_id)
+    }
+
+    /// The jobs that `old` lists without these marks, with marks that were not alone, or elsewhere.
+    fn newly_marked(&self, old: &Self) -> Vec<(TaskId, Name)> {
+        let shown = |jobs: &Self, task_id: &TaskId| {
+            let mark = jobs.mark_of(task_id)?;
+            let is_alone = jobs.job_of(mark) == Some(task_id);
+            Some((mark, is_alone, jobs.jobs.get(task_id).cloned()))
+        };
+        let is_new = |task_id: &TaskId| {
+            let now = shown(self, task_id);
+            now.is_some() && now != shown(old, task_id)
+        };
+        let jobs = self.jobs.iter().filter(|(task_id, _)| is_new(task_id));
+        let jobs = jobs.map(|(task_id, name)| (task_id.clone(), name.clone()));
+        jobs.collect()
+    }
+
+    /// The mark that a job is listed with.
+    pub(super) fn mark_of(&self, task_id: &TaskId) -> Option<Mark> {
+        self.marks.get(task_id).copied()
+    }
+
+    /// The job that is listed with a mark, if only one is.
+    pub(super) fn job_of(&self, mark: Mark) -> Option<&TaskId> {
+        self.by_mark.get(&mark)?.as_ref()
     }
 
     /// For how long a job has run `now`, if the round tells it.

@@ -59,7 +59,9 @@ impl Pool {
                 if is_told_again && self.leases.get(id).is_none() {
                     return;
                 }
-                match (self.bind(id, task_id.clone(), now), email) {
+                let bound = self.bind(id, task_id.clone(), now);
+                self.note_accepted_marked(id);
+                match (bound, email) {
                     (Err(LeaseError::Unknown | LeaseError::TaskTaken), Some(email)) => {
                         // An operator gave the lease back, or there was none. The job runs all the
                         // same.
@@ -86,11 +88,22 @@ impl Pool {
                 let sent_at = now.saturating_sub(sent_ago);
                 let lease = self.leases.get(id);
                 let state = lease.map(Lease::state);
-                if matches!(state, Some(LeaseState::Bound | LeaseState::Uncertain)) {
+                if state == Some(LeaseState::Uncertain) || lease.is_some_and(Lease::is_tied) {
                     return;
                 }
                 let since = lease.map(|lease| (lease.account, lease.created_at));
-                self.resolutions.lose(id, body, on, since, sent_at);
+                let mark = lease.and_then(|lease| lease.mark);
+                let marked = lease.filter(|lease| lease.is_marked);
+                let marked = marked.and_then(|lease| lease.operation.clone());
+                let is_news = self.resolutions.lose(id, body, on, since, mark, sent_at);
+                if let Some(operation) = marked.filter(|_| is_news) {
+                    self.marks.note_failed(&operation);
+                }
+                if state == Some(LeaseState::Bound) {
+                    // A round has listed its job with its mark, or somebody has named it.
+                    self.resolutions.note_found(id, false);
+                    return;
+                }
                 if state.is_none() {
                     self.resolutions.let_expire(id, now);
                 }

@@ -7,6 +7,7 @@ mod incremental;
 mod laws;
 mod leases;
 mod lists;
+mod marks;
 mod matching;
 mod model;
 mod names;

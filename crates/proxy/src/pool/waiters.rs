@@ -10,16 +10,14 @@ mod ranks;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
 };
 
 use foldhash::fast::RandomState;
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
 use super::{
-    AccountKey, Ask, Body, Constraint, LeaseId, OperationName,
-    ask::Wish,
+    AccountKey, Ask, Constraint, LeaseId,
+    ask::{Terms, Wish},
     name::Name,
     steps::{self, Counted},
 };
@@ -50,10 +48,7 @@ pub(super) struct Waiters {
 /// One waiter: the lease that it will have.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) lease_id: LeaseId,
-    pub(super) ttl: Option<Duration>,
-    pub(super) operation: Option<OperationName>,
-    pub(super) body: Option<Arc<Body>>,
+    pub(super) terms: Terms,
     group: GroupKey,
 }
 
@@ -99,15 +94,11 @@ impl Waiters {
     pub(super) fn push(&mut self, ask: Ask) -> WaiterId {
         let place = ask.place.filter(|id| !self.queue.contains_key(id));
         let id = place.unwrap_or_else(|| self.next_place());
-        let waiter = Waiter {
-            lease_id: ask.lease_id,
-            ttl: ask.ttl,
-            operation: ask.operation,
-            body: ask.body,
-            group: self.group(ask.constraint, ask.max_jobs),
-        };
+        let terms = ask.terms();
+        self.by_lease.insert(terms.lease_id, id);
+        let group = self.group(ask.constraint, ask.max_jobs);
+        let waiter = Waiter { terms, group };
         self.groups[waiter.group].waiters.insert(id);
-        self.by_lease.insert(waiter.lease_id, id);
         self.queue.insert(id, waiter);
         self.ranks.add(id.0);
         id
@@ -117,7 +108,7 @@ impl Waiters {
     /// named one.
     pub(super) fn remove(&mut self, id: WaiterId) -> Option<(Waiter, Option<AccountKey>)> {
         let waiter = self.queue.remove(&id)?;
-        self.by_lease.remove(&waiter.lease_id);
+        self.by_lease.remove(&waiter.terms.lease_id);
         self.ranks.remove(id.0);
         let group = &mut self.groups[waiter.group];
         group.waiters.remove(&id);

@@ -22,6 +22,7 @@ mod labels;
 mod learning;
 mod leases;
 mod lost;
+mod marks;
 mod memory;
 mod moving;
 mod odd_heads;

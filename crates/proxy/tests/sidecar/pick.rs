@@ -67,6 +67,7 @@ async fn answers_with_the_whole_lease() {
     let wanted = json!({
         "email": "a+b@x", "alias": accounts_fetcher::Account::new("a+b@x", 1).alias.as_ref(),
         "state": "reserved", "kind": "pick", "maxJobs": 3, "inFlight": 1, "taskId": null,
+        "mark": null,
     });
     assert_eq!(rest, wanted);
 }

@@ -7,6 +7,12 @@ use super::*;
 
 /// What is written: it needs escapes in JSON.
 const EMAIL: &str = "a\"\\+b@exämple.com";
+/// Marks have no parts that differ.
+const MARK: &str = "klb-00112233445566778899aabbccddeeff";
+
+fn mark() -> Mark {
+    MARK.parse().expect("it is a mark")
+}
 
 /// `data` as a JSON body, compared with what `serde_json` reads.
 ///
@@ -22,7 +28,19 @@ pub fn json_email(data: &[u8]) {
     let written = body.with_email(EMAIL).expect("JSON spells every e-mail");
     let again = json::read(written.clone()).expect("what we wrote is JSON");
     compare(data, &body, &written, &again);
+    let marked = compare_marks(&body);
     if let Some(mut object) = reference {
+        let names_reply = ["replyRef", "replyUrl"].map(|name| object.contains_key(name));
+        assert!(!names_reply.contains(&true) || !body.takes_mark());
+        if body.takes_mark() {
+            let mut expected = object.clone();
+            expected.insert("replyRef".to_owned(), MARK.into());
+            for (marked, email) in marked.iter().zip([None, Some(EMAIL)]) {
+                expected.extend(email.map(|email| ("email".to_owned(), email.into())));
+                let read: Option<Map<String, Value>> = serde_json::from_slice(marked).ok();
+                assert_eq!(read.as_ref(), Some(&expected));
+            }
+        }
         let given = object.insert("email".to_owned(), EMAIL.into());
         let given = given.filter(|email| !email.is_null() && email != "");
         assert_eq!(body.email(), given.as_ref().and_then(Value::as_str));
@@ -48,6 +66,12 @@ pub fn multipart_email(data: &[u8]) {
         return;
     };
     let written = body.with_email(EMAIL).expect("the e-mail has one line");
+    for marked in compare_marks(&body) {
+        match read(marked) {
+            Ok(again) => assert!(!again.takes_mark(), "the mark is found"),
+            Err(error) => assert_eq!(error, EmailError::TooManyParts),
+        }
+    }
     // The extra part may be the one too many.
     match read(written.clone()) {
         Ok(again) => compare(form, &body, &written, &again),
@@ -64,6 +88,8 @@ pub fn form_email(data: &[u8]) {
         let written = body.with_email(EMAIL).expect("a form spells every e-mail");
         let again = fields::read(written.clone()).expect("what we wrote is a form");
         compare(data, &body, &written, &again);
+        assert!(!body.takes_mark());
+        compare_marks(&body);
         one_email(&written, EMAIL);
         if let Some(email) = body.email() {
             one_email(body.bytes(), email);
@@ -116,6 +142,23 @@ fn compare(source: &[u8], body: &EmailBody, written: &Bytes, again: &EmailBody) 
             "more than the e-mail was changed"
         );
     }
+}
+
+/// Writes `body` with a mark, as it came and with another e-mail. All that is not put in is as it came.
+fn compare_marks(body: &EmailBody) -> [Bytes; 2] {
+    [None, Some(EMAIL)].map(|email| {
+        let marked = body.around(email, Some(mark())).expect("it can be spelled");
+        let plain = body.around(email, None).expect("it can be spelled");
+        let [before, text, after] = &marked;
+        if email.is_none() {
+            assert_eq!([&before[..], &after[..]].concat(), body.bytes()[..]);
+        } else {
+            assert_eq!([before, after], [&plain[0], &plain[2]]);
+        }
+        let marks = memchr::memmem::find_iter(text, MARK).count();
+        assert_eq!(marks, usize::from(body.takes_mark()));
+        marked.concat().into()
+    })
 }
 
 /// How many items two iterators have in common at their start.

@@ -39,6 +39,7 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
         max_jobs,
         prompt,
         references,
+        has_reply: false,
         place,
         cut,
         bytes,

@@ -13,10 +13,10 @@ use serde::{
 };
 use serde_json::{Value, error::Category, value::RawValue};
 
-use super::{EmailBody, EmailError, Format, Place, smaller_cap};
+use super::{EmailBody, EmailError, Format, Place, may_be_reply, smaller_cap};
 use crate::{
     kling::references::{References, text_in},
-    pool::Digest,
+    pool::{Digest, Mark},
 };
 
 /// Reads `bytes`, which must be a JSON object and nothing else.
@@ -43,6 +43,7 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
         max_jobs: members.max_jobs,
         prompt: members.prompt,
         references: members.references,
+        has_reply: members.has_reply,
         place,
         cut,
         bytes,
@@ -75,6 +76,11 @@ pub(super) fn spell(email: &str) -> String {
     Value::from(email).to_string()
 }
 
+/// `mark` as a member.
+pub(super) fn spell_mark(mark: Mark) -> String {
+    format!(r#""replyRef":"{mark}""#)
+}
+
 /// What we ask of an object.
 struct Members<'a> {
     is_empty: bool,
@@ -84,6 +90,7 @@ struct Members<'a> {
     max_jobs: Option<NonZeroU32>,
     prompt: Option<Digest>,
     references: References,
+    has_reply: bool,
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -109,6 +116,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
             max_jobs: None,
             prompt: None,
             references: References::default(),
+            has_reply: false,
         };
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.is_empty = false;
@@ -123,6 +131,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 Some("prompt") => {
                     members.prompt = text_of(value).map(|text| Digest::of(&text));
                 }
+                Some(name) if may_be_reply(name.as_bytes()) => members.has_reply = true,
                 Some(name) => members.references.note(name, || text_in(value)),
                 None => {}
             }

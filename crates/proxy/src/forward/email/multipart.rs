@@ -20,11 +20,11 @@ use self::{
 };
 use super::{
     CHARSET, EmailBody, EmailError, Format, Place, Unwritable, is_like_ascii, may_be_email,
-    smaller_cap,
+    may_be_reply, smaller_cap,
 };
 use crate::{
     kling::references::{References, URL_BYTES_MAX},
-    pool::Digest,
+    pool::{Digest, Mark},
 };
 
 /// Most parts of a body: the upstream's largest form has some dozens, and each part costs work.
@@ -82,7 +82,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
     let boundary = Boundary::of(content_type).ok_or(EmailError::NoBoundary)?;
     let (start, parts) = scan(&bytes, &boundary)?;
     let (mut found, mut max_jobs, mut prompt) = (None, None, None);
-    let mut references = References::default();
+    let (mut references, mut has_reply) = (References::default(), false);
     let places = parts.iter().map(|part| part.whole.clone()).collect();
     for Part { head, value, .. } in parts {
         let Head { name, is_text } = head;
@@ -95,6 +95,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
                 found = Some((email, value));
             }
             name if may_be_email(name.as_bytes()) => return Err(EmailError::NearlyEmail),
+            name if may_be_reply(name.as_bytes()) => has_reply = true,
             CHARSET if !text().is_ok_and(is_like_ascii) => return Err(EmailError::Charset),
             "maxJobs" => max_jobs = smaller_cap(max_jobs, text().unwrap_or_default()),
             "prompt" => prompt = text().ok().map(Digest::of),
@@ -121,6 +122,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
         max_jobs,
         prompt,
         references,
+        has_reply,
         place,
         // Parts are left out as a whole.
         cut: 0..0,
@@ -134,12 +136,22 @@ pub(super) fn spell(email: &str, boundary: &Boundary) -> Result<String, Unwritab
     is_writable.then(|| email.to_owned()).ok_or(Unwritable)
 }
 
+/// `mark` as a part, without the line break behind it. It cannot look like the boundary: it begins with no hyphen.
+pub(super) fn spell_mark(mark: Mark, boundary: &Boundary) -> String {
+    format!("{}{mark}", head_of("replyRef", boundary))
+}
+
+/// The boundary, and the head of a part with this name.
+fn head_of(name: &str, boundary: &Boundary) -> String {
+    let head = format!("Content-Disposition: form-data; name=\"{name}\"");
+    format!("{}\r\n{head}\r\n\r\n", boundary.dashed())
+}
+
 /// A part of its own in front of the delimiter at `start`.
 fn part_at(start: usize, boundary: &Boundary) -> Place {
-    let head = "Content-Disposition: form-data; name=\"email\"";
     Place {
         at: start..start,
-        before: format!("{}\r\n{head}\r\n\r\n", boundary.dashed()),
+        before: head_of("email", boundary),
         after: "\r\n",
     }
 }

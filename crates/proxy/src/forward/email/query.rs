@@ -8,7 +8,7 @@ use std::{fmt, ops::Range};
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
-use super::{EmailError, Place, may_be_email};
+use super::{EmailError, Place, may_be_email, may_be_reply};
 use crate::upstream::encoded;
 
 /// A query that was read: the e-mail in it, and where one is written.
@@ -125,6 +125,13 @@ impl Query {
             Some(list.split(',').map(str::to_owned).collect::<Vec<_>>())
         });
         lists.flatten()
+    }
+
+    /// Whether some parser finds in it where the upstream reports to, or how.
+    #[must_use]
+    pub fn may_have_reply(&self) -> bool {
+        let mut pairs = self.text.split(['&', ';']);
+        pairs.any(|pair| may_be_reply(name_of(pair.as_bytes())))
     }
 
     /// Whether a field `name` has this value.

@@ -6,7 +6,8 @@ use super::{Context, Durability, Operation};
 use crate::{
     ledger::{Dated, walk::Part},
     pool::{
-        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Name, Page, Settlement, Update, WaiterId,
+        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Mark, MarkFault, Name, Page, Settlement,
+        Update, WaiterId,
     },
 };
 
@@ -34,6 +35,38 @@ impl Operation for Settle {
             self.settlement,
             context.now,
         );
+    }
+}
+
+/// The mark that a submission is to be sent with. `None`: it is sent without one. Asked right before it is sent.
+#[derive(Debug)]
+pub struct MarkSubmission {
+    /// Its lease.
+    pub lease: LeaseId,
+}
+
+impl Operation for MarkSubmission {
+    type Reply = Option<Mark>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.mark_submission(self.lease)
+    }
+}
+
+/// Learns that the upstream's answer finds fault with a marked submission.
+#[derive(Debug)]
+pub struct NoteMarkFault {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// Which one.
+    pub fault: MarkFault,
+}
+
+impl Operation for NoteMarkFault {
+    type Reply = ();
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.note_mark_fault(self.lease, self.fault);
     }
 }
 

@@ -300,6 +300,7 @@ impl Questions {
         let job = RunningJob {
             task_id: self.task_id.clone(),
             email: account.to_string(),
+            mark: None,
         };
         let asked = Arc::clone(&account);
         let aborted = self.under_way.spawn(async move {

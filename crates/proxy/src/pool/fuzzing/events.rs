@@ -16,6 +16,7 @@ use self::check::check_truth;
 pub(super) use self::check::{check_parts, check_running};
 pub(in crate::pool) use self::event::{Call, Event};
 use super::*;
+use crate::keyed_hash::HashKey;
 
 /// The second and the third are one account in two spellings.
 pub(in crate::pool) const EMAILS: &[&str] = &["Ann@x", "b@x", "b@X", "c@x"];
@@ -23,6 +24,9 @@ pub(in crate::pool) const EMAILS: &[&str] = &["Ann@x", "b@x", "b@X", "c@x"];
 const BODIES: u64 = 3;
 /// Events concern this many of the newest leases.
 const RECENT: usize = 8;
+
+/// What submissions start, if that is known.
+const OPERATION: &str = "/v";
 
 pub(in crate::pool) type Email = &'static str;
 
@@ -44,6 +48,9 @@ pub(in crate::pool) struct World {
     running: BTreeMap<u64, Email>,
     /// The jobs whose ids rounds do not show.
     garbled: BTreeSet<u64>,
+    hash_key: HashKey,
+    /// The marks that rounds list jobs with.
+    marks: BTreeMap<u64, Mark>,
     /// How many jobs the upstream counts beyond those that it lists.
     excess: Option<(Email, u32)>,
 }
@@ -54,6 +61,8 @@ impl World {
         let mut bench = Bench::empty(limits, 3);
         let mut world = Self {
             place: bench.pool.take_place(),
+            hash_key: HashKey::random(&mut bench.rng),
+            marks: BTreeMap::new(),
             bench,
             now: 1,
             leases: Vec::new(),
@@ -88,19 +97,20 @@ impl World {
         let Ok(constraint) = pool.constraint(call.only, &exclude) else {
             return;
         };
+        let lease_id = LeaseId::random(rng);
         let ask = Ask {
-            lease_id: LeaseId::random(rng),
+            lease_id,
             ttl: (!call.is_forward).then_some(TTL),
             constraint,
-            operation: None,
+            operation: call.has_operation.then(|| OPERATION.into()),
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
             place: call.comes_back.then_some(self.place),
             body: None,
+            mark: Some(Mark::of(&self.hash_key, lease_id)),
         };
         if call.comes_back {
             self.place = pool.take_place();
         }
-        let lease_id = ask.lease_id;
         if let Some((claim, kind)) = call.claim()
             && pool.claim(&claim, lease_id, kind).is_err()
         {
@@ -160,7 +170,7 @@ impl World {
             (Kind::Pick, _) => (None, Settlement::Undelivered),
         };
         let body = body.map(|body| Body {
-            operation: "/v".into(),
+            operation: OPERATION.into(),
             fingerprint: Fingerprint::of([body.to_le_bytes()]),
             prompt: Some(prompt(body)),
         });
@@ -220,6 +230,7 @@ impl World {
         let executing = read.into_iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: (*email).into(),
+            mark: self.marks.get(id).copied(),
         });
         let unreadable = garbled.iter().map(|(_, email)| Some((**email).into()));
         let counts = self.excess.map(|(email, excess)| {
@@ -323,6 +334,28 @@ impl World {
             Event::Garble { ids, excess } => {
                 self.garbled = ids.into_iter().collect();
                 self.excess = excess;
+            }
+            Event::Submit(nth) => {
+                if let Some(lease) = self.recent(nth) {
+                    let mark = self.bench.pool.mark_submission(lease.id);
+                    assert_eq!(self.bench.pool.mark_submission(lease.id), mark);
+                }
+            }
+            Event::Fault(nth, fault) => {
+                if let Some(lease) = self.recent(nth) {
+                    self.bench.pool.note_mark_fault(lease.id, fault);
+                }
+            }
+            Event::Mark(id, nth) => {
+                let of = |nth| self.recent(nth).map(|lease| lease.id);
+                // Without a lease it is a stranger's.
+                let of = nth.map(|nth| {
+                    of(nth).unwrap_or(LeaseId::random(&mut SmallRng::seed_from_u64(id)))
+                });
+                match of {
+                    Some(lease) => drop(self.marks.insert(id, Mark::of(&self.hash_key, lease))),
+                    None => drop(self.marks.remove(&id)),
+                }
             }
             Event::Drain(email, is_draining) => self.drain(email, is_draining),
             Event::History { tasks, is_whole } => self.read_histories(&tasks, is_whole),

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::pool::{PoolRecord, RecordName, Saved};
+use crate::{
+    keyed_hash::HashKey,
+    pool::{PoolRecord, RecordName, Saved},
+};
 
 /// What is durable of a pool, and the batch that is on its way.
 #[derive(Debug, Default)]
@@ -82,6 +85,7 @@ impl Journal {
         old: &Pool,
         is_written: bool,
         limits: Limits,
+        key: &HashKey,
         now: Duration,
     ) -> Pool {
         if is_written {
@@ -111,7 +115,7 @@ impl Journal {
                 }
             }
         }
-        Pool::restored(limits, saved, now)
+        Pool::restored(limits, saved, Some(key), now)
     }
 }
 

@@ -270,6 +270,7 @@ impl Run {
             max_jobs: max_jobs.and_then(NonZeroU32::new),
             place: None,
             body: None,
+            mark: None,
         };
         let wish = Wish {
             lease_id,
@@ -309,10 +310,8 @@ impl Run {
                         wish.allows(email) && is_usable
                     }),
                     Refusal::Saturated { .. } => !waits,
-                    // Picks are never in doubt.
-                    Refusal::Unverified { .. } => false,
-                    // The upstream does not refuse picks either.
-                    Refusal::CoolingDown { .. } => false,
+                    // Picks are never in doubt, and the upstream does not refuse them.
+                    Refusal::Unverified { .. } | Refusal::CoolingDown { .. } => false,
                     Refusal::QueueFull { .. } => self.model.queue.len() == LIMITS.waiters_max,
                 };
                 assert!(is_outage, "{refusal:?}");

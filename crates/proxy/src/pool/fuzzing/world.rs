@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{journal::Journal, *};
+use crate::keyed_hash::HashKey;
 
 /// Two accounts on which nothing runs.
 const ACCOUNTS: [(&str, u32); 2] = [("a@x", 3), ("b@x", 2)];
@@ -11,7 +12,13 @@ const ACCOUNTS: [(&str, u32); 2] = [("a@x", 3), ("b@x", 2)];
 #[derive(Clone, Debug)]
 pub(in crate::pool) enum Event {
     /// A submission begins. Later its answer comes or is lost, and it started a job or none.
-    Submit,
+    Submit {
+        has_key: bool,
+    },
+    /// Its job starts before its answer comes.
+    Begin(usize),
+    /// From now on the upstream keeps marks, or drops them.
+    KeepMarks(bool),
     Answer {
         nth: usize,
         is_accepted: bool,
@@ -44,8 +51,10 @@ pub(in crate::pool) enum Event {
 /// The events that tests draw, as often as those.
 impl<'a> Arbitrary<'a> for Event {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(match below(bytes, 29)? {
-            0..4 => Self::Submit,
+        Ok(match below(bytes, 32)? {
+            0..4 => Self::Submit {
+                has_key: bytes.arbitrary()?,
+            },
             4..8 => Self::Answer {
                 nth: nth(bytes)?,
                 is_accepted: bytes.arbitrary()?,
@@ -60,10 +69,12 @@ impl<'a> Arbitrary<'a> for Event {
             13..16 => Self::End(nth(bytes)?),
             16 => Self::Garble(nth(bytes)?),
             17..21 => Self::Round,
-            21..24 => Self::Pass(1 + below(bytes, 89)?),
-            24 => Self::Commit,
-            25 => Self::Take,
-            26 => Self::Fail(bytes.arbitrary()?),
+            21..23 => Self::Begin(nth(bytes)?),
+            23 => Self::KeepMarks(bytes.ratio(8, 10)?),
+            24..27 => Self::Pass(1 + below(bytes, 89)?),
+            27 => Self::Commit,
+            28 => Self::Take,
+            29 => Self::Fail(bytes.arbitrary()?),
             _ => Self::Crash {
                 starts: bytes.arbitrary()?,
                 is_written: bytes.arbitrary()?,
@@ -79,9 +90,35 @@ pub(in crate::pool) struct World {
     next_task: u64,
     running: BTreeMap<u64, String>,
     garbled: BTreeSet<u64>,
-    under_way: Vec<(LeaseId, String, Duration)>,
+    under_way: Vec<UnderWay>,
     picked: Vec<(LeaseId, Option<u64>)>,
     journal: Journal,
+    key: HashKey,
+    keeps_marks: bool,
+    /// The marks that the upstream keeps, with the leases that they are of.
+    marks: BTreeMap<u64, (Mark, LeaseId)>,
+    keyed: BTreeSet<LeaseId>,
+    /// Which jobs rounds have listed with their marks.
+    shown: BTreeMap<LeaseId, u64>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    lease: LeaseId,
+    email: String,
+    sent_at: Duration,
+    mark: Option<Mark>,
+    job: Option<u64>,
+}
+
+/// What all submissions start.
+const OPERATION: &str = "/v";
+
+fn claim_of(lease: LeaseId) -> Claim {
+    Claim {
+        key: Key::new(&lease.to_string()),
+        fingerprint: Fingerprint::of(["1"]),
+    }
 }
 
 impl World {
@@ -91,8 +128,13 @@ impl World {
         bench.pool.record_changes();
         bench.learn(&ACCOUNTS, START);
         Self {
-            bench,
+            key: HashKey::random(&mut bench.rng),
+            keeps_marks: true,
+            marks: BTreeMap::new(),
+            keyed: BTreeSet::new(),
+            shown: BTreeMap::new(),
             journal: Journal::default(),
+            bench,
             now: 1,
             next_task: 0,
             running: BTreeMap::new(),
@@ -107,8 +149,13 @@ impl World {
         for event in events {
             self.happen(event);
         }
-        for (id, ..) in std::mem::take(&mut self.under_way) {
-            self.bench.pool.end(id, Cause::Refused, at(self.now));
+        for submission in std::mem::take(&mut self.under_way) {
+            let sent_ago = Duration::ZERO;
+            let settlement = match submission.job {
+                Some(_) => Settlement::Uncertain { sent_ago },
+                None => Settlement::Refused(Blame::Request),
+            };
+            self.settle(&submission, settlement);
         }
         self.running.clear();
         for _ in 0..8 {
@@ -128,23 +175,40 @@ impl World {
         self.next_task
     }
 
-    fn take(&mut self, ttl: Option<Duration>) -> Option<(LeaseId, String)> {
+    fn start_submitted(&mut self, submission: &UnderWay) -> u64 {
+        let job = self.start_job(&submission.email);
+        if let Some(mark) = submission.mark.filter(|_| self.keeps_marks) {
+            self.marks.insert(job, (mark, submission.lease));
+        }
+        job
+    }
+
+    fn take(&mut self, ttl: Option<Duration>, has_key: bool) -> Option<(LeaseId, String)> {
+        let ask = self.bench.ask(None, &[]);
         let ask = Ask {
             ttl,
-            ..self.bench.ask(None, &[])
+            operation: Some(OPERATION.into()),
+            mark: Some(Mark::of(&self.key, ask.lease_id)),
+            ..ask
         };
-        let lease = self
-            .bench
-            .pool
-            .pick(&ask, at(self.now), &mut self.bench.rng)
-            .ok()?;
-        if !self.journal.commit(&mut self.bench.pool) {
+        let (id, now) = (ask.lease_id, at(self.now));
+        let Bench { pool, rng } = &mut self.bench;
+        if has_key {
+            pool.claim(&claim_of(id), id, Kind::Forward).unwrap();
+        }
+        let Ok(lease) = pool.pick(&ask, now, rng) else {
+            pool.unclaim(id);
+            return None;
+        };
+        if !self.journal.commit(pool) {
             // The client is told that there is none.
-            let pool = &mut self.bench.pool;
-            pool.settle(lease.id, None, None, Settlement::Undelivered, at(self.now));
+            pool.settle(id, None, None, Settlement::Undelivered, now);
             return None;
         }
-        Some((lease.id, lease.email.to_string()))
+        if has_key {
+            self.keyed.insert(id);
+        }
+        Some((id, lease.email.to_string()))
     }
 
     /// A round that tells the truth, and the reaction of the sidecar.
@@ -156,6 +220,7 @@ impl World {
         let executing = read.into_iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: email.clone(),
+            mark: self.marks.get(id).map(|(mark, _)| *mark),
         });
         let unreadable = garbled.into_iter().map(|(_, email)| Some(email.clone()));
         let round = Round {
@@ -172,6 +237,7 @@ impl World {
                 self.bench.pool.job_over(&job.task_id, at(self.now));
             }
         }
+        self.check_marks();
         for email in ["a@x", "b@x"] {
             let truth = self
                 .running
@@ -187,56 +253,129 @@ impl World {
     }
 
     fn crash(&mut self, starts: bool, is_written: bool) {
-        for (nth, (_, email, _)) in std::mem::take(&mut self.under_way).into_iter().enumerate() {
+        for (nth, submission) in std::mem::take(&mut self.under_way).into_iter().enumerate() {
             // Some of them had arrived.
-            if starts || nth % 2 == 1 {
-                self.start_job(&email);
+            if submission.job.is_none() && (starts || nth % 2 == 1) {
+                self.start_submitted(&submission);
             }
         }
+        // What a round showed may not have been written.
+        self.shown.clear();
         let now = at(self.now);
-        let pool = &self.bench.pool;
-        self.bench.pool = self.journal.restored(pool, is_written, RECONCILING, now);
+        let (pool, key) = (&self.bench.pool, &self.key);
+        self.bench.pool = self
+            .journal
+            .restored(pool, is_written, RECONCILING, key, now);
+        let ask = self.bench.ask(None, &[]);
         let Bench { pool, rng } = &mut self.bench;
-        let ask = Ask {
-            lease_id: LeaseId::random(rng),
-            ttl: Some(TTL),
-            constraint: pool.constraint(None, &[]).unwrap(),
-            operation: None,
-            max_jobs: None,
-            place: None,
-            body: None,
-        };
         assert_eq!(pool.pick(&ask, now, rng), Err(Refusal::Learning));
         self.bench.apply(&ACCOUNTS, now);
         self.round();
     }
 
+    /// A job that the round lists with its mark is that submission's, and its key knows that for good.
+    fn check_marks(&mut self) {
+        let pool = &self.bench.pool;
+        let listed = self
+            .marks
+            .iter()
+            .filter(|(job, _)| self.running.contains_key(*job) && !self.garbled.contains(*job));
+        for (job, (mark, lease)) in listed {
+            let holder = pool.leases.of_task(&task(*job));
+            assert!(
+                holder.is_none_or(|holder| holder == *lease),
+                "{mark} is not of {holder:?}"
+            );
+            if pool.lease(*lease).is_some() {
+                assert_eq!(holder, Some(*lease), "{job} has its mark");
+            }
+            self.shown.insert(*lease, *job);
+        }
+        let shown = self.shown.iter();
+        for (lease, job) in shown.filter(|(lease, _)| self.keyed.contains(*lease)) {
+            let known = pool.recall(&claim_of(*lease));
+            let is_known =
+                matches!(&known, Some(Known::Job { task_id, .. }) if *task_id == task(*job));
+            assert!(is_known, "{lease} became {job}, and its key says {known:?}");
+        }
+        pool.resolutions.check(|id| {
+            pool.leases.get(id).is_some() || self.under_way.iter().any(|it| it.lease == id)
+        });
+        pool.leases.check();
+        let is_held = |id| pool.leases.get(id).is_some();
+        pool.marks.check(pool.leases.after(None), is_held);
+    }
+
+    fn settle(&mut self, submission: &UnderWay, settlement: Settlement) {
+        let body = Body {
+            operation: OPERATION.into(),
+            fingerprint: Fingerprint::of([(self.next_task % 3).to_le_bytes()]),
+            prompt: None,
+        };
+        let (email, now) = (Name::new(&submission.email), at(self.now));
+        let pool = &mut self.bench.pool;
+        pool.settle(submission.lease, Some(&email), Some(body), settlement, now);
+    }
+
+    fn submit(&mut self, has_key: bool) {
+        let now = at(self.now);
+        if let Some((lease, email)) = self.take(None, has_key) {
+            let pool = &mut self.bench.pool;
+            self.under_way.push(UnderWay {
+                lease,
+                email,
+                sent_at: now,
+                mark: pool.mark_submission(lease),
+                job: None,
+            });
+        }
+    }
+
+    fn answer(&mut self, nth: usize, is_accepted: bool, is_lost: bool) {
+        let now = at(self.now);
+        let Some(nth) = nth.checked_rem(self.under_way.len()) else {
+            return;
+        };
+        let submission = self.under_way.remove(nth);
+        let job = match submission.job {
+            None if is_accepted => Some(self.start_submitted(&submission)),
+            begun => begun,
+        };
+        let settlement = match (job, is_lost) {
+            (Some(job), false) => Settlement::Accepted {
+                task_id: task(job),
+                task_type: None,
+            },
+            (None, false) => Settlement::Refused(Blame::Request),
+            (_, true) => Settlement::Uncertain {
+                sent_ago: now.saturating_sub(submission.sent_at),
+            },
+        };
+        self.settle(&submission, settlement);
+    }
+
     fn happen(&mut self, event: Event) {
         let now = at(self.now);
         match event {
-            Event::Submit => {
-                if let Some((id, email)) = self.take(None) {
-                    self.under_way.push((id, email, now));
+            Event::Submit { has_key } => self.submit(has_key),
+            Event::Begin(nth) => {
+                let Some(nth) = nth.checked_rem(self.under_way.len()) else {
+                    return;
+                };
+                let mut submission = self.under_way.swap_remove(nth);
+                if submission.job.is_none() {
+                    submission.job = Some(self.start_submitted(&submission));
                 }
+                self.under_way.push(submission);
             }
+            Event::KeepMarks(keeps_marks) => self.keeps_marks = keeps_marks,
             Event::Answer {
                 nth,
                 is_accepted,
                 is_lost,
-            } => {
-                let Some(nth) = nth.checked_rem(self.under_way.len()) else {
-                    return;
-                };
-                let (id, email, sent_at) = self.under_way.remove(nth);
-                let job = is_accepted.then(|| self.start_job(&email));
-                match (job, is_lost) {
-                    (Some(job), false) => self.bench.pool.bind(id, task(job), now).unwrap(),
-                    (None, false) => assert!(self.bench.pool.end(id, Cause::Refused, now)),
-                    (_, true) => self.bench.pool.mark_uncertain(id, sent_at, now),
-                }
-            }
+            } => self.answer(nth, is_accepted, is_lost),
             Event::Pick { submits } => {
-                if let Some((id, email)) = self.take(Some(TTL)) {
+                if let Some((id, email)) = self.take(Some(TTL), false) {
                     let job = submits.then(|| self.start_job(&email));
                     self.picked.push((id, job));
                 }

@@ -11,13 +11,22 @@ impl Resolutions {
         let mut lost: BTreeMap<AccountKey, BTreeSet<LeaseId>> = BTreeMap::new();
         let mut unkeyed = BTreeSet::new();
         let mut expiry = Deadlines::default();
-        let mut keyed_count = 0;
+        let (mut keyed_count, mut marked_count) = (0, 0);
         for (id, submission) in &self.submissions {
             if let Some(claim) = &submission.claim {
                 keyed_count += 1;
                 assert_eq!(self.by_key.get(&claim.key), Some(id));
             }
             expiry.change(id, None, submission.expires_at);
+            if let Some(mark) = submission.mark {
+                marked_count += 1;
+                assert_eq!(self.marked.get(&mark), Some(id));
+                let is_open = matches!(
+                    submission.resolution,
+                    Resolution::Lost(_) | Resolution::Given(..)
+                );
+                assert!(is_open, "{submission:?}");
+            }
             if let Resolution::Lost(about) = &submission.resolution {
                 if let Some((key, _)) = about.on {
                     lost.entry(key).or_default().insert(*id);
@@ -32,6 +41,7 @@ impl Resolutions {
             assert!(is_bounded, "{submission:?} is never forgotten");
         }
         assert_eq!(self.by_key.len(), keyed_count);
+        assert_eq!(self.marked.len(), marked_count);
         assert_eq!(self.expiry, expiry);
         assert_eq!(self.unkeyed, unkeyed);
         let kept = self.lost.iter().filter(|(_, ids)| !ids.is_empty());

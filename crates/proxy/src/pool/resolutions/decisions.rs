@@ -139,6 +139,9 @@ impl Resolutions {
             let Resolution::Lost(lost) = &self.submissions[id].resolution else {
                 return None;
             };
+            if lost.is_found {
+                return None;
+            }
             let is_over = lost.ended_at.is_some_and(|at| at <= asked.at);
             Some(Lost {
                 id: *id,

@@ -112,6 +112,7 @@ impl Resolutions {
             email: None,
             resolution: Resolution::Open,
             expires_at: None,
+            mark: None,
         };
         self.submissions.insert(lease, submission);
         Ok(())
@@ -125,14 +126,18 @@ impl Resolutions {
         let Some(submission) = submission.filter(|_| !is_full) else {
             return false;
         };
-        let Resolution::Lost(lost) = &submission.resolution else {
-            return false;
-        };
-        if submission.claim.is_some() || lost.ended_at.is_some() {
+        if submission.claim.is_some() {
             return false;
         }
         self.changes.note(|| id);
-        self.unkeyed.remove(&(lost.lost_at, id));
+        match &submission.resolution {
+            Resolution::Lost(lost) if lost.ended_at.is_none() => {
+                self.unkeyed.remove(&(lost.lost_at, id));
+            }
+            // A round has listed it with its mark, and has listed it no more, before the call was over.
+            Resolution::Job(_) => {}
+            Resolution::Lost(_) | Resolution::Open | Resolution::Given(..) => return false,
+        }
         self.by_key.insert(claim.key.clone(), id);
         submission.claim = Some(claim);
         true
@@ -202,7 +207,7 @@ impl Resolutions {
                 (Some(body), Some(other)) => body.is_equal(other),
                 (_, None) | (None, _) => false,
             };
-            *other != id && was_there && !is_settled && !is_equal
+            *other != id && was_there && !is_settled && !is_equal && !lost.is_found
         };
         let mut lost = self.lost.get(tie.account).into_iter().flatten().counted();
         !is_taken && !tie.has_rivals && !lost.any(is_rival)

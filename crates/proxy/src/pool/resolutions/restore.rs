@@ -47,7 +47,15 @@ impl Resolutions {
     }
 
     /// Adds a submission as it was saved.
-    pub(in crate::pool) fn restore(&mut self, id: LeaseId, submission: TrackedSubmission) {
+    pub(in crate::pool) fn restore(&mut self, id: LeaseId, mut submission: TrackedSubmission) {
+        let may_be_found = matches!(
+            submission.resolution,
+            Resolution::Lost(_) | Resolution::Given(..)
+        );
+        submission.mark = submission.mark.filter(|_| may_be_found);
+        if let Some(mark) = submission.mark {
+            self.marked.insert(mark, id);
+        }
         if let Some(claim) = &submission.claim {
             self.by_key.insert(claim.key.clone(), id);
         }
@@ -97,7 +105,7 @@ impl Resolutions {
             // It had no slot, and was cut off. No history can decide.
             Resolution::Open => {
                 let (body, email) = (None, submission.email.clone());
-                self.lose(id, body, email, None, now);
+                self.lose(id, body, email, None, None, now);
             }
             Resolution::Lost(lost) => {
                 lost.ended_at.get_or_insert(now);

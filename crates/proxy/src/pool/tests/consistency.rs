@@ -21,9 +21,19 @@ fn any_call() -> impl Strategy<Value = Event> {
         prop::bool::weighted(0.3),
         prop::option::weighted(0.3, 1..3u32),
         prop::option::weighted(0.6, 0..6u8),
+        prop::bool::weighted(0.8),
     );
     call.prop_map(
-        |(only, exclude, is_forward, waits, comes_back, max_jobs, idempotency_key)| {
+        |(
+            only,
+            exclude,
+            is_forward,
+            waits,
+            comes_back,
+            max_jobs,
+            idempotency_key,
+            has_operation,
+        )| {
             Event::Call(Call {
                 only,
                 exclude,
@@ -32,6 +42,7 @@ fn any_call() -> impl Strategy<Value = Event> {
                 comes_back,
                 max_jobs,
                 idempotency_key,
+                has_operation,
             })
         },
     )
@@ -66,10 +77,19 @@ fn any_event() -> impl Strategy<Value = Event> {
     let excess = prop::option::of((any_email(), 1..3u32));
     let change = (id.clone(), prop::option::weighted(0.7, any_email()));
     let tasks = prop::collection::vec(id.clone(), 0..5);
+    let faults = [
+        MarkFault::Refused,
+        MarkFault::AcceptedWithout,
+        MarkFault::ServerError,
+    ];
+    let fault = prop::sample::select(faults.to_vec());
     let seconds = prop_oneof![4 => 1..150u64, 1 => 3000..9000u64, 1 => 80_000..200_000u64];
     prop_oneof![
         8 => any_call(),
         1 => nth.prop_map(Event::Leave),
+        3 => nth.prop_map(Event::Submit),
+        1 => (nth, fault).prop_map(|(nth, fault)| Event::Fault(nth, fault)),
+        4 => (id.clone(), prop::option::weighted(0.8, nth)).prop_map(|(id, nth)| Event::Mark(id, nth)),
         3 => (nth, id.clone()).prop_map(|(nth, id)| Event::Bind(nth, id)),
         1 => (nth, 1..100u64).prop_map(|(nth, ttl)| Event::Renew(nth, ttl)),
         2 => nth.prop_map(Event::Release),

@@ -40,6 +40,7 @@ impl Bench {
         let executing = jobs.iter().map(|(id, _)| RunningJob {
             task_id: task(*id),
             email: "a@x".to_owned(),
+            mark: None,
         });
         let ages = jobs.iter();
         let ages = ages.filter_map(|(id, age)| Some((task(*id), at((*age)?))));

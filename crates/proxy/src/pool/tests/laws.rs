@@ -72,6 +72,7 @@ fn change_of_round(bench: &Bench, seconds: u64, jobs: &[(u64, String)]) -> Round
     let executing = jobs.iter().map(|(id, email)| RunningJob {
         task_id: task(*id),
         email: email.clone(),
+        mark: None,
     });
     let round = Round {
         sent_at: at(seconds),

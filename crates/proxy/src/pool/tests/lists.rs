@@ -182,7 +182,8 @@ proptest! {
                 operation: None,
                 max_jobs: None,
                 place: None,
-            body: None,
+                body: None,
+                mark: None,
             };
             pool.pick(&ask, START, rng)
         };

@@ -33,6 +33,7 @@ fn refuses_in_words_that_tell_why() {
         max_jobs: None,
         place: None,
         body: None,
+        mark: None,
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));
     pool.apply(

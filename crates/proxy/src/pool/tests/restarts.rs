@@ -4,7 +4,7 @@ use super::{
     rounds::{RECONCILING, at, task},
     *,
 };
-use crate::pool::fuzzing::journal::Journal;
+use crate::{keyed_hash::HashKey, pool::fuzzing::journal::Journal};
 
 const ACCOUNTS: [(&str, u32); 2] = [("a@x", 5), ("b@x", 5)];
 
@@ -12,6 +12,7 @@ const ACCOUNTS: [(&str, u32); 2] = [("a@x", 5), ("b@x", 5)];
 struct Stage {
     bench: Bench,
     journal: Journal,
+    key: HashKey,
 }
 
 impl Stage {
@@ -22,6 +23,7 @@ impl Stage {
         Self {
             bench,
             journal: Journal::default(),
+            key: HashKey::random(&mut rand::rng()),
         }
     }
 
@@ -29,7 +31,9 @@ impl Stage {
     fn crash(&mut self, seconds: u64) {
         assert!(self.journal.commit(&mut self.bench.pool));
         let pool = &self.bench.pool;
-        let restored = self.journal.restored(pool, true, RECONCILING, at(seconds));
+        let restored = self
+            .journal
+            .restored(pool, true, RECONCILING, &self.key, at(seconds));
         self.bench.pool = restored;
     }
 
@@ -43,6 +47,7 @@ impl Stage {
         let executing = jobs.iter().map(|(email, id)| RunningJob {
             task_id: task(*id),
             email: (*email).to_owned(),
+            mark: None,
         });
         let round = Round {
             sent_at: at(seconds),

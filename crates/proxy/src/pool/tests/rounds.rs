@@ -21,6 +21,7 @@ impl Bench {
             .map(|(id, email)| RunningJob {
                 task_id: task(*id),
                 email: (*email).to_owned(),
+                mark: None,
             })
             .collect();
         let round = Round {
@@ -129,7 +130,8 @@ fn an_unlisted_job_is_asked_for_and_held_until_it_is_known_to_be_over() {
         unlisted,
         [RunningJob {
             task_id: task(7),
-            email: "a@x".to_owned()
+            email: "a@x".to_owned(),
+            mark: None,
         }]
     );
     assert_eq!(bench.in_use(), Slots::held(1));

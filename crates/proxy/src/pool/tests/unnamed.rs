@@ -19,6 +19,7 @@ impl Bench {
         let executing = jobs.iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: (*email).to_owned(),
+            mark: None,
         });
         // A row whose account cannot be read either has an empty name here.
         let unreadable = odd.unreadable.iter();

@@ -6,7 +6,9 @@ use crate::pool::fuzzing::world::{Event, World};
 
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => Just(Event::Submit),
+        4 => any::<bool>().prop_map(|has_key| Event::Submit { has_key }),
+        2 => any::<usize>().prop_map(Event::Begin),
+        1 => prop::bool::weighted(0.8).prop_map(Event::KeepMarks),
         4 => (any::<usize>(), any::<bool>(), prop::bool::weighted(0.3)).prop_map(
             |(nth, is_accepted, is_lost)| Event::Answer { nth, is_accepted, is_lost }
         ),

@@ -23,7 +23,7 @@ impl Waiters {
         assert_eq!(pinned + self.open.len(), self.groups.len());
         for (place, (id, waiter)) in self.queue.iter().enumerate() {
             assert!(self.groups[waiter.group].waiters.contains(id));
-            assert_eq!(self.by_lease.get(&waiter.lease_id), Some(id));
+            assert_eq!(self.by_lease.get(&waiter.terms.lease_id), Some(id));
             assert_eq!(self.ahead_of(Some(*id)), place);
         }
     }

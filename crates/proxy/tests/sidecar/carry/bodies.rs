@@ -74,7 +74,8 @@ async fn two_emails_are_refused_wherever_they_stand() {
 
 #[tokio::test]
 async fn an_empty_email_counts_as_absent() {
-    let running = Running::with(&[("a@x", 9)]).await;
+    let settings = [("FORWARD__MARK", "off")];
+    let running = Running::configured(&[("a@x", 9)], &settings).await;
     let empty_part = form(&[("prompt", "p"), ("email", "")]);
     for (query, header, body, sent) in [
         (

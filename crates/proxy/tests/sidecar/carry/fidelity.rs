@@ -21,10 +21,11 @@ const ODD_IN_QUERY: &str = "o%27dd%2Btag%2520%26%3D%23%3F%22%5C%2F%C3%A9%40ex%C3
 /// The same in JSON.
 const ODD_IN_JSON: &str = r#"o'dd+tag%20&=#?\"\\/é@exämple.com"#;
 
+/// A sidecar that puts in an e-mail only: marks are in `marks.rs`.
 async fn odd() -> Running {
     let sim = Sim::builder().account(ODD, 50);
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
-    ready(sim, &[]).await
+    ready(sim, &[("FORWARD__MARK", "off")]).await
 }
 
 /// The newest submission, as the simulator received it.

@@ -16,7 +16,7 @@ const EMAIL: &str = "Content-Disposition: form-data; name=\"email\"\r\n\r\na@x";
 async fn sidecar() -> Running {
     ready(
         manual(&[("a@x", 50), ("b@x", 50)]).start().await.unwrap(),
-        &[],
+        &[("FORWARD__MARK", "off")],
     )
     .await
 }

@@ -86,7 +86,8 @@ async fn two_accounts() -> Running {
     let sim = sim.job_duration(JobDuration::Manual).start().await.unwrap();
     // Only the first account has free slots, so every job goes there.
     sim.submit_directly("b@x", 1);
-    ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await
+    let settings = [("RECONCILE__INTERVAL", "1h"), ("FORWARD__MARK", "off")];
+    ready(sim, &settings).await
 }
 
 /// Sends a call, and returns query and body as the upstream received them.

@@ -42,6 +42,67 @@ fn an_absent_email_becomes_the_first_member() {
     }
 }
 
+const MARK: &str = "klb-00112233445566778899aabbccddeeff";
+
+#[test]
+fn a_mark_is_a_member_beside_the_email() {
+    // The text, with a mark, with a mark and an e-mail.
+    let cases = [
+        ("{}", "{@}", r##"{"email":#,@}"##),
+        (r#"{"a":1}"#, r#"{@,"a":1}"#, r##"{"email":#,@,"a":1}"##),
+        (
+            r#"{ "email" : null , "a":1}"#,
+            r#"{ "email" : null,@ , "a":1}"#,
+            r##"{ "email" : #,@ , "a":1}"##,
+        ),
+        (
+            r#"{"a":{"replyRef":1},"email":"bx"}"#,
+            r#"{"a":{"replyRef":1},"email":"bx",@}"#,
+            r##"{"a":{"replyRef":1},"email":#,@}"##,
+        ),
+    ];
+    for (text, marked, with_email) in cases {
+        let body = read_text(text).unwrap();
+        assert!(body.takes_mark(), "{text}");
+        for (email, expected) in [(None, marked), (Some(EMAIL), with_email)] {
+            let written = body.around(email, MARK.parse().ok()).unwrap().concat();
+            let expected = expected.replace('@', &format!(r#""replyRef":"{MARK}""#));
+            let expected = expected.replace('#', SPELLED);
+            assert_eq!(String::from_utf8(written).unwrap(), expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn no_mark_is_put_in_beside_a_reply_of_the_clients() {
+    for member in [
+        r#""replyRef":"r1""#,
+        r#""replyRef":null"#,
+        "\"replyRef\":\"\"",
+        r#""replyUrl":"https://h.example/cb""#,
+        r#""replyUrl":null"#,
+        r#""reply\u0052ef":7"#,
+        r#""\u0072eplyUrl":{}"#,
+        r#""REPLYREF":"x""#,
+        r#""replyRef":1,"replyRef":2"#,
+        r#""replyRef[]":[]"#,
+    ] {
+        let text = format!(r#"{{"prompt":"p",{member}}}"#);
+        let body = read_text(&text).unwrap();
+        assert!(!body.takes_mark(), "{text}");
+        let written = body.around(None, MARK.parse().ok()).unwrap().concat();
+        assert_eq!(written, text.as_bytes());
+    }
+    for member in [
+        r#""reply":1"#,
+        r#""replyReference":1"#,
+        r#""a":{"replyUrl":1}"#,
+    ] {
+        let text = format!("{{{member}}}");
+        assert!(read_text(&text).unwrap().takes_mark(), "{text}");
+    }
+}
+
 #[test]
 fn an_empty_email_is_replaced_in_place() {
     let cases = [

@@ -43,6 +43,47 @@ fn an_absent_email_becomes_the_first_part() {
 }
 
 #[test]
+fn a_mark_is_a_part_beside_the_email() {
+    let mark = "klb-00112233445566778899aabbccddeeff";
+    let part = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let (prompt, end) = (part("prompt", "p"), "--b--\r\n");
+    let (email, marked) = (part("email", EMAIL), part("replyRef", mark));
+    let given = part("email", "c@x");
+    let cases = [
+        (
+            format!("{prompt}{end}"),
+            format!("{marked}{prompt}{end}"),
+            format!("{email}{marked}{prompt}{end}"),
+        ),
+        (
+            format!("{given}{prompt}{end}"),
+            format!("{given}{marked}{prompt}{end}"),
+            format!("{email}{marked}{prompt}{end}"),
+        ),
+    ];
+    for (form, without_email, with_email) in cases {
+        let body = read_text(&form).unwrap();
+        assert!(body.takes_mark());
+        for (email, expected) in [(None, without_email), (Some(EMAIL), with_email)] {
+            let written = body.around(email, mark.parse().ok()).unwrap().concat();
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+    }
+    for name in [
+        "replyRef",
+        "replyUrl",
+        "replyref",
+        " replyRef",
+        "replyUrl[]",
+    ] {
+        let form = format!("{}{prompt}{end}", part(name, ""));
+        assert!(!read_text(&form).unwrap().takes_mark(), "{name}");
+    }
+}
+
+#[test]
 fn an_empty_email_is_replaced_in_place() {
     let form = format!(
         "{}{}--b--\r\n",

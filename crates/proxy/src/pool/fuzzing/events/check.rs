@@ -10,6 +10,8 @@ pub(in crate::pool::fuzzing) fn check_parts(pool: &Pool, is_live: impl Fn(LeaseI
     pool.waiters.check();
     pool.resolutions
         .check(|id| pool.leases.get(id).is_some() || is_live(id));
+    let is_held = |id| pool.leases.get(id).is_some();
+    pool.marks.check(pool.leases.after(None), is_held);
     check_slots(pool);
     check_waiters(pool);
 }

@@ -13,6 +13,8 @@ pub(in crate::pool) struct Call {
     pub(in crate::pool) comes_back: bool,
     pub(in crate::pool) max_jobs: Option<u32>,
     pub(in crate::pool) idempotency_key: Option<u8>,
+    /// What it starts is known.
+    pub(in crate::pool) has_operation: bool,
 }
 
 impl Call {
@@ -67,6 +69,11 @@ pub(in crate::pool) enum Event {
         ids: Vec<u64>,
         excess: Option<(Email, u32)>,
     },
+    /// A submission is about to be sent.
+    Submit(usize),
+    Fault(usize, MarkFault),
+    /// Rounds list a job with the mark of a lease from now on, or without one.
+    Mark(u64, Option<usize>),
     Drain(Email, bool),
     /// The history of every account is read.
     History {
@@ -79,7 +86,7 @@ pub(in crate::pool) enum Event {
 /// The events that tests draw, as often as those.
 impl<'a> Arbitrary<'a> for Event {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(match below(bytes, 37)? {
+        Ok(match below(bytes, 43)? {
             0..8 => Self::Call(bytes.arbitrary()?),
             8 => Self::Leave(nth(bytes)?),
             9..12 => Self::Bind(nth(bytes)?, id(bytes)?),
@@ -104,6 +111,9 @@ impl<'a> Arbitrary<'a> for Event {
                 excess: maybe(bytes, 50, |it| Ok((email(it)?, small(it, 1, 2)?)))?,
             },
             35 => Self::rare(bytes)?,
+            36..38 => Self::Submit(nth(bytes)?),
+            38..41 => Self::Mark(id(bytes)?, maybe(bytes, 80, nth)?),
+            41 => Self::Fault(nth(bytes)?, fault(bytes)?),
             _ => Self::Pass(seconds(bytes)?),
         })
     }
@@ -132,8 +142,18 @@ impl<'a> Arbitrary<'a> for Call {
             comes_back: bytes.ratio(3, 10)?,
             max_jobs: maybe(bytes, 30, |it| small(it, 1, 2))?,
             idempotency_key: maybe(bytes, 60, |it| it.int_in_range(0..=5))?,
+            has_operation: bytes.ratio(8, 10)?,
         })
     }
+}
+
+fn fault(bytes: &mut Unstructured<'_>) -> arbitrary::Result<MarkFault> {
+    let faults = [
+        MarkFault::Refused,
+        MarkFault::AcceptedWithout,
+        MarkFault::ServerError,
+    ];
+    bytes.choose(&faults).copied()
 }
 
 fn email(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Email> {

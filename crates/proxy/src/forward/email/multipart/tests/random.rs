@@ -155,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn another_parser_reads_the_same_parts_and_the_email((boundary, parts) in parts()) {
+    fn another_parser_reads_the_same_parts_and_what_was_put_in((boundary, parts) in parts()) {
         let mut source = Vec::new();
         for part in &parts {
             part.write(&boundary, &mut source);
@@ -165,7 +165,14 @@ proptest! {
         let body = read(source.into(), &content_type).unwrap();
         let mut expected = vec![("email".to_owned(), None, EMAIL.as_bytes().to_vec())];
         expected.extend(parts.into_iter().map(|part| (part.name, part.file, part.content)));
-        prop_assert_eq!(reference(body.with_email(EMAIL).unwrap(), &boundary), expected);
+        prop_assert_eq!(reference(body.with_email(EMAIL).unwrap(), &boundary), expected.clone());
+        let mark = "klb-00112233445566778899aabbccddeeff";
+        expected.insert(1, ("replyRef".to_owned(), None, mark.into()));
+        for email in [Some(EMAIL), None] {
+            let marked = body.around(email, mark.parse().ok()).unwrap().concat();
+            let from = usize::from(email.is_none());
+            prop_assert_eq!(&reference(marked.into(), &boundary), &expected[from..]);
+        }
     }
 
     #[test]
