@@ -343,10 +343,7 @@ impl Pool {
         self.marks.end(id, &lease);
         self.forecast.outdate();
         let email = &self.accounts[key].listed.email;
-        let tie = self.leases.tie_of(&lease);
-        let is_undecided = self
-            .resolutions
-            .end_lease(id, &lease, email, cause, tie.as_ref(), now);
+        let is_undecided = self.resolutions.end_lease(id, &lease, email, cause, now);
         if is_undecided {
             self.outbox.ask_for_history();
         }

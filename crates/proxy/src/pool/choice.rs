@@ -86,8 +86,8 @@ impl Pool {
         resolutions.claim(claim, id, kind, |id| {
             let lease = leases.get(id)?;
             let view = LeaseView::of(id, lease, &accounts[lease.account], limits);
-            let tie = leases.tie_of(lease);
-            Some(Holding { view, tie })
+            let is_tied = lease.is_tied();
+            Some(Holding { view, is_tied })
         })
     }
 
@@ -101,8 +101,8 @@ impl Pool {
     pub fn recall(&self, claim: &Claim) -> Option<Known> {
         self.resolutions.recall(claim, |id| {
             let lease = self.leases.get(id)?;
-            let (view, tie) = (self.lease_view(id, lease), self.leases.tie_of(lease));
-            Some(Holding { view, tie })
+            let (view, is_tied) = (self.lease_view(id, lease), lease.is_tied());
+            Some(Holding { view, is_tied })
         })
     }
 

@@ -247,6 +247,23 @@ pub(super) fn decide(
             .filter_map(|idx| lost[*idx].tied_to.clone())
             .collect();
         let is_shared_out = |row: usize| tied.contains(&history.rows[row].task_id);
+        for idx in group {
+            let row = lost[*idx].tied_to.as_ref().and_then(|task_id| {
+                let mut rows = history.rows.iter();
+                rows.position(|row| row.task_id == *task_id)
+            });
+            let is_confirmed = |row: &usize| {
+                let row_prompt = history.rows[*row].prompt;
+                matches[*row] == RowMatch::Group(number)
+                    && row_prompt.is_some()
+                    && row_prompt == lost[*idx].body.prompt
+                    && !may_be_under_way(&history.rows[*row])
+            };
+            if let Some(row) = row.filter(is_confirmed) {
+                let task_id = history.rows[row].task_id.clone();
+                verdicts.push((lost[*idx].id, HistoryVerdict::Job(task_id)));
+            }
+        }
         let waiting = group.iter().copied();
         let waiting: Vec<_> = waiting.filter(|idx| lost[*idx].tied_to.is_none()).collect();
         // Oldest first, as the submissions are.

@@ -19,12 +19,11 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, LeaseId, Limits, TaskId,
+    AccountKey, Cause, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
     deadlines::{Deadlines, nanos},
-    lease::{Kind, Lease, Listed, Phase},
+    lease::{Lease, Listed, Phase},
     page::LeasePlace,
-    resolutions::Tie,
     steps::Counted,
 };
 use by_age::ByAge;
@@ -440,33 +439,13 @@ impl Leases {
         ranked.collect()
     }
 
-    /// The job that a round gave to a lease, if it has such a one.
-    pub(super) fn tie_of(&self, lease: &Lease) -> Option<Tie> {
-        let binding = lease.binding().filter(|_| lease.is_tied())?;
-        let (account, first_at) = (lease.account, binding.since);
-        let without_job = self.rounds.unmatched.get(account);
-        let tied = self.rounds.tied.get(account);
-        let others = without_job
-            .into_iter()
-            .flatten()
-            .chain(tied.into_iter().flatten());
-        let mut others = others.counted().filter_map(|id| self.by_id.get(id));
-        // What is lost is compared by its body.
-        let is_rival = |other: &Lease| {
-            let is_lost = match &other.phase {
-                Phase::Reserved { .. } => false,
-                Phase::Uncertain { .. } => true,
-                Phase::Bound(_) => other.kind() == Kind::Forward,
-            };
-            !is_lost && other.created_at < first_at
-        };
-        Some(Tie {
-            account,
-            task_id: binding.task_id.clone(),
-            first_at,
-            settle: self.limits.settle,
-            has_rivals: others.any(is_rival),
-        })
+    /// When the oldest submission of an account started that is under way and not lost.
+    pub(super) fn under_way_since(&self, account: AccountKey) -> Option<Duration> {
+        let ids = self.rounds.unmatched.get(account);
+        let ids = ids.map_or(&[][..], Vec::as_slice).iter().counted();
+        let leases = ids.filter_map(|id| self.by_id.get(id));
+        let under_way = leases.filter(|lease| lease.state() == LeaseState::Reserved);
+        under_way.map(|lease| lease.created_at).min()
     }
 
     pub(super) fn ended_counts(&self) -> [u64; Cause::ALL.len()] {

@@ -187,6 +187,9 @@ impl Pool {
         let mut binding = Binding::new(job.task_id, first_at, job.is_listed);
         binding.tied_from = Some(lease.phase.clone());
         self.set_phase(id, Phase::Bound(Box::new(binding)));
+        if self.resolutions.note_tied(id, first_at) {
+            self.outbox.ask_for_history();
+        }
         // The probing job was accepted. A client that picked may never report it.
         self.accounts.update(account, &mut self.outbox, |account| {
             if account.health.is_probation_of(id) {

@@ -32,8 +32,8 @@ use super::{
 };
 pub(super) use decisions::Asked;
 pub use decisions::Undecided;
+pub(super) use keys::Holding;
 pub use keys::{Claim, Key, Known};
-pub(super) use keys::{Holding, Tie};
 
 /// The most keys at once: more than a job a minute on each of 50 accounts, for a day.
 pub const KEYS_MAX: usize = 100_000;
@@ -101,6 +101,8 @@ pub(super) struct LostSubmission {
     pub(super) lost_at: Duration,
     /// Since when it has no lease.
     pub(super) ended_at: Option<Duration>,
+    /// Since when a round has given its lease a job. A history may confirm that.
+    pub(super) tied_at: Option<Duration>,
     /// The tasks in its account's history that may be its job.
     pub(super) candidates: Vec<TaskId>,
     /// Its lease has its job, by the mark: it is lost only to the call that submitted it.
@@ -224,6 +226,7 @@ impl Resolutions {
             on,
             lost_at,
             ended_at: None,
+            tied_at: None,
             candidates: Vec::new(),
             is_found: false,
         });
@@ -317,6 +320,20 @@ impl Resolutions {
         }
     }
 
+    /// A round has given the lease of a submission a job. True if the history of the account may confirm it.
+    pub(super) fn note_tied(&mut self, id: LeaseId, at: Duration) -> bool {
+        let Some(submission) = self.submissions.get_mut(&id) else {
+            return false;
+        };
+        let Resolution::Lost(lost) = &mut submission.resolution else {
+            return false;
+        };
+        lost.tied_at = Some(at);
+        let on = lost.on.filter(|_| submission.claim.is_some());
+        self.undecided.extend(on.map(|(account, _)| account));
+        on.is_some()
+    }
+
     /// A submission has no lease (any more): it is forgotten after [`REMEMBERED_FOR`].
     pub(super) fn let_expire(&mut self, id: LeaseId, now: Duration) {
         let Some(submission) = self.submissions.get_mut(&id) else {
@@ -335,10 +352,8 @@ impl Resolutions {
         lease: &Lease,
         email: &Arc<str>,
         cause: Cause,
-        tie: Option<&Tie>,
         now: Duration,
     ) -> bool {
-        let is_certain = tie.is_none_or(|tie| self.is_certain(id, tie));
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;
         };
@@ -357,16 +372,14 @@ impl Resolutions {
             {
                 lost.ended_at = Some(now);
                 self.let_expire(id, now);
-                if !is_certain && cause == Cause::Released {
+                if cause == Cause::Released {
                     self.free(id);
                     return false;
                 }
-                if is_certain {
-                    self.give(id, lease.account, &binding.task_id, now);
-                } else if is_keyed {
+                if is_keyed {
                     self.undecided.insert(lease.account);
                 }
-                is_keyed && !is_certain
+                is_keyed
             }
             // Its mark named its job, and the call that is in flight will report the outcome.
             (Phase::Bound(binding), Kind::Forward, resolution @ Resolution::Open) if !is_keyed => {

@@ -160,6 +160,7 @@ impl Pool {
                 on,
                 lost_at: record.lost_at,
                 ended_at: record.ended_at,
+                tied_at: None,
                 candidates: Vec::new(),
                 is_found: record.is_found,
             }
@@ -216,6 +217,10 @@ impl Pool {
             absences: 0,
         });
         self.set_phase(id, phase);
+        let tied = self.leases.get(id).filter(|lease| lease.is_tied());
+        if tied.is_some() {
+            self.resolutions.note_tied(id, now);
+        }
     }
 
     /// A submission was under way when its process ended. It may have left until then.

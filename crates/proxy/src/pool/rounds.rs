@@ -13,7 +13,6 @@ use super::{
     AccountCap, AccountCount, AccountKey, Cause, History, LeaseId, LeaseState, Name, Pool,
     RoundChange, RunningJob, RunningJobs, TaskId, Undecided,
     lease::{Listed, Phase},
-    leases::MatchRank,
     resolutions::Asked,
     steps,
     unnamed::Absences,
@@ -258,13 +257,10 @@ impl Pool {
             let binding = self.leases.get(id)?.binding()?;
             Some(binding.task_id.clone())
         };
-        let under_way = self.leases.without_job(key, now).into_iter();
-        let under_way = under_way.filter(|(rank, _)| *rank != MatchRank::Uncertain);
-        let under_way = under_way.filter_map(|(_, id)| Some(self.leases.get(id)?.created_at));
         let asked = Asked {
             at: asked_at,
             settle: self.limits.settle,
-            under_way: under_way.min(),
+            under_way: self.leases.under_way_since(key),
         };
         let decided_count = self.resolutions.decide(key, history, asked, task_of, now);
         self.note_decided(Some(key));

@@ -39,7 +39,9 @@ impl Resolutions {
     pub(in crate::pool) fn undecided(&self) -> impl Iterator<Item = (AccountKey, Duration)> {
         self.undecided.iter().counted().map(|account| {
             let lost = self.keyed(*account);
-            let since = lost.filter_map(|lost| lost.ended_at).max();
+            let since = lost
+                .filter_map(|lost| lost.ended_at.max(lost.tied_at))
+                .max();
             (*account, since.unwrap_or_default())
         })
     }
@@ -50,7 +52,10 @@ impl Resolutions {
         lost.filter_map(|id| {
             let submission = &self.submissions[id];
             match &submission.resolution {
-                Resolution::Lost(lost) if submission.claim.is_some() && lost.ended_at.is_some() => {
+                Resolution::Lost(lost)
+                    if submission.claim.is_some()
+                        && (lost.ended_at.is_some() || lost.tied_at.is_some()) =>
+                {
                     Some(lost)
                 }
                 Resolution::Lost(_)
@@ -179,10 +184,6 @@ impl Resolutions {
         let Resolution::Lost(lost) = &mut submission.resolution else {
             return false;
         };
-        // As long as it has a lease, the lease decides.
-        if lost.ended_at.is_none() {
-            return false;
-        }
         match verdict {
             HistoryVerdict::Unknown(candidates) => {
                 lost.candidates = candidates.iter().take(CANDIDATES_MAX).cloned().collect();

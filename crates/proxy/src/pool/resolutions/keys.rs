@@ -1,11 +1,11 @@
 //! Idempotency keys: what a call under a key gets.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Resolution, Resolutions, TrackedSubmission};
-use crate::pool::{AccountKey, Fingerprint, Kind, LeaseId, LeaseView, TaskId, steps::Counted};
+use crate::pool::{Fingerprint, Kind, LeaseId, LeaseView, TaskId};
 
 /// An idempotency key with its scope: the same text from another client or for another operation is
 /// another key. Cheap to clone.
@@ -66,21 +66,8 @@ pub enum Known {
 #[derive(Debug)]
 pub(in crate::pool) struct Holding {
     pub(in crate::pool) view: LeaseView,
-    /// `None` if it has no job, or one that a reply or a client named.
-    pub(in crate::pool) tie: Option<Tie>,
-}
-
-/// The job that a round gave to a lease, since nothing better is known.
-#[derive(Debug)]
-pub(in crate::pool) struct Tie {
-    pub(in crate::pool) account: AccountKey,
-    pub(in crate::pool) task_id: TaskId,
-    /// When the first round that listed the job was sent.
-    pub(in crate::pool) first_at: Duration,
-    /// How long after its last byte a lost submission may still turn up as a job.
-    pub(in crate::pool) settle: Duration,
-    /// Whether another lease without a named job was there before then: the job may be of that.
-    pub(in crate::pool) has_rivals: bool,
+    /// Its job is one that a round gave to it, since nothing better is known.
+    pub(in crate::pool) is_tied: bool,
 }
 
 impl Resolutions {
@@ -164,9 +151,9 @@ impl Resolutions {
         Some(
             match (of_lease(id), submission.kind, &submission.resolution) {
                 (Some(lease), Kind::Pick, _) => Known::Held(Box::new(lease.view)),
-                (Some(lease), Kind::Forward, _) => match (lease.view.task_id, lease.tie) {
+                (Some(lease), Kind::Forward, _) => match (lease.view.task_id, lease.is_tied) {
                     (None, _) => in_use,
-                    (Some(task_id), Some(tie)) if !self.is_certain(id, &tie) => {
+                    (Some(task_id), is_tied) if !self.is_certain(id, is_tied) => {
                         Known::InUse(vec![task_id])
                     }
                     (Some(task_id), _) => job(task_id, Some(lease.view.email)),
@@ -182,35 +169,11 @@ impl Resolutions {
         )
     }
 
-    /// Whether a job that a round gave to a lost submission can be of no other submission. Equal ones share
-    /// their jobs.
-    pub(super) fn is_certain(&self, id: LeaseId, tie: &Tie) -> bool {
+    /// Whether the job of a lease is its submission's. A round gives a lost submission the next job of its account,
+    /// which another tool may have started: a mark, the account's history or an answer has to say so.
+    pub(super) fn is_certain(&self, id: LeaseId, is_tied: bool) -> bool {
         let resolution = self.submissions.get(&id).map(|it| &it.resolution);
-        let Some(Resolution::Lost(about)) = resolution else {
-            return true;
-        };
-        let known = self.known.get(tie.account);
-        let task = known.and_then(|known| known.get(&tie.task_id));
-        let is_taken = task.is_some_and(|task| task.taken.is_some());
-        let is_rival = |other: &LeaseId| {
-            let Some(Resolution::Lost(lost)) = self.submissions.get(other).map(|it| &it.resolution)
-            else {
-                return false;
-            };
-            let was_there = lost.on.is_some_and(|(_, since)| since < tie.first_at);
-            // It had turned up by then, or never does.
-            let settled_at = lost.lost_at + tie.settle;
-            let is_settled = lost
-                .ended_at
-                .is_some_and(|at| settled_at <= at && at < tie.first_at);
-            let is_equal = match (&lost.body, &about.body) {
-                (Some(body), Some(other)) => body.is_equal(other),
-                (_, None) | (None, _) => false,
-            };
-            *other != id && was_there && !is_settled && !is_equal && !lost.is_found
-        };
-        let mut lost = self.lost.get(tie.account).into_iter().flatten().counted();
-        !is_taken && !tie.has_rivals && !lost.any(is_rival)
+        !is_tied || !matches!(resolution, Some(Resolution::Lost(_)))
     }
 
     /// Whether a call with this key would get nothing new.

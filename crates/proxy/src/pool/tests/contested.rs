@@ -55,6 +55,7 @@ fn a_task_that_a_round_gave_away_is_not_given_again_to_an_equal_submission() {
     let second = bench.keyed(3);
     bench.lose(second, 3, "boat");
     bench.round(10, &[(11, "a@x")]);
+    bench.decide(11, &whole(&[(11, "boat"), (10, "other")]));
     assert_eq!(bench.fate(first), Fate::Job(task(11)));
     bench.pool.job_over(&task(11), at(20));
     bench.round(30, &[]);
@@ -117,6 +118,7 @@ fn a_submission_whose_job_may_turn_up_yet_takes_no_task_from_an_equal_one() {
     assert_eq!(bench.fate(fast), Fate::Job(task(11)));
     // The job of the slow submission turns up.
     bench.round(130, &[(12, "a@x")]);
+    bench.decide(131, &whole(&[(12, "boat"), (11, "boat"), (10, "other")]));
     assert_eq!(bench.fate(slow), Fate::Job(task(12)));
     assert_eq!(bench.fate(fast), Fate::Job(task(11)));
 }
@@ -171,16 +173,47 @@ fn a_tie_that_ended_with_its_job_is_undone_by_a_later_answer() {
 }
 
 #[test]
-fn a_tie_is_told_once_the_job_can_be_of_no_other_submission() {
+fn a_tie_is_told_once_the_history_confirms_it() {
     let mut bench = bench_that_shows();
     let lost = bench.keyed(2);
     bench.lose(lost, 2, "boat");
     let slow = bench.keyed(3);
     bench.round(10, &[(11, "a@x")]);
     bench.round(20, &[(11, "a@x")]);
-    assert_eq!(bench.fate(lost), Fate::Open);
+    let history = whole(&[(12, "tree"), (11, "boat"), (10, "other")]);
+    assert!(bench.pool.take_history_due());
+    bench.decide(20, &history);
+    assert_eq!(bench.fate(lost), Fate::Open, "11 may be of the slow one");
     bench.accept(slow, 21, 12, "tree");
+    assert_eq!(bench.fate(lost), Fate::Open);
+    assert_eq!(bench.decide(22, &history), 1);
     assert_eq!(bench.fate(lost), Fate::Job(task(11)));
+}
+
+#[test]
+fn a_tie_to_a_job_of_another_prompt_is_not_told() {
+    let mut bench = bench_that_shows();
+    let lost = bench.keyed(2);
+    bench.lose(lost, 2, "boat");
+    // Another tool's.
+    bench.round(10, &[(11, "a@x")]);
+    assert_eq!(
+        bench.job_of(lost).as_deref(),
+        Some("11"),
+        "both slots count"
+    );
+    for (now, history) in [
+        (11, whole(&[(11, "tool"), (10, "other")])),
+        (12, hidden(11, Some("video"))),
+        (13, whole(&[(10, "other")])),
+    ] {
+        assert_eq!(bench.decide(now, &history), 0, "{history:?}");
+        assert_eq!(bench.fate(lost), Fate::Open);
+    }
+    bench.pool.job_over(&task(11), at(130));
+    bench.round(131, &[]);
+    bench.decide(200, &whole(&[(12, "boat"), (11, "tool"), (10, "other")]));
+    assert_eq!(bench.fate(lost), Fate::Job(task(12)));
 }
 
 #[test]
@@ -219,7 +252,11 @@ fn a_tie_is_not_told_while_a_pick_may_have_the_job() {
         let pick = bench.take(3, Some(TTL));
         bench.round(10, &[(11, "a@x")]);
         assert_eq!(bench.fate(lost), Fate::Open, "11 may be of the pick");
+        let history = whole(&[(12, "tree"), (11, "boat")]);
+        bench.decide(10, &history);
+        assert_eq!(bench.fate(lost), Fate::Open, "11 may be of the pick");
         bench.pool.bind(pick, task(12), at(11)).unwrap();
+        bench.decide(12, &history);
         assert_eq!(bench.fate(lost), Fate::Job(task(11)));
     }
 }
@@ -238,6 +275,7 @@ fn a_tie_is_not_told_while_a_pick_is_only_tied() {
     );
     bench.pool.bind(pick, task(11), at(12)).unwrap();
     bench.round(20, &[(11, "a@x"), (12, "a@x")]);
+    bench.decide(21, &whole(&[(12, "boat"), (11, "tree")]));
     assert_eq!(bench.fate(lost), Fate::Job(task(12)));
 }
 
@@ -251,6 +289,7 @@ fn a_loss_that_can_turn_up_no_more_is_no_rival() {
     let lost = bench.keyed(3000);
     bench.lose(lost, 3000, "boat");
     bench.round(3010, &[(11, "a@x")]);
+    bench.decide(3011, &whole(&[(11, "boat")]));
     assert_eq!(bench.fate(lost), Fate::Job(task(11)));
 }
 
@@ -274,6 +313,7 @@ fn equal_lost_submissions_share_what_rounds_list() {
     bench.lose(first, 2, "boat");
     bench.lose(second, 3, "boat");
     bench.round(10, &[(11, "a@x")]);
+    bench.decide(11, &whole(&[(11, "boat"), (10, "other")]));
     assert_eq!(bench.fate(first), Fate::Job(task(11)));
     assert_eq!(bench.fate(second), Fate::Open);
 }
@@ -290,6 +330,7 @@ fn a_lost_submission_whose_tie_was_undone_has_another_job_that_nobody_claims() {
     bench.round(20, &listed);
     bench.round(121, &listed);
     bench.round(122, &listed);
+    bench.decide(123, &whole(&[(12, "boat"), (11, "tree")]));
     assert_eq!(
         bench.fate(lost),
         Fate::Job(task(12)),

@@ -124,7 +124,15 @@ fn each_of_many_lost_submissions_is_found_as_what_it_is() {
     }
     assert_eq!(bench.job_of(unkeyed).as_deref(), Some("24"));
     assert_eq!(bench.job_of(unmarked).as_deref(), Some("25"));
-    // All others are known by their marks, so nothing else can be its job.
+    // All others are known by their marks.
+    let texts = [
+        (25, "boat"),
+        (24, "boat"),
+        (23, "boat"),
+        (22, "tree"),
+        (21, "boat"),
+    ];
+    bench.decide(11, &whole(&texts));
     assert_eq!(bench.fate(unmarked), Fate::Job(task(25)));
     assert_eq!(bench.in_use(), Slots::held(5));
 }

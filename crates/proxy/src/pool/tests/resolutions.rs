@@ -272,11 +272,12 @@ fn a_task_that_a_round_gave_to_an_equal_submission_is_not_shared_out_again() {
     bench.accepted_job(1, 10, "other");
     let [first, second] = [2, 3].map(|seconds| bench.lost(seconds, "boat"));
     bench.round(10, &[(11, "a@x")]);
+    let history = whole(&[(11, "boat"), (10, "other")]);
+    assert_eq!(bench.decide(11, &history), 1);
     assert_eq!(bench.fate(first), Fate::Job(task(11)));
     bench.round(130, &[(11, "a@x")]);
     bench.round(131, &[(11, "a@x")]);
     assert_eq!(bench.fate(second), Fate::Open);
-    let history = whole(&[(11, "boat"), (10, "other")]);
     assert_eq!(bench.decide(132, &history), 1);
     assert_eq!(bench.fate(second), Fate::NoJob);
 }

@@ -172,6 +172,7 @@ fn an_operation_that_is_taken_only_without_marks_is_marked_no_more() {
             // It was sent without its mark, so a job without one may be its own.
             bench.lose(id, 2, "boat");
             bench.marked_round(10, &[(6, "a@x", None)]);
+            bench.decide(11, &whole(&[(6, "boat")]));
             assert_eq!(bench.fate(id), Fate::Job(task(6)));
             assert!(bench.may_mark(11));
         }
