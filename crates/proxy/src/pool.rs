@@ -331,6 +331,14 @@ impl Pool {
         self.accounts.in_flight() > 0 || self.waiters.len() > 0
     }
 
+    /// The operations that were marked, and in a word what is known of each: at most 32.
+    pub fn marks_known(&self) -> Vec<(OperationName, &'static str)> {
+        let known = self.marks.known();
+        known
+            .map(|(operation, word)| (Arc::clone(operation), word))
+            .collect()
+    }
+
     /// How many leases ended, by cause, in the order of [`Cause::ALL`].
     pub fn ended_counts(&self) -> [u64; Cause::ALL.len()] {
         self.leases.ended_counts()

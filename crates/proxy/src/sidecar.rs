@@ -18,18 +18,19 @@ use thiserror::Error;
 use tokio::{
     join,
     net::TcpListener,
-    sync::{Notify, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::{JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use inventory::Inventory;
+use state::Restored;
 pub use state::StateError;
 
 use crate::{
     api::{Api, ApiDeps, Gate, ListenerKind, UpstreamDeps},
-    book::{BookStatus, Writer},
+    book::Writer,
     config::{Auth, Config},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
@@ -37,9 +38,8 @@ use crate::{
     keyed_hash::HashKey,
     ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
     metrics::Metrics,
-    owners::Owners,
     picker::Picker,
-    pool::{Limits, ListChange, Pool},
+    pool::{Limits, ListChange},
     records::JobRecords,
     reload::{Reload, Reloader},
     server::{self, Listener, Shutdown},
@@ -177,6 +177,10 @@ impl Sidecar {
     ///
     /// # Errors
     /// [`StartError`] says why it cannot start.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one part is wired after the other, and nothing is decided"
+    )]
     pub async fn start(
         config: &Config,
         passed: PassedSockets,
@@ -187,14 +191,9 @@ impl Sidecar {
         let token = config.upstream.token.as_ref();
         let credentials = token.map(Credentials::new).transpose()?;
         let (listener, metrics_listener) = listeners(config, passed)?;
-        let kept = state::open(config, (&listener, metrics_listener.as_ref())).await?;
-        let (journal, kept) = kept.unzip();
+        let state = state::open(config, (&listener, metrics_listener.as_ref())).await?;
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
-        let hashes = match &kept {
-            Some(kept) => kept.hash_key.clone(),
-            None => HashKey::random(&mut rand::rng()),
-        };
-        let wake = fetcher.waker();
+        let (wake, hashes) = (fetcher.waker(), state.hash_key());
         let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes.clone());
         let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
         // Only the upstream can say which jobs run.
@@ -203,23 +202,12 @@ impl Sidecar {
         let limits = pool_limits(config, &connection_limits, interval.is_some());
         let metrics = Arc::new(Metrics::new()?);
         let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
-        let owners = Arc::new(Owners::default());
-        let woken = Arc::new(Notify::new());
-        let status = kept.as_ref().map_or_else(BookStatus::memory, |kept| {
-            BookStatus::new("disk", kept.sessions_count)
-        });
-        let (status, book_watch) = watch::channel(status);
-        let (ledger, first) = match kept {
-            Some(kept) => {
-                let lived = kept.clock.now();
-                let pool = Pool::restored(limits, kept.saved, mark_key.as_ref(), lived);
-                records.track(Arc::clone(&woken));
-                owners.restore(&kept.owners);
-                records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
-                (Ledger::journaled(pool, kept.clock), kept.first)
-            }
-            None => (Ledger::local(limits), Vec::new()),
-        };
+        let Restored {
+            ledger,
+            owners,
+            book,
+            writer,
+        } = state.restore(limits, mark_key.as_ref(), &records, &metrics);
         let rounds = client.as_ref().map(|client| {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
             Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
@@ -239,12 +227,12 @@ impl Sidecar {
                 upstream,
                 ledger: Arc::clone(&ledger),
                 picker: Arc::clone(&picker),
-                owners: Arc::clone(&owners),
+                owners,
                 rounds,
                 listing: listing.clone(),
                 fetcher: fetcher.waker(),
                 metrics: Arc::clone(&metrics),
-                records: Arc::clone(&records),
+                records,
             };
             Arc::new(Forward::new(config, deps))
         });
@@ -258,19 +246,9 @@ impl Sidecar {
         });
         let addr = listener.socket.local_addr()?;
         let gate = Gate::new(&config.auth, addr, clients, credentials);
-        let writer = journal.map(|journal| Writer {
-            journal,
-            ledger: Arc::clone(&ledger),
-            records,
-            owners,
-            woken,
-            metrics: Arc::clone(&metrics),
-            first,
-            status,
-        });
         let deps = ApiDeps {
             ledger: Arc::clone(&ledger),
-            book: book_watch,
+            book,
             listing: listing.clone(),
             metrics,
             picker,
@@ -340,19 +318,7 @@ impl Sidecar {
         }
         if let Some(listener) = self.metrics_listener {
             let api = Arc::clone(&self.api);
-            let kind = ListenerKind::Monitoring;
-            let shutdown = Shutdown {
-                // It is served to the end.
-                closing: CancellationToken::new(),
-                ..self.shutdown.clone()
-            };
-            tasks.spawn(server::serve(
-                listener,
-                api,
-                kind,
-                MONITORING_CONNECTIONS_MAX,
-                shutdown,
-            ));
+            tasks.spawn(serve_metrics(listener, api, self.shutdown.clone()));
         }
         let all_written = CancellationToken::new();
         let mut writing = self.writer.map(|writer| {
@@ -402,6 +368,16 @@ impl Sidecar {
             None => Ok(()),
         }
     }
+}
+
+/// Serves the metrics listener to the end.
+async fn serve_metrics(listener: Listener, api: Arc<Api>, shutdown: Shutdown) {
+    let kind = ListenerKind::Monitoring;
+    let shutdown = Shutdown {
+        closing: CancellationToken::new(),
+        ..shutdown
+    };
+    server::serve(listener, api, kind, MONITORING_CONNECTIONS_MAX, shutdown).await;
 }
 
 /// What marks are made with, if there are any: only rounds show them. With a key that is drawn anew, those of an

@@ -103,7 +103,7 @@ fn begin_session(
     lived: Duration,
     now: Timestamp,
 ) -> Vec<Change> {
-    sessions.sort_unstable_by(|(_, a), (_, b)| a.lived_ms.cmp(&b.lived_ms));
+    sessions.sort_unstable_by_key(|(_, session)| session.lived_ms);
     let name = format!("{:032x}", rand::rng().random::<u128>());
     let session = SessionRow {
         started_at: now.to_string(),

@@ -2,7 +2,7 @@
 
 use accounts_fetcher::{FetchResult, Listing};
 use jiff::Timestamp;
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::{AccountSums, state};
 use crate::{book::BookStatus, jobs::RoundCounts, ledger::Stats, pool::Cause, telemetry};
@@ -28,6 +28,7 @@ impl Scrape<'_> {
         self.register_fetches(&registry)?;
         self.register_rounds(&registry)?;
         state::register(self.book, &registry)?;
+        self.register_marks(&registry)?;
         let waiters = IntGauge::new("waiters", "Picks and job starts that wait for a slot.")?;
         waiters.set(signed(self.stats.waiters_count));
         registry.register(Box::new(waiters))?;
@@ -74,6 +75,21 @@ impl Scrape<'_> {
         last_success.set(unix_seconds(self.listing.fetched_at));
         registry.register(Box::new(fetches))?;
         registry.register(Box::new(last_success))
+    }
+
+    /// The operations are those that job starts were carried for: at most 32.
+    fn register_marks(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let marks = IntGaugeVec::new(
+            Opts::new(
+                "marks",
+                "What is known of the marks of an operation: proven, unproven, suspended or off; 1.",
+            ),
+            &["operation", "known"],
+        )?;
+        for (operation, known) in &self.stats.marks {
+            marks.with_label_values(&[&**operation, known]).set(1);
+        }
+        registry.register(Box::new(marks))
     }
 
     fn register_rounds(&self, registry: &Registry) -> Result<(), prometheus::Error> {

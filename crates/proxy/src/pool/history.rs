@@ -247,23 +247,13 @@ pub(super) fn decide(
             .filter_map(|idx| lost[*idx].tied_to.clone())
             .collect();
         let is_shared_out = |row: usize| tied.contains(&history.rows[row].task_id);
-        for idx in group {
-            let row = lost[*idx].tied_to.as_ref().and_then(|task_id| {
-                let mut rows = history.rows.iter();
-                rows.position(|row| row.task_id == *task_id)
-            });
-            let is_confirmed = |row: &usize| {
-                let row_prompt = history.rows[*row].prompt;
-                matches[*row] == RowMatch::Group(number)
-                    && row_prompt.is_some()
-                    && row_prompt == lost[*idx].body.prompt
-                    && !may_be_under_way(&history.rows[*row])
-            };
-            if let Some(row) = row.filter(is_confirmed) {
-                let task_id = history.rows[row].task_id.clone();
-                verdicts.push((lost[*idx].id, HistoryVerdict::Job(task_id)));
-            }
-        }
+        let is_its = |row: usize| {
+            matches[row] == RowMatch::Group(number) && !may_be_under_way(&history.rows[row])
+        };
+        let confirmed = group
+            .iter()
+            .filter_map(|idx| confirmed_tie(&lost[*idx], history, is_its));
+        verdicts.extend(confirmed);
         let waiting = group.iter().copied();
         let waiting: Vec<_> = waiting.filter(|idx| lost[*idx].tied_to.is_none()).collect();
         // Oldest first, as the submissions are.
@@ -307,6 +297,21 @@ pub(super) fn decide(
         }
     }
     verdicts
+}
+
+/// The verdict that a submission became the job that a round gave to it, if the row of that task `is_its`, and shows the
+/// prompt that was submitted.
+fn confirmed_tie(
+    lost: &Lost<'_>,
+    history: &History,
+    is_its: impl Fn(usize) -> bool,
+) -> Option<(LeaseId, HistoryVerdict)> {
+    let tied_to = lost.tied_to.as_ref()?;
+    let mut rows = history.rows.iter().counted();
+    let row = rows.position(|row| row.task_id == *tied_to)?;
+    let shown = history.rows[row].prompt;
+    let is_confirmed = shown.is_some() && shown == lost.body.prompt && is_its(row);
+    is_confirmed.then(|| (lost.id, HistoryVerdict::Job(tied_to.clone())))
 }
 
 /// The history as one submission sees it.

@@ -240,6 +240,19 @@ impl Marks {
         mem::take(&mut self.changes)
     }
 
+    /// The operations that were marked, and in a word what is known of each.
+    pub(super) fn known(&self) -> impl Iterator<Item = (&OperationName, &'static str)> {
+        self.operations.iter().map(|(operation, marked)| {
+            let known = match marked.learnt {
+                Some(LearntMarks::Off) => "off",
+                _ if marked.failures >= FAILURES_MAX => "suspended",
+                Some(LearntMarks::Proven) => "proven",
+                None => "unproven",
+            };
+            (operation, known)
+        })
+    }
+
     /// What is to be kept of an operation over a restart.
     pub(super) fn record(&self, operation: &OperationName) -> Option<LearntMarks> {
         self.operations.get(operation)?.learnt

@@ -4,13 +4,23 @@ use std::{future, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::{join, select, time::sleep};
+use tokio::{
+    join, select,
+    sync::{Notify, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    book::{self, Loaded},
+    book::{self, BookStatus, BookWatch, Loaded, Writer},
     config::{Config, State, SyncMode},
     journal::sqlite::{OpenError, Sqlite},
+    keyed_hash::HashKey,
+    ledger::Ledger,
+    metrics::Metrics,
+    owners::Owners,
+    pool::{Limits, Pool},
+    records::JobRecords,
     server::{Listener, answer_while_starting},
 };
 
@@ -22,6 +32,71 @@ const OPEN_PAUSE: Duration = Duration::from_secs(1);
 #[error("the state cannot be used")]
 pub struct StateError(#[source] OpenError);
 
+/// The state as it was kept, if it is.
+pub(super) struct Kept(Option<(Sqlite, Loaded)>);
+
+/// The parts whose state is kept.
+pub(super) struct Restored {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) owners: Arc<Owners>,
+    pub(super) book: BookWatch,
+    pub(super) writer: Option<Writer<Sqlite>>,
+}
+
+impl Kept {
+    /// What hashes are made with that must stay what they are.
+    pub(super) fn hash_key(&self) -> HashKey {
+        match &self.0 {
+            Some((_, kept)) => kept.hash_key.clone(),
+            None => HashKey::random(&mut rand::rng()),
+        }
+    }
+
+    /// Goes on from there. `mark_key`: what marks are made with, if they are in use.
+    pub(super) fn restore(
+        self,
+        limits: Limits,
+        mark_key: Option<&HashKey>,
+        records: &Arc<JobRecords>,
+        metrics: &Arc<Metrics>,
+    ) -> Restored {
+        let owners = Arc::new(Owners::default());
+        let Some((journal, kept)) = self.0 else {
+            let (_, book) = watch::channel(BookStatus::memory());
+            return Restored {
+                ledger: Ledger::local(limits),
+                owners,
+                book,
+                writer: None,
+            };
+        };
+        let lived = kept.clock.now();
+        let pool = Pool::restored(limits, kept.saved, mark_key, lived);
+        let woken = Arc::new(Notify::new());
+        records.track(Arc::clone(&woken));
+        records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
+        owners.restore(&kept.owners);
+        let ledger = Ledger::journaled(pool, kept.clock);
+        let (status, book) = watch::channel(BookStatus::new("disk", kept.sessions_count));
+        let writer = Writer {
+            journal,
+            ledger: Arc::clone(&ledger),
+            records: Arc::clone(records),
+            owners: Arc::clone(&owners),
+            woken,
+            metrics: Arc::clone(metrics),
+            first: kept.first,
+            status,
+        };
+        Restored {
+            ledger,
+            owners,
+            book,
+            writer: Some(writer),
+        }
+    }
+}
+
 /// Opens and loads the state, if any is kept. Calls are answered meanwhile, if that takes long.
 ///
 /// # Errors
@@ -29,9 +104,9 @@ pub struct StateError(#[source] OpenError);
 pub(super) async fn open(
     config: &Config,
     listeners: (&Listener, Option<&Listener>),
-) -> Result<Option<(Sqlite, Loaded)>, StateError> {
+) -> Result<Kept, StateError> {
     let State::Disk { path, sync } = &config.state else {
-        return Ok(None);
+        return Ok(Kept(None));
     };
     let cause = Arc::new(Mutex::new(String::new()));
     let takes_long = CancellationToken::new();
@@ -53,7 +128,7 @@ pub(super) async fn open(
     };
     let pool_id = config.pool_id();
     select! {
-        opened = open_at(path, *sync, &pool_id, tell) => opened.map(Some),
+        opened = open_at(path, *sync, &pool_id, tell) => Ok(Kept(Some(opened?))),
         () = answering => future::pending().await,
     }
 }

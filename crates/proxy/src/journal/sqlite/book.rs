@@ -224,7 +224,7 @@ mod tests {
             value: Some("{}".to_owned()),
         };
         book.conn.pragma_update(None, "query_only", true).unwrap();
-        let failed = book.commit(&[change.clone()]).unwrap_err();
+        let failed = book.commit(std::slice::from_ref(&change)).unwrap_err();
         assert!(failed.to_string().contains("readonly"), "{failed}");
         book.commit(&[change]).unwrap();
         assert_eq!(book.load().unwrap().len(), 1);

@@ -8,8 +8,8 @@ use super::{Context, Durability, Operation};
 use crate::{
     ledger::{Dated, PickError, PickRequest, walk::Part},
     pool::{
-        AccountPlace, AccountView, Cause, Constraint, Excluded, List, ListChange, Name, Page,
-        Refusal, UnknownAccount,
+        AccountPlace, AccountView, Cause, Constraint, Excluded, List, ListChange, Name,
+        OperationName, Page, Refusal, UnknownAccount,
     },
 };
 
@@ -166,6 +166,8 @@ pub struct Stats {
     pub waiters_count: usize,
     /// How many leases ended, in the order of [`Cause::ALL`].
     pub ended_counts: [u64; Cause::ALL.len()],
+    /// The operations that were marked, and in a word what is known of each.
+    pub marks: Vec<(OperationName, &'static str)>,
 }
 
 /// What the metrics show beside the accounts.
@@ -179,6 +181,7 @@ impl Operation for Statistics {
         Stats {
             waiters_count: context.pool.waiters_count(),
             ended_counts: context.pool.ended_counts(),
+            marks: context.pool.marks_known(),
         }
     }
 }

@@ -53,6 +53,12 @@ struct Model {
 }
 
 impl Model {
+    /// Whether an account could be picked if all its slots were free.
+    fn is_usable(&self, email: &str) -> bool {
+        let entry = self.accounts.get(email).cloned().unwrap_or_default();
+        entry.is_listed && !entry.is_broken && !entry.is_draining && entry.cap > 0
+    }
+
     fn held(&self, email: &str) -> u32 {
         u32::try_from(
             self.leases
@@ -301,14 +307,9 @@ impl Run {
                 let is_outage = match refusal {
                     Refusal::Learning => !self.model.has_list,
                     Refusal::NoAccounts => !EMAILS.iter().any(|email| is_listed(email)),
-                    Refusal::NoUsableAccount => !EMAILS.iter().any(|email| {
-                        let entry = self.model.accounts.get(email).cloned().unwrap_or_default();
-                        let is_usable = entry.is_listed
-                            && !entry.is_broken
-                            && !entry.is_draining
-                            && entry.cap > 0;
-                        wish.allows(email) && is_usable
-                    }),
+                    Refusal::NoUsableAccount => !EMAILS
+                        .iter()
+                        .any(|email| wish.allows(email) && self.model.is_usable(email)),
                     Refusal::Saturated { .. } => !waits,
                     // Picks are never in doubt, and the upstream does not refuse them.
                     Refusal::Unverified { .. } | Refusal::CoolingDown { .. } => false,
