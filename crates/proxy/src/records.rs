@@ -32,8 +32,6 @@ pub(crate) use delivery::Delivery;
 use kept_answers::KeptAnswers;
 use record::State;
 pub(crate) use record::{Arrival, Fate, Found, Outcome, Record, Twin};
-#[allow(unused_imports, reason = "what uses it comes with the next commits")]
-pub(crate) use stored::Interrupted;
 pub(crate) use table::RecordId;
 use table::{RECORDS_MAX, Records};
 

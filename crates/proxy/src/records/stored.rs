@@ -31,15 +31,6 @@ const TIMED_OUT: &str = "timed-out";
 const REFUSED: &str = "refused";
 const REASONS: [&str; 6] = ["full", "session", "credit", "token", "absent", REFUSED];
 
-/// A submission that was under way when the sidecar ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Interrupted {
-    pub(crate) lease: LeaseId,
-    /// Under which it is asked for: the client's, or that [of a lost submission](Claim::of_lost).
-    pub(crate) claim: Claim,
-    pub(crate) body: Body,
-}
-
 /// The records that have changed since they were taken last, by their ids: those that are there, and those that are
 /// gone and stand in the journal. So there are at most twice as many as records.
 #[derive(Debug)]
@@ -191,9 +182,8 @@ impl Stored {
         self,
         time: BookTime,
         known: impl FnOnce(LeaseId) -> Option<Known>,
-    ) -> Option<Restored> {
+    ) -> Option<Record> {
         let mut record = self.record(time);
-        let mut interrupted = None;
         if matches!(self.outcome.as_str(), WAITING | SUBMITTING) {
             let known = record.lease.and_then(known);
             match known {
@@ -203,12 +193,7 @@ impl Stored {
                 }
                 Some(Known::InUse(_) | Known::Held(_) | Known::Reused | Known::Full) => {
                     let lease = record.lease?;
-                    let claim = record.claim.get_or_insert_with(|| Claim::of_lost(lease));
-                    interrupted = Some(Interrupted {
-                        lease,
-                        claim: claim.clone(),
-                        body: record.body.clone(),
-                    });
+                    record.claim.get_or_insert_with(|| Claim::of_lost(lease));
                     record.outcome = Outcome::Uncertain(Error::OutcomeUnknown);
                 }
                 None if self.is_unlisted && self.outcome == SUBMITTING => {
@@ -220,10 +205,7 @@ impl Stored {
             record.settled_at = Some(time.now());
         }
         record.settled.cancel();
-        Some(Restored {
-            record,
-            interrupted,
-        })
+        Some(record)
     }
 
     fn record(&self, time: BookTime) -> Record {
@@ -263,14 +245,6 @@ impl Stored {
             is_stored: true,
         }
     }
-}
-
-/// A record after a restart.
-#[derive(Debug)]
-pub(super) struct Restored {
-    pub(super) record: Record,
-    /// It was under way.
-    pub(super) interrupted: Option<Interrupted>,
 }
 
 fn word(outcome: &Outcome) -> &'static str {

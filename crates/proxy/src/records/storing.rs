@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::{
     JobRecords, Record, RecordId, State,
-    stored::{BookTime, Changes, Interrupted, Restored, Stored},
+    stored::{BookTime, Changes, Stored},
     table::{RECORDS_MAX, Records},
 };
 use crate::{
@@ -99,14 +99,13 @@ impl JobRecords {
     /// Puts back what was stored when the book's clock showed `lived`, before the first call is answered. `known`: what
     /// the ledger says of a lease or of the submission that had it: its job, else that its outcome is not known; `None`
     /// if it knows of none, since it was refused, or never granted.
-    ///
-    /// Returns the submissions that were under way: the ledger must know each by its claim from now on.
+    /// One that was under way without a key is asked for by the claim of its lease.
     pub(crate) fn restore(
         &self,
         stored: Vec<journal::Record>,
         lived: Duration,
         known: impl Fn(LeaseId) -> Option<Known>,
-    ) -> Vec<Interrupted> {
+    ) {
         let time = BookTime::new(lived);
         let newest = stored.iter().filter_map(id_of).max();
         let mut read: Vec<_> = stored.iter().filter_map(read).collect();
@@ -119,26 +118,18 @@ impl JobRecords {
         }
         // The oldest come first.
         read.sort_unstable_by_key(|(id, _)| *id);
-        let mut all_interrupted = Vec::new();
         let mut records = self.lock();
         // An id names one record for ever.
         records.begun_count = newest.map_or(0, |id| id.saturating_add(1));
         for (id, stored) in read {
-            let Some(restored) = stored.restored(time, &known) else {
+            let Some(record) = stored.restored(time, &known) else {
                 records.note_change(id);
                 continue;
             };
-            let Restored {
-                record,
-                interrupted,
-            } = restored;
             records.put_back(id, record);
-            all_interrupted.extend(interrupted);
             self.note_if_lost(&mut records, id);
         }
         records.forget_beyond(RECORDS_MAX, time.now());
-        drop(records);
-        all_interrupted
     }
 }
 
