@@ -103,6 +103,7 @@ impl Pool {
         self.resolutions.changes.record();
         self.resolutions.shown.changes.record();
         self.marks.records.record();
+        self.forecast.changes.record();
         self.leases.changes.record();
         self.foreign_jobs.changes.record();
     }
@@ -114,6 +115,7 @@ impl Pool {
             || !self.resolutions.changes.is_empty()
             || !self.resolutions.shown.changes.is_empty()
             || !self.marks.records.is_empty()
+            || !self.forecast.changes.is_empty()
             || !self.leases.changes.is_empty()
             || !self.foreign_jobs.changes.is_empty()
     }
@@ -123,6 +125,7 @@ impl Pool {
         let is_list = self.is_list_changed.as_mut();
         let mut operations = self.resolutions.shown.changes.take();
         operations.extend(self.marks.records.take());
+        operations.extend(self.forecast.changes.take());
         Changed {
             is_list: is_list.is_some_and(mem::take),
             accounts: self.accounts.changes.take(),

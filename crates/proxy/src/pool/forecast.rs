@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     AccountKey, Constraint, Pool, RunningJobs, TaskId,
+    changes::Changes,
     lease::{Lease, Phase},
     rounds::ABSENCES_MIN,
     steps::Counted,
@@ -45,6 +46,7 @@ pub(super) struct Forecast {
     /// How long it is kept even if slots come back.
     pause: Duration,
     is_outdated: bool,
+    pub(super) changes: Changes<OperationName>,
 }
 
 impl Forecast {
@@ -52,10 +54,23 @@ impl Forecast {
     pub(super) fn learn(&mut self, operation: &Option<OperationName>, took: Duration) {
         let took = took.as_secs_f64();
         let operation = self.told_apart(operation).clone();
+        if let Some(operation) = &operation {
+            self.changes.note(|| Arc::clone(operation));
+        }
         self.learnt
             .entry(operation)
             .and_modify(|typical| *typical += (took - *typical) * GAIN)
             .or_insert(took);
+    }
+
+    /// How long jobs of an operation take, in seconds, if that was learnt.
+    pub(super) fn learnt(&self, operation: &OperationName) -> Option<f64> {
+        self.learnt.get(&Some(Arc::clone(operation))).copied()
+    }
+
+    /// What was learnt before a restart.
+    pub(super) fn restore(&mut self, operation: OperationName, seconds: f64) {
+        self.learnt.insert(Some(operation), seconds);
     }
 
     /// A slot came back: the forecast is out of date.

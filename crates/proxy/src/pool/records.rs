@@ -164,6 +164,9 @@ pub struct OperationRecord {
     /// Whether the upstream keeps its marks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) marks: Option<LearntMarks>,
+    /// How long its jobs take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) typical_seconds: Option<f64>,
 }
 
 /// Durations as whole milliseconds.
@@ -268,6 +271,7 @@ impl Pool {
                 Some(PoolRecord::Operation(OperationRecord {
                     history: history.unwrap_or_default(),
                     marks: self.marks.record(operation),
+                    typical_seconds: self.forecast.learnt(operation),
                 }))
             }
         }

@@ -104,6 +104,9 @@ impl Pool {
             if let Some(learnt) = record.marks {
                 self.marks.restore(&operation, learnt);
             }
+            if let Some(seconds) = record.typical_seconds.filter(|it| it.is_finite()) {
+                self.forecast.restore(Arc::clone(&operation), seconds);
+            }
             self.resolutions.restore_shown(operation, record.history);
         }
         for (id, record) in submissions {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{keyed_hash::HashKey, pool::fuzzing::journal::Journal};
 
+const VIDEO: &str = "/videos/text2video";
 const ACCOUNTS: [(&str, u32); 2] = [("a@x", 5), ("b@x", 5)];
 
 /// A bench whose pool is recorded.
@@ -62,6 +63,7 @@ impl Stage {
     fn submit(&mut self, email: &str, key: Option<&str>, text: &str, seconds: u64) -> LeaseId {
         let ask = Ask {
             ttl: None,
+            operation: Some(VIDEO.into()),
             body: Some(Arc::new(body(text))),
             ..self.bench.ask(Some(email), &[])
         };
@@ -80,7 +82,7 @@ impl Stage {
 
 fn body(text: &str) -> Body {
     Body {
-        operation: "/videos/text2video".into(),
+        operation: VIDEO.into(),
         fingerprint: Fingerprint::of([text]),
         prompt: Some(Digest::of(text)),
     }
@@ -278,6 +280,28 @@ fn pauses_go_on_while_no_process_runs() {
     let Bench { pool, rng } = &mut stage.bench;
     pool.expire(at(5), rng);
     assert_eq!(stage.account("a@x").state, AccountState::Available);
+}
+
+#[test]
+fn what_was_learnt_of_an_operation_is_known_after_a_restart() {
+    let mut stage = Stage::new();
+    let lease = stage.submit("a@x", None, "runs", 1);
+    accept(&mut stage, lease, 1, "runs", 1);
+    stage.round(2, &[("a@x", 1)]);
+    stage.bench.pool.job_over(&task(1), at(40));
+    stage.round(41, &[]);
+    let operation = VIDEO.into();
+    let learnt = stage.bench.pool.forecast.learnt(&operation);
+    assert_eq!(learnt, Some(40.0));
+    stage.bench.pool.marks.note_kept(&operation);
+    stage.crash(50);
+    let pool = &stage.bench.pool;
+    assert_eq!(pool.forecast.learnt(&operation), learnt);
+    assert!(pool.marks.is_proven(&operation));
+    assert!(
+        pool.resolutions.shown(&operation).is_some(),
+        "the type of its tasks"
+    );
 }
 
 #[test]

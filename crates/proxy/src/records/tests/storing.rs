@@ -49,11 +49,7 @@ impl Run {
     }
 
     /// The next run, after a kill. `known`: what its ledger says of leases.
-    fn next(
-        self,
-        lived: Duration,
-        known: impl Fn(LeaseId) -> Option<Known>,
-    ) -> Self {
+    fn next(self, lived: Duration, known: impl Fn(LeaseId) -> Option<Known>) -> Self {
         let stored = self.journal.iter().map(|(name, value)| journal::Record {
             table: Table::JobStart,
             name: name.clone(),
@@ -274,7 +270,11 @@ fn submissions_that_were_under_way_are_asked_for_by_their_leases() {
     let records = run.records.list(|_| true);
     let mut claims: Vec<_> = records.iter().map(|(_, it)| it.claim.clone()).collect();
     claims.reverse();
-    let expected = [Claim::of_lost(first), keyed().claim.unwrap(), Claim::of_lost(third)];
+    let expected = [
+        Claim::of_lost(first),
+        keyed().claim.unwrap(),
+        Claim::of_lost(third),
+    ];
     assert_eq!(claims, expected.map(Some));
     for (_, record) in run.records.list(|_| true) {
         assert_eq!(record.outcome, Outcome::Uncertain(Error::OutcomeUnknown));
