@@ -19,7 +19,7 @@ use std::{future, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::pool::{Body, Changed, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName};
+use crate::pool::{Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName};
 use local::Local;
 
 pub use clock::{Calendar, Clock};
@@ -32,6 +32,7 @@ pub use operations::{
     TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
+pub(crate) use slot::Unsent;
 pub use slot::{Dated, Slot, Submission};
 pub use walk::{Part, ROWS_MAX, Walk};
 
@@ -44,7 +45,7 @@ pub struct Unavailable;
 /// The ledger.
 #[derive(Debug)]
 pub enum Ledger {
-    /// In the memory of this process, and lost when it ends.
+    /// In the memory of this process. What is kept beside it survives.
     Local(Local),
 }
 
@@ -94,14 +95,31 @@ impl Ledger {
     ) -> Result<Slot, PickError> {
         let deadline = Instant::now() + request.wait;
         let keeper = self.keeper();
-        if request.wait.is_zero() && keeper.is_failing() {
-            return Err(Unavailable.into());
-        }
-        let (lease, version) = keeper.pick(lease, request).await?;
+        // What cannot be granted takes no slot, and no place in the queue.
+        keeper.writable(deadline).await?;
+        let (lease, version) = loop {
+            match keeper.pick(lease, request).await {
+                Ok(picked) => break picked,
+                Err(PickError::Known(Known::Held(held))) => {
+                    // The other call may be waiting for its commit, and give its lease back if that fails.
+                    keeper.committed(keeper.version(), deadline).await?;
+                    if let Some(held) = keeper.call(LeaseNow { id: held.id }) {
+                        let known = Known::Held(Box::new(held.view));
+                        return Err(PickError::Known(known));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
         // Dropped before it is durable, it goes back.
         let slot = Slot::new(Arc::clone(self), lease);
         keeper.committed(version, deadline).await?;
         Ok(slot)
+    }
+
+    /// A submission without a slot that was not sent yet, and whose key may be claimed for the lease id `lease`.
+    pub(crate) fn unsent(self: &Arc<Self>, lease: LeaseId) -> Unsent {
+        Unsent::new(Arc::clone(self), lease)
     }
 
     /// Begins a submission that has no slot because its account is not in the list. Its key was
@@ -186,11 +204,9 @@ impl Ledger {
         self.keeper().is_failing()
     }
 
-    /// Waits until everything that has changed so far is durable, or cannot be written. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Unavailable`] if it cannot be written.
-    pub async fn flushed(&self) -> Result<(), Unavailable> {
+    /// Waits until everything that has changed so far is durable, or cannot be written.
+    #[cfg(test)]
+    pub(crate) async fn flushed(&self) -> Result<(), Unavailable> {
         let keeper = self.keeper();
         keeper.committed(keeper.version(), Instant::now()).await
     }

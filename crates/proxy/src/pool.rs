@@ -403,6 +403,10 @@ impl Pool {
         let Some(old) = self.leases.set_phase(id, phase) else {
             return;
         };
+        let was_tied = matches!(&old, Phase::Bound(binding) if binding.tied_from.is_some());
+        if was_tied && let Some(account) = self.resolutions.note_untied(id) {
+            self.note_decided(Some(account));
+        }
         let was_uncertain = old.state() == LeaseState::Uncertain;
         if let Some(lease) = self.leases.get(id)
             && was_uncertain != is_uncertain

@@ -19,10 +19,10 @@ use crate::{
     backoff::doubled,
     error::Error,
     idempotency,
-    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, Settle, TakePlace},
+    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
     peer::RequestBody,
     picker::Picked,
-    pool::{Body, Claim, Key, Known, LeaseId, Name, Settlement},
+    pool::{Body, Claim, Key, Known, LeaseId, Name},
     records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
 };
 
@@ -350,20 +350,11 @@ impl Forward {
         let Some(claim) = start.claim.clone() else {
             return Ok(None);
         };
-        match self.ledger.call(ClaimKey { claim, lease }).await {
-            Ok(claimed) => Ok(claimed.err()),
-            Err(unavailable) => {
-                // It is claimed, though that is not written.
-                let unclaim = Settle {
-                    lease,
-                    email: None,
-                    body: None,
-                    settlement: Settlement::NotSent,
-                };
-                self.ledger.call(unclaim).await?;
-                Err(unavailable.into())
-            }
-        }
+        // The client may leave while the claim is written, or that may fail.
+        let unsent = self.ledger.unsent(lease);
+        let claimed = self.ledger.call(ClaimKey { claim, lease }).await?;
+        unsent.keep();
+        Ok(claimed.err())
     }
 
     /// Why a job start would be refused now, unless its key is known.

@@ -54,6 +54,22 @@ impl Commits {
         self.progress.borrow().is_failing
     }
 
+    /// Waits until changes can be written, until `deadline` at most. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if they cannot then.
+    pub(super) async fn writable(&self, deadline: Instant) -> Result<(), Unavailable> {
+        if !self.is_failing() {
+            return Ok(());
+        }
+        let mut told = self.progress.subscribe();
+        let written = told.wait_for(|progress| !progress.is_failing);
+        match timeout_at(deadline, written).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unavailable),
+        }
+    }
+
     /// Waits until what was changed before `version` is durable. Waits for a journal that fails until `deadline` only.
     /// Cancel-safe.
     ///

@@ -261,6 +261,17 @@ impl Local {
         }
     }
 
+    /// Waits until changes can be written; see [`Commits::writable`].
+    ///
+    /// # Errors
+    /// [`Unavailable`] if they cannot at `deadline`.
+    pub(super) async fn writable(&self, deadline: Instant) -> Result<(), Unavailable> {
+        match &self.commits {
+            Some(commits) => commits.writable(deadline).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether changes cannot be written at present.
     pub(super) fn is_failing(&self) -> bool {
         self.commits.as_ref().is_some_and(Commits::is_failing)

@@ -74,6 +74,43 @@ impl Drop for Slot {
     }
 }
 
+/// A submission without a slot that was not sent yet. Dropped, the key that was claimed for it is free.
+#[derive(Debug)]
+#[must_use = "a dropped claim is given up"]
+pub(crate) struct Unsent {
+    ledger: Arc<Ledger>,
+    lease: LeaseId,
+    is_kept: bool,
+}
+
+impl Unsent {
+    pub(super) fn new(ledger: Arc<Ledger>, lease: LeaseId) -> Self {
+        Self {
+            ledger,
+            lease,
+            is_kept: false,
+        }
+    }
+
+    /// It is sent now, or given up by another hand.
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.ledger.give_back(Settle {
+                lease: self.lease,
+                email: None,
+                body: None,
+                settlement: Settlement::NotSent,
+            });
+        }
+    }
+}
+
 /// A submission that is about to be sent, until its outcome is known.
 ///
 /// If it is dropped undecided, its slot stays held as uncertain: there may be a job.

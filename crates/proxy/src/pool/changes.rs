@@ -83,13 +83,20 @@ impl Changed {
     /// The records that changed or are gone, besides the list.
     pub fn names(self) -> impl Iterator<Item = RecordName> {
         let accounts = self.accounts.into_iter().map(RecordName::Account);
-        let submissions = self.submissions.into_iter().map(RecordName::Submission);
-        let leases = self.leases.into_iter().map(RecordName::Lease);
+        let mut submissions = self.submissions;
+        let mut records = Vec::with_capacity(self.leases.len() + submissions.len());
+        // A lease and its submission are next to each other.
+        for id in self.leases {
+            records.push(RecordName::Lease(id));
+            if submissions.swap_remove(&id) {
+                records.push(RecordName::Submission(id));
+            }
+        }
+        records.extend(submissions.into_iter().map(RecordName::Submission));
         let foreign_jobs = self.foreign_jobs.into_iter().map(RecordName::ForeignJob);
         let operations = self.operations.into_iter().map(RecordName::Operation);
         accounts
-            .chain(submissions)
-            .chain(leases)
+            .chain(records)
             .chain(foreign_jobs)
             .chain(operations)
     }
@@ -104,6 +111,7 @@ impl Pool {
         self.resolutions.shown.changes.record();
         self.marks.records.record();
         self.forecast.changes.record();
+        self.resolutions.seen_changes.record();
         self.leases.changes.record();
         self.foreign_jobs.changes.record();
     }
@@ -116,19 +124,25 @@ impl Pool {
             || !self.resolutions.shown.changes.is_empty()
             || !self.marks.records.is_empty()
             || !self.forecast.changes.is_empty()
+            || !self.resolutions.seen_changes.is_empty()
             || !self.leases.changes.is_empty()
             || !self.foreign_jobs.changes.is_empty()
     }
 
     /// The records that changed since the last call.
     pub fn take_changed(&mut self) -> Changed {
+        let mut accounts = self.accounts.changes.take();
+        for key in self.resolutions.seen_changes.take() {
+            let account = self.accounts.get(key);
+            accounts.extend(account.map(|account| Arc::clone(&account.listed.email)));
+        }
         let is_list = self.is_list_changed.as_mut();
         let mut operations = self.resolutions.shown.changes.take();
         operations.extend(self.marks.records.take());
         operations.extend(self.forecast.changes.take());
         Changed {
             is_list: is_list.is_some_and(mem::take),
-            accounts: self.accounts.changes.take(),
+            accounts,
             submissions: self.resolutions.changes.take(),
             leases: self.leases.changes.take(),
             foreign_jobs: self.foreign_jobs.changes.take(),

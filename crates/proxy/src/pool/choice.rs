@@ -89,6 +89,11 @@ impl Pool {
             let is_tied = lease.is_tied();
             Some(Holding { view, is_tied })
         })
+        .inspect_err(|known| {
+            if let Known::Held(held) = known {
+                leases.note_told(held.id);
+            }
+        })
     }
 
     /// Gives a submission that was just lost a key, by which it can be asked what became of it. False if it
@@ -188,6 +193,7 @@ impl Pool {
             is_marked: false,
             phase: Phase::RESERVED,
             is_overdue: false,
+            is_told: false,
             deadline: None,
             body: terms.body,
         };

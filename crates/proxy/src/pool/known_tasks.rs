@@ -62,6 +62,12 @@ impl KnownTasks {
         self.tasks.get_mut(task_id)
     }
 
+    /// The task that became known last.
+    pub(super) fn newest(&self) -> Option<(&TaskId, Duration)> {
+        let newest = self.order.back()?;
+        Some((newest, self.get(newest)?.since))
+    }
+
     /// Whether it is known which submission a task belongs to.
     pub(super) fn is_taken(&self, task_id: &TaskId) -> bool {
         self.get(task_id).is_some_and(|task| task.taken.is_some())

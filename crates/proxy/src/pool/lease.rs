@@ -171,6 +171,8 @@ pub(super) struct Lease {
     pub(super) phase: Phase,
     /// Its ttl is over, and a round has to decide about it.
     pub(super) is_overdue: bool,
+    /// Another call under its key was told of it.
+    pub(super) is_told: bool,
     /// What is submitted, if that is known.
     pub(super) body: Option<Arc<Body>>,
     /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).

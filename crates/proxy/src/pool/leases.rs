@@ -235,7 +235,11 @@ impl Leases {
     /// Changes the phase of a lease. Returns the old one.
     pub(super) fn set_phase(&mut self, id: LeaseId, phase: Phase) -> Option<Phase> {
         let lease = self.by_id.get(&id)?;
-        self.changes.note(|| id);
+        // Which job a submission stands for is not kept.
+        let is_kept = lease.state() != LeaseState::Reserved || phase.state() != LeaseState::Reserved;
+        if is_kept {
+            self.changes.note(|| id);
+        }
         let was_bound = lease.binding().is_some();
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);
@@ -265,6 +269,13 @@ impl Leases {
                 lease.is_overdue = false;
             }
         });
+    }
+
+    /// Another call was told of a lease. It outlives the call that it was made for.
+    pub(super) fn note_told(&mut self, id: LeaseId) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.is_told = true;
+        }
     }
 
     /// Learns that the job of a lease is over.

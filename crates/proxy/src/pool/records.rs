@@ -41,6 +41,18 @@ pub struct AccountRecord {
     /// Why it is not picked for a while.
     #[serde(default)]
     pub(super) health: AccountHealth,
+    /// The task that was seen last on it: what a history lists behind that is older than what is submitted later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) newest: Option<SeenTask>,
+}
+
+/// A task, and since when it is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SeenTask {
+    pub(super) task_id: TaskId,
+    #[serde(with = "millis")]
+    pub(super) since: Duration,
 }
 
 /// A lease that is held.
@@ -231,6 +243,7 @@ impl LeaseRecord {
             is_marked: false,
             phase: Phase::RESERVED,
             is_overdue: false,
+            is_told: false,
             deadline: None,
             body: self.body.clone(),
         }
@@ -279,11 +292,19 @@ impl Pool {
 
     fn account_record(&self, email: &str) -> Option<AccountRecord> {
         let identity = accounts_fetcher::Identity::of(email);
-        let account = &self.accounts[self.accounts.of_identity(&identity)?];
-        let is_notable = account.is_draining || account.health != AccountHealth::default();
+        let key = self.accounts.of_identity(&identity)?;
+        let account = &self.accounts[key];
+        let newest = self.resolutions.newest_task(key);
+        let newest = newest.map(|(task_id, since)| SeenTask {
+            task_id: task_id.clone(),
+            since,
+        });
+        let is_healthy = account.health == AccountHealth::default();
+        let is_notable = account.is_draining || !is_healthy || newest.is_some();
         (is_notable && *account.listed.email == *email).then(|| AccountRecord {
             is_draining: account.is_draining,
             health: account.health.clone(),
+            newest,
         })
     }
 
@@ -299,10 +320,11 @@ impl Pool {
             }),
             is_told_mark: lease.mark.is_some() && lease.ttl.is_some(),
             phase: PhaseRecord::of(&lease.phase),
-            body: match lease.phase {
-                Phase::Reserved { .. } => lease.body.clone(),
-                Phase::Uncertain { .. } | Phase::Bound(_) => None,
-            },
+            // What an answer has named is not looked for.
+            body: lease
+                .body
+                .clone()
+                .filter(|_| lease.binding().is_none() || lease.is_tied()),
         })
     }
 

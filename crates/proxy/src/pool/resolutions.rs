@@ -65,6 +65,8 @@ pub(super) struct Resolutions {
     known: SecondaryMap<AccountKey, KnownTasks>,
     pub(super) shown: Shown,
     pub(super) changes: Changes<LeaseId>,
+    /// Accounts on which another task was seen.
+    pub(super) seen_changes: Changes<AccountKey>,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,7 @@ impl Resolutions {
             known: SecondaryMap::new(),
             shown: Shown::default(),
             changes: Changes::default(),
+            seen_changes: Changes::default(),
         }
     }
 
@@ -134,7 +137,6 @@ impl Resolutions {
 
     /// A submission became no job: its key is free. Returns the account on which it was undecided.
     pub(super) fn free(&mut self, id: LeaseId) -> Option<AccountKey> {
-        self.changes.note(|| id);
         let undecided = self.set_resolution(id, Resolution::Open);
         self.forget_mark(id);
         let submission = self.submissions.remove(&id)?;
@@ -154,9 +156,9 @@ impl Resolutions {
 
     /// Replaces what is known of a submission. Returns the account on which it was undecided until now.
     fn set_resolution(&mut self, id: LeaseId, resolution: Resolution) -> Option<AccountKey> {
-        self.changes.note(|| id);
         let lost = self.take_lost(id);
         let submission = self.submissions.get_mut(&id)?;
+        self.changes.note(|| id);
         submission.resolution = resolution;
         let is_keyed = submission.claim.is_some();
         let lost = lost.filter(|lost| is_keyed && lost.ended_at.is_some());
@@ -332,6 +334,19 @@ impl Resolutions {
         let on = lost.on.filter(|_| submission.claim.is_some());
         self.undecided.extend(on.map(|(account, _)| account));
         on.is_some()
+    }
+
+    /// The job that a round had given to the lease of a submission turned out to be another's, or to be its own. Returns
+    /// the account whose history was to confirm it.
+    pub(super) fn note_untied(&mut self, id: LeaseId) -> Option<AccountKey> {
+        let submission = self.submissions.get_mut(&id)?;
+        match &mut submission.resolution {
+            Resolution::Lost(lost) => {
+                lost.tied_at.take()?;
+                Some(lost.on?.0)
+            }
+            Resolution::Open | Resolution::Job(_) | Resolution::Given(..) => None,
+        }
     }
 
     /// A submission has no lease (any more): it is forgotten after [`REMEMBERED_FOR`].

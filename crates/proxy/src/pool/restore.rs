@@ -8,13 +8,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use accounts_fetcher::{Identity, Snapshot};
 
 use super::{
-    AccountKey, Claim, Kind, Known, LeaseId, Limits, Mark, Name, Pool, TaskId,
+    AccountKey, Claim, Kind, Known, LeaseId, LeaseState, Limits, Mark, Name, Pool, TaskId,
     account::{Account, Rank},
     known_tasks::Taken,
-    lease::{Binding, Listed, Phase},
+    health::AccountHealth,
+    lease::{Binding, Lease, Listed, Phase},
     records::{
         AccountRecord, ForeignJobRecord, LeaseRecord, LostRecord, OperationRecord, PhaseRecord,
-        ResolutionRecord, SubmissionRecord,
+        ResolutionRecord, SeenTask, SubmissionRecord,
     },
     resolutions::{LostSubmission, Resolution, TrackedSubmission},
 };
@@ -39,9 +40,18 @@ pub struct Saved {
     pub away: Duration,
 }
 
+/// What a restart changes of what was saved.
+#[derive(Default)]
+struct Altered {
+    accounts: Vec<Arc<str>>,
+    leases: Vec<LeaseId>,
+    submissions: Vec<LeaseId>,
+    foreign_jobs: Vec<TaskId>,
+}
+
 impl Pool {
-    /// A pool that goes on at `now` from what was saved. Changes of records are noted from now on, and what the restart
-    /// itself changes, too.
+    /// A pool that goes on at `now` from what was saved. Changes of records are noted from now on, beginning with what
+    /// the restart itself changes.
     ///
     /// `key`: what marks are made with, if they are in use.
     pub(crate) fn restored(
@@ -62,8 +72,8 @@ impl Pool {
         if let Some(claim) = submission.and_then(|submission| submission.claim.as_ref()) {
             return self.recall(claim);
         }
-        let lease = self.lease(id)?;
-        Some(match lease.task_id {
+        let (lease, is_tied) = (self.lease(id)?, self.leases.get(id)?.is_tied());
+        Some(match lease.task_id.filter(|_| !is_tied) {
             Some(task_id) => Known::Job {
                 task_id,
                 email: Some(lease.email),
@@ -88,11 +98,15 @@ impl Pool {
             self.apply(&snapshot, now, &mut nothing_to_draw);
         }
         self.is_list_fresh = false;
-        let mut respelled = Vec::new();
+        let mut altered = Altered::default();
+        let mut seen = Vec::new();
         for (email, record) in accounts {
             let key = self.account_of(&email);
-            if self.accounts[key].listed.email != email {
-                respelled.push(email);
+            let is_shortened = !away.is_zero() && record.health != AccountHealth::default();
+            let is_respelled = self.accounts[key].listed.email != email;
+            seen.extend(record.newest.map(|newest| (key, newest)));
+            if is_respelled || is_shortened {
+                altered.accounts.push(email);
             }
             self.accounts.update(key, &mut self.outbox, |account| {
                 account.is_draining = record.is_draining;
@@ -113,31 +127,49 @@ impl Pool {
             let mark = key.map(|key| Mark::of(key, id));
             self.restore_submission(id, record, mark);
         }
-        // From here on differs from what was saved.
-        self.record_changes();
-        for email in respelled {
-            self.accounts.changes.note(|| email);
-        }
         leases.sort_unstable_by_key(|(id, lease)| (lease.created_at, *id));
         for (id, record) in leases {
             let mark = key.map(|key| Mark::of(key, id));
-            self.restore_lease(id, &record, mark, now);
+            if self.restore_lease(id, &record, mark, now) {
+                altered.leases.push(id);
+            }
         }
         for (task_id, record) in foreign_jobs {
-            self.restore_foreign(task_id, &record, now);
+            if !self.restore_foreign(&task_id, &record, now) {
+                // One of both was written before the job moved.
+                altered.foreign_jobs.push(task_id);
+            }
         }
         let leases = &self.leases;
-        let undecided = self
-            .resolutions
-            .end_restore(|id| leases.get(id).is_some(), now);
-        if undecided {
+        let is_held = |id| leases.get(id).is_some();
+        altered.submissions = self.resolutions.end_restore(is_held, now);
+        if self.resolutions.has_undecided() {
             self.outbox.ask_for_history();
         }
-        self.know_tasks();
+        self.know_tasks(seen);
         let leases = &self.leases;
         self.accounts
             .end_restore(&mut self.outbox, |id| leases.get(id).is_some());
         self.finish(now);
+        self.record_changes();
+        self.note_altered(altered);
+    }
+
+    /// What the restart itself changed is written, and no more.
+    fn note_altered(&mut self, altered: Altered) {
+        for email in altered.accounts {
+            self.accounts.changes.note(|| email);
+        }
+        for id in altered.leases {
+            self.leases.changes.note(|| id);
+            self.resolutions.changes.note(|| id);
+        }
+        for id in altered.submissions {
+            self.resolutions.changes.note(|| id);
+        }
+        for task_id in altered.foreign_jobs {
+            self.foreign_jobs.changes.note(|| task_id);
+        }
     }
 
     /// The account of this e-mail. One that is not in the list has left it.
@@ -188,13 +220,14 @@ impl Pool {
         self.resolutions.restore(id, submission);
     }
 
+    /// True if it is not what was saved.
     fn restore_lease(
         &mut self,
         id: LeaseId,
         record: &LeaseRecord,
         mark: Option<Mark>,
         now: Duration,
-    ) {
+    ) -> bool {
         let key = self.account_of(record.account());
         self.accounts
             .update(key, &mut self.outbox, |account| account.held += 1);
@@ -204,46 +237,58 @@ impl Pool {
             self.marks.add(mark, id);
         }
         let mark = lease.mark;
-        let is_cut_off = lease.kind() == Kind::Forward && record.phase == PhaseRecord::Reserved;
+        let is_forward = lease.kind() == Kind::Forward;
+        let is_cut_off = is_forward && record.phase == PhaseRecord::Reserved;
         self.leases.insert(id, lease);
         let phase = if is_cut_off {
             match self.resolutions.job_of(id) {
                 // Its answer was noted, and the lease was not.
                 Some(task_id) => self.free_binding(task_id, now, None),
-                None => Some(self.cut_off(id, record, (key, mark), now)),
+                None => {
+                    self.lose_again(id, record, (key, mark), now);
+                    None
+                }
             }
         } else {
             self.phase_of(&record.phase, now)
         };
+        let is_other_lease = phase.is_none();
         let phase = phase.unwrap_or(Phase::Uncertain {
             sent_at: now,
             absences: 0,
         });
+        let is_uncertain = phase.state() == LeaseState::Uncertain;
         self.set_phase(id, phase);
-        let tied = self.leases.get(id).filter(|lease| lease.is_tied());
-        if tied.is_some() {
+        let lease = self.leases.get(id);
+        let is_tied = lease.is_some_and(Lease::is_tied);
+        // A crash may have come between the loss of a submission and its name.
+        let is_nameless = !is_cut_off && is_forward && (is_uncertain || is_tied) && {
+            let submission = self.resolutions.get(id);
+            submission.is_none_or(|submission| submission.claim.is_none())
+        };
+        if is_nameless {
+            self.lose_again(id, record, (key, mark), now);
+        }
+        if is_tied {
             self.resolutions.note_tied(id, now);
         }
+        is_cut_off || is_other_lease || is_nameless
     }
 
-    /// A submission was under way when its process ended. It may have left until then.
-    fn cut_off(
+    /// The outcome of a submission is not known: it was under way when its process ended, and may have left until then.
+    fn lose_again(
         &mut self,
         id: LeaseId,
         record: &LeaseRecord,
         (account, mark): (AccountKey, Option<Mark>),
         now: Duration,
-    ) -> Phase {
+    ) {
         let email = Arc::clone(&self.accounts[account].listed.email);
         let body = record.body.as_deref().cloned();
         let on = Some((account, record.created_at));
         self.resolutions.lose(id, body, Some(email), on, mark, now);
         // The client of a call without a key can ask by this one. A key that the client gave stays.
         self.resolutions.name_lost(id, Claim::of_lost(id));
-        Phase::Uncertain {
-            sent_at: now,
-            absences: 0,
-        }
     }
 
     /// `None` for a job that another lease has.
@@ -284,11 +329,15 @@ impl Pool {
         })
     }
 
-    fn restore_foreign(&mut self, task_id: TaskId, record: &ForeignJobRecord, now: Duration) {
-        if self.leases.of_task(&task_id).is_some() {
-            // One of both was written before the job moved.
-            self.foreign_jobs.changes.note(|| task_id);
-            return;
+    /// False if a lease has the job.
+    fn restore_foreign(
+        &mut self,
+        task_id: &TaskId,
+        record: &ForeignJobRecord,
+        now: Duration,
+    ) -> bool {
+        if self.leases.of_task(task_id).is_some() {
+            return false;
         }
         // It was listed before: no lost submission may take it over.
         let job = Listed {
@@ -304,12 +353,16 @@ impl Pool {
             }
             None => {}
         }
-        self.foreign_jobs.set_since(&task_id, record.since.min(now));
+        self.foreign_jobs.set_since(task_id, record.since.min(now));
+        true
     }
 
     /// The tasks that are known of the accounts, oldest first: histories are read up to one of them.
-    fn know_tasks(&mut self) {
+    fn know_tasks(&mut self, seen: Vec<(AccountKey, SeenTask)>) {
         let mut known: BTreeMap<(Duration, TaskId), (AccountKey, Option<Taken>)> = BTreeMap::new();
+        for (account, SeenTask { task_id, since }) in seen {
+            known.insert((since, task_id), (account, None));
+        }
         let bound = self.leases.after(None);
         for (_, lease) in bound {
             if let Some(binding) = lease.binding() {

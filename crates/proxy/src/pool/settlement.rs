@@ -80,6 +80,8 @@ impl Pool {
                 self.forget_claim(id);
                 self.end(id, Cause::Released, now);
             }
+            // Another call knows the lease.
+            Settlement::Undelivered if self.leases.get(id).is_some_and(|it| it.is_told) => {}
             Settlement::Undelivered => {
                 self.forget_claim(id);
                 self.end(id, Cause::Undelivered, now);

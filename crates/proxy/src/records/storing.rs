@@ -28,8 +28,8 @@ impl JobRecords {
 
     /// The records that have changed since the last call, each once. `lived`: the time of the book's clock.
     ///
-    /// Called after operations were applied to the ledger, and before their replies are told: then no grant is stored
-    /// without the record of its call, and no outcome without what it did to the ledger.
+    /// Called after the ledger's changes were taken: then no grant is stored without the record of its call. An outcome
+    /// may be stored before what it did to the ledger: after a crash in between, the ledger says less than the record.
     pub(crate) fn take_changes(&self, lived: Duration) -> Vec<Change> {
         let time = BookTime::new(lived);
         let mut taken = Vec::new();

@@ -6,7 +6,7 @@ use http::{HeaderValue, header};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 
 use super::{ACCEPT_PAUSE, Listener};
 use crate::api::while_starting;
@@ -16,19 +16,15 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may take to ask.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Answers each call on `listener` with `cause`, until dropped. Connections that were not accepted by then are left to
-/// the sidecar.
+/// Answers each call on `listener` with `cause`, until dropped. A connection that was accepted by then is answered all the
+/// same, and one that was not is left to the sidecar.
 pub(crate) async fn answer_while_starting(listener: &Listener, cause: Arc<Mutex<String>>) {
-    let mut connections = JoinSet::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        while connections.len() >= CONNECTIONS_MAX {
-            connections.join_next().await;
-        }
-        let accepted = tokio::select! {
-            accepted = listener.socket.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, _)) = listener.socket.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -39,7 +35,7 @@ pub(crate) async fn answer_while_starting(listener: &Listener, cause: Arc<Mutex<
             reply.headers_mut().insert(header::CONNECTION, close);
             async { Ok::<_, Infallible>(reply) }
         });
-        connections.spawn(async move {
+        tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIME_MAX)
@@ -47,6 +43,7 @@ pub(crate) async fn answer_while_starting(listener: &Listener, cause: Arc<Mutex<
                 .serve_connection(TokioIo::new(stream), service);
             // A client that leaves needs no answer.
             connection.await.ok();
+            drop(place);
         });
     }
 }

@@ -90,6 +90,9 @@ impl Resolutions {
         }
         let has_lost = self.lost.get(account).is_some_and(|lost| !lost.is_empty());
         let known = self.known.entry(account)?.or_default();
+        if known.get(task_id).is_none() {
+            self.seen_changes.note(|| account);
+        }
         Some(known.note(task_id, now, has_lost))
     }
 

@@ -6,7 +6,7 @@ use super::{
     super::{
         history::ShownOperation,
         known_tasks::Taken,
-        {Kind, LeaseId, OperationName, TaskId},
+        {AccountKey, Kind, LeaseId, OperationName, TaskId},
     },
     LostSubmission, REMEMBERED_FOR, Resolution, Resolutions, TrackedSubmission,
 };
@@ -24,6 +24,11 @@ pub(in crate::pool) struct RememberedJob {
 impl Resolutions {
     pub(in crate::pool) fn get(&self, id: LeaseId) -> Option<&TrackedSubmission> {
         self.submissions.get(&id)
+    }
+
+    /// The task that was seen last on an account, and since when it is known.
+    pub(in crate::pool) fn newest_task(&self, account: AccountKey) -> Option<(&TaskId, Duration)> {
+        self.known.get(account)?.newest()
     }
 
     /// How histories show the jobs of an operation.
@@ -77,29 +82,54 @@ impl Resolutions {
         }
     }
 
-    /// All leases are there again, as `is_held` tells. True if histories have to decide.
+    /// Whether histories have to decide.
+    pub(in crate::pool) fn has_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// All leases are there again, as `is_held` tells. Returns the submissions that are not what was saved.
     pub(in crate::pool) fn end_restore(
         &mut self,
         is_held: impl Fn(LeaseId) -> bool,
         now: Duration,
-    ) -> bool {
-        let mut ended: Vec<_> = self.submissions.keys().copied().collect();
-        ended.retain(|id| !is_held(*id));
-        ended.sort_unstable();
-        for id in ended {
-            self.restore_ended(id, now);
-        }
-        !self.undecided.is_empty()
+    ) -> Vec<LeaseId> {
+        let mut altered: Vec<_> = self.submissions.keys().copied().collect();
+        altered.sort_unstable();
+        altered.retain(|id| {
+            if is_held(*id) {
+                self.restore_held(*id)
+            } else {
+                self.restore_ended(*id, now)
+            }
+        });
+        altered
     }
 
-    fn restore_ended(&mut self, id: LeaseId, now: Duration) {
+    /// Its lease was written before it ended. True if it is not what was saved.
+    fn restore_held(&mut self, id: LeaseId) -> bool {
         let Some(submission) = self.submissions.get_mut(&id) else {
-            return;
+            return false;
+        };
+        let Some(at) = submission.expires_at.take() else {
+            return false;
+        };
+        self.expiry.change(&id, Some(at), None);
+        if let Resolution::Lost(lost) = &mut submission.resolution {
+            lost.ended_at = None;
+        }
+        true
+    }
+
+    /// True if it is not what was saved.
+    fn restore_ended(&mut self, id: LeaseId, now: Duration) -> bool {
+        let Some(submission) = self.submissions.get_mut(&id) else {
+            return false;
         };
         if submission.kind == Kind::Pick {
             self.free(id);
-            return;
+            return true;
         }
+        let was_whole = submission.expires_at.is_some();
         let is_keyed = submission.claim.is_some();
         match &mut submission.resolution {
             // It had no slot, and was cut off. No history can decide.
@@ -119,6 +149,7 @@ impl Resolutions {
         if is_remembered.is_some_and(|submission| submission.expires_at.is_none()) {
             self.let_expire(id, now);
         }
+        !was_whole
     }
 
     /// The jobs of submissions that have no lease any more.
