@@ -55,7 +55,8 @@ fn settings() {
 #[tokio::test]
 async fn metrics() {
     let ledger = ledger_of(1);
-    let stats = ledger.call(Statistics).await.unwrap();
+    let mut stats = ledger.call(Statistics).await.unwrap();
+    stats.marks.push(("/videos/text2video".into(), "proven"));
     let mut accounts = AccountSums::new(AccountLabel::Alias);
     let added = ledger.each_account(|account| accounts.add(account));
     added.await.unwrap();

@@ -47,9 +47,14 @@ pub(super) fn of_metrics(text: &str) -> Value {
 fn marks_of(line: &str) -> Option<(&str, &str)> {
     let line = line.strip_prefix(PREFIX)?.strip_prefix("marks{")?;
     let (labels, value) = line.rsplit_once(' ')?;
-    let mut labels = labels.split('"').skip(1).step_by(2);
-    let (operation, known) = (labels.next()?, labels.next()?);
-    (value == "1").then_some((operation, known))
+    // Names and values in turn.
+    let parts: Vec<_> = labels.split('"').collect();
+    let label = |name: &str| {
+        let mut pairs = parts.chunks_exact(2);
+        let pair = pairs.find(|pair| pair[0].trim_matches([',', '=']) == name);
+        pair.map(|pair| pair[1])
+    };
+    (value == "1").then_some((label("operation")?, label("known")?))
 }
 
 #[expect(
@@ -104,8 +109,8 @@ mod tests {
         kling_balancer_state_records{table=\"owner\"} 0\n\
         kling_balancer_state_sessions 3\n\
         kling_balancer_state_last_commit_timestamp_seconds 1700000000.25\n\
-        kling_balancer_marks{operation=\"/videos/text2video\",known=\"proven\"} 1\n\
-        kling_balancer_marks{operation=\"/videos/text2video\",known=\"off\"} 0\n";
+        kling_balancer_marks{known=\"proven\",operation=\"/avatars\"} 1\n\
+        kling_balancer_marks{known=\"proven\",operation=\"/videos/text2video\"} 1\n";
 
     #[test]
     fn the_state_is_read_from_the_metrics() {
@@ -116,7 +121,7 @@ mod tests {
             "sessions": 3,
             "committedAt": "2023-11-14T22:13:20Z",
             "records": {"lease": 12, "owner": 0},
-            "marks": {"/videos/text2video": "proven"},
+            "marks": {"/avatars": "proven", "/videos/text2video": "proven"},
         });
         assert_eq!(state, expected);
         let text = table(&state, Timestamp::from_second(1_700_000_002).unwrap());

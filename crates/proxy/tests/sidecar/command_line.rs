@@ -1,8 +1,11 @@
-//! `kling-balancer accounts`, `pick`, `release`, `completions`: a running sidecar from
+//! `kling-balancer accounts`, `pick`, `release`, `state`, `completions`: a running sidecar from
 //! the command line.
 
-use harness::Running;
-use serde_json::Value;
+use std::collections::BTreeSet;
+
+use harness::{Running, eventually};
+use http::StatusCode;
+use serde_json::{Value, json};
 
 use crate::program::{output, program};
 
@@ -149,6 +152,77 @@ async fn a_client_token_that_may_only_look_is_told_as_such() {
         said.contains("this client token may only look; name a file"),
         "{said}"
     );
+}
+
+/// The answer of `state --json`.
+async fn state(running: &Running) -> Value {
+    let (code, said) = ask(running, &["state", "--json"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    serde_json::from_str(&said).unwrap()
+}
+
+#[tokio::test]
+async fn a_state_in_memory_is_shown_as_what_ends_with_the_process() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    running.pick("").await;
+    let (code, table) = ask(&running, &["state"]).await;
+    let expected = "kept in  memory: it ends with the process";
+    assert_eq!((code, &*table), (Some(0), expected));
+    let state = state(&running).await;
+    assert_eq!(state["kind"], "memory", "{state}");
+    assert_eq!(state["committedAt"], Value::Null, "{state}");
+    assert_eq!(state["records"]["lease"], 0, "nothing is kept: {state}");
+}
+
+#[tokio::test]
+async fn a_state_on_disk_is_shown_with_its_records_and_what_is_known_of_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("book.db");
+    let settings = [
+        ("STATE__PATH", path.to_str().unwrap()),
+        ("RECONCILE__INTERVAL", "100ms"),
+    ];
+    let running = Running::configured(&[("a@x", 3)], &settings).await;
+    running.pick("").await;
+    let operations = ["/videos/text2video", "/images/kolors"];
+    for operation in operations {
+        let path = format!("/v1/kling{operation}");
+        let started = running.post(&path, r#"{"prompt":"a boat"}"#).await;
+        assert_eq!(started.status, StatusCode::OK, "{started:?}");
+    }
+    let proven = json!({"/videos/text2video": "proven", "/images/kolors": "proven"});
+    let state = eventually(async || {
+        let state = state(&running).await;
+        (state["marks"] == proven).then_some(state)
+    })
+    .await;
+    assert_eq!(
+        (&state["kind"], &state["sessions"]),
+        (&json!("disk"), &json!(1))
+    );
+    assert!(state["bytes"].as_u64() > Some(0), "{state}");
+    let committed_at = state["committedAt"].as_str().unwrap();
+    committed_at.parse::<jiff::Timestamp>().unwrap();
+    // A grant is told once it is written.
+    assert_eq!(state["records"]["lease"], 3, "{state}");
+
+    let (code, table) = ask(&running, &["state"]).await;
+    assert_eq!(code, Some(0), "{table}");
+    let lines = table.lines().map(|line| line.split_whitespace());
+    let lines: BTreeSet<_> = lines
+        .map(|words| words.collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "kept in disk",
+        "processes 1",
+        "lease 3",
+        "list 1",
+        "marks /images/kolors proven",
+        "marks /videos/text2video proven",
+    ] {
+        assert!(lines.contains(line), "no {line} in\n{table}");
+    }
+    assert!(!table.contains("foreign-job"), "there are none\n{table}");
 }
 
 #[tokio::test]
