@@ -19,7 +19,9 @@ use std::{future, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::pool::{Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName};
+use crate::pool::{
+    Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName,
+};
 use local::Local;
 
 pub use clock::{Calendar, Clock};

@@ -304,3 +304,103 @@ async fn what_was_told_is_there_after_a_restart() {
     assert_eq!(stage.disk.count(Table::Session), 2);
     assert_eq!(stage.disk.count(Table::Book), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_held_pick_is_told_to_another_call_once_it_is_durable() {
+    use crate::pool::{Claim, Fingerprint, Key};
+    let stage = Stage::new(1).await;
+    let claim = Claim {
+        key: Key::new("k"),
+        fingerprint: Fingerprint::of(["x"]),
+    };
+    let request = PickRequest {
+        claim: Some(claim),
+        ..any_account()
+    };
+    let mut first = Box::pin(stage.picked(&request));
+    assert!(poll_once(&mut first.as_mut()).await.is_none());
+    let mut second = Box::pin(stage.picked(&request));
+    let told = poll_once(&mut second.as_mut()).await;
+    println!(
+        "{told:?}; leases on disk: {}",
+        stage.disk.count(Table::Lease)
+    );
+    assert!(told.is_none(), "told before it is durable");
+    // The first one leaves, and the second one has been told.
+    stage.let_through(9);
+    let known = second.as_mut().await.map(Slot::keep);
+    assert!(matches!(known, Err(PickError::Known(_))), "{known:?}");
+    drop(first);
+    assert_eq!(held(&stage.ledger).await, 1, "its holder is the second one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_caller_has_gone_is_free() {
+    use crate::{
+        ledger::{ClaimKey, KnowsKey},
+        pool::{Claim, Fingerprint, Key, LeaseId},
+    };
+    let stage = Stage::new(1).await;
+    let claim = Claim {
+        key: Key::new("k"),
+        fingerprint: Fingerprint::of(["x"]),
+    };
+    let lease = LeaseId::random(&mut rand::rng());
+    let unsent = stage.ledger.unsent(lease);
+    let mut claiming = Box::pin(stage.ledger.call(ClaimKey { claim, lease }));
+    assert!(poll_once(&mut claiming.as_mut()).await.is_none());
+    drop(claiming);
+    drop(unsent);
+    stage.let_through(9);
+    stage.ledger.flushed().await.unwrap();
+    let known = stage.ledger.call(KnowsKey { key: Key::new("k") }).await;
+    assert_eq!(known, Ok(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_is_kept_over_a_clean_end() {
+    let stage = Stage::new(1).await;
+    stage.let_through(9);
+    stage.ledger.flushed().await.unwrap();
+    for _ in 0..7200 {
+        advance(Duration::from_secs(1)).await;
+        yield_now().await;
+    }
+    let lived = stage.ledger.lived();
+    let disk = stage.ended().await;
+    let mut disk2 = Arc::clone(&disk);
+    let loaded = load(&mut disk2).await.unwrap();
+    let lost = lived.saturating_sub(loaded.clock.now());
+    assert!(lost < Duration::from_secs(1), "lost {lost:?} of {lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_do_not_pile_up_while_the_disk_is_full() {
+    use crate::pool::{Claim, Fingerprint, Key};
+    let stage = Stage::new(1).await;
+    stage.let_through(1);
+    stage.ledger.flushed().await.unwrap();
+    stage.disk.is_full.store(true, Ordering::Relaxed);
+    stage.let_through(1_000_000);
+    let request = any_account();
+    assert_eq!(stage.picked(&request).await.map(Slot::keep), NO_WAIT);
+    for n in 0..1000 {
+        let claim = Claim {
+            key: Key::new(&format!("k{n}")),
+            fingerprint: Fingerprint::of(["x"]),
+        };
+        let request = PickRequest {
+            claim: Some(claim),
+            wait: Duration::from_millis(1),
+            ..any_account()
+        };
+        assert!(stage.picked(&request).await.is_err());
+    }
+    assert_eq!(held(&stage.ledger).await, 0);
+    let (changed, ..) = stage.ledger.take_changed();
+    let count = changed.names().count();
+    assert!(
+        count < 100,
+        "{count} names of records that are gone and were never written"
+    );
+}

@@ -83,17 +83,18 @@ impl Pool {
             limits,
             ..
         } = self;
-        resolutions.claim(claim, id, kind, |id| {
-            let lease = leases.get(id)?;
-            let view = LeaseView::of(id, lease, &accounts[lease.account], limits);
-            let is_tied = lease.is_tied();
-            Some(Holding { view, is_tied })
-        })
-        .inspect_err(|known| {
-            if let Known::Held(held) = known {
-                leases.note_told(held.id);
-            }
-        })
+        resolutions
+            .claim(claim, id, kind, |id| {
+                let lease = leases.get(id)?;
+                let view = LeaseView::of(id, lease, &accounts[lease.account], limits);
+                let is_tied = lease.is_tied();
+                Some(Holding { view, is_tied })
+            })
+            .inspect_err(|known| {
+                if let Known::Held(held) = known {
+                    leases.note_told(held.id);
+                }
+            })
     }
 
     /// Gives a submission that was just lost a key, by which it can be asked what became of it. False if it

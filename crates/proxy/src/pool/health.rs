@@ -98,7 +98,11 @@ impl AccountHealth {
                 if self.cooling_until.is_none() {
                     self.cooled_count += 1;
                 }
-                let backoff = doubled(COOLING_MIN, self.cooled_count.saturating_sub(1), COOLING_MAX);
+                let backoff = doubled(
+                    COOLING_MIN,
+                    self.cooled_count.saturating_sub(1),
+                    COOLING_MAX,
+                );
                 let pause = retry_after.map_or(backoff, |pause| pause.max(PAUSE_MIN));
                 let until = now + pause.min(COOLING_MAX);
                 self.cooling_until = self.cooling_until.max(Some(until));

@@ -236,7 +236,8 @@ impl Leases {
     pub(super) fn set_phase(&mut self, id: LeaseId, phase: Phase) -> Option<Phase> {
         let lease = self.by_id.get(&id)?;
         // Which job a submission stands for is not kept.
-        let is_kept = lease.state() != LeaseState::Reserved || phase.state() != LeaseState::Reserved;
+        let is_kept =
+            lease.state() != LeaseState::Reserved || phase.state() != LeaseState::Reserved;
         if is_kept {
             self.changes.note(|| id);
         }

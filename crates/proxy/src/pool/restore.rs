@@ -10,8 +10,8 @@ use accounts_fetcher::{Identity, Snapshot};
 use super::{
     AccountKey, Claim, Kind, Known, LeaseId, LeaseState, Limits, Mark, Name, Pool, TaskId,
     account::{Account, Rank},
-    known_tasks::Taken,
     health::AccountHealth,
+    known_tasks::Taken,
     lease::{Binding, Lease, Listed, Phase},
     records::{
         AccountRecord, ForeignJobRecord, LeaseRecord, LostRecord, OperationRecord, PhaseRecord,

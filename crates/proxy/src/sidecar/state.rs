@@ -176,7 +176,9 @@ async fn open_at(
                 problem,
                 "the state cannot be opened; trying again each second"
             );
-            tell("the state cannot be opened at present; the log of the sidecar says why".to_owned());
+            tell(
+                "the state cannot be opened at present; the log of the sidecar says why".to_owned(),
+            );
             told = Some(problem);
         }
         sleep(OPEN_PAUSE).await;

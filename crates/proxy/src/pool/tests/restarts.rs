@@ -319,3 +319,176 @@ fn a_restored_list_shows_accounts_and_grants_nothing() {
     let Bench { pool, rng } = &mut stage.bench;
     pool.pick(&ask, at(5), rng).unwrap();
 }
+
+fn row(id: u64, prompt: &str) -> HistoryRow {
+    HistoryRow {
+        task_id: task(id),
+        task_type: Some("video".into()),
+        prompt: Some(Digest::of(prompt)),
+        created_ms: Some(i64::try_from(id).unwrap()),
+    }
+}
+
+fn asked_beside_an_older_job(crashes: bool) -> Option<Known> {
+    let mut stage = Stage::new();
+    // Yesterday's job of the same prompt, without a key: done and forgotten.
+    let old = stage.submit("a@x", None, "cat", 1);
+    accept(&mut stage, old, 1, "cat", 2);
+    stage.round(3, &[("a@x", 1)]);
+    stage.bench.pool.job_over(&task(1), at(4));
+    stage.round(5, &[]);
+    assert!(stage.bench.pool.lease(old).is_none());
+    // The submission that is cut off, and became no job.
+    let lost = stage.submit("a@x", Some("key"), "cat", 10);
+    if crashes {
+        stage.crash(11);
+    } else {
+        stage.journal.commit(&mut stage.bench.pool);
+        let email = Name::new("a@x");
+        let settlement = Settlement::Uncertain {
+            sent_ago: Duration::ZERO,
+        };
+        stage
+            .bench
+            .pool
+            .settle(lost, Some(&email), Some(body("cat")), settlement, at(11));
+    }
+    stage.learn(12, &[]);
+    let settle = RECONCILING.settle.as_secs();
+    stage.round(20 + settle, &[]);
+    stage.round(21 + settle, &[]);
+    assert!(stage.bench.pool.lease(lost).is_none());
+    let history = History {
+        rows: vec![row(1, "cat")],
+        is_whole: true,
+        has_unreadable: false,
+    };
+    let now = at(30 + settle);
+    stage
+        .bench
+        .pool
+        .decide_by_history(&Name::new("a@x"), &history, now, now);
+    stage.bench.pool.recall(&claim("key", "cat"))
+}
+
+#[test]
+fn an_older_job_of_the_same_prompt_is_not_told_to_a_key() {
+    for crashes in [false, true] {
+        let known = asked_beside_an_older_job(crashes);
+        assert!(!matches!(known, Some(Known::Job { .. })), "{known:?}");
+    }
+}
+
+#[test]
+fn the_times_away_of_two_restarts_add_up() {
+    let mut stage = Stage::new();
+    let id = stage.submit("a@x", None, "refused", 1);
+    let blame = Blame::PushedBack {
+        retry_after: Some(Duration::from_secs(300)),
+    };
+    stage.bench.pool.refuse(id, blame, at(2));
+    stage.crash(3);
+    stage.journal.set_away(Duration::from_secs(100));
+    stage.crash(4);
+    assert_eq!(stage.account("a@x").until, Some(at(202)));
+    stage.journal.set_away(Duration::ZERO);
+    stage.crash(5);
+    assert_eq!(stage.account("a@x").until, Some(at(202)));
+}
+
+#[test]
+fn a_lost_submission_whose_name_was_not_written_is_known_by_it() {
+    let mut stage = Stage::new();
+    let lost = stage.submit("a@x", None, "cat", 1);
+    stage.journal.commit(&mut stage.bench.pool);
+    let email = Name::new("a@x");
+    let settlement = Settlement::Uncertain {
+        sent_ago: Duration::ZERO,
+    };
+    stage
+        .bench
+        .pool
+        .settle(lost, Some(&email), Some(body("cat")), settlement, at(2));
+    // NameLost is the next operation; the batch was taken before it.
+    stage.crash(3);
+    assert_eq!(
+        stage.bench.pool.known_of(lost),
+        Some(Known::InUse(Vec::new()))
+    );
+    assert_eq!(
+        stage.bench.pool.recall(&Claim::of_lost(lost)),
+        Some(Known::InUse(Vec::new()))
+    );
+}
+
+#[test]
+fn a_tie_names_no_job_to_a_record() {
+    let mut stage = Stage::new();
+    let lost = stage.submit("a@x", None, "cat", 1);
+    stage.round(2, &[("a@x", 77)]); // a second tool's: stands for it
+    stage.journal.commit(&mut stage.bench.pool);
+    let email = Name::new("a@x");
+    let settlement = Settlement::Uncertain {
+        sent_ago: Duration::ZERO,
+    };
+    stage
+        .bench
+        .pool
+        .settle(lost, Some(&email), Some(body("cat")), settlement, at(3));
+    stage.crash(4);
+    let k = stage.bench.pool.known_of(lost);
+    assert!(!matches!(k, Some(Known::Job { .. })), "{k:?}");
+}
+
+#[test]
+fn nothing_is_rewritten_at_a_start_that_changes_nothing() {
+    let mut stage = Stage::new();
+    let lease = stage.submit("b@x", None, "runs", 1);
+    let email = Name::new("b@x");
+    let settlement = Settlement::Accepted {
+        task_id: task(1),
+        task_type: None,
+    };
+    stage
+        .bench
+        .pool
+        .settle(lease, Some(&email), Some(body("runs")), settlement, at(2));
+    stage.round(3, &[("b@x", 1), ("a@x", 9)]);
+    stage.crash(4);
+    let names: Vec<_> = stage.bench.pool.take_changed().names().collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn a_tie_that_was_undone_leaves_no_history_to_read() {
+    let mut stage = Stage::new();
+    let lost = stage.submit("a@x", Some("key"), "cat", 1);
+    let email = Name::new("a@x");
+    let settlement = Settlement::Uncertain {
+        sent_ago: Duration::ZERO,
+    };
+    stage
+        .bench
+        .pool
+        .settle(lost, Some(&email), Some(body("cat")), settlement, at(2));
+    stage.round(3, &[("a@x", 5)]);
+    assert!(stage.bench.pool.lease(lost).unwrap().task_id.is_some());
+    // Its true owner names it.
+    let other = stage.submit("a@x", None, "dog", 2);
+    accept(&mut stage, other, 5, "dog", 4);
+    assert!(stage.bench.pool.lease(lost).unwrap().task_id.is_none());
+    let history = History {
+        rows: vec![row(5, "dog")],
+        is_whole: true,
+        has_unreadable: false,
+    };
+    stage
+        .bench
+        .pool
+        .decide_by_history(&email, &history, at(5), at(5));
+    assert!(
+        stage.bench.pool.undecided().is_empty(),
+        "{:?}",
+        stage.bench.pool.undecided()
+    );
+}
