@@ -321,10 +321,6 @@ async fn a_held_pick_is_told_to_another_call_once_it_is_durable() {
     assert!(poll_once(&mut first.as_mut()).await.is_none());
     let mut second = Box::pin(stage.picked(&request));
     let told = poll_once(&mut second.as_mut()).await;
-    println!(
-        "{told:?}; leases on disk: {}",
-        stage.disk.count(Table::Lease)
-    );
     assert!(told.is_none(), "told before it is durable");
     // The first one leaves, and the second one has been told.
     stage.let_through(9);

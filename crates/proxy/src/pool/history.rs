@@ -272,8 +272,7 @@ pub(super) fn decide(
         for idx in settled.into_iter().chain(others) {
             let candidates = mem::take(&mut views[idx].candidates);
             let place = own.iter().position(|row| candidates.contains(row));
-            let is_decided = is_told && lost[idx].is_settled && views[idx].has_older;
-            if let Some(place) = place.filter(|_| is_decided) {
+            if let Some(place) = place.filter(|_| is_told && lost[idx].is_settled) {
                 let task_id = history.rows[own.remove(place)].task_id.clone();
                 verdicts.push((lost[idx].id, HistoryVerdict::Job(task_id)));
                 continue;
@@ -322,9 +321,6 @@ struct View<'a> {
     candidates: BTreeSet<usize>,
     /// The history was read to its end, or to a task that is older.
     reaches_back: bool,
-    /// It shows a task that is older, so that what stands before that is newer. A task that was never seen may be of any
-    /// age.
-    has_older: bool,
 }
 
 impl<'a> View<'a> {
@@ -350,7 +346,6 @@ impl<'a> View<'a> {
             lost,
             candidates: candidates.map(|(idx, _)| idx).collect(),
             reaches_back: history.is_whole || first_older.is_some(),
-            has_older: first_older.is_some(),
         }
     }
 

@@ -16,6 +16,9 @@ use super::{Body, Digest, LeaseId, OperationName, TaskId, history::TASKS_MAX};
 /// The most tasks that are kept for an account without lost submissions: as many as may start and
 /// be named while one submission is under way.
 const KNOWN_MAX: usize = 128;
+/// The most tasks of an account that are kept over a restart: as many as may become known while one submission is under
+/// way, so that one of them is older.
+const KEPT_MAX: usize = 16;
 
 /// The newest tasks of an account.
 #[derive(Debug, Default)]
@@ -62,10 +65,11 @@ impl KnownTasks {
         self.tasks.get_mut(task_id)
     }
 
-    /// The task that became known last.
-    pub(super) fn newest(&self) -> Option<(&TaskId, Duration)> {
-        let newest = self.order.back()?;
-        Some((newest, self.get(newest)?.since))
+    /// The tasks that became known last, oldest first.
+    pub(super) fn newest(&self) -> impl Iterator<Item = (&TaskId, Duration)> {
+        let first = self.order.len().saturating_sub(KEPT_MAX);
+        let newest = self.order.range(first..);
+        newest.filter_map(|task_id| Some((task_id, self.get(task_id)?.since)))
     }
 
     /// Whether it is known which submission a task belongs to.

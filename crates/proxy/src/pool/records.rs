@@ -41,9 +41,9 @@ pub struct AccountRecord {
     /// Why it is not picked for a while.
     #[serde(default)]
     pub(super) health: AccountHealth,
-    /// The task that was seen last on it: what a history lists behind that is older than what is submitted later.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) newest: Option<SeenTask>,
+    /// The tasks that were seen last on it: what a history lists behind one is older than what was submitted later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) seen: Vec<SeenTask>,
 }
 
 /// A task, and since when it is known.
@@ -294,17 +294,18 @@ impl Pool {
         let identity = accounts_fetcher::Identity::of(email);
         let key = self.accounts.of_identity(&identity)?;
         let account = &self.accounts[key];
-        let newest = self.resolutions.newest_task(key);
-        let newest = newest.map(|(task_id, since)| SeenTask {
+        let seen = self.resolutions.newest_tasks(key);
+        let seen = seen.map(|(task_id, since)| SeenTask {
             task_id: task_id.clone(),
             since,
         });
+        let seen: Vec<_> = seen.collect();
         let is_healthy = account.health == AccountHealth::default();
-        let is_notable = account.is_draining || !is_healthy || newest.is_some();
+        let is_notable = account.is_draining || !is_healthy || !seen.is_empty();
         (is_notable && *account.listed.email == *email).then(|| AccountRecord {
             is_draining: account.is_draining,
             health: account.health.clone(),
-            newest,
+            seen,
         })
     }
 

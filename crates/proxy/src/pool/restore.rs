@@ -104,7 +104,7 @@ impl Pool {
             let key = self.account_of(&email);
             let is_shortened = !away.is_zero() && record.health != AccountHealth::default();
             let is_respelled = self.accounts[key].listed.email != email;
-            seen.extend(record.newest.map(|newest| (key, newest)));
+            seen.extend(record.seen.into_iter().map(|task| (key, task)));
             if is_respelled || is_shortened {
                 altered.accounts.push(email);
             }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     super::{
         history::ShownOperation,
-        known_tasks::Taken,
+        known_tasks::{KnownTasks, Taken},
         {AccountKey, Kind, LeaseId, OperationName, TaskId},
     },
     LostSubmission, REMEMBERED_FOR, Resolution, Resolutions, TrackedSubmission,
@@ -26,9 +26,15 @@ impl Resolutions {
         self.submissions.get(&id)
     }
 
-    /// The task that was seen last on an account, and since when it is known.
-    pub(in crate::pool) fn newest_task(&self, account: AccountKey) -> Option<(&TaskId, Duration)> {
-        self.known.get(account)?.newest()
+    /// The tasks that were seen last on an account, and since when they are known.
+    pub(in crate::pool) fn newest_tasks(
+        &self,
+        account: AccountKey,
+    ) -> impl Iterator<Item = (&TaskId, Duration)> {
+        self.known
+            .get(account)
+            .into_iter()
+            .flat_map(KnownTasks::newest)
     }
 
     /// How histories show the jobs of an operation.
