@@ -9,19 +9,34 @@ use sha2::Sha256;
 use crate::hex;
 
 /// The key of the hashes: 256 random bits. It is stored with the book, so that hashes stay what they are.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct HashKey([u8; 32]);
+#[derive(Clone)]
+pub(crate) struct HashKey {
+    bytes: [u8; 32],
+    /// Has taken the key in: two of the four blocks that a hash costs.
+    keyed: Hmac<Sha256>,
+}
+
+impl PartialEq for HashKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
 
 impl HashKey {
     /// Draws a key. `rng` must be a cryptographic generator.
     pub(crate) fn random(rng: &mut impl Rng) -> Self {
-        Self(rng.random())
+        Self::new(rng.random())
+    }
+
+    fn new(bytes: [u8; 32]) -> Self {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let keyed = Hmac::new_from_slice(&bytes).expect("any length will do");
+        Self { bytes, keyed }
     }
 
     /// The hash of `data`. Different purposes have different hashes of the same data.
     pub(crate) fn hash(&self, purpose: &str, data: &[u8]) -> [u8; 32] {
-        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length will do");
+        let mut mac = self.keyed.clone();
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
         mac.update(data);
@@ -30,12 +45,12 @@ impl HashKey {
 
     /// As it is stored: 64 hex digits.
     pub(crate) fn to_hex(&self) -> String {
-        hex::encode(&self.0)
+        hex::encode(&self.bytes)
     }
 
     /// Reads what [`Self::to_hex`] wrote.
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
-        hex::decode(text).map(Self)
+        hex::decode(text).map(Self::new)
     }
 }
 
