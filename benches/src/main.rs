@@ -1,7 +1,7 @@
-//! `pick-load`: the cost of `/pick` over HTTP, beside a bare hyper server in the same run.
+//! `pick-load`: the cost of `/pick` over HTTP, in memory and on disk, beside a bare hyper server in the same run.
 //!
-//! Three processes: this one is the client (and the simulated upstream, which only serves the
-//! account list), each server is a child process, so that its CPU time can be read separately. The
+//! This process is the client (and the simulated upstream, which only serves the account list),
+//! each server is a child process, so that its CPU time can be read separately. The
 //! servers take turns, window by window, so that anything that slows the machine down slows both.
 #![expect(
     clippy::print_stdout,
@@ -14,22 +14,29 @@ mod load;
 mod machine;
 mod report;
 mod server;
+mod starts;
 
 use std::{
     error::Error,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use clap::{Parser, Subcommand};
-use kling_sim::Sim;
+use kling_sim::{Sim, SimBuilder};
 use tokio::{runtime, task::LocalSet};
 
 use client::Connection;
 use load::{Load, Work};
-use report::{Report, Row};
-use server::{Canned, Server};
+use report::{Report, Row, Target};
+use server::{Canned, Kind, Server};
+use tikv_jemallocator::Jemalloc;
+
+/// The one of `kling-balancer`.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Why a run ends early.
 type Fault = Box<dyn Error + Send + Sync>;
@@ -39,7 +46,7 @@ const MAX_JOBS: u32 = 1000;
 /// Picks without releases are measured only if a window has at least this many slots.
 const SLOTS_FOR_PICKS_ALONE: u32 = 1_000_000;
 
-/// Measures `/pick` of the sidecar beside a bare hyper server.
+/// Measures `/pick` of the sidecar, in memory and on disk, beside a bare hyper server.
 #[derive(Debug, Parser)]
 #[command(name = "pick-load", args_conflicts_with_subcommands = true)]
 struct Args {
@@ -70,6 +77,12 @@ struct Plan {
     /// How often the sidecar fetches its list. As good as never, or a window now and then has one
     #[arg(long, default_value = "1h")]
     refresh: String,
+    /// A `pick-load` of another commit, whose sidecar takes turns with the others, in memory
+    #[arg(long)]
+    before: Option<PathBuf>,
+    /// Leases that a sidecar finds on disk when it starts. 0: no starts are measured
+    #[arg(long, default_value = "100000")]
+    leases: u32,
 }
 
 /// The servers, each in a process of its own.
@@ -114,20 +127,38 @@ fn measure(plan: &Plan) -> Result<(), Fault> {
     for &accounts_count in &plan.accounts {
         LocalSet::new().block_on(&client, compare(plan, accounts_count))?;
     }
+    if plan.leases > 0 {
+        LocalSet::new().block_on(&client, starts::measure(plan))?;
+    }
     Ok(())
 }
 
-/// Measures both servers in turn, with `accounts_count` accounts in the sidecar.
+/// Measures the servers in turn, with `accounts_count` accounts in the sidecars.
 async fn compare(plan: &Plan, accounts_count: u32) -> Result<(), Fault> {
-    let emails = (0..accounts_count).map(|idx| format!("account-{idx:06}@example.com"));
-    let sim = emails
-        .fold(Sim::builder(), |sim, email| sim.account(email, MAX_JOBS))
-        .start()
-        .await?;
-    let sidecar = Server::sidecar(&sim.base_url(), sim.token(), plan.workers, &plan.refresh)?;
-    let (pick, release) = sample(&sidecar).await?;
-    let bare = Server::bare(&pick, &release, plan.workers)?;
-    sample(&bare).await?;
+    let sim = sim(accounts_count).start().await?;
+    let directory = tempfile::tempdir()?;
+    let state = directory.path().join("book.db");
+    let base_url = sim.base_url();
+    let kind = plan.kind(&base_url, sim.token());
+    let memory = Server::sidecar(kind)?;
+    let (pick, release) = sample(&memory).await?;
+    let mut servers = vec![
+        (Target::Bare, Server::bare(&pick, &release, plan.workers)?),
+        (Target::Memory, memory),
+    ];
+    let on_disk = Kind {
+        state: Some(&state),
+        ..kind
+    };
+    servers.push((Target::Disk, Server::sidecar(on_disk)?));
+    if let Some(program) = &plan.before {
+        let program = Some(program.as_path());
+        let before = Server::sidecar(Kind { program, ..kind })?;
+        servers.insert(1, (Target::Before, before));
+    }
+    for (_, server) in &servers {
+        sample(server).await?;
+    }
     let load = Load {
         connections: plan.connections.get(),
         warm_up: Duration::from_millis(500),
@@ -138,9 +169,9 @@ async fn compare(plan: &Plan, accounts_count: u32) -> Result<(), Fault> {
     for work in [Work::PicksAndReleases].into_iter().chain(picks_alone) {
         let mut report = Report::default();
         for _ in 0..plan.rounds.get() {
-            let bare = load.run(&bare, work).await?;
-            let sidecar = load.run(&sidecar, work).await?;
-            report.add(bare, sidecar);
+            for (target, server) in &servers {
+                report.add(*target, load.run(server, work).await?);
+            }
         }
         let row = Row {
             accounts_count,
@@ -148,15 +179,36 @@ async fn compare(plan: &Plan, accounts_count: u32) -> Result<(), Fault> {
         };
         println!("{}", report.table(&row)?);
     }
-    bare.stop()?;
-    sidecar.stop()?;
+    for (_, server) in servers {
+        server.stop()?;
+    }
     sim.shutdown().await;
     Ok(())
 }
 
+impl Plan {
+    /// A sidecar of this run, in memory.
+    fn kind<'a>(&'a self, base_url: &'a str, token: &'a str) -> Kind<'a> {
+        Kind {
+            base_url,
+            token,
+            workers: self.workers,
+            refresh: &self.refresh,
+            state: None,
+            program: None,
+        }
+    }
+}
+
+/// An upstream with so many accounts.
+fn sim(accounts_count: u32) -> SimBuilder {
+    let emails = (0..accounts_count).map(|idx| format!("account-{idx:06}@example.com"));
+    emails.fold(Sim::builder(), |sim, email| sim.account(email, MAX_JOBS))
+}
+
 /// One pick and its release, once the server is ready: the answers for the other one to copy.
 async fn sample(server: &Server) -> Result<(Canned, Canned), Fault> {
-    const TRIES_MAX: u32 = 1000;
+    const TRIES_MAX: u32 = 10_000;
     let mut connection = Connection::open(server.addr()).await?;
     for _ in 0..TRIES_MAX {
         let answer = connection.pick().await?;
@@ -166,7 +218,7 @@ async fn sample(server: &Server) -> Result<(Canned, Canned), Fault> {
             let release = Canned::new(connection.release(&id).await?.raw)?;
             return Ok((pick, release));
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Err("the server grants no pick".into())
 }

@@ -1,4 +1,4 @@
-//! The table: each server of a run, and the sidecar as a multiple of the bare server.
+//! The table: each server of a run, and some as a multiple of others.
 
 use hdrhistogram::{AdditionError, Histogram};
 
@@ -15,12 +15,29 @@ pub(crate) struct Row {
     pub(crate) work: Work,
 }
 
-/// The rounds of both servers.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    bare: Vec<Tally>,
-    sidecar: Vec<Tally>,
+/// What a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// hyper, with the sidecar's answers.
+    Bare,
+    /// The sidecar of another commit, in memory.
+    Before,
+    /// The sidecar, in memory.
+    Memory,
+    /// The sidecar, with its book on disk.
+    Disk,
 }
+
+/// What is told as a multiple of what.
+const RATIOS: [(Target, Target); 3] = [
+    (Target::Memory, Target::Bare),
+    (Target::Memory, Target::Before),
+    (Target::Disk, Target::Memory),
+];
+
+/// The rounds of each server.
+#[derive(Debug, Default)]
+pub(crate) struct Report(Vec<(Target, Vec<Tally>)>);
 
 /// A line of the table: calls per second, CPU per call, latencies; times in µs.
 #[derive(Clone, Copy, Debug)]
@@ -39,33 +56,59 @@ enum Kind {
 impl Report {
     /// The heading of the table.
     pub(crate) const HEAD: &str = "\
-accounts  calls         server     calls/s  CPU µs/call  pick p50 µs   p99 µs  p99.9 µs";
+accounts  calls         server           calls/s  CPU µs/call  pick p50 µs   p99 µs  p99.9 µs";
 
-    /// Adds a round.
-    pub(crate) fn add(&mut self, bare: Tally, sidecar: Tally) {
-        self.bare.push(bare);
-        self.sidecar.push(sidecar);
+    /// Adds a round of a server.
+    pub(crate) fn add(&mut self, target: Target, tally: Tally) {
+        match self.0.iter_mut().find(|(its, _)| *its == target) {
+            Some((_, rounds)) => rounds.push(tally),
+            None => self.0.push((target, vec![tally])),
+        }
     }
 
-    /// Both servers and their ratio. Behind it, the smallest and the largest CPU ratio of a round.
+    fn rounds(&self, target: Target) -> Option<&[Tally]> {
+        let (_, rounds) = self.0.iter().find(|(its, _)| *its == target)?;
+        Some(rounds)
+    }
+
+    /// All servers and their ratios. Behind these, the smallest, the middle and the largest CPU ratio of a round.
     pub(crate) fn table(&self, row: &Row) -> Result<String, AdditionError> {
-        let bare = Figures::of(&self.bare)?;
-        let sidecar = Figures::of(&self.sidecar)?;
-        let mut table = String::new();
-        for (name, figures) in [("bare", bare), ("sidecar", sidecar)] {
-            table += &row.start(name);
-            table += &figures.line(Kind::Absolute);
-            table.push('\n');
+        let mut lines = Vec::new();
+        for (target, rounds) in &self.0 {
+            let line = Figures::of(rounds)?.line(Kind::Absolute);
+            lines.push(row.start(target.as_str()) + &line);
         }
-        table += &row.start("ratio");
-        table += &sidecar.over(&bare).line(Kind::Ratio);
-        let rounds = self.bare.iter().zip(&self.sidecar);
-        let ratios = rounds.map(|(bare, sidecar)| cpu_micros(sidecar) / cpu_micros(bare));
-        let (min, max) = ratios.fold((f64::MAX, f64::MIN), |(min, max), ratio| {
-            (min.min(ratio), max.max(ratio))
-        });
-        table += &format!("   CPU by round {min:.2}x to {max:.2}x");
-        Ok(table)
+        for (over, under) in RATIOS {
+            let (Some(mine), Some(its)) = (self.rounds(over), self.rounds(under)) else {
+                continue;
+            };
+            let name = format!("{}/{}", over.as_str(), under.as_str());
+            let line = Figures::of(mine)?
+                .over(&Figures::of(its)?)
+                .line(Kind::Ratio);
+            let rounds = mine.iter().zip(its);
+            let ratios = rounds.map(|(mine, its)| cpu_micros(mine) / cpu_micros(its));
+            let mut ratios: Vec<_> = ratios.collect();
+            ratios.sort_by(f64::total_cmp);
+            let [min, max] = [ratios[0], ratios[ratios.len() - 1]];
+            let median = ratios[ratios.len() / 2];
+            let start = row.start(&name);
+            lines.push(format!(
+                "{start}{line}   CPU by round {min:.2}x, {median:.2}x, {max:.2}x"
+            ));
+        }
+        Ok(lines.join("\n"))
+    }
+}
+
+impl Target {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Before => "before",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
     }
 }
 
@@ -75,7 +118,7 @@ impl Row {
             Work::PicksAndReleases => "pick+release",
             Work::Picks => "pick",
         };
-        format!("{:>8}  {work:12}  {server:7}", self.accounts_count)
+        format!("{:>8}  {work:12}  {server:13}", self.accounts_count)
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     io::{self, BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -69,6 +70,21 @@ impl Canned {
     }
 }
 
+/// How a sidecar is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind<'a> {
+    /// Where its list is.
+    pub(crate) base_url: &'a str,
+    pub(crate) token: &'a str,
+    pub(crate) workers: NonZeroUsize,
+    /// How often it fetches its list.
+    pub(crate) refresh: &'a str,
+    /// The file of its book. `None`: in memory.
+    pub(crate) state: Option<&'a Path>,
+    /// The `pick-load` of another commit, whose sidecar it is. `None`: this one.
+    pub(crate) program: Option<&'a Path>,
+}
+
 /// A server in a process of its own.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -77,25 +93,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A sidecar that fetches its list from `base_url`.
-    pub(crate) fn sidecar(
-        base_url: &str,
-        token: &str,
-        workers: NonZeroUsize,
-        refresh: &str,
-    ) -> Result<Self, Fault> {
-        Self::spawn(
-            "serve-sidecar",
-            &[
-                "--base-url",
-                base_url,
-                "--token",
-                token,
-                "--refresh",
-                refresh,
-            ],
-            workers,
-        )
+    /// A sidecar.
+    pub(crate) fn sidecar(kind: Kind<'_>) -> Result<Self, Fault> {
+        let mut args = vec![
+            "--base-url",
+            kind.base_url,
+            "--token",
+            kind.token,
+            "--refresh",
+            kind.refresh,
+        ];
+        if let Some(path) = kind.state {
+            args.extend(["--state", path.to_str().ok_or("the path is no text")?]);
+        }
+        Self::spawn(kind.program, "serve-sidecar", &args, kind.workers)
     }
 
     /// A hyper server that gives the same two answers again and again.
@@ -105,14 +116,21 @@ impl Server {
         workers: NonZeroUsize,
     ) -> Result<Self, Fault> {
         Self::spawn(
+            None,
             "serve-bare",
             &["--pick", &pick.raw, "--release", &release.raw],
             workers,
         )
     }
 
-    fn spawn(name: &str, args: &[&str], workers: NonZeroUsize) -> Result<Self, Fault> {
-        let mut child = Command::new(env::current_exe()?)
+    fn spawn(
+        program: Option<&Path>,
+        name: &str,
+        args: &[&str],
+        workers: NonZeroUsize,
+    ) -> Result<Self, Fault> {
+        let program = program.map_or_else(env::current_exe, |path| Ok(path.to_owned()))?;
+        let mut child = Command::new(program)
             .arg(name)
             .args(args)
             .args(["--workers", &workers.to_string()])
@@ -134,6 +152,13 @@ impl Server {
     /// User and system time so far.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
         machine::cpu_time(self.child.id())
+    }
+
+    /// Kills it, as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Ends it and waits until it is gone. If it is dropped, it ends by itself.
@@ -166,6 +191,8 @@ pub(crate) struct Upstream {
     token: String,
     #[arg(long)]
     refresh: String,
+    #[arg(long)]
+    state: Option<String>,
     #[arg(long)]
     workers: NonZeroUsize,
 }
@@ -221,18 +248,24 @@ pub(crate) fn serve_sidecar(upstream: &Upstream) -> Result<(), Fault> {
         // Logs as little per call as the default filter does.
         ("KLB_LOG__FILTER", "warn"),
     ];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let state = upstream.state.as_deref();
+    let settings = settings
+        .into_iter()
+        .chain(state.map(|path| ("KLB_STATE__PATH", path)))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let flags = cli::command().get_matches_from(["pick-load"]);
-    let config = Config::load(&flags, settings.into_iter(), None)?;
+    let config = Config::load(&flags, settings, None)?;
     telemetry::start(&config);
     on_runtime(upstream.workers, async {
-        let sidecar =
-            Sidecar::start(&config, PassedSockets::default(), CancellationToken::new()).await?;
+        let end = CancellationToken::new();
+        let sidecar = Sidecar::start(&config, PassedSockets::default(), end.clone()).await?;
         println!("{}", sidecar.addr()?);
-        tokio::select! {
-            ended = sidecar.run() => Ok(ended?),
-            () = input_end() => Ok(()),
-        }
+        // So that what is kept on disk is closed.
+        tokio::spawn(async move {
+            input_end().await;
+            end.cancel();
+        });
+        Ok(sidecar.run().await?)
     })
 }
 

@@ -1,7 +1,10 @@
-//! What it costs to make a batch of records durable, beside a bare transaction of the same bytes; and a start.
+//! What it costs to make a batch of records durable, and to grant a slot that is written before it is told, beside a
+//! bare transaction of the same bytes; and a start.
 //!
 //! Batches change some of the records that are there, as most batches of a sidecar do. Files are in the temporary
 //! directory: set TMPDIR to a directory on the disk that is meant.
+
+mod grants;
 
 use std::{path::Path, time::Duration};
 
@@ -23,9 +26,12 @@ const BYTES: usize = 300;
 
 /// The `idx`-th record, as it is in a certain turn: no two turns write the same bytes, which SQLite would not write.
 fn record(idx: u64, turn: u64) -> (String, String) {
-    // Neighbours in a batch are strangers in the file.
-    let name = format!("{:032x}", idx.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    (name, format!("{turn:0BYTES$}"))
+    (name(idx), format!("{turn:0BYTES$}"))
+}
+
+/// The name of the `idx`-th record. Neighbours in a batch are strangers in the file.
+fn name(idx: u64) -> String {
+    format!("{:032x}", idx.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 fn runtime() -> Runtime {
@@ -142,6 +148,6 @@ fn criterion() -> Criterion {
 criterion_group! {
     name = journal;
     config = criterion();
-    targets = commit, start
+    targets = commit, start, grants::pick
 }
 criterion_main!(journal);

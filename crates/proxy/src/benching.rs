@@ -1,10 +1,18 @@
-//! What benchmarks drive and the library does not show: the journal on disk.
+//! What benchmarks drive and the library does not show: the journal on disk, and a ledger over it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    book::{self, BookStatus, Writer},
     config::SyncMode,
     journal::{Change, Journal, Table, sqlite},
+    ledger::Ledger,
+    metrics::Metrics,
+    pool::{Limits, Pool},
+    records::JobRecords,
 };
 
 /// A book on disk.
@@ -53,5 +61,58 @@ impl Book {
     /// Closes it.
     pub async fn close(self) {
         self.0.close().await;
+    }
+}
+
+/// A ledger that is kept on disk, and the loop that writes it on the runtime where it was opened.
+#[derive(Debug)]
+pub struct DiskLedger {
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    end: CancellationToken,
+    writing: JoinHandle<sqlite::Sqlite>,
+}
+
+impl DiskLedger {
+    /// Opens or begins the book at `path`, and goes on from there.
+    ///
+    /// # Errors
+    /// Why it cannot be opened or read.
+    pub async fn open(path: &Path, sync: SyncMode, limits: Limits) -> Result<Self, String> {
+        let Book(mut journal) = Book::open(path, sync).await?;
+        let kept = book::load(&mut journal).await;
+        let kept = kept.map_err(|error| error.to_string())?;
+        let metrics = Metrics::new().map_err(|error| error.to_string())?;
+        let metrics = Arc::new(metrics);
+        let pool = Pool::restored(limits, kept.saved, None, kept.clock.now());
+        let ledger = Ledger::journaled(pool, kept.clock);
+        let writer = Writer {
+            journal,
+            ledger: Arc::clone(&ledger),
+            records: JobRecords::new(Duration::ZERO, Arc::clone(&metrics)),
+            owners: Arc::default(),
+            woken: Arc::default(),
+            metrics,
+            first: kept.first,
+            status: watch::Sender::new(BookStatus::memory()),
+        };
+        let end = CancellationToken::new();
+        let writing = tokio::spawn(writer.run(end.clone()));
+        Ok(Self {
+            ledger,
+            end,
+            writing,
+        })
+    }
+
+    /// Writes what has changed, and closes the book.
+    ///
+    /// # Errors
+    /// What made the loop panic.
+    pub async fn close(self) -> Result<(), String> {
+        self.end.cancel();
+        let journal = self.writing.await.map_err(|error| error.to_string())?;
+        journal.close().await;
+        Ok(())
     }
 }
