@@ -1,6 +1,7 @@
 //! The sidecar as a whole: its parts, wired and running.
 
 mod inventory;
+mod limits;
 mod state;
 
 use std::{
@@ -18,13 +19,14 @@ use thiserror::Error;
 use tokio::{
     join,
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::watch,
     task::{JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use inventory::Inventory;
+use limits::{ConnectionLimits, MONITORING_CONNECTIONS_MAX};
 use state::Restored;
 pub use state::StateError;
 
@@ -44,19 +46,8 @@ use crate::{
     reload::{Reload, Reloader},
     server::{self, Listener, Shutdown},
     sockets::PassedSockets,
-    upstream::{POOL_IDLE_MAX, Upstream, UpstreamError, UpstreamSettings},
+    upstream::{Upstream, UpstreamError, UpstreamSettings},
 };
-
-/// Connections kept free for clients that do not wait.
-const CONNECTIONS_FREE: usize = 1024;
-/// The most connections of the metrics listener: a few scrapers and probes.
-const MONITORING_CONNECTIONS_MAX: usize = 16;
-/// The most requests under way to the upstream at once, each on a connection of its own: as many as
-/// there are clients that do not wait.
-const REQUESTS_MAX: usize = CONNECTIONS_FREE;
-/// Open files besides connections of the API and of requests to the upstream: listeners, logs,
-/// fetches, the runtime's own, and what the metrics listener may take.
-const DESCRIPTORS_RESERVED: usize = 32 + MONITORING_CONNECTIONS_MAX;
 
 /// Why the sidecar could not start.
 #[derive(Debug, Error)]
@@ -112,44 +103,6 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 /// The most accounts of a list that is compared with the one before on a worker: a fraction of a millisecond. A hundred
 /// thousand take a tenth of a second.
 const COMPARED_AT_ONCE_MAX: usize = 512;
-
-/// How many clients may be connected and wait, as the settings and the system allow.
-#[derive(Clone, Copy, Debug)]
-struct ConnectionLimits {
-    connections_max: usize,
-    waiters_max: usize,
-    requests_max: usize,
-}
-
-impl ConnectionLimits {
-    /// A waiting pick holds a connection. Others stay free for clients that do not wait: these
-    /// release the slots that waiting ones need.
-    fn of(waiters_max: usize) -> Self {
-        // The soft limit is often 1024, and may be raised to the hard one.
-        let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
-        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let allowed = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(4);
-        let allowed = allowed.min(Semaphore::MAX_PERMITS);
-        let requests_max = REQUESTS_MAX.min(allowed / 4);
-        // Unused connections are kept beside those of the requests under way.
-        let allowed = allowed - requests_max - POOL_IDLE_MAX.min(requests_max);
-        let connections_max = waiters_max.saturating_add(CONNECTIONS_FREE).min(allowed);
-        let free = CONNECTIONS_FREE.min(connections_max / 2);
-        let limits = Self {
-            connections_max,
-            waiters_max: waiters_max.min(connections_max - free),
-            requests_max,
-        };
-        if limits.waiters_max < waiters_max {
-            tracing::warn!(
-                descriptors,
-                waiters_max = limits.waiters_max,
-                "selection.waiters_max is lowered to fit the limit of open files; raise that limit"
-            );
-        }
-        limits
-    }
-}
 
 /// A sidecar that listens and is ready to run.
 #[derive(Debug)]

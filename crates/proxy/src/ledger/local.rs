@@ -3,6 +3,8 @@
 //! Invariant: a waiter is told of its grant under the lock that granted it. So a waiter that leaves
 //! is either still in the queue or has its grant.
 
+mod told;
+
 use std::{collections::HashMap, process, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
@@ -21,8 +23,8 @@ use super::{
 };
 use crate::{
     pool::{
-        AccountState, Admission, Changed, LeaseId, LeaseView, Limits, List, MarksChange,
-        MarksKnown, Pool, PoolRecord, RecordName, Refusal, Settlement, StateChange, WaiterId,
+        Admission, Changed, LeaseId, LeaseView, Limits, List, Pool, PoolRecord, RecordName,
+        Refusal, Settlement, WaiterId,
     },
     sync::{Mutex, MutexGuard},
 };
@@ -403,10 +405,10 @@ impl Local {
         // Log after unlocking: a slow subscriber must not extend the critical section.
         drop(state);
         for change in &state_changes {
-            log_state_change(change);
+            told::log_state_change(change);
         }
         for change in &marks_changes {
-            log_marks_change(change);
+            told::log_marks_change(change);
         }
         version
     }
@@ -421,71 +423,6 @@ impl Local {
             );
             process::abort()
         })
-    }
-}
-
-fn log_state_change(change: &StateChange) {
-    let (account, from) = (&change.alias, change.from.as_str());
-    match change.to {
-        AccountState::Quarantined => tracing::error!(
-            %account,
-            from,
-            "account is quarantined: its session is broken. Add it again with POST /accounts at the \
-             upstream; then it is tried again"
-        ),
-        AccountState::Parked => {
-            tracing::warn!(
-                %account,
-                from,
-                "account is parked: it has no credit. Buy credit at the upstream, then resume the account"
-            )
-        }
-        AccountState::Error => {
-            tracing::warn!(
-                %account,
-                from,
-                "the upstream reports an error of the account; see /accounts"
-            )
-        }
-        AccountState::Cooling => {
-            tracing::info!(%account, from, "account is cooling: it refused a job for now and is not picked for a while");
-        }
-        AccountState::Draining => {
-            tracing::info!(%account, from, "account is draining: an operator asked for it. Running jobs finish")
-        }
-        AccountState::Removed => {
-            tracing::info!(%account, from, "account is removed: the list no longer names it. Running jobs finish")
-        }
-        AccountState::Available | AccountState::Full => {
-            tracing::info!(%account, from, "account is available again")
-        }
-    }
-}
-
-fn log_marks_change(change: &MarksChange) {
-    let operation = &*change.operation;
-    match change.to {
-        MarksKnown::Proven => tracing::info!(
-            operation,
-            "marks are kept: the upstream lists a job with the replyRef that was put in, so lost submissions \
-             are found by it"
-        ),
-        MarksKnown::Doubted => tracing::warn!(
-            operation,
-            "a job is listed without its mark; one submission at a time is marked until one is listed with it"
-        ),
-        MarksKnown::Dropped => tracing::warn!(
-            operation,
-            "marks are off: the upstream lists jobs without the replyRef that was put in"
-        ),
-        MarksKnown::Refused => tracing::warn!(
-            operation,
-            "marks are off: the upstream refuses the replyRef that was put in, and takes the same call without it"
-        ),
-        MarksKnown::Suspended => tracing::warn!(
-            operation,
-            "marks are off until the next start: submissions with a mark failed; forward.mark=off is for good"
-        ),
     }
 }
 

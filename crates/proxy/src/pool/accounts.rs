@@ -7,6 +7,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod names;
+mod recorded;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,11 +29,11 @@ use super::{
     changes::Changes,
     deadlines::Deadlines,
     free::FreeAccounts,
-    health::AccountHealth,
     outbox::Outbox,
     page::AccountPlace,
     steps::Counted,
 };
+use recorded::Recorded;
 
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
@@ -94,32 +95,6 @@ impl Indexed {
             cooling_until: account.only_cooling_until(),
             is_unverified: account.is_unverified(),
             health_deadline: account.health.next_deadline(),
-        }
-    }
-}
-
-/// What a record says of an account.
-#[derive(PartialEq)]
-struct Recorded {
-    email: Arc<str>,
-    is_draining: bool,
-    health: AccountHealth,
-}
-
-impl Recorded {
-    fn of(account: &Account) -> Self {
-        Self {
-            email: Arc::clone(&account.listed.email),
-            is_draining: account.is_draining,
-            health: account.health.clone(),
-        }
-    }
-
-    fn note_change(self, account: &Account, changes: &mut Changes<Arc<str>>) {
-        let now = Self::of(account);
-        if self != now {
-            changes.note(|| self.email);
-            changes.note(|| now.email);
         }
     }
 }

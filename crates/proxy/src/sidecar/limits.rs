@@ -1,0 +1,54 @@
+//! How many clients may be connected and wait.
+
+use tokio::sync::Semaphore;
+
+use crate::upstream::POOL_IDLE_MAX;
+
+/// Connections kept free for clients that do not wait.
+const CONNECTIONS_FREE: usize = 1024;
+/// The most connections of the metrics listener: a few scrapers and probes.
+pub(super) const MONITORING_CONNECTIONS_MAX: usize = 16;
+/// The most requests under way to the upstream at once, each on a connection of its own: as many as
+/// there are clients that do not wait.
+const REQUESTS_MAX: usize = CONNECTIONS_FREE;
+/// Open files besides connections of the API and of requests to the upstream: listeners, logs,
+/// fetches, the runtime's own, and what the metrics listener may take.
+const DESCRIPTORS_RESERVED: usize = 32 + MONITORING_CONNECTIONS_MAX;
+
+/// How many clients may be connected and wait, as the settings and the system allow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionLimits {
+    pub(super) connections_max: usize,
+    pub(super) waiters_max: usize,
+    pub(super) requests_max: usize,
+}
+
+impl ConnectionLimits {
+    /// A waiting pick holds a connection. Others stay free for clients that do not wait: these
+    /// release the slots that waiting ones need.
+    pub(super) fn of(waiters_max: usize) -> Self {
+        // The soft limit is often 1024, and may be raised to the hard one.
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let allowed = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(4);
+        let allowed = allowed.min(Semaphore::MAX_PERMITS);
+        let requests_max = REQUESTS_MAX.min(allowed / 4);
+        // Unused connections are kept beside those of the requests under way.
+        let allowed = allowed - requests_max - POOL_IDLE_MAX.min(requests_max);
+        let connections_max = waiters_max.saturating_add(CONNECTIONS_FREE).min(allowed);
+        let free = CONNECTIONS_FREE.min(connections_max / 2);
+        let limits = Self {
+            connections_max,
+            waiters_max: waiters_max.min(connections_max - free),
+            requests_max,
+        };
+        if limits.waiters_max < waiters_max {
+            tracing::warn!(
+                descriptors,
+                waiters_max = limits.waiters_max,
+                "selection.waiters_max is lowered to fit the limit of open files; raise that limit"
+            );
+        }
+        limits
+    }
+}
