@@ -87,6 +87,11 @@ impl WeakClient {
         self.upgrade().is_none_or(|client| client.is_reset())
     }
 
+    /// Whether it is this client: the one at the other end of the same connection.
+    pub(crate) fn is_of(&self, client: &Client) -> bool {
+        Weak::as_ptr(&self.0) == Arc::as_ptr(&client.0)
+    }
+
     fn upgrade(&self) -> Option<Client> {
         self.0.upgrade().map(Client)
     }

@@ -84,6 +84,8 @@ pub(crate) enum Entered {
     Twin(Promise),
     /// An earlier start of the same client, of which it is not known yet whether its client has the answer.
     InDoubt,
+    /// An earlier start of the same client on another connection, which seems to be there. Its end may be on its way.
+    Beside,
     /// A later start of the same client, which has left already: it was sent again before it was read here.
     Overtaken,
 }
@@ -121,7 +123,9 @@ impl JobRecords {
 
     /// A job start has arrived: it gets the answer of the oldest twin whose client is gone, or a record of its
     /// own. Both in one step, so that of two twins the later one sees the earlier one.
-    pub(crate) fn enter(self: &Arc<Self>, arrival: &Arrival) -> Entered {
+    ///
+    /// `is_patient`: it has been [beside](Entered::Beside) an earlier one for a moment.
+    pub(crate) fn enter(self: &Arc<Self>, arrival: &Arrival, is_patient: bool) -> Entered {
         let mut records = self.lock();
         let now = Instant::now();
         let lost = arrival
@@ -135,6 +139,9 @@ impl JobRecords {
                 }
                 if records.has(twin) && arrival.client.is_gone() {
                     return Entered::Overtaken;
+                }
+                if !is_patient && records.has_beside(twin, &arrival.client) {
+                    return Entered::Beside;
                 }
             }
             let id = records.add(arrival, now);

@@ -138,12 +138,19 @@ impl Forward {
     /// # Errors
     /// It is not known what became of the earlier start: another one might be a second job.
     async fn record(&self, arrival: &Arrival) -> Result<Recorded, Error> {
+        let mut is_patient = false;
         loop {
-            let promise = match self.records.enter(arrival) {
+            let promise = match self.records.enter(arrival, is_patient) {
                 Entered::New(delivery) => return Ok(Recorded::New(delivery)),
                 Entered::Twin(promise) => promise,
                 Entered::InDoubt => {
                     sleep(DOUBT_PAUSE).await;
+                    continue;
+                }
+                // What another connection of the client brings may come before the end of the one before.
+                Entered::Beside => {
+                    sleep(DOUBT_PAUSE).await;
+                    is_patient = true;
                     continue;
                 }
                 // The server drops this call as soon as it looks at the client.

@@ -243,6 +243,15 @@ impl Record {
         }
     }
 
+    /// Whether its answer goes, or went, to another connection than that of `client`.
+    pub(super) fn is_beside(&self, client: &Client) -> bool {
+        match &self.delivery {
+            State::Awaited(other) => !other.is_of(client),
+            State::Written(other) => !other.downgrade().is_of(client),
+            State::Undelivered | State::UsedUp => false,
+        }
+    }
+
     /// Whether it shows in a moment that the client has the answer, or that it is gone.
     pub(super) fn is_in_doubt(&self) -> bool {
         matches!(&self.delivery, State::Written(client) if client.may_have_missed())

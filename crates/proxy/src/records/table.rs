@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     kling::task::JobResult,
+    peer::Client,
     pool::{LeaseId, TaskId},
 };
 
@@ -112,6 +113,15 @@ impl Records {
         self.by_twin
             .get(twin)
             .is_some_and(|twins| !twins.is_empty())
+    }
+
+    /// Whether there is such a twin on another connection than that of `client`.
+    pub(super) fn has_beside(&self, twin: &Twin, client: &Client) -> bool {
+        let mut twins = self.by_twin.get(twin).into_iter().flatten();
+        twins.any(|id| {
+            let record = self.by_id.get(id);
+            record.is_some_and(|record| record.is_beside(client))
+        })
     }
 
     /// Whether a twin may turn out to be lost.

@@ -63,16 +63,20 @@ fn arrival(fingerprint: Option<u64>) -> Arrival {
 }
 
 fn enter(records: &Arc<JobRecords>, fingerprint: Option<u64>) -> Delivery {
-    match records.enter(&arrival(fingerprint)) {
+    match records.enter(&arrival(fingerprint), true) {
         Entered::New(delivery) => delivery,
-        other @ (Entered::Twin(_) | Entered::InDoubt | Entered::Overtaken) => panic!("{other:?}"),
+        other @ (Entered::Twin(_) | Entered::InDoubt | Entered::Beside | Entered::Overtaken) => {
+            panic!("{other:?}")
+        }
     }
 }
 
 fn promised(records: &Arc<JobRecords>, fingerprint: u64) -> Promise {
-    match records.enter(&arrival(Some(fingerprint))) {
+    match records.enter(&arrival(Some(fingerprint)), true) {
         Entered::Twin(promise) => promise,
-        other @ (Entered::New(_) | Entered::InDoubt | Entered::Overtaken) => panic!("{other:?}"),
+        other @ (Entered::New(_) | Entered::InDoubt | Entered::Beside | Entered::Overtaken) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -162,7 +166,7 @@ async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
         client: client.clone(),
         ..arrival(Some(1))
     };
-    let Entered::New(delivery) = records.enter(&arrival) else {
+    let Entered::New(delivery) = records.enter(&arrival, true) else {
         panic!("there is no other start");
     };
     records.submit(delivery.id(), None).settle(accepted("7"));
@@ -179,11 +183,11 @@ async fn an_answer_is_in_doubt_while_it_may_meet_a_client_that_has_left() {
     // The end of the client has come, the answer has not been written: no reset is on its way yet.
     assert!(!client.is_reset());
     let arrival = arrival(Some(1));
-    assert!(matches!(records.enter(&arrival), Entered::InDoubt));
+    assert!(matches!(records.enter(&arrival, true), Entered::InDoubt));
     let mut socket = client.socket();
     socket.write_all(b"{}").await.unwrap();
     while !client.is_reset() {
-        assert!(matches!(records.enter(&arrival), Entered::InDoubt));
+        assert!(matches!(records.enter(&arrival, true), Entered::InDoubt));
     }
     promised(&records, 1);
 }
@@ -203,4 +207,16 @@ async fn a_client_that_leaves_with_its_answer_leaves_no_doubt() {
     drop(theirs);
     while !client.is_gone() {}
     enter(&records, Some(1));
+}
+
+#[tokio::test]
+async fn a_start_beside_an_equal_one_waits_a_moment_for_the_end_of_its_client() {
+    let records = records();
+    let (client, _theirs) = taken(&records).await;
+    let other = arrival(Some(1));
+    assert!(matches!(records.enter(&other, false), Entered::Beside));
+    drop(records.enter(&other, true));
+    // On the same connection it comes from a client that is there.
+    let same = Arrival { client, ..other };
+    assert!(matches!(records.enter(&same, false), Entered::New(_)));
 }

@@ -98,7 +98,7 @@ fn new_lease() -> LeaseId {
 
 /// A start that has asked for a lease, and is under way.
 fn under_way(run: &Run, arrival: &Arrival) -> (Delivery, UnderWay, LeaseId) {
-    let Entered::New(delivery) = run.records.enter(arrival) else {
+    let Entered::New(delivery) = run.records.enter(arrival, true) else {
         panic!("there is no other start");
     };
     let lease = new_lease();
@@ -198,7 +198,8 @@ fn an_answer_that_a_client_missed_is_delivered_once_over_all_runs() {
         (Some(&task("7")), Some("a@x"))
     );
     use_up(&run, &promise.delivery);
-    let is_promised = |run: &Run| matches!(run.records.enter(&from_afar(4)), Entered::Twin(_));
+    let is_promised =
+        |run: &Run| matches!(run.records.enter(&from_afar(4), true), Entered::Twin(_));
     let poll = |text| {
         run.records
             .note_polled(&task("10"), "token:1", Some(ip(text)))
@@ -226,7 +227,7 @@ async fn an_answer_that_was_just_written_at_a_clean_end_is_delivered_unless_its_
             }
             run.commit(LIVED);
             let run = run.next_knowing_nothing(LIVED);
-            let entered = run.records.enter(&arrival(Some(1)));
+            let entered = run.records.enter(&arrival(Some(1)), true);
             let is_missed = matches!(entered, Entered::Twin(_));
             assert_eq!(
                 is_missed,
@@ -361,7 +362,7 @@ fn ages_count_lived_time_alone() {
         under_way(&run, &arrival(Some(1))).1.settle(accepted("7"));
         run.commit(LIVED);
         let run = run.next_knowing_nothing(LIVED + Duration::from_secs(60 * minutes));
-        let entered = run.records.enter(&arrival(Some(1)));
+        let entered = run.records.enter(&arrival(Some(1)), true);
         assert_eq!(
             matches!(entered, Entered::Twin(_)),
             is_promised,
