@@ -21,6 +21,7 @@ pub(in crate::pool) struct Journal {
 }
 
 impl Journal {
+    #[cfg(test)]
     pub(in crate::pool) fn set_away(&mut self, away: Duration) {
         self.away = away;
     }
