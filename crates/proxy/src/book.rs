@@ -62,13 +62,14 @@ impl<J: Journal> Writer<J> {
     /// Runs until `end`, and writes what has changed by then. Returns the journal. Not cancel-safe: dropped in a
     /// commit, that may have taken effect or not.
     pub(crate) async fn run(mut self, end: CancellationToken) -> J {
+        let mut is_clock_due = false;
         loop {
             let is_last = end.is_cancelled();
             if is_last {
                 self.records.trust_written();
             }
             let (mut batch, version) = self.gather().await;
-            if is_last || !batch.is_empty() {
+            if is_last || is_clock_due || !batch.is_empty() {
                 batch.push(rows::clock(self.ledger.lived(), Timestamp::now()));
                 let is_written = self.commit(batch, &end).await;
                 if !is_written {
@@ -79,14 +80,12 @@ impl<J: Journal> Writer<J> {
             if is_last {
                 return self.journal;
             }
-            select! {
-                () = end.cancelled() => {}
-                () = self.ledger.changed() => {}
-                () = self.woken.notified() => {}
-                () = self.clock_due() => {
-                    self.first.push(rows::clock(self.ledger.lived(), Timestamp::now()));
-                }
-            }
+            is_clock_due = select! {
+                () = end.cancelled() => false,
+                () = self.ledger.changed() => false,
+                () = self.woken.notified() => false,
+                () = self.clock_due() => true,
+            };
         }
     }
 
@@ -129,7 +128,7 @@ impl<J: Journal> Writer<J> {
                         status.statistics = self.journal.statistics();
                         status.committed_at = Some(Timestamp::now());
                     });
-                    if failed_count > 0 {
+                    if self.ledger.is_failing() {
                         tracing::info!("the state is written again: grants go on");
                     }
                     return true;
@@ -166,11 +165,7 @@ impl<J: Journal> Writer<J> {
         }
         self.ledger.note_failing();
         tracing::error!("writing the state takes long: no slot is granted until it is written");
-        let committed = commit.await;
-        if committed.is_ok() {
-            tracing::info!("the state is written again: grants go on");
-        }
-        committed
+        commit.await
     }
 
     /// Waits until the clock is to be written.

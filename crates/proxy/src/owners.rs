@@ -7,7 +7,6 @@
 mod asked;
 mod observe;
 mod search;
-#[allow(dead_code, reason = "what uses it comes with the next commits")]
 mod stored;
 mod table;
 mod task_status;

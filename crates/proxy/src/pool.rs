@@ -92,6 +92,7 @@ pub use crate::kling::{
 };
 
 use accounts::Accounts;
+use changes::Changes;
 use deadlines::NEVER;
 use forecast::Forecast;
 use foreign_jobs::ForeignJobs;
@@ -125,8 +126,8 @@ pub struct Pool {
     limits: Limits,
     /// The account list in force.
     list: Option<Arc<List>>,
-    /// Whether another list was put into force. `None` if changes are not recorded.
-    is_list_changed: Option<bool>,
+    /// Whether another list was put into force.
+    list_changes: Changes<()>,
     /// Whether the list is of this process, not from before a restart.
     is_list_fresh: bool,
     /// The list that is about to replace it.
@@ -151,7 +152,7 @@ impl Pool {
         Self {
             limits,
             list: None,
-            is_list_changed: None,
+            list_changes: Changes::default(),
             is_list_fresh: false,
             incoming: None,
             running: None,

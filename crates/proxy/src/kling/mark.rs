@@ -9,7 +9,7 @@ const PREFIX: &str = "klb-";
 const BYTES: usize = 16;
 
 /// A unique `replyRef`: `klb-` and 32 lower-case hex digits. It is no secret: every reader of the scheduler's
-/// list sees it, and nobody can tell from it which lease it is of.
+/// list sees it, and no reader can tell from it which lease it is of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark([u8; BYTES]);
 

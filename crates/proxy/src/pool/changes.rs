@@ -105,7 +105,7 @@ impl Changed {
 impl Pool {
     /// From now on it is noted which records change.
     pub fn record_changes(&mut self) {
-        self.is_list_changed = Some(false);
+        self.list_changes.record();
         self.accounts.changes.record();
         self.resolutions.changes.record();
         self.resolutions.shown.changes.record();
@@ -118,7 +118,7 @@ impl Pool {
 
     /// Whether records changed since the last [`Self::take_changed`].
     pub fn has_changed(&self) -> bool {
-        self.is_list_changed == Some(true)
+        !self.list_changes.is_empty()
             || !self.accounts.changes.is_empty()
             || !self.resolutions.changes.is_empty()
             || !self.resolutions.shown.changes.is_empty()
@@ -136,12 +136,11 @@ impl Pool {
             let account = self.accounts.get(key);
             accounts.extend(account.map(|account| Arc::clone(&account.listed.email)));
         }
-        let is_list = self.is_list_changed.as_mut();
         let mut operations = self.resolutions.shown.changes.take();
         operations.extend(self.marks.records.take());
         operations.extend(self.forecast.changes.take());
         Changed {
-            is_list: is_list.is_some_and(mem::take),
+            is_list: !self.list_changes.take().is_empty(),
             accounts,
             submissions: self.resolutions.changes.take(),
             leases: self.leases.changes.take(),

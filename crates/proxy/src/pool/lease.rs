@@ -163,8 +163,8 @@ pub(super) struct Lease {
     pub(super) operation: Option<OperationName>,
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
-    /// The `replyRef` that its job may have. It was not sent yet if it is not `is_marked`; after a crash
-    /// nobody knows.
+    /// The `replyRef` that its job may have. It was not sent yet if it is not `is_marked`; after a crash that is
+    /// not known.
     pub(super) mark: Option<Mark>,
     /// Its submission is sent with its mark.
     pub(super) is_marked: bool,

@@ -81,6 +81,20 @@ pub(super) struct TrackedSubmission {
     pub(super) mark: Option<Mark>,
 }
 
+impl TrackedSubmission {
+    /// A submission of which nothing is known yet.
+    fn open(claim: Option<Claim>, kind: Kind) -> Self {
+        Self {
+            claim,
+            kind,
+            email: None,
+            resolution: Resolution::Open,
+            expires_at: None,
+            mark: None,
+        }
+    }
+}
+
 /// What is known of a submission beyond its lease.
 #[derive(Debug)]
 pub(super) enum Resolution {
@@ -199,14 +213,7 @@ impl Resolutions {
         lost_at: Duration,
     ) -> bool {
         if let (Entry::Vacant(entry), Some(_)) = (self.submissions.entry(id), &body) {
-            entry.insert(TrackedSubmission {
-                claim: None,
-                kind: Kind::Forward,
-                email: None,
-                resolution: Resolution::Open,
-                expires_at: None,
-                mark: None,
-            });
+            entry.insert(TrackedSubmission::open(None, Kind::Forward));
         }
         let Some(submission) = self.submissions.get_mut(&id) else {
             return false;

@@ -124,8 +124,9 @@ impl Pool {
         let is_whole = incoming.steps.len() == 0;
         if is_whole {
             self.is_list_fresh = true;
-            let is_new = incoming.is_new;
-            self.is_list_changed = self.is_list_changed.map(|was_new| was_new || is_new);
+            if incoming.is_new {
+                self.list_changes.note(|| ());
+            }
             self.list = Some(incoming.list);
         } else {
             self.incoming = Some(incoming);

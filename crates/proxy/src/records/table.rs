@@ -60,7 +60,7 @@ impl Records {
         }
     }
 
-    /// A call asks for this lease. Nobody is woken: whoever writes that the lease was granted writes this, too.
+    /// A call asks for this lease. The writer is not woken: with the grant it writes this, too.
     pub(super) fn note_lease(&mut self, id: RecordId, lease: LeaseId, is_unlisted: bool) {
         let Some(record) = self.by_id.get_mut(&id) else {
             return;

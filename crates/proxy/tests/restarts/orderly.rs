@@ -122,7 +122,7 @@ impl Before {
         assert_eq!(after.account("drained@x").await["state"], "available");
     }
 
-    /// What was started is not started again, whoever asks.
+    /// What was started is not started again, with a key or without.
     async fn assert_jobs(&self, after: &Restarted) {
         let again = after.start("keyed@x", Some("accepted")).await;
         assert_eq!(task(&again), self.keyed_task);

@@ -1,4 +1,4 @@
-//! The files on the disk: made for nobody else, moved aside, and still those that were opened.
+//! The files on the disk: readable by their owner alone, moved aside, and still those that were opened.
 
 use std::{
     ffi::OsStr,
@@ -99,7 +99,7 @@ pub(super) fn close_to_others(place: &Place) -> io::Result<()> {
         .chain(&BESIDE.map(|end| place.beside(end)))
     {
         match fs::set_permissions(path, Permissions::from_mode(mode)) {
-            // Whoever made it so that it belongs to another user let us use it, too.
+            // Its owner, another user, has given us access to it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,

@@ -36,7 +36,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Checks `place` and locks it. Calls `on_wait` once if it has to wait.
     ///
-    /// Cancel-safe: a lock that nobody gets is given back.
+    /// Cancel-safe: a lock whose caller has gone is given back.
     pub(super) async fn acquire(
         place: Place,
         on_wait: impl FnOnce(),

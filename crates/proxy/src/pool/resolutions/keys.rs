@@ -93,14 +93,7 @@ impl Resolutions {
         }
         self.changes.note(|| lease);
         self.by_key.insert(claim.key.clone(), lease);
-        let submission = TrackedSubmission {
-            claim: Some(claim.clone()),
-            kind,
-            email: None,
-            resolution: Resolution::Open,
-            expires_at: None,
-            mark: None,
-        };
+        let submission = TrackedSubmission::open(Some(claim.clone()), kind);
         self.submissions.insert(lease, submission);
         Ok(())
     }

@@ -48,14 +48,7 @@ impl Resolutions {
         if is_under_way {
             self.submissions
                 .entry(id)
-                .or_insert_with(|| TrackedSubmission {
-                    claim: None,
-                    kind: Kind::Forward,
-                    email: None,
-                    resolution: Resolution::Open,
-                    expires_at: None,
-                    mark: None,
-                });
+                .or_insert_with(|| TrackedSubmission::open(None, Kind::Forward));
         }
         self.set_found(id, true);
     }

@@ -75,6 +75,16 @@ impl Stage {
         pool.pick(&ask, at(seconds), rng).unwrap().id
     }
 
+    /// The outcome of a submission on `a@x` is not known.
+    fn lose(&mut self, id: LeaseId, text: &str, seconds: u64) {
+        let settlement = Settlement::Uncertain {
+            sent_ago: Duration::ZERO,
+        };
+        let (email, body) = (Name::new("a@x"), Some(body(text)));
+        let pool = &mut self.bench.pool;
+        pool.settle(id, Some(&email), body, settlement, at(seconds));
+    }
+
     fn account(&self, email: &str) -> AccountView {
         self.bench.pool.account(email).unwrap()
     }
@@ -344,14 +354,7 @@ fn asked_beside_an_older_job(crashes: bool) -> Option<Known> {
         stage.crash(11);
     } else {
         stage.journal.commit(&mut stage.bench.pool);
-        let email = Name::new("a@x");
-        let settlement = Settlement::Uncertain {
-            sent_ago: Duration::ZERO,
-        };
-        stage
-            .bench
-            .pool
-            .settle(lost, Some(&email), Some(body("cat")), settlement, at(11));
+        stage.lose(lost, "cat", 11);
     }
     stage.learn(12, &[]);
     let settle = RECONCILING.settle.as_secs();
@@ -401,14 +404,7 @@ fn a_lost_submission_whose_name_was_not_written_is_known_by_it() {
     let mut stage = Stage::new();
     let lost = stage.submit("a@x", None, "cat", 1);
     stage.journal.commit(&mut stage.bench.pool);
-    let email = Name::new("a@x");
-    let settlement = Settlement::Uncertain {
-        sent_ago: Duration::ZERO,
-    };
-    stage
-        .bench
-        .pool
-        .settle(lost, Some(&email), Some(body("cat")), settlement, at(2));
+    stage.lose(lost, "cat", 2);
     // NameLost is the next operation; the batch was taken before it.
     stage.crash(3);
     assert_eq!(
@@ -427,14 +423,7 @@ fn a_tie_names_no_job_to_a_record() {
     let lost = stage.submit("a@x", None, "cat", 1);
     stage.round(2, &[("a@x", 77)]); // a second tool's: stands for it
     stage.journal.commit(&mut stage.bench.pool);
-    let email = Name::new("a@x");
-    let settlement = Settlement::Uncertain {
-        sent_ago: Duration::ZERO,
-    };
-    stage
-        .bench
-        .pool
-        .settle(lost, Some(&email), Some(body("cat")), settlement, at(3));
+    stage.lose(lost, "cat", 3);
     stage.crash(4);
     let k = stage.bench.pool.known_of(lost);
     assert!(!matches!(k, Some(Known::Job { .. })), "{k:?}");
@@ -464,13 +453,7 @@ fn a_tie_that_was_undone_leaves_no_history_to_read() {
     let mut stage = Stage::new();
     let lost = stage.submit("a@x", Some("key"), "cat", 1);
     let email = Name::new("a@x");
-    let settlement = Settlement::Uncertain {
-        sent_ago: Duration::ZERO,
-    };
-    stage
-        .bench
-        .pool
-        .settle(lost, Some(&email), Some(body("cat")), settlement, at(2));
+    stage.lose(lost, "cat", 2);
     stage.round(3, &[("a@x", 5)]);
     assert!(stage.bench.pool.lease(lost).unwrap().task_id.is_some());
     // Its true owner names it.
