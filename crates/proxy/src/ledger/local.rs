@@ -294,7 +294,7 @@ impl Local {
 
     /// The newest states of some records. `None` for those that are gone.
     pub(super) fn records(&self, names: &[RecordName]) -> Vec<Option<PoolRecord>> {
-        let state = self.lock();
+        let mut state = self.lock();
         names.iter().map(|name| state.pool.record(name)).collect()
     }
 

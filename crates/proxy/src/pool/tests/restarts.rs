@@ -31,7 +31,7 @@ impl Stage {
     /// The process ends, and goes on from what it wrote. Nothing is fresh yet.
     fn crash(&mut self, seconds: u64) {
         assert!(self.journal.commit(&mut self.bench.pool));
-        let pool = &self.bench.pool;
+        let pool = &mut self.bench.pool;
         let restored = self
             .journal
             .restored(pool, true, RECONCILING, &self.key, at(seconds));
