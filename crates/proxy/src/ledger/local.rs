@@ -298,6 +298,17 @@ impl Local {
         names.iter().map(|name| state.pool.record(name)).collect()
     }
 
+    /// Something changed that is written with the changes of the ledger, and that the ledger does not know of. Returns
+    /// the version that is committed with it.
+    pub(super) fn note_change_elsewhere(&self) -> Version {
+        let mut state = self.lock();
+        if let Some(commits) = &self.commits {
+            state.version += 1;
+            commits.note_change();
+        }
+        state.version
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }

@@ -105,7 +105,7 @@ pub(super) struct Stored {
     /// Why an earlier submission of the same call, which waits again, was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
-    /// It had no slot, so the ledger may know nothing of it.
+    /// It was sent without a slot, or about to be: the ledger may know nothing of it.
     #[serde(default)]
     is_unlisted: bool,
     /// For people, RFC 3339.
@@ -196,7 +196,7 @@ impl Stored {
                     record.claim.get_or_insert_with(|| Claim::of_lost(lease));
                     record.outcome = Outcome::Uncertain(Error::OutcomeUnknown);
                 }
-                None if self.is_unlisted && self.outcome == SUBMITTING => {
+                None if self.is_unlisted => {
                     record.outcome = Outcome::Uncertain(Error::OutcomeUnknown);
                 }
                 // Its slot was given back, or it never had one.
