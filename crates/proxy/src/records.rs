@@ -32,6 +32,7 @@ pub(crate) use delivery::Delivery;
 use kept_answers::KeptAnswers;
 use record::State;
 pub(crate) use record::{Arrival, Fate, Found, Outcome, Record, Twin};
+pub(crate) use stored::Stored as StoredStart;
 pub(crate) use table::RecordId;
 use table::{RECORDS_MAX, Records};
 

@@ -1,6 +1,7 @@
 //! The loop that writes, over a journal that can be held up and fail.
 
 mod bounds;
+mod extras;
 mod unlisted;
 
 use std::{
@@ -145,6 +146,7 @@ impl Stage {
             woken,
             metrics,
             first: loaded.first,
+            extras: loaded.extras,
             status: watch::Sender::new(BookStatus::new("disk", loaded.sessions_count)),
         };
         let end = CancellationToken::new();

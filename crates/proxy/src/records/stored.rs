@@ -27,7 +27,8 @@ const ACCEPTED: &str = "accepted";
 const UNSENT: &str = "unsent";
 const UNCERTAIN: &str = "uncertain";
 const TIMED_OUT: &str = "timed-out";
-/// The reason of a refusal that another version of the sidecar has stored, if this one does not know it.
+/// The reason of a refusal that another version of the sidecar has stored, if this one does not know it. Versions of one
+/// format may add reasons, and no other outcomes.
 const REFUSED: &str = "refused";
 const REASONS: [&str; 6] = ["full", "session", "credit", "token", "absent", REFUSED];
 
@@ -90,7 +91,7 @@ impl BookTime {
 /// A record, as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     request_id: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<Arc<str>>,

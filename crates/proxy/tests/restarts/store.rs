@@ -108,6 +108,48 @@ async fn a_start_of_an_account_outside_the_list_is_sent_once_it_is_in_the_book()
 }
 
 #[tokio::test]
+async fn a_book_with_records_that_are_not_understood_is_refused_and_not_changed() {
+    let restarted = Restarted::new(&[]).await;
+    restarted.pick("leased@x", "kept").await;
+    let Restarted {
+        sim,
+        settings,
+        program,
+        directory,
+    } = restarted;
+    program.terminate().await;
+    let path = directory.path().join("book.db");
+    let records = |sql: &str| {
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        conn.execute_batch(sql).unwrap();
+        let mut select = conn
+            .prepare("SELECT kind, name, value FROM record")
+            .unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let rows = select.query_map([], row).unwrap();
+        rows.collect::<Result<Vec<(String, String, String)>, _>>()
+            .unwrap()
+    };
+    let before = records(
+        "UPDATE record SET value = replace(value, 'reserved', 'suspended') WHERE kind = 'lease';
+         UPDATE record SET value = json_set(value, '$.version', '99.1.0') WHERE kind = 'session';",
+    );
+    let ended = program::command("serve", &sim, &settings).output();
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended);
+    let ended = ended.await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    for part in [
+        "book.db",
+        "unknown variant `suspended`",
+        "start kling-balancer 99.1.0",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(records(""), before);
+}
+
+#[tokio::test]
 async fn a_second_process_waits_for_the_book_and_says_so() {
     let first = Restarted::new(&[]).await;
     let lease = first.pick("leased@x", "kept").await;
