@@ -148,7 +148,7 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Begins a submission that was [prepared](Self::prepare_without_slot) under the id `lease`, and has no slot.
+    /// Begins a submission that was prepared to go without a slot, under the id `lease`.
     pub fn submit_without_slot(
         self: &Arc<Self>,
         lease: LeaseId,

@@ -6,7 +6,7 @@ use super::{Context, Operation};
 use crate::pool::{Claim, Key, Kind, Known, LeaseId};
 
 /// Claims an idempotency key for a submission that has no slot because its account is not in the
-/// list. Whoever sends it waits until that is durable.
+/// list. Its caller waits until that is durable, before anything is sent.
 #[derive(Debug)]
 pub struct ClaimKey {
     /// The key.
