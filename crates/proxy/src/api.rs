@@ -135,14 +135,14 @@ impl Api {
             let admitted = self.admitted(request, route, kind, &request_id, client);
             Box::pin(admitted).await
         };
-        let span = tracing::debug_span!("request", request_id);
+        let span = tracing::debug_span!("request", request_id = &*request_id);
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
             Err(error) => reply::error(&error, &request_id),
         };
         // An answer of the upstream passes unchanged.
         if !reply.body().is_carried()
-            && let Ok(value) = HeaderValue::try_from(&request_id)
+            && let Ok(value) = HeaderValue::try_from(&*request_id)
         {
             reply.headers_mut().insert(REQUEST_ID, value);
         }
@@ -152,7 +152,7 @@ impl Api {
         let status = reply.status();
         let elapsed = count.end(status);
         tracing::debug!(
-            request_id,
+            request_id = &*request_id,
             http.request.method = method,
             http.route = route_name,
             http.response.status_code = status.as_u16(),
@@ -167,7 +167,7 @@ impl Api {
         request: Request<RequestBody>,
         route: Option<Route<'_>>,
         kind: ListenerKind,
-        request_id: &str,
+        request_id: &Arc<str>,
         client: &Client,
     ) -> Result<Reply, Error> {
         check_head(&request)?;
@@ -177,7 +177,7 @@ impl Api {
         route.check_method(request.method())?;
         route.check_query(request.uri().query())?;
         match route {
-            Route::Pick => self.pick(request, caller).await,
+            Route::Pick => self.pick(request, caller, request_id).await,
             Route::Leases => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_leases(query).await
@@ -195,7 +195,7 @@ impl Api {
                     let origin = CallOrigin {
                         caller,
                         client: client.clone(),
-                        request_id: request_id.into(),
+                        request_id: Arc::clone(request_id),
                     };
                     // Far larger than the futures of other calls.
                     let carried = Box::pin(upstream.forward.carry(request, &origin));
@@ -217,12 +217,14 @@ impl Api {
     }
 
     async fn scrape(&self) -> Result<Reply, Error> {
-        let stats = self.deps.ledger.call(Statistics).await?;
         let mut accounts = AccountSums::new(self.account_label);
         self.deps
             .ledger
             .each_account(|account| accounts.add(account))
             .await?;
+        // An account may have been forgotten since it was added: its counts are found here now.
+        let stats = self.deps.ledger.call(Statistics).await?;
+        accounts.add_tallies(&stats.tallies);
         let listing = self.deps.listing.borrow().clone();
         let rounds = self
             .deps
@@ -251,7 +253,7 @@ impl Api {
 }
 
 /// The request's id: the client's own, or a new one.
-fn request_id<B>(request: &Request<B>) -> String {
+fn request_id<B>(request: &Request<B>) -> Arc<str> {
     let given = request.headers().get(REQUEST_ID);
     let given = given.and_then(|given| given.to_str().ok());
     let is_fit = |given: &&str| {
@@ -259,9 +261,21 @@ fn request_id<B>(request: &Request<B>) -> String {
             && given.bytes().all(|byte| byte.is_ascii_graphic())
     };
     match given.filter(is_fit) {
-        Some(given) => given.to_owned(),
-        None => format!("{:016x}", rand::rng().random::<u64>()),
+        Some(given) => given.into(),
+        None => {
+            // Every call has one: it takes no more than the one allocation that its lease keeps.
+            let digits = drawn_digits(rand::rng().random());
+            str::from_utf8(&digits).unwrap_or_default().into()
+        }
     }
+}
+
+/// The 16 hex digits of a number.
+fn drawn_digits(number: u64) -> [u8; 16] {
+    std::array::from_fn(|place| {
+        let nibble = (number >> (60 - 4 * place)) & 0xf;
+        b"0123456789abcdef"[nibble as usize]
+    })
 }
 
 fn check_head(request: &Request<RequestBody>) -> Result<(), Error> {

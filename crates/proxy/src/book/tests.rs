@@ -204,6 +204,7 @@ async fn a_grant_is_told_once_it_is_durable_and_a_settlement_at_once() {
         email: None,
         body: None,
         settlement: Settlement::NotSent,
+        refusal: None,
     };
     slot.keep();
     stage.ledger.call(settle).await.unwrap();
@@ -298,7 +299,7 @@ async fn what_was_told_is_there_after_a_restart() {
     let lease = slot.lease().clone();
     slot.keep();
     let drain = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: true,
     };
     stage.ledger.call(drain).await.unwrap().unwrap();
@@ -316,7 +317,7 @@ async fn what_was_told_is_there_after_a_restart() {
     assert_eq!(stage.disk.count(Table::Session), 1);
     stage.let_through(9);
     let resume = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: false,
     };
     stage.ledger.call(resume).await.unwrap().unwrap();

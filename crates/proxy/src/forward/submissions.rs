@@ -1,5 +1,7 @@
 //! Submissions: a job start is sent under a slot, in a task of its own, and settled by its answer.
 
+mod start;
+
 use std::{fmt::Display, sync::Arc};
 
 use http::Response;
@@ -9,8 +11,6 @@ use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     account_list::AccountList,
-    buffered::BufferedRequest,
-    call::Call,
     marking::Exchange,
     outcome::{FollowUp, Next, Referred, Verdict},
     response::{self, Carried, PeekedBody},
@@ -21,13 +21,16 @@ use crate::{
     config,
     error::Error,
     jobs::Rounds,
-    ledger::{Ledger, NameLost, PickRequest, Slot, Submission},
+    kling::error_text,
+    ledger::{Ledger, NameLost, NoteMoved, PickRequest, RefusalAnswer, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
-    pool::{self, Blame, Claim, LeaseId, Mark, Name, Settlement},
+    pool::{Blame, Claim, LeaseId, Mark, Name, Settlement},
     records::{Fate, JobRecords, Outcome, UnderWay},
     upstream::SendError,
 };
+
+pub(super) use start::{JobStart, Reservation};
 
 /// Sends job starts.
 #[derive(Debug)]
@@ -44,25 +47,6 @@ pub(super) struct Submissions {
     pub(super) under_way: TaskTracker,
 }
 
-/// A job start that is ready to be sent.
-#[derive(Debug)]
-pub(super) struct JobStart {
-    pub(super) call: Call,
-    pub(super) request: BufferedRequest,
-    pub(super) body: pool::Body,
-    pub(super) claim: Option<Claim>,
-}
-
-/// What a submission is sent under.
-#[derive(Debug)]
-pub(super) enum Reservation {
-    /// A slot of an account.
-    Slot(Slot),
-    /// No slot, since its account is not in the list: the upstream judges it. The id by which it is
-    /// settled.
-    Unlisted(LeaseId),
-}
-
 /// How a submission ended.
 pub(super) enum Submitted {
     /// With this answer.
@@ -73,6 +57,8 @@ pub(super) enum Submitted {
         answer: Carried,
         /// How often the call has been sent by now.
         attempts: u32,
+        /// The account that pushed back last.
+        by: Option<Name>,
     },
     /// Nothing was sent, since this happened.
     NotSent(Error),
@@ -86,6 +72,8 @@ struct Sent {
     email: Option<String>,
     has_slot: bool,
     mark: Option<Mark>,
+    /// What the account said that refused it for a reason of its own.
+    refusal: Option<RefusalAnswer>,
     /// It was refused with a mark before, for the mark's sake.
     is_repeated: bool,
 }
@@ -97,42 +85,6 @@ struct Attempt {
     fate: Fate,
     /// It was sent twice.
     is_repeated: bool,
-}
-
-impl JobStart {
-    /// What it asks of the ledger, without waiting.
-    pub(super) fn pick(&self, exclude: Arc<[Name]>) -> PickRequest {
-        PickRequest {
-            email: self.request.email().map(Name::new),
-            exclude,
-            operation: Some(Arc::clone(&self.body.operation)),
-            body: Some(Arc::new(self.body.clone())),
-            max_jobs: self.request.max_jobs(),
-            claim: self.claim.clone(),
-            ..PickRequest::default()
-        }
-    }
-
-    /// Whether it may move: no client and no owner has chosen its account.
-    fn takes_any_account(&self) -> bool {
-        self.request.email().is_none()
-    }
-
-    /// Whether it refers to something by an id, which one account alone has.
-    fn names_ids(&self) -> bool {
-        let references = self.call.references.iter();
-        let mut references = references.chain(self.request.references());
-        references.any(|it| it.kind.is_strict())
-    }
-}
-
-impl Reservation {
-    fn email(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::Slot(slot) => Some(&slot.lease().email),
-            Self::Unlisted(_) => None,
-        }
-    }
 }
 
 impl Submissions {
@@ -166,7 +118,7 @@ impl Submissions {
         if let Reservation::Unlisted(lease) = reservation {
             let body = start.body.clone();
             let submission = self.ledger.submit_without_slot(lease, None, body);
-            submission.settle(Settlement::NotSent).await;
+            submission.settle(Settlement::NotSent, None).await;
         }
     }
 
@@ -187,13 +139,13 @@ impl Submissions {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let (mut refused_by, mut repeated_count) = (Vec::new(), 0);
         loop {
-            let account = reservation.email().map(|email| Name::new(email));
+            let account = reservation.account();
             let attempt = self.attempt(start, reservation).await?;
             let Attempt {
                 answer, next, fate, ..
             } = attempt;
             repeated_count += u32::from(attempt.is_repeated);
-            let is_repeated = match (next, account) {
+            let is_repeated = match (next, account.clone()) {
                 (Next::Elsewhere | Next::ElsewhereOrLater, Some(account))
                     if start.takes_any_account() =>
                 {
@@ -219,7 +171,11 @@ impl Submissions {
                 let submitted = answer.map(|mut answer| {
                     response::count_attempts(&mut answer, attempts);
                     match next {
-                        Next::ElsewhereOrLater => Submitted::PushedBack { answer, attempts },
+                        Next::ElsewhereOrLater => Submitted::PushedBack {
+                            answer,
+                            attempts,
+                            by: account,
+                        },
                         Next::Nothing | Next::Elsewhere | Next::Again => {
                             Submitted::Answered(answer)
                         }
@@ -227,8 +183,19 @@ impl Submissions {
                 });
                 return Ok((submitted, fate));
             };
-            reservation = Reservation::Slot(slot);
+            reservation = Reservation::Slot(Box::new(slot));
+            self.note_moved(account, &reservation).await;
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
+        }
+    }
+
+    /// A job start that an account refused goes on with this reservation: counted if it is another account's.
+    pub(super) async fn note_moved(&self, from: Option<Name>, reservation: &Reservation) {
+        if let Some(from) = from
+            && reservation.account().is_some_and(|to| to != from)
+        {
+            // It is a count: nothing depends on it.
+            let _unavailable = self.ledger.call(NoteMoved { from }).await;
         }
     }
 
@@ -284,6 +251,7 @@ impl Submissions {
             email,
             has_slot,
             mark,
+            refusal: None,
             is_repeated,
         };
         match answer {
@@ -318,7 +286,7 @@ impl Submissions {
     async fn settle_answered(
         &self,
         start: &JobStart,
-        sent: Sent,
+        mut sent: Sent,
         answer: Response<PeekedBody>,
     ) -> Attempt {
         let (head, read) = answer.into_parts();
@@ -346,6 +314,10 @@ impl Submissions {
                 verdict.next = Next::Nothing;
             }
         }
+        sent.refusal = verdict.is_of_account.then(|| RefusalAnswer {
+            status: head.status.as_u16(),
+            text: self.sender.words(&error_text(&text)).into(),
+        });
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
             if let Some(email) = &sent.email {
@@ -407,7 +379,9 @@ impl Submissions {
             );
         }
         let outcome = outcome(&verdict.settlement, told);
-        sent.submission.settle(verdict.settlement).await;
+        sent.submission
+            .settle(verdict.settlement, sent.refusal)
+            .await;
         let claim = if is_uncertain {
             self.name_lost(start, lease).await
         } else {

@@ -412,6 +412,8 @@ impl Local {
         }
         let version = state.version;
         let state_changes = state.pool.take_state_changes();
+        // Where the ends of jobs become known, with their results: `events` tells of them.
+        let _job_changes = state.pool.take_job_changes();
         let marks_changes = state.pool.take_marks_changes();
         // Log after unlocking: a slow subscriber must not extend the critical section.
         drop(state);
@@ -439,14 +441,7 @@ impl Local {
 
 impl LedgerState {
     fn take_back(&mut self, settle: Settle, now: Duration) {
-        let Settle {
-            lease,
-            email,
-            body,
-            settlement,
-        } = settle;
-        self.pool
-            .settle(lease, email.as_ref(), body, settlement, now);
+        settle.settle(&mut self.pool, now);
     }
 
     fn tell_waiters(&mut self, now: Duration) {

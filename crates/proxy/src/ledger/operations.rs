@@ -19,11 +19,13 @@ use crate::pool::Pool;
 
 pub use accounts::{
     AccountNow, AccountsAfter, DryRun, FollowList, FollowListOn, HealthyAccount, IsBusy,
-    ListProgress, NewestList, RefusalNow, SetDraining, Statistics, Stats, UnavailableReason,
+    ListProgress, NewestList, RefusalNow, SetDraining, ShowAccount, Statistics, Stats,
+    UnavailableReason,
 };
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};
 pub use leases::{
-    LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, Release, Settle, TakePlace, UpdateLease,
+    LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, NoteMoved, RefusalAnswer, Release,
+    Settle, TakePlace, UpdateLease,
 };
 pub use rounds::{
     Decide, FollowRound, JobOver, JobUntracked, ReachesBack, RoundBase, RoundTicket,

@@ -6,8 +6,11 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
+mod drift;
 mod names;
 mod recorded;
+mod states;
+mod tallies;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,7 +26,7 @@ use rand::Rng;
 use slotmap::SlotMap;
 
 use super::{
-    AccountKey, LeaseId, StateChange,
+    AccountKey, LeaseId,
     account::{Account, Rank},
     ask::{Constraint, Wish},
     changes::Changes,
@@ -34,6 +37,8 @@ use super::{
     steps::Counted,
 };
 use recorded::Recorded;
+use tallies::Tallying;
+pub use tallies::{Departed, SERIES_MAX, Tallies};
 
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
@@ -42,6 +47,8 @@ pub(super) struct Accounts {
     removed_count: u64,
     /// By the lower-cased e-mail: accounts that differ only in case share an entry.
     by_name: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
+    /// By the alias. Two e-mails may have the same one: then it names no account.
+    by_alias: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
     by_identity: HashMap<Identity, AccountKey, RandomState>,
     free: FreeAccounts,
     listed_count: usize,
@@ -64,6 +71,9 @@ pub(super) struct Accounts {
     joined: BTreeSet<AccountKey>,
     /// Accounts whose slots changed since the newest round, each once.
     moved: Vec<AccountKey>,
+    /// Accounts whose state may be another than was shown.
+    restated: Vec<AccountKey>,
+    tallying: Tallying,
     /// Accounts on which the newest round shows another number of jobs without ids.
     unnamed_changed: Vec<AccountKey>,
     /// Accounts of which more or less is known beyond the list, by their e-mails.
@@ -129,21 +139,20 @@ impl Accounts {
     ) -> T {
         let account = &mut self.slots[key];
         let before = Indexed::of(account);
-        let was = account.state().without_slots();
+        let was = account.state();
         let recorded = self.changes.are_recorded().then(|| Recorded::of(account));
         let changed = change(account);
         if let Some(recorded) = recorded {
             recorded.note_change(account, &mut self.changes);
         }
         let after = Indexed::of(account);
-        let is = account.state().without_slots();
+        let is = account.state();
         if was != is {
-            let alias = Arc::clone(&account.listed.alias);
-            outbox.note_state_change(StateChange {
-                alias,
-                from: was,
-                to: is,
-            });
+            self.restated.push(key);
+            let (from, to) = (was.without_slots(), is.without_slots());
+            if from != to {
+                outbox.note_state_change(account.state_change(from, to));
+            }
         }
         if account.is_forgettable() {
             self.idle.push(key);
@@ -187,7 +196,7 @@ impl Accounts {
     /// Takes a slot of an account that is eligible, for the lease `lease`.
     ///
     /// Every grant takes this path, so it touches only what a grant can change.
-    pub(super) fn take_slot(&mut self, key: AccountKey, lease: LeaseId) -> &Account {
+    pub(super) fn take_slot(&mut self, key: AccountKey, lease: LeaseId, now: Duration) -> &Account {
         let account = &mut self.slots[key];
         let before = account.in_flight();
         account.held += 1;
@@ -195,6 +204,7 @@ impl Accounts {
             self.changes.note(|| Arc::clone(&account.listed.email));
         }
         let after = account.is_eligible().then_some(before + 1);
+        account.restate(now);
         self.in_flight += 1;
         self.free.change(key, Some(before), after);
         self.note_moved(key);
@@ -228,22 +238,27 @@ impl Accounts {
         if after.is_some() {
             self.opened.push(key);
         }
+        if before.is_none() {
+            self.restated.push(key);
+        }
         self.note_moved(key);
     }
 
     /// Adds an account to the list.
-    pub(super) fn insert(&mut self, account: Account) -> AccountKey {
+    pub(super) fn insert(&mut self, mut account: Account) -> AccountKey {
+        self.tallying.join(&mut account);
         let (identity, folded) = (account.listed.identity.clone(), Arc::clone(&account.folded));
         let (rank, indexed) = (account.rank, Indexed::of(&account));
         self.listed_count += 1;
         let key = self.slots.insert(account);
+        self.restated.push(key);
         if indexed.is_usable {
             self.usable.insert((rank, key));
         }
         self.order.insert(rank, key);
         self.by_identity.insert(identity, key);
-        self.renamed.push(Arc::clone(&folded));
-        self.by_name.entry(folded).or_default().push(key);
+        let alias = Arc::clone(&self.slots[key].listed.alias);
+        self.add_name(key, &folded, &alias);
         self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
             self.opened.push(key);
@@ -422,40 +437,6 @@ impl Accounts {
         self.idle.pop()
     }
 
-    /// Notes by how many slots the pool differs from the newest round.
-    pub(super) fn note_drift(&mut self) {
-        for key in mem::take(&mut self.moved).into_iter().counted() {
-            if let Some(account) = self.slots.get_mut(key) {
-                account.is_moved = false;
-                let shown = i64::from(account.jobs_in_round) + i64::from(account.unnamed);
-                account.drift = i64::from(account.in_flight()) - shown;
-            }
-        }
-    }
-
-    fn note_moved(&mut self, key: AccountKey) {
-        if mem::replace(&mut self.slots[key].is_moved, true) {
-            return;
-        }
-        // Without rounds this list is never taken: forgotten accounts must not pile up in it.
-        if self.moved.len() > 2 * self.slots.len() {
-            self.moved.retain(|key| self.slots.contains_key(*key));
-        }
-        self.moved.push(key);
-    }
-
-    /// The newest round lists another number of jobs on an account.
-    pub(super) fn count_listed(&mut self, key: AccountKey, is_added: bool) {
-        if let Some(account) = self.slots.get_mut(key) {
-            account.jobs_in_round = if is_added {
-                account.jobs_in_round + 1
-            } else {
-                account.jobs_in_round.saturating_sub(1)
-            };
-            self.note_moved(key);
-        }
-    }
-
     /// All leases are there again after a restart, as `is_held` tells.
     pub(super) fn end_restore(&mut self, outbox: &mut Outbox, is_held: impl Fn(LeaseId) -> bool) {
         let probed = self.slots.iter().filter_map(|(key, account)| {
@@ -474,6 +455,7 @@ impl Accounts {
             return;
         };
         self.changes.note(|| Arc::clone(&account.listed.email));
+        self.tallying.leave(&account);
         self.order.remove(&account.rank);
         self.listed_count -= usize::from(matches!(account.rank, Rank::Listed(_)));
         self.by_identity.remove(&account.listed.identity);

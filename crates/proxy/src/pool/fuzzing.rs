@@ -47,7 +47,7 @@ pub(super) struct Bench {
 /// The operations on accounts, by e-mail.
 impl Pool {
     pub(super) fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
-        self.account_named(&Name::new(email))
+        self.account_named(&Name::new(email), START)
     }
 
     pub(super) fn set_draining(
@@ -98,6 +98,7 @@ impl Bench {
             lease_id: LeaseId::random(&mut self.rng),
             ttl: Some(TTL),
             constraint,
+            caller: Caller::default(),
             operation: None,
             max_jobs: None,
             place: None,

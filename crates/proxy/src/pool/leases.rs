@@ -7,6 +7,7 @@
 mod by_age;
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
+mod notes;
 mod unseen;
 
 use std::{
@@ -272,13 +273,6 @@ impl Leases {
         });
     }
 
-    /// Another call was told of a lease. It outlives the call that it was made for.
-    pub(super) fn note_told(&mut self, id: LeaseId) {
-        if let Some(lease) = self.by_id.get_mut(&id) {
-            lease.is_told = true;
-        }
-    }
-
     /// Learns that the job of a lease is over.
     pub(super) fn note_over(&mut self, id: LeaseId, now: Duration) {
         self.change(id, |lease| {
@@ -301,14 +295,6 @@ impl Leases {
             Phase::Reserved { stands_for } if !is_listed => *stands_for = None,
             Phase::Reserved { .. } | Phase::Uncertain { .. } => {}
         });
-    }
-
-    /// The submission of a lease is sent with its mark, or without.
-    pub(super) fn set_marked(&mut self, id: LeaseId, is_marked: bool) {
-        // No index depends on it.
-        if let Some(lease) = self.by_id.get_mut(&id) {
-            lease.is_marked = is_marked;
-        }
     }
 
     /// The holder of a lease named its bound job: the binding no longer rests on a round alone.

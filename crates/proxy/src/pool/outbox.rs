@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::{Handover, StateChange};
+use super::{Handover, JobChange, StateChange};
 
 /// What is to be reported, in the order in which it happened.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     handovers: VecDeque<Handover>,
     state_changes: Vec<StateChange>,
+    job_changes: Vec<JobChange>,
     is_round_due: bool,
     is_history_due: bool,
 }
@@ -28,6 +29,14 @@ impl Outbox {
 
     pub(super) fn take_state_changes(&mut self) -> Vec<StateChange> {
         std::mem::take(&mut self.state_changes)
+    }
+
+    pub(super) fn note_job_change(&mut self, change: JobChange) {
+        self.job_changes.push(change);
+    }
+
+    pub(super) fn take_job_changes(&mut self) -> Vec<JobChange> {
+        std::mem::take(&mut self.job_changes)
     }
 
     /// Notes that a round is due.

@@ -2,6 +2,7 @@ mod changes;
 mod consistency;
 mod contested;
 mod determinism;
+mod facts;
 mod forecast;
 mod health;
 mod incremental;

@@ -9,6 +9,7 @@ mod client_email;
 mod departed;
 mod downloads;
 mod early;
+mod facts;
 mod fidelity;
 mod forms;
 mod framing;

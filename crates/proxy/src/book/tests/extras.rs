@@ -319,7 +319,7 @@ async fn change_ledger(ledger: &Ledger) {
     let change = RoundChange::between(ticket.running, round);
     ledger.call(FollowRound { change }).await.unwrap();
     let drain = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: true,
     };
     ledger.call(drain).await.unwrap().unwrap();
