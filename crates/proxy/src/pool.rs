@@ -36,6 +36,7 @@ mod known_tasks;
 mod lease;
 mod leases;
 mod list;
+mod losses;
 mod marked_jobs;
 mod marks;
 mod matching;
@@ -73,9 +74,11 @@ pub use forecast::OperationName;
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
-pub use list::{List, ListChange};
+pub use list::{List, ListChange, ListDifference};
+pub use losses::{Decision, LossDecided};
 pub use marks::{LearntMarks, MarkFault, MarksChange, MarksKnown};
 pub use name::Name;
+pub use outbox::AccountNames;
 pub use page::{AccountPlace, LeasePlace, Page, PlaceError};
 pub use records::{
     AccountRecord, ForeignJobRecord, LeaseRecord, OperationRecord, PoolRecord, SubmissionRecord,
@@ -183,6 +186,11 @@ impl Pool {
     /// The changes of state since the last call.
     pub fn take_state_changes(&mut self) -> Vec<StateChange> {
         self.outbox.take_state_changes()
+    }
+
+    /// The draining accounts whose last job was over, in order.
+    pub fn take_drained(&mut self) -> Vec<AccountNames> {
+        self.outbox.take_drained()
     }
 
     /// The jobs that started and ended since the last call, in order.
@@ -371,6 +379,7 @@ impl Pool {
             self.outbox.ask_for_history();
         }
         let is_uncertain = lease.state() == LeaseState::Uncertain;
+        self.note_loss_ended(&lease, cause);
         self.accounts
             .give_back_slot(key, id, is_uncertain, &mut self.outbox);
         match lease.phase {
@@ -419,7 +428,11 @@ impl Pool {
         let lease = self.leases.get(id);
         let binding = lease.and_then(Lease::binding);
         let before = binding.map(|binding| binding.task_id.clone());
+        let was_lost = lease.is_some_and(|lease| lease.state() == LeaseState::Uncertain);
         self.change_phase(id, phase);
+        if was_lost {
+            self.note_loss_bound(id);
+        }
         self.note_job_of(id, before.as_ref());
     }
 

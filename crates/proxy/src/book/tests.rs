@@ -16,6 +16,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::advance};
 
 use super::*;
 use crate::{
+    events::{Event, Events},
     journal::{Record, Statistics, Table},
     ledger::{
         FollowList, ListProgress, PickError, PickRequest, SetDraining, Settle, Slot, Unavailable,
@@ -133,11 +134,11 @@ impl Stage {
         let lived = loaded.clock.now();
         let pool = Pool::restored(limits, loaded.saved, None, lived);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let records = JobRecords::new(hour, Arc::clone(&metrics));
+        let records = JobRecords::new(hour, Arc::clone(&metrics), Events::default());
         let woken = Arc::<Notify>::default();
         records.track(Arc::clone(&woken));
         records.restore(loaded.job_starts, lived, |lease| pool.known_of(lease));
-        let ledger = Ledger::journaled(pool, loaded.clock);
+        let ledger = Ledger::journaled(pool, loaded.clock, Events::default());
         let writer = Writer {
             journal,
             ledger: Arc::clone(&ledger),
@@ -240,6 +241,13 @@ async fn a_journal_that_fails_stops_grants_and_gives_their_slots_back() {
     picking.as_mut().await.unwrap().keep();
     drop(picking);
     assert!(!stage.ledger.is_failing());
+    let told = stage.ledger.events().recent(usize::MAX);
+    let told: Vec<_> = told.iter().map(Event::kind).collect();
+    let told: Vec<_> = told
+        .iter()
+        .filter(|kind| kind.starts_with("state-"))
+        .collect();
+    assert_eq!(told, [&"state-failing", &"state-written"], "each once");
     assert_eq!(stage.disk.count(Table::Lease), 1);
     // One whose wait ends before gives its slot back.
     let stage = Stage::over(stage.ended().await, 2).await;

@@ -20,9 +20,11 @@ use super::{
 use crate::{
     config,
     error::Error,
+    events::{AccountFacts, Fact, JobFacts},
     jobs::Rounds,
     kling::error_text,
     ledger::{Ledger, NameLost, NoteMoved, PickRequest, RefusalAnswer, Slot, Submission},
+    metrics::RetryReason,
     owners::Owners,
     picker::{Picked, Picker},
     pool::{Blame, Claim, LeaseId, Mark, Name, Settlement},
@@ -184,6 +186,10 @@ impl Submissions {
                 return Ok((submitted, fate));
             };
             reservation = Reservation::Slot(Box::new(slot));
+            self.sender.count_retry(match next {
+                Next::ElsewhereOrLater => RetryReason::Full,
+                Next::Elsewhere | Next::Nothing | Next::Again => RetryReason::Refused,
+            });
             self.note_moved(account, &reservation).await;
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
         }
@@ -372,11 +378,13 @@ impl Submissions {
         let lease = sent.submission.lease();
         let is_uncertain = matches!(verdict.settlement, Settlement::Uncertain { .. });
         if is_uncertain {
-            tracing::warn!(
-                mark = sent.mark.map(tracing::field::display),
-                error = %why,
-                "submission outcome unknown; its slot stays held as uncertain"
-            );
+            let job = JobFacts {
+                operation: Some(Arc::clone(&start.body.operation)),
+                account: sent.email.as_deref().map(AccountFacts::of),
+                ..JobFacts::of(start.caller.clone())
+            };
+            let lost = Fact::lost(job, sent.mark, why);
+            self.ledger.events().publish(&lost);
         }
         let outcome = outcome(&verdict.settlement, told);
         sent.submission

@@ -140,6 +140,7 @@ impl Accounts {
         let account = &mut self.slots[key];
         let before = Indexed::of(account);
         let was = account.state();
+        let was_drained = account.is_drained();
         let recorded = self.changes.are_recorded().then(|| Recorded::of(account));
         let changed = change(account);
         if let Some(recorded) = recorded {
@@ -153,6 +154,9 @@ impl Accounts {
             if from != to {
                 outbox.note_state_change(account.state_change(from, to));
             }
+        }
+        if account.is_drained() && !was_drained {
+            outbox.note_drained(account.names());
         }
         if account.is_forgettable() {
             self.idle.push(key);

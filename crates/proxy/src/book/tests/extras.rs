@@ -272,14 +272,14 @@ async fn change_each(path: &Path) {
     let pool = Pool::restored(limits, loaded.saved, None, lived);
     let metrics = Arc::new(Metrics::new().unwrap());
     let (records, owners) = (
-        JobRecords::new(hour, Arc::clone(&metrics)),
+        JobRecords::new(hour, Arc::clone(&metrics), Events::default()),
         Arc::new(Owners::default()),
     );
     let woken = Arc::<Notify>::default();
     records.track(Arc::clone(&woken));
     records.restore(loaded.job_starts, lived, |lease| pool.known_of(lease));
     owners.restore(&loaded.owners);
-    let ledger = Ledger::journaled(pool, loaded.clock);
+    let ledger = Ledger::journaled(pool, loaded.clock, Events::default());
     let writer = Writer {
         journal,
         ledger: Arc::clone(&ledger),
