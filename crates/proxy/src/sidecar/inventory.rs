@@ -3,6 +3,7 @@
 use crate::{
     ledger::{Ledger, Statistics, Unavailable},
     pool::{Kind, LeaseState},
+    service_manager::{Notice, tell},
 };
 
 /// Logs what there is, once the accounts and the jobs that run on them are known: jobs that an earlier process
@@ -17,6 +18,10 @@ pub(super) async fn announce(ledger: &Ledger) {
     });
     if counted.await.is_ok() {
         tracing::info!(accounts, slots, jobs_found, "ready: jobs can be started");
+        let status = format!(
+            "Serving. At the start: accounts {accounts}, slots {slots}, jobs found {jobs_found}"
+        );
+        tell(Notice::Status(status)).await;
     }
 }
 
