@@ -27,7 +27,7 @@ def check_overlay(name):
     check(sorted(it["kind"] for it in documents) == KINDS[name], f"{name} is not made of {KINDS[name]}")
     for document in documents:
         for version in VERSIONS:
-            kubernetes_validate.validate(document, version, strict=True)
+            check_schema(name, document, version)
     by_kind = {it["kind"]: it for it in documents}
     deployment = by_kind["Deployment"]["spec"]
     pod = deployment["template"]["spec"]
@@ -42,6 +42,15 @@ def check_overlay(name):
     if name == "deployment":
         check_service(by_kind["Service"], deployment, container)
     return container
+
+
+def check_schema(name, document, version):
+    """Members that the schema does not know are mistakes, too."""
+    try:
+        kubernetes_validate.validate(document, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        place = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in error.path)
+        check(False, f"{name}, {document['kind']}{place}, Kubernetes {version}: {error.message}")
 
 
 def check_rules(name, deployment, pod, container):
