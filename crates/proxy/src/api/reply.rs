@@ -14,6 +14,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::slices::Slices;
 use crate::{
     error::Error,
+    events::Subscription,
     forward::{Carried, CarriedBody},
     ledger::Slot,
     peer::Answering,
@@ -45,6 +46,8 @@ enum Content {
     Own(Option<Bytes>),
     /// Ours, slice by slice.
     Sliced(Slices),
+    /// What happens, as long as the client reads it.
+    Events(Subscription),
     /// The upstream's, as it comes.
     Carried(CarriedBody),
 }
@@ -68,13 +71,18 @@ impl ReplyBody {
         matches!(self.content, Content::Carried(_))
     }
 
+    /// Whether it has no end of its own.
+    pub(crate) fn is_endless(&self) -> bool {
+        matches!(self.content, Content::Events(_))
+    }
+
     /// Keeps the call open until this body has been taken for writing.
     ///
     /// An answer of ours reaches a client that has closed its sending side. One of the upstream ends with its client,
-    /// since it may still be long in coming.
+    /// since it may still be long in coming; so does one without an end.
     pub(crate) fn belong_to(&mut self, call: TaskTrackerToken, answering: Answering) {
         self.call = Some(call);
-        self.answering = Some(answering).filter(|_| !self.is_carried());
+        self.answering = Some(answering).filter(|_| !self.is_carried() && !self.is_endless());
     }
 
     /// Ties `slot` to the delivery of this body.
@@ -100,6 +108,10 @@ impl http_body::Body for ReplyBody {
                 let slice = slices.poll_next(cx);
                 slice.map(|slice| Some(slice?.map(Frame::data).map_err(Into::into)))
             }
+            Content::Events(subscription) => {
+                let next = subscription.poll_next(cx);
+                next.map(|next| Some(next?.map(Frame::data).map_err(Into::into)))
+            }
             Content::Carried(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -108,6 +120,7 @@ impl http_body::Body for ReplyBody {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
             Content::Sliced(slices) => slices.is_ended(),
+            Content::Events(_) => false,
             Content::Carried(body) => body.is_end_stream(),
         }
     }
@@ -117,7 +130,7 @@ impl http_body::Body for ReplyBody {
             Content::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Content::Sliced(_) => SizeHint::default(),
+            Content::Sliced(_) | Content::Events(_) => SizeHint::default(),
             Content::Carried(body) => body.size_hint(),
         }
     }
@@ -152,6 +165,19 @@ pub(super) fn sliced(content_type: &'static str, slices: Slices) -> Reply {
         ..ReplyBody::default()
     };
     with_body(StatusCode::OK, content_type, body)
+}
+
+/// An answer that tells what happens until the client leaves.
+pub(super) fn events(subscription: Subscription) -> Reply {
+    let body = ReplyBody {
+        content: Content::Events(subscription),
+        ..ReplyBody::default()
+    };
+    let mut reply = with_body(StatusCode::OK, "text/event-stream", body);
+    // nginx would hold events back until its buffer is full.
+    let unbuffered = HeaderValue::from_static("no");
+    reply.headers_mut().insert("x-accel-buffering", unbuffered);
+    reply
 }
 
 fn with_body(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {

@@ -19,6 +19,7 @@ pub(super) enum Route<'a> {
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
     Jobs,
+    Events,
     Upstream,
     Metrics,
     Livez,
@@ -28,7 +29,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 14] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -38,6 +39,7 @@ pub(crate) const ROUTES: [&str; 13] = [
     "/accounts/{email}/drain",
     "/accounts/{email}/resume",
     "/jobs",
+    "/events",
     "/metrics",
     "/livez",
     "/readyz",
@@ -52,6 +54,7 @@ impl<'a> Route<'a> {
             "/leases" => return Some(Self::Leases),
             "/accounts" => return Some(Self::Accounts),
             "/jobs" => return Some(Self::Jobs),
+            "/events" => return Some(Self::Events),
             "/metrics" => return Some(Self::Metrics),
             "/livez" => return Some(Self::Livez),
             "/readyz" => return Some(Self::Readyz),
@@ -88,6 +91,7 @@ impl<'a> Route<'a> {
             Self::Resume(_) => "/accounts/{email}/resume",
             Self::Upstream => "/v1/kling/*",
             Self::Jobs => "/jobs",
+            Self::Events => "/events",
             Self::Metrics => "/metrics",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
@@ -145,6 +149,7 @@ impl<'a> Route<'a> {
             | Self::Accounts
             | Self::Account(_)
             | Self::Jobs
+            | Self::Events
             | Self::Metrics
             | Self::Livez
             | Self::Readyz

@@ -56,13 +56,19 @@ impl Pool {
         if self.waiters.len() >= self.limits.waiters_max {
             return Err(Refusal::QueueFull { free_in });
         }
-        Ok(Admission::Queued(self.waiters.push(ask)))
+        Ok(Admission::Queued(self.waiters.push(ask, now)))
     }
 
     /// A place in the queue behind all others, for a caller that may come back to it: its slot may turn out
     /// to be none.
-    pub fn take_place(&mut self) -> WaiterId {
-        self.waiters.next_place()
+    pub fn take_place(&mut self, now: Duration) -> WaiterId {
+        self.waiters.next_place(now)
+    }
+
+    /// For how long the first waiter has waited.
+    pub fn oldest_waits_for(&self, now: Duration) -> Option<Duration> {
+        let since = self.waiters.oldest_since()?;
+        Some(now.saturating_sub(since))
     }
 
     /// What the call with the lease `id` got already: the lease, or a place in the queue.
@@ -188,6 +194,8 @@ impl Pool {
         let lease = Lease {
             account: key,
             created_at: now,
+            caller: terms.caller,
+            session: self.session.clone(),
             operation: terms.operation,
             ttl,
             mark: terms.mark.filter(|_| is_offered),
@@ -195,10 +203,12 @@ impl Pool {
             phase: Phase::RESERVED,
             is_overdue: false,
             is_told: false,
+            is_counted: false,
+            is_started: false,
             deadline: None,
             body: terms.body,
         };
-        let account = self.accounts.take_slot(key, id);
+        let account = self.accounts.take_slot(key, id, now);
         let view = LeaseView::of(id, &lease, account, &self.limits);
         if let Some(mark) = lease.mark {
             self.marks.add(mark, id);
@@ -253,6 +263,7 @@ impl Pool {
             self.forget_idle();
             // Once an account is forgotten, its name may mean exactly one other account.
             if !self.accounts.has_renamed() {
+                self.accounts.note_states(now);
                 return;
             }
         }
@@ -283,6 +294,7 @@ impl Pool {
         if self.accounts.has_renamed() {
             self.finish(now);
         }
+        self.accounts.note_states(now);
     }
 
     fn hand_over_drawn(&mut self, mut opened: FreeList, now: Duration, rng: &mut impl Rng) {

@@ -50,9 +50,11 @@ async fn the_service_manager_is_told_of_start_reload_and_end() {
     assert_eq!(started[0], "READY=1");
     let listens = format!("STATUS=Listening on {}. ", process.addr);
     assert!(started[1].starts_with(&listens), "{started:?}");
+    assert_eq!(manager.told().await, ["STATUS=Ready: accounts 1, slots 3"]);
+    sim.set_account_error("a@example.com", Some("expired"));
     assert_eq!(
         manager.told().await,
-        ["STATUS=Serving. At the start: accounts 1, slots 3, jobs found 0"]
+        ["STATUS=Not ready: no-usable-account"]
     );
 
     process.signal("-HUP").await;

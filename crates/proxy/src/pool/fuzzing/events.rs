@@ -60,7 +60,7 @@ impl World {
     pub(in crate::pool) fn new(limits: Limits) -> Self {
         let mut bench = Bench::empty(limits, 3);
         let mut world = Self {
-            place: bench.pool.take_place(),
+            place: bench.pool.take_place(START),
             hash_key: HashKey::random(&mut bench.rng),
             marks: BTreeMap::new(),
             bench,
@@ -102,6 +102,7 @@ impl World {
             lease_id,
             ttl: (!call.is_forward).then_some(TTL),
             constraint,
+            caller: Caller::default(),
             operation: call.has_operation.then(|| OPERATION.into()),
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
             place: call.comes_back.then_some(self.place),
@@ -109,7 +110,7 @@ impl World {
             mark: Some(Mark::of(&self.hash_key, lease_id)),
         };
         if call.comes_back {
-            self.place = pool.take_place();
+            self.place = pool.take_place(START);
         }
         if let Some((claim, kind)) = call.claim()
             && pool.claim(&claim, lease_id, kind).is_err()

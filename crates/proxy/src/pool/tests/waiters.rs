@@ -111,7 +111,7 @@ fn a_caller_that_comes_back_has_its_old_place() {
         };
         bench.pool.pick_or_wait(ask, START, &mut bench.rng).unwrap()
     };
-    let first = bench.pool.take_place();
+    let first = bench.pool.take_place(START);
     let Admission::Granted(lease) = come(&mut bench, Some(first)) else {
         panic!("a slot is free");
     };
