@@ -11,7 +11,7 @@ use crate::{
     events::{Events, Fact},
     ledger::Ledger,
     picker::Picker,
-    service_manager::{Notice, tell},
+    service_manager::{self, Notice},
 };
 
 /// The least time between two looks: what flickers in between is not told.
@@ -86,7 +86,7 @@ async fn tell_readiness(
                 *was_ready = Some(true);
                 let status = format!("Ready: accounts {}, slots {}", found.accounts, found.slots);
                 events.publish(&Fact::Ready(found));
-                tell(Notice::Status(status)).await;
+                service_manager::tell(Notice::Status(status)).await;
             }
         }
         Some(_) if *was_ready == Some(false) => {}
@@ -98,7 +98,7 @@ async fn tell_readiness(
             events.publish(&Fact::NotReady { reasons });
             // It knows of the drain.
             if !matches!(error, Error::ShuttingDown) {
-                tell(Notice::Status(status)).await;
+                service_manager::tell(Notice::Status(status)).await;
             }
         }
     }
