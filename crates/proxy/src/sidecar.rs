@@ -270,8 +270,7 @@ impl Sidecar {
         tasks.spawn(self.fetcher.run());
         tasks.spawn(self.reloader.run());
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
-        let ledger = Arc::clone(&self.ledger);
-        tasks.spawn(async move { ledger.keep_time().await });
+        tasks.spawn(keep_time(Arc::clone(&self.ledger)));
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
@@ -304,6 +303,7 @@ impl Sidecar {
             self.end.cancelled().await;
             let running = Inventory::take(&self.ledger).await;
             shutdown.begun.cancel();
+            transitions::tell_end(&self.events);
             running.log(
                 "draining: no more jobs are started; all else is served until the submissions that are \
                  under way are answered",
@@ -330,6 +330,11 @@ impl Sidecar {
             None => Ok(()),
         }
     }
+}
+
+/// Ends leases on time.
+async fn keep_time(ledger: Arc<Ledger>) {
+    ledger.keep_time().await;
 }
 
 /// Serves the metrics listener to the end.

@@ -76,7 +76,7 @@ fn what_becomes_of_an_account_is_logged_once() {
             local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
         }
         let resume = SetDraining {
-            email: Name::new("a@x"),
+            name: Name::new("a@x"),
             is_draining: false,
         };
         local.call(resume).unwrap();
