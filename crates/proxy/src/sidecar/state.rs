@@ -28,6 +28,7 @@ use crate::{
     pool::{Limits, Pool},
     records::JobRecords,
     server::{Listener, answer_while_starting},
+    service_manager::{Notice, tell},
 };
 
 /// The pause before a file that cannot be opened now is tried again.
@@ -137,15 +138,16 @@ pub(super) async fn open(
                 None => future::pending().await,
             }
         };
-        join!(answer(api), monitoring);
+        let status = format!("Not ready: {}", *cause.lock());
+        join!(answer(api), monitoring, tell(Notice::Started(status)));
     };
-    let tell = |why: String| {
+    let on_wait = |why: String| {
         *cause.lock() = why;
         takes_long.cancel();
     };
     let pool_id = config.pool_id();
     select! {
-        opened = open_at(path, *sync, &pool_id, tell) => Ok(Kept(Some(opened?))),
+        opened = open_at(path, *sync, &pool_id, on_wait) => Ok(Kept(Some(opened?))),
         () = answering => future::pending().await,
     }
 }
