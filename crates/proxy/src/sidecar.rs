@@ -283,6 +283,10 @@ impl Sidecar {
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
         let ledger = Arc::clone(&self.ledger);
         tasks.spawn(async move { ledger.keep_time().await });
+        if let Some(forward) = self.forward.clone() {
+            let ledger = Arc::clone(&self.ledger);
+            tasks.spawn(async move { forward.records().follow_results(&ledger).await });
+        }
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
