@@ -115,7 +115,7 @@ async fn what_is_shown_changes_with_its_version_only() {
     let kept = pick(&ledger, &any_account()).await.unwrap();
     kept.keep();
     changed("a pick that is kept", true).await;
-    tokio::time::advance(any_account().ttl.unwrap()).await;
+    time::advance(any_account().ttl.unwrap()).await;
     // What is due is done by the next call, and the loop that keeps the time makes one.
     ledger.call(GlanceNow).await.unwrap();
     changed("its end", true).await;
