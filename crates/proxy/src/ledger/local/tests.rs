@@ -58,7 +58,7 @@ fn settle(lease: LeaseId, settlement: Settlement) -> Settle {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_shown_changes_with_its_version_only() {
-    let ledger = ledger_of(1);
+    let ledger = ledger_that_lets_wait();
     let Ledger::Local(local) = &*ledger;
     let shown = async || {
         let mut accounts = Vec::new();
