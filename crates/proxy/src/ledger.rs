@@ -10,7 +10,9 @@ mod commits;
 pub mod local;
 mod operations;
 mod pick;
+mod results;
 mod returns;
+mod shown;
 mod slot;
 mod walk;
 
@@ -22,7 +24,8 @@ use tokio::time::Instant;
 use crate::{
     events::Events,
     pool::{
-        Body, Changed, Claim, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName,
+        Body, Changed, Claim, JobResult, Known, LeaseId, Limits, List, Name, Pool, PoolRecord,
+        RecordName, TaskId,
     },
 };
 use local::Local;
@@ -31,11 +34,11 @@ pub use clock::{Calendar, Clock};
 pub(crate) use commits::Version;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
-    FollowRound, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter,
-    ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved, Operation,
-    ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket, SetDraining,
-    Settle, ShowAccount, Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts,
-    UpdateLease,
+    FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
+    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved,
+    Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket,
+    SetDraining, Settle, ShowAccount, Statistics, Stats, TakePlace, UnavailableReason,
+    UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 use slot::Unsent;
@@ -194,6 +197,11 @@ impl Ledger {
         self.keeper().history_due().await;
     }
 
+    /// Waits until jobs have ended whose results are known, and takes these. For one caller; cancel-safe.
+    pub(crate) async fn job_results(&self) -> Vec<(TaskId, JobResult)> {
+        self.keeper().results().take().await
+    }
+
     /// Ends leases on time, and takes back returned slots. Runs until dropped; cancel-safe.
     pub async fn keep_time(&self) {
         self.keeper().keep_time().await;
@@ -231,6 +239,12 @@ impl Ledger {
         if let Some(commits) = self.keeper().commits() {
             commits.note_failing();
         }
+    }
+
+    /// Counts the changes of what people are shown: as long as it stays, so do the accounts, the leases and the queue.
+    /// It may count what changes nothing. The ledger is not locked for it.
+    pub fn shown_version(&self) -> u64 {
+        self.keeper().shown().version()
     }
 
     /// The time of the ledger's clock.

@@ -30,6 +30,7 @@ mod foreign_jobs;
 mod free;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod glance;
 mod health;
 mod history;
 mod known_tasks;
@@ -71,6 +72,7 @@ pub use ask::{
 pub use changes::{Changed, RecordName};
 pub use fingerprint::{Fingerprint, FingerprintHasher};
 pub use forecast::OperationName;
+pub use glance::{Glance, LeaseCounts, WAITERS_SHOWN_MAX, WaiterView};
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
@@ -255,12 +257,12 @@ impl Pool {
     }
 
     /// Ends every lease whose last deadline has come, and asks for a round for those whose ttl is
-    /// over.
-    pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
+    /// over. False if nothing was due: nothing has changed then.
+    pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) -> bool {
         // What a waiter changed by leaving.
         self.accounts.note_states(now);
         if self.next_deadline().is_none_or(|at| at > now) {
-            return;
+            return false;
         }
         while let Some(id) = self.leases.next_due(now) {
             let is_expiry = self
@@ -290,6 +292,7 @@ impl Pool {
         }
         self.accounts.expire(now, &mut self.outbox);
         self.finish_drawn(now, rng);
+        true
     }
 
     /// When [`Pool::expire`] next has something to do.

@@ -17,6 +17,7 @@ use accounts_fetcher::{
     Credentials, Fetcher, HttpSource, Listing, Source, Timing, TlsError, UnsendableToken,
     tls_client_config_trusting,
 };
+use rustix::system::uname;
 use thiserror::Error;
 use tokio::{
     join,
@@ -203,6 +204,7 @@ impl Sidecar {
         let addr = listener.socket.local_addr()?;
         let gate = Gate::new(&config.auth, addr, clients, credentials);
         let deps = ApiDeps {
+            instance: instance(addr),
             ledger: Arc::clone(&ledger),
             book,
             listing: listing.clone(),
@@ -269,8 +271,14 @@ impl Sidecar {
         ));
         tasks.spawn(self.fetcher.run());
         tasks.spawn(self.reloader.run());
+        let api = Arc::clone(&self.api);
+        tasks.spawn(async move { api.keep_history().await });
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
         tasks.spawn(keep_time(Arc::clone(&self.ledger)));
+        if let Some(forward) = self.forward.clone() {
+            let ledger = Arc::clone(&self.ledger);
+            tasks.spawn(async move { forward.records().follow_results(&ledger).await });
+        }
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
@@ -370,6 +378,13 @@ async fn writer_ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError
         Some(task) => task.await,
         None => future::pending().await,
     }
+}
+
+/// What this sidecar is called: the name of the machine, or of the pod or container, and its port.
+fn instance(addr: SocketAddr) -> String {
+    let system = uname();
+    let host = system.nodename().to_string_lossy();
+    format!("{host}:{}", addr.port())
 }
 
 /// The listeners of the API and of metrics: those that were passed, and else those of the settings.

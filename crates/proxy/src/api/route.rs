@@ -18,6 +18,7 @@ pub(super) enum Route<'a> {
     Account(Cow<'a, str>),
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
+    Status,
     Jobs,
     Events,
     Upstream,
@@ -29,7 +30,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 14] = [
+pub(crate) const ROUTES: [&str; 15] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -38,6 +39,7 @@ pub(crate) const ROUTES: [&str; 14] = [
     "/accounts/{email}",
     "/accounts/{email}/drain",
     "/accounts/{email}/resume",
+    "/status",
     "/jobs",
     "/events",
     "/metrics",
@@ -53,6 +55,7 @@ impl<'a> Route<'a> {
             "/pick" => return Some(Self::Pick),
             "/leases" => return Some(Self::Leases),
             "/accounts" => return Some(Self::Accounts),
+            "/status" => return Some(Self::Status),
             "/jobs" => return Some(Self::Jobs),
             "/events" => return Some(Self::Events),
             "/metrics" => return Some(Self::Metrics),
@@ -90,6 +93,7 @@ impl<'a> Route<'a> {
             Self::Drain(_) => "/accounts/{email}/drain",
             Self::Resume(_) => "/accounts/{email}/resume",
             Self::Upstream => "/v1/kling/*",
+            Self::Status => "/status",
             Self::Jobs => "/jobs",
             Self::Events => "/events",
             Self::Metrics => "/metrics",
@@ -148,6 +152,7 @@ impl<'a> Route<'a> {
             Self::Leases
             | Self::Accounts
             | Self::Account(_)
+            | Self::Status
             | Self::Jobs
             | Self::Events
             | Self::Metrics

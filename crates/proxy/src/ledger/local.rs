@@ -19,7 +19,9 @@ use super::{
     Clock, Dated, Operation, PickError, PickRequest, Settle, Unavailable,
     commits::{Commits, Version},
     operations,
+    results::JobResults,
     returns::Returns,
+    shown::Shown,
 };
 use told::Told;
 
@@ -37,6 +39,9 @@ use crate::{
 pub struct Local {
     clock: Clock,
     state: Mutex<LedgerState>,
+    /// See [`Ledger::shown_version`](super::Ledger::shown_version).
+    shown: Shown,
+    results: JobResults,
     returns: Returns,
     alarm_moved: Notify,
     round_due: Notify,
@@ -59,6 +64,8 @@ struct LedgerState {
     is_learnt: bool,
     /// How many operations have left changes of records.
     version: Version,
+    /// Something that is shown to people may have changed since the lock was taken.
+    has_moved: bool,
     /// When [`Local::keep_time`] wakes next.
     alarm: Duration,
 }
@@ -122,6 +129,7 @@ impl Waiting<'_> {
             if seat == Some(self.seat) {
                 state.waiting.remove(&self.id);
                 state.pool.leave(self.id);
+                self.local.shown.note();
                 return None;
             }
             // A repeated call has the grant: this one must not give it back.
@@ -137,8 +145,10 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.leave() {
-            self.local
-                .change(|state, now| state.give_back(lease.id, now));
+            self.local.change(|state, now| {
+                state.has_moved = true;
+                state.give_back(lease.id, now);
+            });
         }
     }
 }
@@ -172,8 +182,11 @@ impl Local {
                 seated_count: 0,
                 is_learnt: false,
                 version: 0,
+                has_moved: false,
                 alarm: Duration::MAX,
             }),
+            shown: Shown::default(),
+            results: JobResults::default(),
             returns: Returns::default(),
             alarm_moved: Notify::new(),
             round_due: Notify::new(),
@@ -190,6 +203,7 @@ impl Local {
     /// Does one operation. Returns the version of what it changed, too.
     pub(super) fn apply<O: Operation>(&self, operation: O) -> (O::Reply, Version) {
         self.change_versioned(|state, now| {
+            state.has_moved |= !O::IS_READ;
             operation.apply(operations::Context {
                 pool: &mut state.pool,
                 now,
@@ -215,6 +229,7 @@ impl Local {
     ) -> Result<(Entry<'_>, Version), PickError> {
         let (entered, version) = self.change_versioned(|state, now| -> Result<_, PickError> {
             let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
+            state.has_moved = true;
             match admission {
                 Admission::Granted(lease) => {
                     if !state.told.is_empty() {
@@ -319,6 +334,14 @@ impl Local {
         state.version
     }
 
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    pub(super) fn results(&self) -> &JobResults {
+        &self.results
+    }
+
     pub(super) fn events(&self) -> &Events {
         &self.events
     }
@@ -392,7 +415,8 @@ impl Local {
         let mut state = self.lock();
         let now = self.clock.now();
         let LedgerState { pool, rng, .. } = &mut *state;
-        pool.expire(now, rng);
+        let is_due = pool.expire(now, rng);
+        state.has_moved = is_due || !returned.is_empty();
         for settle in returned {
             state.take_back(settle, now);
         }
@@ -424,11 +448,14 @@ impl Local {
             state.version += 1;
             commits.note_change();
         }
+        if state.has_moved {
+            self.shown.note();
+        }
         let version = state.version;
         let told = Told::take(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        told.tell(&self.events, || self.clock.calendar());
+        told.tell(&self.events, &self.results, || self.clock.calendar());
         version
     }
 

@@ -6,6 +6,7 @@
 //! read in parts ([`Part`](super::Part)).
 
 mod accounts;
+mod glance;
 mod keys;
 mod leases;
 mod rounds;
@@ -22,6 +23,7 @@ pub use accounts::{
     ListProgress, NewestList, RefusalNow, SetDraining, ShowAccount, Statistics, Stats,
     UnavailableReason,
 };
+pub use glance::GlanceNow;
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};
 pub use leases::{
     LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, NoteMoved, RefusalAnswer, Release,
@@ -39,6 +41,9 @@ pub trait Operation {
 
     /// Whether the answer waits until what changed is durable.
     const DURABILITY: Durability = Durability::Later;
+
+    /// Whether nothing changes that is [shown](super::Ledger::shown_version) to people.
+    const IS_READ: bool = false;
 
     /// Decides, and changes the pool.
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply;

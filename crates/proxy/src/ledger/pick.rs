@@ -133,6 +133,7 @@ impl PickRequest {
             body: self.body.clone(),
             max_jobs: self.max_jobs,
             place: self.place,
+            wait: self.wait,
             mark: self.mark,
         }
     }

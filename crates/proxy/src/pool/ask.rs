@@ -41,6 +41,8 @@ pub struct Ask {
     /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:
     /// behind all others.
     pub place: Option<WaiterId>,
+    /// How long the caller waits at most. It is shown, and no decision depends on it.
+    pub wait: Duration,
 }
 
 /// What a lease is made of.

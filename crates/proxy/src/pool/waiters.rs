@@ -60,6 +60,8 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) terms: Terms,
+    /// Until when it waits at most, as it said.
+    pub(super) deadline: Duration,
     group: GroupKey,
 }
 
@@ -117,7 +119,11 @@ impl Waiters {
         let terms = ask.terms();
         self.by_lease.insert(terms.lease_id, id);
         let group = self.group(ask.constraint, ask.max_jobs);
-        let waiter = Waiter { terms, group };
+        let waiter = Waiter {
+            terms,
+            deadline: now.saturating_add(ask.wait),
+            group,
+        };
         self.groups[waiter.group].waiters.insert(id);
         self.queue.insert(id, waiter);
         self.ranks.add(id.number);
@@ -187,6 +193,17 @@ impl Waiters {
             }
         }
         opened
+    }
+
+    /// The waiters in order, each with the only account that it accepts, if it named one.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &Waiter, Option<AccountKey>)> {
+        self.queue.iter().counted().map(|(id, waiter)| {
+            let only = match &self.groups[waiter.group].constraint {
+                Constraint::Only(account) => Some(*account),
+                Constraint::AnyBut(_) => None,
+            };
+            (*id, waiter, only)
+        })
     }
 
     /// The accounts that a waiter accepts, and how many have waited longer.

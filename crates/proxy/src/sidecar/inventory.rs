@@ -2,8 +2,8 @@
 
 use crate::{
     events::Found,
-    ledger::{Ledger, Statistics, Unavailable},
-    pool::{Kind, LeaseState},
+    ledger::{GlanceNow, Ledger, Unavailable},
+    pool::LeaseCounts,
 };
 
 /// What there is once jobs can be started: jobs that an earlier process started are found again.
@@ -55,20 +55,19 @@ impl Inventory {
     }
 
     async fn counted(ledger: &Ledger) -> Result<Self, Unavailable> {
-        let mut inventory = Self {
-            waiting: ledger.call(Statistics).await?.waiters_count,
-            ..Self::default()
-        };
-        let counted = ledger.each_lease(|lease| {
-            let count = match (lease.state, lease.kind) {
-                (LeaseState::Reserved, Kind::Forward) => &mut inventory.submissions,
-                (LeaseState::Reserved, Kind::Pick) => &mut inventory.picks,
-                (LeaseState::Bound, _) => &mut inventory.jobs,
-                (LeaseState::Uncertain, _) => &mut inventory.uncertain,
-            };
-            *count += 1;
-        });
-        counted.await?;
-        Ok(inventory)
+        let glance = ledger.call(GlanceNow).await?.view;
+        let LeaseCounts {
+            picks,
+            submissions,
+            uncertain,
+            jobs,
+        } = glance.leases;
+        Ok(Self {
+            submissions,
+            waiting: glance.waiters_count,
+            jobs,
+            uncertain,
+            picks,
+        })
     }
 }

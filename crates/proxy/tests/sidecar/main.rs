@@ -29,6 +29,7 @@ mod raw;
 mod service_manager;
 mod settings;
 mod shutdown;
+mod status;
 mod tls;
 mod tokens;
 mod waiting;

@@ -22,6 +22,7 @@ pub struct AccountsAfter(pub Part<AccountPlace>);
 
 impl Operation for AccountsAfter {
     type Reply = Dated<Page<AccountView, AccountPlace>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let Part { after, .. } = &self.0;
@@ -50,6 +51,7 @@ pub struct AccountNow {
 
 impl Operation for AccountNow {
     type Reply = Result<Dated<AccountView>, UnknownAccount>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let now = context.now;
@@ -67,6 +69,7 @@ pub struct ShowAccount {
 
 impl Operation for ShowAccount {
     type Reply = Result<Dated<AccountView>, UnknownAccount>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let now = context.now;
@@ -86,6 +89,7 @@ pub struct HealthyAccount {
 
 impl Operation for HealthyAccount {
     type Reply = Option<Arc<str>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let healthy = context.ask_whole_list(|pool, _| {
@@ -129,6 +133,7 @@ pub struct DryRun {
 
 impl Operation for DryRun {
     type Reply = Result<Page<(AccountView, bool), AccountPlace>, PickError>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let constraint = context.ask_whole_list(|pool, _| self.request.constraint(pool))?;
@@ -149,6 +154,7 @@ pub struct UnavailableReason;
 
 impl Operation for UnavailableReason {
     type Reply = Option<Refusal>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let reason =
@@ -163,6 +169,7 @@ pub struct RefusalNow;
 
 impl Operation for RefusalNow {
     type Reply = Option<Refusal>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let now = context.now;
@@ -177,6 +184,7 @@ pub struct IsBusy;
 
 impl Operation for IsBusy {
     type Reply = bool;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.is_busy()
@@ -204,6 +212,7 @@ pub struct Statistics;
 
 impl Operation for Statistics {
     type Reply = Stats;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         Stats {
@@ -222,6 +231,7 @@ pub struct NewestList;
 
 impl Operation for NewestList {
     type Reply = Option<Arc<List>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.list()

@@ -111,6 +111,7 @@ pub struct LeaseNow {
 
 impl Operation for LeaseNow {
     type Reply = Option<Dated<LeaseView>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let view = context.pool.lease(self.id)?;
@@ -124,6 +125,7 @@ pub struct LeasesAfter(pub Part<LeasePlace>);
 
 impl Operation for LeasesAfter {
     type Reply = Dated<Page<LeaseView, LeasePlace>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let view = context.pool.leases_after(self.0.after, self.0.rows_max());
@@ -171,6 +173,7 @@ pub struct TakePlace;
 
 impl Operation for TakePlace {
     type Reply = WaiterId;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.take_place(context.now)

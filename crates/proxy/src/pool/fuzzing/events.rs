@@ -106,6 +106,7 @@ impl World {
             operation: call.has_operation.then(|| OPERATION.into()),
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
             place: call.comes_back.then_some(self.place),
+            wait: Duration::ZERO,
             body: None,
             mark: Some(Mark::of(&self.hash_key, lease_id)),
         };
