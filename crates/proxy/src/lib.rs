@@ -29,6 +29,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 mod error;
+pub mod events;
 pub mod exit;
 pub mod forward;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -18,6 +18,7 @@ pub(super) enum Route<'a> {
     Account(Cow<'a, str>),
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
+    Status,
     Jobs,
     Upstream,
     Metrics,
@@ -28,7 +29,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 14] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -37,6 +38,7 @@ pub(crate) const ROUTES: [&str; 13] = [
     "/accounts/{email}",
     "/accounts/{email}/drain",
     "/accounts/{email}/resume",
+    "/status",
     "/jobs",
     "/metrics",
     "/livez",
@@ -51,6 +53,7 @@ impl<'a> Route<'a> {
             "/pick" => return Some(Self::Pick),
             "/leases" => return Some(Self::Leases),
             "/accounts" => return Some(Self::Accounts),
+            "/status" => return Some(Self::Status),
             "/jobs" => return Some(Self::Jobs),
             "/metrics" => return Some(Self::Metrics),
             "/livez" => return Some(Self::Livez),
@@ -87,6 +90,7 @@ impl<'a> Route<'a> {
             Self::Drain(_) => "/accounts/{email}/drain",
             Self::Resume(_) => "/accounts/{email}/resume",
             Self::Upstream => "/v1/kling/*",
+            Self::Status => "/status",
             Self::Jobs => "/jobs",
             Self::Metrics => "/metrics",
             Self::Livez => "/livez",
@@ -144,6 +148,7 @@ impl<'a> Route<'a> {
             Self::Leases
             | Self::Accounts
             | Self::Account(_)
+            | Self::Status
             | Self::Jobs
             | Self::Metrics
             | Self::Livez
