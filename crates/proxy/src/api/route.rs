@@ -20,6 +20,7 @@ pub(super) enum Route<'a> {
     Resume(Cow<'a, str>),
     Status,
     Jobs,
+    Events,
     Upstream,
     Metrics,
     Livez,
@@ -40,6 +41,7 @@ pub(crate) const ROUTES: [&str; 14] = [
     "/accounts/{email}/resume",
     "/status",
     "/jobs",
+    "/events",
     "/metrics",
     "/livez",
     "/readyz",
@@ -55,6 +57,7 @@ impl<'a> Route<'a> {
             "/accounts" => return Some(Self::Accounts),
             "/status" => return Some(Self::Status),
             "/jobs" => return Some(Self::Jobs),
+            "/events" => return Some(Self::Events),
             "/metrics" => return Some(Self::Metrics),
             "/livez" => return Some(Self::Livez),
             "/readyz" => return Some(Self::Readyz),
@@ -92,6 +95,7 @@ impl<'a> Route<'a> {
             Self::Upstream => "/v1/kling/*",
             Self::Status => "/status",
             Self::Jobs => "/jobs",
+            Self::Events => "/events",
             Self::Metrics => "/metrics",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
@@ -150,6 +154,7 @@ impl<'a> Route<'a> {
             | Self::Account(_)
             | Self::Status
             | Self::Jobs
+            | Self::Events
             | Self::Metrics
             | Self::Livez
             | Self::Readyz
