@@ -27,6 +27,8 @@ use self::{
     call::{Client, encoded, query},
     top::Switch,
 };
+#[cfg(test)]
+pub(crate) use self::top::picture_for_the_readme;
 pub use self::{error::ClientError, events::Wanted};
 use crate::{
     cli::CliAsk,

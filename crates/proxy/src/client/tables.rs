@@ -102,7 +102,7 @@ pub(super) fn overview(
         vec![
             Line::from(&*account.email),
             Line::from(&*account.alias),
-            slot_bar(account).and(" ").and(&slots(account)),
+            Line::from(format!("{:5} ", slots(account))).and_line(slot_bar(account)),
             state(account),
             Line::from(with(age(account.since, now), "", " ago")),
             Line::from(until),
@@ -137,8 +137,7 @@ pub(super) fn leases(
     now: Timestamp,
 ) -> Vec<Line> {
     let mut rows = rows([
-        "LEASE",
-        "ACCOUNT",
+        "SLOT ON",
         "STATE",
         "KIND",
         "AGE",
@@ -147,6 +146,7 @@ pub(super) fn leases(
         "TASK",
         "CLIENT",
         "REQUEST",
+        "LEASE",
     ]);
     rows.extend(leases.iter().map(|lease| {
         let state = match lease.state.as_str() {
@@ -157,7 +157,6 @@ pub(super) fn leases(
         let usual = medians.get(operation).copied();
         let usual = usual.map(|ms| format!(" of ~{}", span(Duration::from_millis(ms))));
         vec![
-            Line::from(&*lease.lease_id),
             Line::from(&*lease.email),
             state,
             Line::from(&*lease.kind),
@@ -167,6 +166,7 @@ pub(super) fn leases(
             optional(&lease.task_id),
             optional(&lease.client),
             optional(&lease.request_id),
+            Line::from(&*lease.lease_id),
         ]
     }));
     table(rows)

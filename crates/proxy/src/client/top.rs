@@ -2,6 +2,8 @@
 
 mod keys;
 mod layout;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{
@@ -32,6 +34,13 @@ use crate::{
     shutdown::Signals,
     terminal::{Output, Screen, written},
 };
+
+/// The picture of an answer that stands in a file, as the README shows it.
+#[cfg(test)]
+pub(crate) fn picture_for_the_readme() -> String {
+    let (status, now) = tests::example();
+    written(&layout::plain(&status, "http://127.0.0.1:8080", now), false)
+}
 
 /// Between two questions, and between two pictures where nothing else happens.
 const PACE: Duration = Duration::from_secs(1);
