@@ -30,7 +30,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 14] = [
+pub(crate) const ROUTES: [&str; 15] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
