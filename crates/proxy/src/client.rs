@@ -22,13 +22,13 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+#[cfg(test)]
+pub(crate) use self::top::picture_for_the_readme;
 use self::{
     answers::{Account, Job, Lease, Status},
     call::{Client, encoded, query},
     top::Switch,
 };
-#[cfg(test)]
-pub(crate) use self::top::picture_for_the_readme;
 pub use self::{error::ClientError, events::Wanted};
 use crate::{
     cli::CliAsk,

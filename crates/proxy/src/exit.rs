@@ -15,13 +15,24 @@ use crate::{
 /// Settings or flags are wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
 /// A sidecar does not let its client do that: `EX_NOPERM`.
-pub(crate) const EXIT_NOT_ALLOWED: u8 = 77;
+const EXIT_NOT_ALLOWED: u8 = 77;
 /// An answer cannot be written: `EX_IOERR`.
-pub(crate) const EXIT_OUTPUT: u8 = 74;
+const EXIT_OUTPUT: u8 = 74;
 /// A needed resource is unavailable, such as the port, or a sidecar to ask: `EX_UNAVAILABLE`.
-pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
+const EXIT_UNAVAILABLE: u8 = 69;
 /// A running sidecar answers, and the answer is a no.
-pub(crate) const EXIT_NO: u8 = 1;
+const EXIT_NO: u8 = 1;
+
+/// The codes of runs that no signal ended, as the README explains them.
+#[cfg(test)]
+pub(crate) const CODES: [u8; 6] = [
+    0,
+    EXIT_NO,
+    EXIT_UNAVAILABLE,
+    EXIT_OUTPUT,
+    EXIT_NOT_ALLOWED,
+    EXIT_CONFIG,
+];
 
 /// The result of a failed run.
 #[derive(Debug)]

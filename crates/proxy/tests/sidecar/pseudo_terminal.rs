@@ -6,7 +6,10 @@ use std::{
     num::NonZeroU16,
     os::fd::AsFd,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -35,7 +38,9 @@ pub(crate) struct Terminal {
 
 struct Shown {
     parser: Mutex<Parser>,
-    /// Something was written.
+    /// Nothing will be written any more.
+    is_over: AtomicBool,
+    /// Something was written, or nothing will be.
     news: Notify,
 }
 
@@ -71,6 +76,7 @@ impl Terminal {
         let child = command.spawn().unwrap();
         let shown = Arc::new(Shown {
             parser: Mutex::new(Parser::new(cells(rows), cells(columns), 0)),
+            is_over: AtomicBool::new(false),
             news: Notify::new(),
         });
         let mut reader = File::from(master.try_clone().unwrap());
@@ -82,6 +88,7 @@ impl Terminal {
                 written.parser.lock().unwrap().process(&bytes[..count]);
                 written.news.notify_one();
             }
+            written.is_over.store(true, Ordering::SeqCst);
             written.news.notify_one();
         });
         Self {
@@ -142,8 +149,10 @@ impl Terminal {
         let ended = time::timeout(PATIENCE, self.child.wait()).await;
         let status = ended.expect("it goes on").unwrap();
         let text = self
-            .until(|screen| !screen.alternate_screen() && !screen.hide_cursor())
+            .until(|_| self.shown.is_over.load(Ordering::SeqCst))
             .await;
+        let is_own = self.look(|screen| screen.alternate_screen() || screen.hide_cursor());
+        assert!(!is_own, "it shows\n{text}");
         let modes = tcgetattr(&self.master).unwrap().local_modes;
         assert_eq!(modes, self.modes, "the terminal is not as it was");
         (status.code(), text)

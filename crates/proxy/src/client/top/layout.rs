@@ -20,6 +20,9 @@ const EVENTS_MAX: usize = 10;
 /// A part of the picture with fewer rows is left out: a blank one, the names of the columns, and one of what it shows.
 const PART_ROWS_MIN: usize = 3;
 
+/// So many rows belong to the accounts before anything else gets one: a title, the names of the columns, six accounts.
+const ACCOUNT_ROWS_MIN: usize = 8;
+
 /// One picture of everything, however long.
 pub(super) fn plain(status: &Status, place: &str, now: Timestamp) -> Vec<Line> {
     let view = View::new(place.to_owned(), status.clone());
@@ -55,7 +58,7 @@ impl View {
         if let Some(why) = &self.lost {
             let age = now.duration_since(self.seen_at);
             let age = span(age.try_into().unwrap_or_default());
-            let said = format!("this picture is {age} old: {why}; trying again");
+            let said = format!("no answer, trying again; this is from {age} ago: {why}");
             lines.insert(0, Line::colored(Color::Red, &said));
         }
         let footer = self.footer();
@@ -147,7 +150,8 @@ impl View {
 /// How many rows the accounts get, and each of the other parts; 0: it is left out. The accounts get half of them or more, if
 /// they want so many.
 fn shares(room: usize, accounts: usize, others: [usize; 3]) -> [usize; 4] {
-    let mut left = room - accounts.min(room.div_ceil(2));
+    let own = room.div_ceil(2).max(ACCOUNT_ROWS_MIN).min(room);
+    let mut left = room - accounts.min(own);
     let mut shares = [0; 3];
     for (idx, wanted) in others.into_iter().enumerate() {
         // Those that follow get as much as this one.
@@ -163,16 +167,10 @@ fn shares(room: usize, accounts: usize, others: [usize; 3]) -> [usize; 4] {
         }
     }
     let [queue, slots, events] = shares;
-    let taken = queue + slots + events;
-    let accounts = accounts.min(room - taken);
+    let accounts = accounts.min(room - queue - slots - events);
     // What the accounts leave goes to what happened.
-    let wanted = others[2];
-    let events = if wanted > 0 {
-        let events = (room - accounts - queue - slots).min(wanted);
-        if events >= PART_ROWS_MIN { events } else { 0 }
-    } else {
-        0
-    };
+    let events = (room - accounts - queue - slots).min(others[2]);
+    let events = if events < PART_ROWS_MIN { 0 } else { events };
     [accounts, queue, slots, events]
 }
 
