@@ -52,7 +52,7 @@ pub(super) fn health(status: &Status, place: &str, now: Timestamp) -> Vec<Line> 
         Line::from("safe to restart: yes")
     } else {
         let why = restart.because.join(", ");
-        Line::from("safe to restart: ").and_colored(Color::Yellow, &format!("no, because of {why}"))
+        Line::from("safe to restart: ").and_colored(Color::Yellow, &format!("no: {why}"))
     };
     vec![first, second, third]
 }

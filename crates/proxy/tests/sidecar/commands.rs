@@ -122,7 +122,7 @@ async fn the_status_fits_a_screen_and_begins_with_what_is_wrong() {
     for said in [
         "  ready  up for ",
         "slots 1/60 in use  nothing waits",
-        "safe to restart: no, because of ",
+        "safe to restart: no: ",
         "accounts: 30 draining, 1 full, 29 available",
         "20 more: see accounts",
     ] {

@@ -195,7 +195,7 @@ async fn where_there_is_no_terminal_top_is_one_picture_in_plain_text() {
         assert_eq!(code, Some(0), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
         for shown in [
-            "safe to restart: no",
+            "safe to restart: no: ",
             "quarantined",
             "full@x",
             "idle@x",
