@@ -14,13 +14,16 @@ use super::{
     error::ClientError,
     summary,
 };
-use crate::terminal::{shown, shown_json};
+use crate::{
+    events::HEARTBEAT_INTERVAL,
+    terminal::{shown, shown_json},
+};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Before the sidecar is asked again: it says the same in its stream.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes for so long is gone: three of the sidecar's heartbeats.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 /// The longest line of a stream: an event is some hundred bytes, a change of a long list a few thousand.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 

@@ -1,6 +1,7 @@
 //! The program on a terminal of its own, and what that shows.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{Read, Write},
     num::NonZeroU16,
@@ -49,8 +50,18 @@ fn cells(count: u16) -> NonZeroU16 {
 }
 
 impl Terminal {
-    /// Starts the program on a terminal of so many columns and rows.
-    pub(crate) fn start(args: &[&str], env: &[(&str, &str)], (columns, rows): (u16, u16)) -> Self {
+    /// Starts `kling-balancer` on a terminal of so many columns and rows.
+    pub(crate) fn start(args: &[&str], env: &[(&str, &str)], size: (u16, u16)) -> Self {
+        Self::run(env!("CARGO_BIN_EXE_kling-balancer"), args, env, size)
+    }
+
+    /// Starts a program on a terminal of so many columns and rows.
+    pub(crate) fn run(
+        program: impl AsRef<OsStr>,
+        args: &[&str],
+        env: &[(&str, &str)],
+        (columns, rows): (u16, u16),
+    ) -> Self {
         let master =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -63,7 +74,8 @@ impl Terminal {
         // The terminal has to be the one that controls the program, or a new size would not be told.
         let mut command = Command::new("setsid");
         command
-            .args(["--ctty", env!("CARGO_BIN_EXE_kling-balancer")])
+            .arg("--ctty")
+            .arg(program)
             .args(args)
             .env_clear()
             .env("TERM", "xterm-256color")

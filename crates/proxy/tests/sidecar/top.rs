@@ -1,8 +1,14 @@
 //! `kling-balancer top` on a terminal.
 
+use std::{
+    env,
+    io::{self, Read},
+};
+
 use harness::{Running, eventually};
 use http::{Method, StatusCode};
 use kling_sim::Fault;
+use proxy::terminal::Screen;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -63,7 +69,7 @@ async fn top_shows_what_needs_an_operator_and_drains_and_resumes_by_keys() {
 
     // A filter leaves one account, and the keys are for it.
     top.press("/IDLE\r");
-    top.until(|screen| !screen.contents().contains("broken@x"))
+    top.until_shows(&["1 with \"IDLE\"", "> idle@x", "q quit"])
         .await;
     top.press("d");
     top.until_shows(&["drain idle@x?", "(y/n)"]).await;
@@ -84,7 +90,8 @@ async fn top_shows_what_needs_an_operator_and_drains_and_resumes_by_keys() {
 
     // Esc: all accounts again.
     top.press("\x1b");
-    top.until_shows(&["broken@x", "full@x", "idle@x"]).await;
+    top.until(|screen| !screen.contents().contains("with \"IDLE\""))
+        .await;
     top.press("?");
     top.until_shows(&["reverse the order", "█ held"]).await;
     top.press(" s");
@@ -136,6 +143,31 @@ async fn a_signal_leaves_the_terminal_as_it_was() {
         assert_eq!(ended, Some(code), "{text}");
         assert!(text.contains("kling-balancer: ended by SIG"), "{text}");
     }
+}
+
+/// Says to the test below that it is the program on the terminal.
+const PANICS: &str = "KLB_TEST_PANICS";
+
+#[tokio::test]
+async fn a_panic_leaves_the_terminal_as_it_was_and_is_told() {
+    let name = "top::a_panic_leaves_the_terminal_as_it_was_and_is_told";
+    if env::var_os(PANICS).is_some() {
+        let mut screen = Screen::enter().unwrap();
+        screen.draw(&["the picture".into()], SIZE, true).unwrap();
+        // Until a key is pressed.
+        io::stdin().read_exact(&mut [0]).unwrap();
+        panic!("as was to be tested");
+    }
+    let program = env::current_exe().unwrap();
+    let args = ["--exact", name, "--nocapture"];
+    let mut panics = Terminal::run(program, &args, &[(PANICS, "1")], SIZE);
+    panics
+        .until(|screen| screen.alternate_screen() && screen.contents() == "the picture")
+        .await;
+    panics.press("x");
+    let (code, text) = panics.end().await;
+    assert_eq!(code, Some(101), "{text}");
+    assert!(text.contains("as was to be tested"), "{text}");
 }
 
 #[tokio::test]

@@ -139,9 +139,10 @@ impl View {
         let is_wanted = |account: &&Account| {
             let reason = account.reason.as_deref().unwrap_or_default();
             let texts = [&account.email, &account.alias, &account.state, reason];
-            texts
-                .iter()
-                .any(|text| text.to_lowercase().contains(&filter))
+            filter.is_empty()
+                || texts
+                    .iter()
+                    .any(|text| text.to_lowercase().contains(&filter))
         };
         let accounts = self.status.accounts.iter();
         let mut rows: Vec<_> = accounts.filter(is_wanted).collect();
