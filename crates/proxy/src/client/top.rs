@@ -101,6 +101,9 @@ pub(super) async fn run(
     live(client, view, tag, output.is_colored).await
 }
 
+/// A change that is under way.
+type Switching<'a> = Pin<Box<dyn Future<Output = Result<Account, ClientError>> + 'a>>;
+
 async fn live(
     client: Client<'_>,
     mut view: View,
@@ -119,8 +122,7 @@ async fn live(
         })
     };
     let mut asking = ask(PACE, tag.clone());
-    let mut switching: Option<Pin<Box<dyn Future<Output = Result<Account, ClientError>> + '_>>> =
-        None;
+    let mut switching: Option<Switching<'_>> = None;
     loop {
         let size = terminal::size()?;
         screen.draw(&view.lines(size, Timestamp::now()), size, is_colored)?;

@@ -71,10 +71,7 @@ impl View {
         }
         match std::mem::replace(&mut self.mode, Mode::Table) {
             Mode::Table => self.on_key(key.code),
-            Mode::Help => match key.code {
-                KeyCode::Char('q') => Some(Wish::Quit),
-                _ => None,
-            },
+            Mode::Help => (key.code == KeyCode::Char('q')).then_some(Wish::Quit),
             Mode::Filter => {
                 self.on_filter_key(key.code);
                 None
