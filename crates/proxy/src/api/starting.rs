@@ -25,7 +25,7 @@ pub(crate) fn while_starting<B>(request: &Request<B>, cause: &str) -> Reply {
     };
     let request_id = request_id(request);
     let mut reply = reply::error(&error, &request_id);
-    if let Ok(value) = http::HeaderValue::try_from(&request_id) {
+    if let Ok(value) = http::HeaderValue::try_from(&*request_id) {
         reply.headers_mut().insert(REQUEST_ID, value);
     }
     reply

@@ -1,5 +1,6 @@
 //! Calls that are carried to the upstream.
 
+mod again;
 mod bodies;
 mod broken;
 mod browser;
@@ -9,6 +10,7 @@ mod client_email;
 mod departed;
 mod downloads;
 mod early;
+mod facts;
 mod fidelity;
 mod forms;
 mod framing;
