@@ -21,7 +21,7 @@ use super::{
     operations,
     returns::Returns,
 };
-use told::Told;
+use told::Telling;
 
 use crate::{
     events::Events,
@@ -45,6 +45,7 @@ pub struct Local {
     /// `None`: nothing is written.
     commits: Option<Commits>,
     events: Events,
+    telling: Telling,
 }
 
 #[derive(Debug)]
@@ -164,6 +165,7 @@ impl Local {
             clock,
             commits,
             events,
+            telling: Telling::default(),
             state: Mutex::new(LedgerState {
                 pool,
                 rng: StdRng::from_rng(&mut rand::rng()),
@@ -414,10 +416,10 @@ impl Local {
             commits.note_change();
         }
         let version = state.version;
-        let told = Told::take(&mut state.pool);
+        self.telling.note(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        told.tell(&self.events, || self.clock.calendar());
+        self.telling.tell(&self.events, || self.clock.calendar());
         version
     }
 
