@@ -6,6 +6,9 @@ mod words;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+#[cfg(test)]
+pub(crate) use facts::Facts;
+
 use crate::{
     ledger::{PickError, Unavailable},
     pool::{Known, LeaseError, Refusal, TaskId, UnknownAccount},

@@ -18,7 +18,11 @@ use http::{
 };
 use tokio::sync::watch;
 
-use super::{ListenerKind, clients::Clients, route::Route};
+use super::{
+    ListenerKind,
+    clients::Clients,
+    route::{Endpoint, Route},
+};
 use crate::{config::Auth, error::Error, idempotency::Caller};
 
 /// What a browser says of a request, beside the origin of its page: where the page is from, whether the request
@@ -172,7 +176,8 @@ fn is_visit<B>(request: &Request<B>) -> bool {
 fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(), Error> {
     let mut purposes = request.headers().get_all(FETCH_DEST).iter();
     let is_read = |dest: &HeaderValue| matches!(dest.as_bytes(), b"empty" | b"document");
-    let is_pick = matches!(route, Some(Route::Pick)) && request.method() == Method::GET;
+    let is_pick =
+        route.map(Route::endpoint) == Some(Endpoint::Pick) && request.method() == Method::GET;
     if is_pick && !purposes.all(is_read) {
         return Err(Error::ForbiddenOrigin);
     }
@@ -181,8 +186,9 @@ fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(
 
 /// Whether a client that may only look may make the request.
 fn is_look(method: &Method, route: Option<&Route<'_>>) -> bool {
+    let endpoint = route.map(Route::endpoint);
     matches!(*method, Method::GET | Method::HEAD)
-        && !matches!(route, Some(Route::Pick | Route::Upstream))
+        && !matches!(endpoint, Some(Endpoint::Pick | Endpoint::Upstream))
 }
 
 /// Refuses a request whose host can be read in two ways, RFC 9112 §3.2. Which host it is does not matter here.
