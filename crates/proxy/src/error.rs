@@ -6,7 +6,6 @@ mod words;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-#[cfg(test)]
 pub(crate) use facts::Facts;
 
 use crate::{

@@ -13,6 +13,7 @@ pub(crate) enum Endpoint {
     Account,
     Drain,
     Resume,
+    Status,
     Jobs,
     OpenApi,
     Metrics,
@@ -199,7 +200,7 @@ const fn switch(endpoint: Endpoint, template: &'static str) -> Row {
 }
 
 /// Every route.
-pub(crate) static ROUTES: [Row; 14] = [
+pub(crate) static ROUTES: [Row; 15] = [
     Row {
         allow: "",
         operations: &[],
@@ -239,6 +240,7 @@ pub(crate) static ROUTES: [Row; 14] = [
     },
     switch(Endpoint::Drain, "/accounts/{email}/drain"),
     switch(Endpoint::Resume, "/accounts/{email}/resume"),
+    read(Endpoint::Status, "/status", Query::Refused),
     read(
         Endpoint::Jobs,
         "/jobs",
