@@ -1,4 +1,4 @@
-//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, health and metrics.
+//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, `/jobs`, `/events`, health and metrics.
 //!
 //! Knows requests and answers; asks the [`Ledger`] and does not know its internals. Every call ends
 //! in one place, where it is counted and logged.
@@ -6,6 +6,7 @@
 mod accounts;
 mod clients;
 mod cors;
+mod events;
 mod gate;
 mod health;
 mod jobs;
@@ -14,6 +15,7 @@ mod openapi;
 mod params;
 mod pick;
 mod reply;
+mod request_id;
 mod route;
 mod slices;
 mod starting;
@@ -23,7 +25,6 @@ use std::{mem, sync::Arc};
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
-use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -36,6 +37,7 @@ use crate::{
     book::BookWatch,
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
+    events::Events,
     forward::{CallOrigin, Forward},
     jobs::Rounds,
     ledger::{Ledger, Statistics},
@@ -45,6 +47,7 @@ use crate::{
 };
 #[cfg(any(test, feature = "fuzzing"))]
 pub use pick::check::params as pick_params;
+use request_id::{REQUEST_ID, request_id};
 #[cfg(test)]
 pub(crate) use route::ROUTES;
 use route::{Endpoint, Route};
@@ -54,11 +57,6 @@ use status::Status;
 pub(crate) const HEADERS_MAX: usize = 100;
 /// The largest head of a request, target included: the longest list of exclusions fits into it.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// The header of the request id.
-const REQUEST_ID: &str = "x-request-id";
-/// The longest request id that a client may give.
-const REQUEST_ID_CHARS_MAX: usize = 128;
 
 /// Which listener a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +88,9 @@ pub(crate) struct ApiDeps {
     pub(crate) book: BookWatch,
     pub(crate) listing: watch::Receiver<Listing>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Events,
+    /// How many clients may read events at once.
+    pub(crate) event_readers_max: usize,
     pub(crate) picker: Arc<Picker>,
     pub(crate) upstream: Option<UpstreamDeps>,
 }
@@ -193,7 +194,7 @@ impl Api {
         let route = route.ok_or(Error::NoRoute)?;
         route.check(&request)?;
         match route.endpoint() {
-            Endpoint::Pick => self.pick(request, caller).await,
+            Endpoint::Pick => self.pick(request, caller, request_id).await,
             Endpoint::Leases => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_leases(query).await
@@ -224,6 +225,7 @@ impl Api {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_jobs(query).await
             }
+            Endpoint::Events => self.read_events(request.headers()),
             Endpoint::OpenApi => Ok(openapi::document()),
             Endpoint::Metrics => self.scrape().await,
             Endpoint::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
@@ -250,6 +252,7 @@ impl Api {
         let book = self.deps.book.borrow().clone();
         let scrape = Scrape {
             book: &book,
+            events: &self.deps.events,
             stats: &stats,
             accounts: &accounts,
             listing: &listing,
@@ -265,20 +268,6 @@ impl Api {
                 )
             }
         })
-    }
-}
-
-/// The request's id: the client's own, or a new one.
-fn request_id<B>(request: &Request<B>) -> String {
-    let given = request.headers().get(REQUEST_ID);
-    let given = given.and_then(|given| given.to_str().ok());
-    let is_fit = |given: &&str| {
-        (1..=REQUEST_ID_CHARS_MAX).contains(&given.len())
-            && given.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match given.filter(is_fit) {
-        Some(given) => given.to_owned(),
-        None => format!("{:016x}", rand::rng().random::<u64>()),
     }
 }
 

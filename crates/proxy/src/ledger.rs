@@ -19,8 +19,9 @@ use std::{future, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::pool::{
-    Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName,
+use crate::{
+    events::Events,
+    pool::{Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName},
 };
 use local::Local;
 
@@ -29,9 +30,10 @@ pub(crate) use commits::Version;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
     FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
-    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, Operation,
-    ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
-    Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
+    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved,
+    Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket,
+    SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts,
+    UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub(crate) use slot::Unsent;
@@ -53,13 +55,23 @@ pub enum Ledger {
 
 impl Ledger {
     /// A ledger in this process that goes on after a restart, and whose changes are written.
-    pub(crate) fn journaled(pool: Pool, clock: Clock) -> Arc<Self> {
-        Arc::new(Self::Local(Local::journaled(pool, clock)))
+    pub(crate) fn journaled(pool: Pool, clock: Clock, events: Events) -> Arc<Self> {
+        Arc::new(Self::Local(Local::journaled(pool, clock, events)))
+    }
+
+    /// An empty ledger in this process, which tells `events` what happens.
+    pub(crate) fn in_memory(limits: Limits, events: Events) -> Arc<Self> {
+        Arc::new(Self::Local(Local::in_memory(limits, events)))
     }
 
     /// An empty ledger in this process.
     pub fn local(limits: Limits) -> Arc<Self> {
-        Arc::new(Self::Local(Local::new(limits)))
+        Self::in_memory(limits, Events::default())
+    }
+
+    /// What it tells of what happens.
+    pub(crate) fn events(&self) -> &Events {
+        self.keeper().events()
     }
 
     /// Does one operation.

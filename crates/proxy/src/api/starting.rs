@@ -3,9 +3,8 @@
 use http::{Method, Request, StatusCode};
 
 use super::{
-    REQUEST_ID,
     reply::{self, Reply},
-    request_id,
+    request_id::{REQUEST_ID, request_id},
 };
 use crate::error::Error;
 

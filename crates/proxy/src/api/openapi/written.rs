@@ -17,7 +17,8 @@ use crate::{
     error::{Error, Facts},
 };
 
-const WORDS: &str = include_str!("words.json");
+/// Read as it is at run time, so that the document is written anew without another build.
+const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/openapi/words.json");
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/openapi/openapi.json");
 /// Set, the file is written anew.
 const WRITE: &str = "WRITE_OPENAPI";
@@ -74,7 +75,7 @@ fn own_errors() -> impl Iterator<Item = Facts> {
 }
 
 fn document() -> Value {
-    let mut document: Value = serde_json::from_str(WORDS).unwrap();
+    let mut document: Value = serde_json::from_slice(&std::fs::read(WORDS).unwrap()).unwrap();
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     let reasons = document.as_object_mut().unwrap().remove("reasons").unwrap();
     let known: BTreeSet<_> = Error::KINDS.iter().map(|it| it.facts().reason).collect();

@@ -15,6 +15,7 @@ pub(crate) enum Endpoint {
     Resume,
     Status,
     Jobs,
+    Events,
     OpenApi,
     Metrics,
     Livez,
@@ -200,7 +201,7 @@ const fn switch(endpoint: Endpoint, template: &'static str) -> Row {
 }
 
 /// Every route.
-pub(crate) static ROUTES: [Row; 15] = [
+pub(crate) static ROUTES: [Row; 16] = [
     Row {
         allow: "",
         operations: &[],
@@ -246,6 +247,13 @@ pub(crate) static ROUTES: [Row; 15] = [
         "/jobs",
         Query::Fields(&["requestId", "key", "client", "taskId", "since"]),
     ),
+    Row {
+        operations: &[Operation {
+            method: "GET",
+            reasons: &["queue-full"],
+        }],
+        ..read(Endpoint::Events, "/events", Query::Refused)
+    },
     read(Endpoint::OpenApi, "/openapi.json", Query::Refused),
     read(Endpoint::Metrics, "/metrics", Query::Ignored),
     Row {

@@ -1,46 +1,77 @@
-//! What is told of the accounts and of marks, in the log.
+//! What is told of the accounts, of jobs, and of marks.
 
-use crate::pool::{AccountState, MarksChange, MarksKnown, StateChange};
+use crate::{
+    events::{AccountFacts, Events, Fact},
+    ledger::Calendar,
+    pool::{AccountNames, JobChange, LossDecided, MarksChange, MarksKnown, Pool, StateChange},
+};
 
-pub(super) fn log_state_change(change: &StateChange) {
-    let (account, from) = (&change.alias, change.from.as_str());
-    match change.to {
-        AccountState::Quarantined => tracing::error!(
-            %account,
-            from,
-            "account is quarantined: its session is broken. Add it again with POST /accounts at the \
-             upstream; then it is tried again"
-        ),
-        AccountState::Parked => {
-            tracing::warn!(
-                %account,
-                from,
-                "account is parked: it has no credit. Buy credit at the upstream, then resume the account"
-            )
+/// What is to be told of an operation, taken under the lock and told after it.
+#[derive(Debug)]
+pub(super) struct Told {
+    state_changes: Vec<StateChange>,
+    job_changes: Vec<JobChange>,
+    decided_losses: Vec<LossDecided>,
+    drained: Vec<AccountNames>,
+    marks_changes: Vec<MarksChange>,
+}
+
+impl Told {
+    /// Takes it from the pool.
+    pub(super) fn take(pool: &mut Pool) -> Self {
+        Self {
+            state_changes: pool.take_state_changes(),
+            job_changes: pool.take_job_changes(),
+            decided_losses: pool.take_decided_losses(),
+            drained: pool.take_drained(),
+            marks_changes: pool.take_marks_changes(),
         }
-        AccountState::Error => {
-            tracing::warn!(
-                %account,
-                from,
-                "the upstream reports an error of the account; see /accounts"
-            )
+    }
+
+    /// Tells it.
+    pub(super) fn tell(self, events: &Events, calendar: impl FnOnce() -> Calendar) {
+        if !self.state_changes.is_empty() {
+            let calendar = calendar();
+            for change in self.state_changes {
+                tell_state_change(events, &calendar, change);
+            }
         }
-        AccountState::Cooling => {
-            tracing::info!(%account, from, "account is cooling: it refused a job for now and is not picked for a while");
+        for change in self.job_changes {
+            events.publish(&match change {
+                JobChange::Started(job) => Fact::JobStarted(job.into()),
+                JobChange::Ended { job, end, took } => Fact::JobEnded {
+                    job: job.into(),
+                    result: end,
+                    duration: took,
+                },
+            });
         }
-        AccountState::Draining => {
-            tracing::info!(%account, from, "account is draining: an operator asked for it. Running jobs finish")
+        for decided in self.decided_losses {
+            events.publish(&decided.into());
         }
-        AccountState::Removed => {
-            tracing::info!(%account, from, "account is removed: the list no longer names it. Running jobs finish")
+        for account in self.drained {
+            events.publish(&Fact::AccountDrained(account.into()));
         }
-        AccountState::Available | AccountState::Full => {
-            tracing::info!(%account, from, "account is available again")
+        for change in &self.marks_changes {
+            log_marks_change(change);
         }
     }
 }
 
-pub(super) fn log_marks_change(change: &MarksChange) {
+fn tell_state_change(events: &Events, calendar: &Calendar, change: StateChange) {
+    events.publish(&Fact::AccountState {
+        account: AccountFacts {
+            email: change.email,
+            alias: change.alias,
+        },
+        from: change.from,
+        to: change.to,
+        until: change.until.map(|until| calendar.at(until)),
+        reason: change.reason,
+    });
+}
+
+fn log_marks_change(change: &MarksChange) {
     let operation = &*change.operation;
     match change.to {
         MarksKnown::Proven => tracing::info!(
