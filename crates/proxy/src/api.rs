@@ -1,4 +1,4 @@
-//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, health and metrics.
+//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, the page, health and metrics.
 //!
 //! Knows requests and answers; asks the [`Ledger`] and does not know its internals. Every call ends
 //! in one place, where it is counted and logged.
@@ -10,6 +10,7 @@ mod gate;
 mod health;
 mod jobs;
 mod leases;
+mod page;
 mod params;
 mod pick;
 mod reply;
@@ -172,12 +173,12 @@ impl Api {
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = self.gate.admit(&request, route.as_ref(), kind)?;
+        let admitted = self.gate.admit(&request, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
         route.check_method(request.method())?;
         route.check_query(request.uri().query())?;
         match route {
-            Route::Pick => self.pick(request, caller).await,
+            Route::Pick => self.pick(request, admitted.caller).await,
             Route::Leases => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_leases(query).await
@@ -193,7 +194,7 @@ impl Api {
             Route::Upstream => match &self.deps.upstream {
                 Some(upstream) => {
                     let origin = CallOrigin {
-                        caller,
+                        caller: admitted.caller,
                         client: client.clone(),
                         request_id: request_id.into(),
                     };
@@ -207,6 +208,8 @@ impl Api {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_jobs(query).await
             }
+            Route::Home => Ok(page::redirect()),
+            Route::Page(file) => Ok(page::file(file)),
             Route::Metrics => self.scrape().await,
             Route::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
             Route::Readyz | Route::Healthz => {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::params::shown;
+use super::{page::PageFile, params::shown};
 use crate::{error::Error, forward::is_upstream};
 
 /// A route, with the names in its path.
@@ -19,6 +19,8 @@ pub(super) enum Route<'a> {
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
     Jobs,
+    Home,
+    Page(PageFile),
     Upstream,
     Metrics,
     Livez,
@@ -28,7 +30,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 17] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -38,6 +40,10 @@ pub(crate) const ROUTES: [&str; 13] = [
     "/accounts/{email}/drain",
     "/accounts/{email}/resume",
     "/jobs",
+    "/",
+    "/dashboard",
+    "/dashboard/app.js",
+    "/dashboard/app.css",
     "/metrics",
     "/livez",
     "/readyz",
@@ -52,6 +58,7 @@ impl<'a> Route<'a> {
             "/leases" => return Some(Self::Leases),
             "/accounts" => return Some(Self::Accounts),
             "/jobs" => return Some(Self::Jobs),
+            "/" => return Some(Self::Home),
             "/metrics" => return Some(Self::Metrics),
             "/livez" => return Some(Self::Livez),
             "/readyz" => return Some(Self::Readyz),
@@ -60,6 +67,9 @@ impl<'a> Route<'a> {
         }
         if is_upstream(path) {
             return Some(Self::Upstream);
+        }
+        if let Some(file) = PageFile::find(path) {
+            return Some(Self::Page(file));
         }
         let mut segments = path.strip_prefix('/')?.split('/');
         let (place, name) = (segments.next()?, segments.next()?);
@@ -88,6 +98,8 @@ impl<'a> Route<'a> {
             Self::Resume(_) => "/accounts/{email}/resume",
             Self::Upstream => "/v1/kling/*",
             Self::Jobs => "/jobs",
+            Self::Home => "/",
+            Self::Page(file) => file.path(),
             Self::Metrics => "/metrics",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
@@ -98,6 +110,12 @@ impl<'a> Route<'a> {
     /// Whether it answers without a client token: probes have none.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Livez | Self::Readyz | Self::Healthz)
+    }
+
+    /// Whether it answers a client that shows no token, since a browser that opens it cannot: it tells nothing of the
+    /// accounts. Beside tokens, its `Host` may be any, too.
+    pub(super) fn is_public(&self) -> bool {
+        self.is_open() || matches!(self, Self::Home | Self::Page(_))
     }
 
     /// Whether the metrics listener serves it.
@@ -145,6 +163,8 @@ impl<'a> Route<'a> {
             | Self::Accounts
             | Self::Account(_)
             | Self::Jobs
+            | Self::Home
+            | Self::Page(_)
             | Self::Metrics
             | Self::Livez
             | Self::Readyz

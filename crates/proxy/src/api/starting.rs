@@ -4,6 +4,7 @@ use http::{Method, Request, StatusCode};
 
 use super::{
     REQUEST_ID,
+    page::{self, PageFile},
     reply::{self, Reply},
     request_id,
 };
@@ -15,6 +16,13 @@ pub(crate) fn while_starting<B>(request: &Request<B>, cause: &str) -> Reply {
     let path = request.uri().path();
     if path == "/livez" {
         return reply::text(StatusCode::OK, "ok\n");
+    }
+    // It says to a person what all others are told.
+    if let Some(file) = PageFile::find(path) {
+        return page::file(file);
+    }
+    if path == "/" {
+        return page::redirect();
     }
     let error = Error::Learning(Some(cause.into()));
     // A job that is told 503 is given up by vendor clients.
