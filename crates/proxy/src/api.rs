@@ -17,8 +17,9 @@ mod reply;
 mod route;
 mod slices;
 mod starting;
+mod status;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -45,6 +46,7 @@ use crate::{
 #[cfg(any(test, feature = "fuzzing"))]
 pub use pick::check::params as pick_params;
 use route::Route;
+use status::Status;
 #[cfg(test)]
 pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
 
@@ -75,11 +77,14 @@ pub(crate) struct Api {
     selection: Selection,
     leases: Leases,
     account_label: AccountLabel,
+    status: Status,
 }
 
 /// The parts that answer.
 #[derive(Debug)]
 pub(crate) struct ApiDeps {
+    /// What this sidecar is called.
+    pub(crate) instance: String,
     pub(crate) ledger: Arc<Ledger>,
     /// What is kept over a restart.
     pub(crate) book: BookWatch,
@@ -100,13 +105,16 @@ pub(crate) struct UpstreamDeps {
 
 impl Api {
     /// A surface over `deps` behind `gate`.
-    pub(crate) fn new(config: &Config, gate: Gate, deps: ApiDeps) -> Self {
+    pub(crate) fn new(config: &Config, gate: Gate, mut deps: ApiDeps) -> Self {
+        let rounds = deps.upstream.as_ref().map(|it| it.rounds.is_some());
+        let instance = mem::take(&mut deps.instance);
         Self {
             deps,
             gate,
             selection: config.selection,
             leases: config.leases,
             account_label: config.account_label,
+            status: Status::new(instance, rounds == Some(true)),
         }
     }
 
@@ -204,6 +212,11 @@ impl Api {
                 }
                 None => Err(Error::NotForwarding),
             },
+            Route::Status => {
+                let mut reply = self.status(request.headers()).await?;
+                page::tell_access(&mut reply, admitted.is_read_only);
+                Ok(reply)
+            }
             Route::Jobs => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_jobs(query).await

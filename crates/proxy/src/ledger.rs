@@ -28,10 +28,10 @@ pub use clock::{Calendar, Clock};
 pub(crate) use commits::Version;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
-    FollowRound, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow, LeasesAfter,
-    ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, Operation, ReachesBack,
-    Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle, Statistics, Stats,
-    TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
+    FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
+    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, Operation,
+    ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
+    Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub(crate) use slot::Unsent;
@@ -194,6 +194,12 @@ impl Ledger {
         if let Some(commits) = self.keeper().commits() {
             commits.note_failing();
         }
+    }
+
+    /// Counts the changes of what people are shown: as long as it stays, so do the accounts, the leases and the queue.
+    /// It may count what changes nothing. The ledger is not locked for it.
+    pub fn shown_version(&self) -> u64 {
+        self.keeper().shown_version()
     }
 
     /// The time of the ledger's clock.

@@ -30,6 +30,7 @@ pub mod client;
 mod columns;
 pub mod config;
 mod error;
+pub mod events;
 pub mod exit;
 pub mod forward;
 #[cfg(any(test, feature = "fuzzing"))]

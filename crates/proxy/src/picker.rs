@@ -107,7 +107,7 @@ impl Picker {
     }
 
     /// Why nothing is picked, even if slots are free.
-    fn stop(&self) -> Option<Error> {
+    pub(crate) fn stop(&self) -> Option<Error> {
         if self.shutdown.is_cancelled() {
             return Some(Error::ShuttingDown);
         }

@@ -30,6 +30,7 @@ mod foreign_jobs;
 mod free;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod glance;
 mod health;
 mod history;
 mod known_tasks;
@@ -62,11 +63,13 @@ use rand::Rng;
 
 pub use account::{AccountKey, AccountState, AccountView, StateChange};
 pub use ask::{
-    Admission, Ask, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount, Update,
+    Admission, Ask, Constraint, Excluded, Handover, LeaseError, Place, Refusal, UnknownAccount,
+    Update,
 };
 pub use changes::{Changed, RecordName};
 pub use fingerprint::{Fingerprint, FingerprintHasher};
 pub use forecast::OperationName;
+pub use glance::{Glance, LeaseCounts, WAITERS_SHOWN_MAX, WaiterView};
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
@@ -235,10 +238,10 @@ impl Pool {
     }
 
     /// Ends every lease whose last deadline has come, and asks for a round for those whose ttl is
-    /// over.
-    pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) {
+    /// over. False if nothing was due: nothing has changed then.
+    pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) -> bool {
         if self.next_deadline().is_none_or(|at| at > now) {
-            return;
+            return false;
         }
         while let Some(id) = self.leases.next_due(now) {
             let is_expiry = self
@@ -268,6 +271,7 @@ impl Pool {
         }
         self.accounts.expire(now, &mut self.outbox);
         self.finish_drawn(now, rng);
+        true
     }
 
     /// When [`Pool::expire`] next has something to do.

@@ -320,6 +320,14 @@ impl JobRecords {
         wanted.map(|(id, record)| (*id, record.clone())).collect()
     }
 
+    /// How many answers their clients missed that are kept for them.
+    pub(crate) fn missed_count(&self) -> usize {
+        let records = self.lock();
+        let missed = records.missed.iter().filter_map(|id| records.by_id.get(id));
+        let settled = missed.filter_map(|record| record.settled_at);
+        settled.filter(|at| at.elapsed() < self.redeliver).count()
+    }
+
     /// One record.
     pub(crate) fn get(&self, id: RecordId) -> Option<Record> {
         self.lock().by_id.get(&id).cloned()
@@ -376,6 +384,7 @@ impl JobRecords {
             return;
         }
         record.is_counted = true;
+        records.missed.insert(id);
         if let Some(changes) = &mut records.changes {
             changes.note(id, true);
         }

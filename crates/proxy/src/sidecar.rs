@@ -15,6 +15,7 @@ use accounts_fetcher::{
     Credentials, Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, UnsendableToken,
     tls_client_config_trusting,
 };
+use rustix::system::uname;
 use thiserror::Error;
 use tokio::{
     join,
@@ -200,6 +201,7 @@ impl Sidecar {
         let addr = listener.socket.local_addr()?;
         let gate = Gate::new(&config.auth, addr, clients, credentials);
         let deps = ApiDeps {
+            instance: instance(addr),
             ledger: Arc::clone(&ledger),
             book,
             listing: listing.clone(),
@@ -262,6 +264,10 @@ impl Sidecar {
             async move {
                 join!(ledger.keep_time(), inventory::announce(&ledger));
             }
+        });
+        tasks.spawn({
+            let api = Arc::clone(&self.api);
+            async move { api.keep_history().await }
         });
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
@@ -402,6 +408,13 @@ async fn follow_list(ledger: &Ledger, snapshot: Arc<Snapshot>) -> Result<bool, U
     }
     drop(old);
     Ok(progress.is_some())
+}
+
+/// What this sidecar is called: the name of the machine, or of the pod or container, and its port.
+fn instance(addr: SocketAddr) -> String {
+    let system = uname();
+    let host = system.nodename().to_string_lossy();
+    format!("{host}:{}", addr.port())
 }
 
 /// The listeners of the API and of metrics: those that were passed, and else those of the settings.

@@ -19,7 +19,7 @@ use crate::{
 /// An account on the wire. Never a password: the fetcher does not even keep it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AccountBody {
+pub(super) struct AccountBody {
     email: Arc<str>,
     alias: Arc<str>,
     max_jobs: u32,
@@ -35,7 +35,7 @@ struct AccountBody {
 }
 
 impl AccountBody {
-    fn new(account: AccountView, calendar: &Calendar) -> Self {
+    pub(super) fn new(account: AccountView, calendar: &Calendar) -> Self {
         let reason = account.reason().map(str::to_owned);
         Self {
             available: account.available(),

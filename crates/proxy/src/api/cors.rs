@@ -1,6 +1,6 @@
 //! What a browser wants to be told before it lets a page of another origin call: the Fetch standard, "CORS protocol".
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::reply::{self, Reply};
 
@@ -23,7 +23,7 @@ pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
 
 /// The answer to a preflight: whatever it asks for may be sent. A client token is asked of the request itself.
 pub(super) fn preflight(asked: &HeaderMap) -> Reply {
-    let mut reply = reply::no_content();
+    let mut reply = reply::empty(StatusCode::NO_CONTENT);
     let headers = reply.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);

@@ -22,6 +22,18 @@ impl Api {
         }
     }
 
+    /// Why no pick can be granted now, in words; nothing if picks can be granted.
+    pub(super) async fn reasons(&self) -> Vec<String> {
+        let refusal = self.deps.picker.unavailable_reason().await;
+        refusal.iter().map(Error::message).collect()
+    }
+
+    /// Whether the last connections to the upstream could be opened.
+    pub(super) fn is_upstream_reachable(&self) -> bool {
+        let upstream = self.deps.upstream.as_ref();
+        upstream.is_none_or(|it| it.forward.is_reachable())
+    }
+
     fn verbose(&self, refusal: Option<Error>) -> Reply {
         let listing = self.deps.listing.borrow().clone();
         let last_result = match listing.last_result {
@@ -50,12 +62,7 @@ impl Api {
             Some(error) => format!("{}: {}", error.facts().reason, error.message()),
         };
         let rounds = self.rounds_line();
-        let is_reachable = self
-            .deps
-            .upstream
-            .as_ref()
-            .is_none_or(|it| it.forward.is_reachable());
-        let connections = if is_reachable {
+        let connections = if self.is_upstream_reachable() {
             "[+] connections: ok"
         } else {
             "[-] connections: the last ones failed; calls are refused until one can be opened"

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -56,7 +56,7 @@ impl LeaseBody {
         Self::of(&lease.view, &lease.calendar)
     }
 
-    fn of(lease: &LeaseView, calendar: &Calendar) -> Self {
+    pub(super) fn of(lease: &LeaseView, calendar: &Calendar) -> Self {
         Self {
             lease_id: lease.id,
             email: Arc::clone(&lease.email),
@@ -114,7 +114,7 @@ impl Api {
         if method == Method::DELETE {
             let is_released = self.deps.ledger.call(Release { id }).await?;
             return if is_released {
-                Ok(reply::no_content())
+                Ok(reply::empty(StatusCode::NO_CONTENT))
             } else {
                 Err(Error::UnknownLease)
             };

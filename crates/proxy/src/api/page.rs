@@ -89,6 +89,12 @@ pub(super) fn redirect() -> Reply {
     reply
 }
 
+/// Tells a client of `/status` what its token opens, so that the page offers nothing that would be refused.
+pub(super) fn tell_access(reply: &mut Reply, is_read_only: bool) {
+    let access = HeaderValue::from_static(if is_read_only { "read" } else { "full" });
+    reply.headers_mut().insert("x-kling-access", access);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,10 @@ use http_body::{Frame, SizeHint};
 use serde::Serialize;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::slices::Slices;
+use super::{
+    slices::Slices,
+    status::{SharedText, StatusText},
+};
 use crate::{
     error::Error,
     forward::{Carried, CarriedBody},
@@ -45,6 +48,8 @@ enum Content {
     Own(Option<Bytes>),
     /// Ours, slice by slice.
     Sliced(Slices),
+    /// Ours, and others read it, too.
+    Shared(SharedText),
     /// The upstream's, as it comes.
     Carried(CarriedBody),
 }
@@ -100,6 +105,10 @@ impl http_body::Body for ReplyBody {
                 let slice = slices.poll_next(cx);
                 slice.map(|slice| Some(slice?.map(Frame::data).map_err(Into::into)))
             }
+            Content::Shared(text) => {
+                let piece = text.poll_next();
+                piece.map(|piece| Some(piece?.map(Frame::data).map_err(Into::into)))
+            }
             Content::Carried(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -108,6 +117,7 @@ impl http_body::Body for ReplyBody {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
             Content::Sliced(slices) => slices.is_ended(),
+            Content::Shared(text) => text.left() == 0,
             Content::Carried(body) => body.is_end_stream(),
         }
     }
@@ -118,6 +128,7 @@ impl http_body::Body for ReplyBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Content::Sliced(_) => SizeHint::default(),
+            Content::Shared(text) => SizeHint::with_exact(text.left()),
             Content::Carried(body) => body.size_hint(),
         }
     }
@@ -154,6 +165,15 @@ pub(super) fn sliced(content_type: &'static str, slices: Slices) -> Reply {
     with_body(StatusCode::OK, content_type, body)
 }
 
+/// An answer that others read, too.
+pub(super) fn shared(content_type: &'static str, text: StatusText) -> Reply {
+    let body = ReplyBody {
+        content: Content::Shared(SharedText::new(text)),
+        ..ReplyBody::default()
+    };
+    with_body(StatusCode::OK, content_type, body)
+}
+
 fn with_body(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
@@ -172,9 +192,10 @@ pub(super) fn carried(answer: Carried) -> Reply {
     })
 }
 
-pub(super) fn no_content() -> Reply {
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(ReplyBody::default());
-    *reply.status_mut() = StatusCode::NO_CONTENT;
+    *reply.status_mut() = status;
     reply
 }
 

@@ -18,6 +18,7 @@ pub(super) enum Route<'a> {
     Account(Cow<'a, str>),
     Drain(Cow<'a, str>),
     Resume(Cow<'a, str>),
+    Status,
     Jobs,
     Home,
     Page(PageFile),
@@ -30,7 +31,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 17] = [
+pub(crate) const ROUTES: [&str; 18] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -39,6 +40,7 @@ pub(crate) const ROUTES: [&str; 17] = [
     "/accounts/{email}",
     "/accounts/{email}/drain",
     "/accounts/{email}/resume",
+    "/status",
     "/jobs",
     "/",
     "/dashboard",
@@ -57,6 +59,7 @@ impl<'a> Route<'a> {
             "/pick" => return Some(Self::Pick),
             "/leases" => return Some(Self::Leases),
             "/accounts" => return Some(Self::Accounts),
+            "/status" => return Some(Self::Status),
             "/jobs" => return Some(Self::Jobs),
             "/" => return Some(Self::Home),
             "/metrics" => return Some(Self::Metrics),
@@ -97,6 +100,7 @@ impl<'a> Route<'a> {
             Self::Drain(_) => "/accounts/{email}/drain",
             Self::Resume(_) => "/accounts/{email}/resume",
             Self::Upstream => "/v1/kling/*",
+            Self::Status => "/status",
             Self::Jobs => "/jobs",
             Self::Home => "/",
             Self::Page(file) => file.path(),
@@ -162,6 +166,7 @@ impl<'a> Route<'a> {
             Self::Leases
             | Self::Accounts
             | Self::Account(_)
+            | Self::Status
             | Self::Jobs
             | Self::Home
             | Self::Page(_)

@@ -16,13 +16,21 @@ pub(crate) struct BookStatus {
     pub(crate) sessions_count: usize,
 }
 
+/// The kind of a state that ends with the process.
+const MEMORY: &str = "memory";
+
 /// The newest status.
 pub(crate) type BookWatch = watch::Receiver<BookStatus>;
 
 impl BookStatus {
     /// Nothing is kept.
     pub(crate) fn memory() -> Self {
-        Self::new("memory", 0)
+        Self::new(MEMORY, 0)
+    }
+
+    /// Whether the state outlives the process.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kind != MEMORY
     }
 
     /// Nothing was written yet.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 /// Counts of rounds since the start.
@@ -17,6 +17,7 @@ pub struct RoundCounts {
     lag_micros: AtomicU64,
     stale_grants: AtomicU64,
     last_success: Mutex<Option<Timestamp>>,
+    last_sent: Mutex<Option<Timestamp>>,
     /// Why the newest round failed; `None` if it was answered.
     last_failure: Mutex<Option<String>>,
 }
@@ -57,6 +58,11 @@ impl RoundCounts {
         *self.last_success.lock()
     }
 
+    /// When the newest answered round was sent, by the calendar.
+    pub(crate) fn last_sent(&self) -> Option<Timestamp> {
+        *self.last_sent.lock()
+    }
+
     /// Whether the newest round was answered.
     ///
     /// # Errors
@@ -75,11 +81,14 @@ impl RoundCounts {
     }
 
     pub(super) fn note_ok(&self, skipped_count: usize, lag: Duration) {
-        let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
-        self.lag_micros.store(lag, Ordering::Relaxed);
+        let lag_micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.lag_micros.store(lag_micros, Ordering::Relaxed);
         let skipped = u64::try_from(skipped_count).unwrap_or(u64::MAX);
         self.skipped_entries.fetch_add(skipped, Ordering::Relaxed);
-        *self.last_success.lock() = Some(Timestamp::now());
+        let now = Timestamp::now();
+        *self.last_success.lock() = Some(now);
+        let lag = SignedDuration::try_from(lag).unwrap_or_default();
+        *self.last_sent.lock() = now.checked_sub(lag).ok();
         self.set_failure(None);
         self.ok.fetch_add(1, Ordering::Relaxed);
     }

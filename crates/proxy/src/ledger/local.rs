@@ -5,7 +5,15 @@
 
 mod told;
 
-use std::{collections::HashMap, process, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 use rand::{SeedableRng, rngs::StdRng};
@@ -34,6 +42,8 @@ use crate::{
 pub struct Local {
     clock: Clock,
     state: Mutex<LedgerState>,
+    /// See [`Ledger::shown_version`](super::Ledger::shown_version).
+    shown_version: AtomicU64,
     returns: Returns,
     alarm_moved: Notify,
     round_due: Notify,
@@ -55,6 +65,8 @@ struct LedgerState {
     is_learnt: bool,
     /// How many operations have left changes of records.
     version: Version,
+    /// Something that is shown to people may have changed since the lock was taken.
+    has_moved: bool,
     /// When [`Local::keep_time`] wakes next.
     alarm: Duration,
 }
@@ -118,6 +130,7 @@ impl Waiting<'_> {
             if seat == Some(self.seat) {
                 state.waiting.remove(&self.id);
                 state.pool.leave(self.id);
+                self.local.note_moved();
                 return None;
             }
             // A repeated call has the grant: this one must not give it back.
@@ -133,8 +146,10 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.leave() {
-            self.local
-                .change(|state, now| state.give_back(lease.id, now));
+            self.local.change(|state, now| {
+                state.has_moved = true;
+                state.give_back(lease.id, now);
+            });
         }
     }
 }
@@ -162,8 +177,10 @@ impl Local {
                 seated_count: 0,
                 is_learnt: false,
                 version: 0,
+                has_moved: false,
                 alarm: Duration::MAX,
             }),
+            shown_version: AtomicU64::new(0),
             returns: Returns::default(),
             alarm_moved: Notify::new(),
             round_due: Notify::new(),
@@ -180,6 +197,7 @@ impl Local {
     /// Does one operation. Returns the version of what it changed, too.
     pub(super) fn apply<O: Operation>(&self, operation: O) -> (O::Reply, Version) {
         self.change_versioned(|state, now| {
+            state.has_moved |= !O::IS_READ;
             operation.apply(operations::Context {
                 pool: &mut state.pool,
                 now,
@@ -205,6 +223,7 @@ impl Local {
     ) -> Result<(Entry<'_>, Version), PickError> {
         let (entered, version) = self.change_versioned(|state, now| -> Result<_, PickError> {
             let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
+            state.has_moved = true;
             match admission {
                 Admission::Granted(lease) => {
                     if !state.told.is_empty() {
@@ -298,6 +317,15 @@ impl Local {
         names.iter().map(|name| state.pool.record(name)).collect()
     }
 
+    pub(super) fn shown_version(&self) -> u64 {
+        self.shown_version.load(Ordering::Acquire)
+    }
+
+    /// Something that is shown to people may have changed. Called under the lock.
+    fn note_moved(&self) {
+        self.shown_version.fetch_add(1, Ordering::Release);
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -367,7 +395,8 @@ impl Local {
         let mut state = self.lock();
         let now = self.clock.now();
         let LedgerState { pool, rng, .. } = &mut *state;
-        pool.expire(now, rng);
+        let is_due = pool.expire(now, rng);
+        state.has_moved = is_due || !returned.is_empty();
         for settle in returned {
             state.take_back(settle, now);
         }
@@ -398,6 +427,9 @@ impl Local {
         {
             state.version += 1;
             commits.note_change();
+        }
+        if state.has_moved {
+            self.note_moved();
         }
         let version = state.version;
         let state_changes = state.pool.take_state_changes();

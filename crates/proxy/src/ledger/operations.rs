@@ -6,6 +6,7 @@
 //! read in parts ([`Part`](super::Part)).
 
 mod accounts;
+mod glance;
 mod keys;
 mod leases;
 mod rounds;
@@ -21,6 +22,7 @@ pub use accounts::{
     AccountNow, AccountsAfter, DryRun, FollowList, FollowListOn, HealthyAccount, IsBusy,
     ListProgress, NewestList, RefusalNow, SetDraining, Statistics, Stats, UnavailableReason,
 };
+pub use glance::GlanceNow;
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};
 pub use leases::{
     LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, Release, Settle, TakePlace, UpdateLease,
@@ -37,6 +39,9 @@ pub trait Operation {
 
     /// Whether the answer waits until what changed is durable.
     const DURABILITY: Durability = Durability::Later;
+
+    /// Whether nothing changes that is [shown](super::Ledger::shown_version) to people.
+    const IS_READ: bool = false;
 
     /// Decides, and changes the pool.
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply;

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Mark, Name, OperationName, Pool,
-    Refusal, UnknownAccount, WaiterId,
+    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Mark, Name, OperationName,
+    Place, Pool, Refusal, UnknownAccount,
 };
 
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
@@ -37,7 +37,7 @@ pub struct PickRequest {
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue, if it comes back to it.
-    pub place: Option<WaiterId>,
+    pub place: Option<Place>,
     /// The idempotency key of the call. It is claimed in the same step, unless it stands for
     /// something already.
     pub claim: Option<Claim>,
@@ -130,6 +130,7 @@ impl PickRequest {
             body: self.body.clone(),
             max_jobs: self.max_jobs,
             place: self.place,
+            wait: self.wait,
             mark: self.mark,
         }
     }

@@ -29,7 +29,18 @@ pub struct Ask {
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:
     /// behind all others.
-    pub place: Option<WaiterId>,
+    pub place: Option<Place>,
+    /// How long the caller waits at most. It is shown, and no decision depends on it.
+    pub wait: Duration,
+}
+
+/// A place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The id of a waiter at this place.
+    pub id: WaiterId,
+    /// When it was taken.
+    pub since: Duration,
 }
 
 /// What a lease is made of.

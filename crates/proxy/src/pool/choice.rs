@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{
     AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
-    LeaseView, Phase, Pool, Refusal, WaiterId, account::Account, ask::Terms, free::FreeList,
+    LeaseView, Phase, Place, Pool, Refusal, WaiterId, account::Account, ask::Terms, free::FreeList,
     lease::Ttl, resolutions::Holding,
 };
 
@@ -56,13 +56,16 @@ impl Pool {
         if self.waiters.len() >= self.limits.waiters_max {
             return Err(Refusal::QueueFull { free_in });
         }
-        Ok(Admission::Queued(self.waiters.push(ask)))
+        Ok(Admission::Queued(self.waiters.push(ask, now)))
     }
 
     /// A place in the queue behind all others, for a caller that may come back to it: its slot may turn out
     /// to be none.
-    pub fn take_place(&mut self) -> WaiterId {
-        self.waiters.next_place()
+    pub fn take_place(&mut self, now: Duration) -> Place {
+        Place {
+            id: self.waiters.next_id(),
+            since: now,
+        }
     }
 
     /// What the call with the lease `id` got already: the lease, or a place in the queue.
@@ -208,12 +211,7 @@ impl Pool {
     }
 
     /// Only called when no accepted account has a free slot.
-    fn refusal(
-        &mut self,
-        constraint: &Constraint,
-        place: Option<WaiterId>,
-        now: Duration,
-    ) -> Refusal {
+    fn refusal(&mut self, constraint: &Constraint, place: Option<Place>, now: Duration) -> Refusal {
         if let Some(reason) = self.unavailable_reason() {
             return reason;
         }
@@ -225,7 +223,7 @@ impl Pool {
             return Refusal::CoolingDown { ready_in };
         }
         self.renew_forecast(now);
-        let ahead = self.waiters.ahead_of(place);
+        let ahead = self.waiters.ahead_of(place.map(|place| place.id));
         let free_in = self.forecast.free_in(constraint, ahead, now);
         if self.accounts.is_unverified(constraint) {
             Refusal::Unverified { free_in }

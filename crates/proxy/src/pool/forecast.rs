@@ -68,6 +68,15 @@ impl Forecast {
         self.learnt.get(&Some(Arc::clone(operation))).copied()
     }
 
+    /// How long jobs take, by operation, as far as that was learnt; in no order.
+    pub(super) fn usual(&self) -> Vec<(OperationName, Duration)> {
+        let learnt = self.learnt.iter().filter_map(|(operation, seconds)| {
+            let took = Duration::try_from_secs_f64(*seconds).ok()?;
+            Some((Arc::clone(operation.as_ref()?), took))
+        });
+        learnt.collect()
+    }
+
     /// What was learnt before a restart.
     pub(super) fn restore(&mut self, operation: OperationName, seconds: f64) {
         self.learnt.insert(Some(operation), seconds);

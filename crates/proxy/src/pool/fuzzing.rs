@@ -101,6 +101,7 @@ impl Bench {
             operation: None,
             max_jobs: None,
             place: None,
+            wait: Duration::ZERO,
             body: None,
             mark: None,
         }

@@ -19,7 +19,7 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, LeaseId, LeaseState, Limits, TaskId,
+    AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
     deadlines::{Deadlines, nanos},
     lease::{Lease, Listed, Phase},
@@ -50,6 +50,7 @@ pub(super) struct Leases {
     round_sent_at: Option<Duration>,
     rounds: RoundIndexes,
     unseen: Unseen,
+    counts: LeaseCounts,
     ended_counts: [u64; Cause::ALL.len()],
     pub(super) changes: Changes<LeaseId>,
 }
@@ -157,6 +158,7 @@ impl Leases {
             round_sent_at: None,
             rounds: RoundIndexes::default(),
             unseen: Unseen::default(),
+            counts: LeaseCounts::default(),
             ended_counts: [0; Cause::ALL.len()],
             changes: Changes::default(),
         }
@@ -177,6 +179,11 @@ impl Leases {
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// How many there are, by what is known of their jobs.
+    pub(super) fn counts(&self) -> LeaseCounts {
+        self.counts
     }
 
     /// The leases behind a place, oldest first.
@@ -203,6 +210,7 @@ impl Leases {
     pub(super) fn insert(&mut self, id: LeaseId, mut lease: Lease) {
         lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let (deadline, account) = (lease.deadline, lease.account);
+        *self.counts.of(lease.kind(), lease.state()) += 1;
         self.changes.note(|| id);
         self.by_age.insert((nanos(lease.created_at), id));
         self.by_id.insert(id, lease);
@@ -216,6 +224,7 @@ impl Leases {
     /// Removes a lease.
     pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
+        *self.counts.of(lease.kind(), lease.state()) -= 1;
         self.changes.note(|| id);
         self.by_age.remove((nanos(lease.created_at), id));
         self.deadlines.change(&id, lease.deadline, None);
@@ -241,6 +250,8 @@ impl Leases {
         if is_kept {
             self.changes.note(|| id);
         }
+        *self.counts.of(lease.kind(), lease.state()) -= 1;
+        *self.counts.of(lease.kind(), phase.state()) += 1;
         let was_bound = lease.binding().is_some();
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);

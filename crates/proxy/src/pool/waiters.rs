@@ -10,6 +10,7 @@ mod ranks;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -49,6 +50,10 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) terms: Terms,
+    /// Since when it waits.
+    pub(super) since: Duration,
+    /// Until when it waits at most, as it said.
+    pub(super) deadline: Duration,
     group: GroupKey,
 }
 
@@ -83,21 +88,27 @@ impl Waiters {
         self.by_lease.get(&lease).copied()
     }
 
-    /// The place behind all others.
-    pub(super) fn next_place(&mut self) -> WaiterId {
+    /// The id of a waiter behind all others.
+    pub(super) fn next_id(&mut self) -> WaiterId {
         let id = WaiterId(self.arrived_count);
         self.arrived_count += 1;
         id
     }
 
     /// Adds a waiter, at its place if it has one.
-    pub(super) fn push(&mut self, ask: Ask) -> WaiterId {
-        let place = ask.place.filter(|id| !self.queue.contains_key(id));
-        let id = place.unwrap_or_else(|| self.next_place());
+    pub(super) fn push(&mut self, ask: Ask, now: Duration) -> WaiterId {
+        let place = ask.place;
+        let place = place.filter(|place| !self.queue.contains_key(&place.id));
+        let id = place.map_or_else(|| self.next_id(), |place| place.id);
         let terms = ask.terms();
         self.by_lease.insert(terms.lease_id, id);
         let group = self.group(ask.constraint, ask.max_jobs);
-        let waiter = Waiter { terms, group };
+        let waiter = Waiter {
+            terms,
+            since: place.map_or(now, |place| place.since),
+            deadline: now.saturating_add(ask.wait),
+            group,
+        };
         self.groups[waiter.group].waiters.insert(id);
         self.queue.insert(id, waiter);
         self.ranks.add(id.0);
@@ -167,6 +178,17 @@ impl Waiters {
             }
         }
         opened
+    }
+
+    /// The waiters in order, each with the only account that it accepts, if it named one.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (&Waiter, Option<AccountKey>)> {
+        self.queue.values().counted().map(|waiter| {
+            let only = match &self.groups[waiter.group].constraint {
+                Constraint::Only(account) => Some(*account),
+                Constraint::AnyBut(_) => None,
+            };
+            (waiter, only)
+        })
     }
 
     /// The accounts that a waiter accepts, and how many have waited longer.

@@ -1,7 +1,7 @@
 //! The table of records: which there are, which of them are twins, and which make room for others.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Records {
     /// Those that may be delivered to a twin, oldest first.
     pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
     pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
+    /// Those whose clients missed the answer, and that may still be delivered to them.
+    pub(super) missed: BTreeSet<RecordId>,
     pub(super) begun_count: u64,
     /// `None`: nothing is stored.
     pub(super) changes: Option<Changes>,
@@ -164,6 +166,7 @@ impl Records {
 
     /// A record is delivered to no twin. Returns the lease by which its answer is kept for one.
     pub(super) fn forget_twin(&mut self, id: RecordId) -> Option<LeaseId> {
+        self.missed.remove(&id);
         let record = self.by_id.get(&id)?;
         let twin = record.twin.as_ref()?;
         if let Some(twins) = self.by_twin.get_mut(twin) {

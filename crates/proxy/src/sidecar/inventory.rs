@@ -1,8 +1,8 @@
 //! What runs and waits, for the log at the start and at both ends of a shutdown.
 
 use crate::{
-    ledger::{Ledger, Statistics, Unavailable},
-    pool::{Kind, LeaseState},
+    ledger::{GlanceNow, Ledger, Unavailable},
+    pool::LeaseCounts,
 };
 
 /// Logs what there is, once the accounts and the jobs that run on them are known: jobs that an earlier process
@@ -54,20 +54,19 @@ impl Inventory {
     }
 
     async fn counted(ledger: &Ledger) -> Result<Self, Unavailable> {
-        let mut inventory = Self {
-            waiting: ledger.call(Statistics).await?.waiters_count,
-            ..Self::default()
-        };
-        let counted = ledger.each_lease(|lease| {
-            let count = match (lease.state, lease.kind) {
-                (LeaseState::Reserved, Kind::Forward) => &mut inventory.submissions,
-                (LeaseState::Reserved, Kind::Pick) => &mut inventory.picks,
-                (LeaseState::Bound, _) => &mut inventory.jobs,
-                (LeaseState::Uncertain, _) => &mut inventory.uncertain,
-            };
-            *count += 1;
-        });
-        counted.await?;
-        Ok(inventory)
+        let glance = ledger.call(GlanceNow).await?.view;
+        let LeaseCounts {
+            picks,
+            submissions,
+            uncertain,
+            jobs,
+        } = glance.leases;
+        Ok(Self {
+            submissions,
+            waiting: glance.waiters_count,
+            jobs,
+            uncertain,
+            picks,
+        })
     }
 }

@@ -22,6 +22,7 @@ pub struct AccountsAfter(pub Part<AccountPlace>);
 
 impl Operation for AccountsAfter {
     type Reply = Dated<Page<AccountView, AccountPlace>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let Part { after, .. } = &self.0;
@@ -48,6 +49,7 @@ pub struct AccountNow {
 
 impl Operation for AccountNow {
     type Reply = Result<Dated<AccountView>, UnknownAccount>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let view = context.ask_whole_list(|pool, _| pool.account_named(&self.email))?;
@@ -65,6 +67,7 @@ pub struct HealthyAccount {
 
 impl Operation for HealthyAccount {
     type Reply = Option<Arc<str>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let healthy = context.ask_whole_list(|pool, _| {
@@ -108,6 +111,7 @@ pub struct DryRun {
 
 impl Operation for DryRun {
     type Reply = Result<Page<(AccountView, bool), AccountPlace>, PickError>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let constraint = context.ask_whole_list(|pool, _| self.request.constraint(pool))?;
@@ -125,6 +129,7 @@ pub struct UnavailableReason;
 
 impl Operation for UnavailableReason {
     type Reply = Option<Refusal>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let reason =
@@ -139,6 +144,7 @@ pub struct RefusalNow;
 
 impl Operation for RefusalNow {
     type Reply = Option<Refusal>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let now = context.now;
@@ -153,6 +159,7 @@ pub struct IsBusy;
 
 impl Operation for IsBusy {
     type Reply = bool;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.is_busy()
@@ -176,6 +183,7 @@ pub struct Statistics;
 
 impl Operation for Statistics {
     type Reply = Stats;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         Stats {
@@ -192,6 +200,7 @@ pub struct NewestList;
 
 impl Operation for NewestList {
     type Reply = Option<Arc<List>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.list()

@@ -51,6 +51,7 @@ pub struct Recall {
 
 impl Operation for Recall {
     type Reply = Option<Known>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.recall(&self.claim)
@@ -66,6 +67,7 @@ pub struct KnowsKey {
 
 impl Operation for KnowsKey {
     type Reply = bool;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.knows(&self.key)

@@ -6,8 +6,8 @@ use super::{Context, Durability, Operation};
 use crate::{
     ledger::{Dated, walk::Part},
     pool::{
-        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Mark, MarkFault, Name, Page, Settlement,
-        Update, WaiterId,
+        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Mark, MarkFault, Name, Page, Place,
+        Settlement, Update,
     },
 };
 
@@ -79,6 +79,7 @@ pub struct LeaseNow {
 
 impl Operation for LeaseNow {
     type Reply = Option<Dated<LeaseView>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let view = context.pool.lease(self.id)?;
@@ -92,6 +93,7 @@ pub struct LeasesAfter(pub Part<LeasePlace>);
 
 impl Operation for LeasesAfter {
     type Reply = Dated<Page<LeaseView, LeasePlace>>;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let view = context.pool.leases_after(self.0.after, self.0.rows_max());
@@ -138,9 +140,10 @@ impl Operation for Release {
 pub struct TakePlace;
 
 impl Operation for TakePlace {
-    type Reply = WaiterId;
+    type Reply = Place;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
-        context.pool.take_place()
+        context.pool.take_place(context.now)
     }
 }

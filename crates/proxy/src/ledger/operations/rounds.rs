@@ -23,6 +23,7 @@ pub struct RoundBase;
 
 impl Operation for RoundBase {
     type Reply = RoundTicket;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         RoundTicket {
@@ -88,6 +89,7 @@ pub struct UndecidedAccounts;
 
 impl Operation for UndecidedAccounts {
     type Reply = (Duration, Vec<Undecided>);
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         (context.now, context.pool.undecided())
@@ -106,6 +108,7 @@ pub struct ReachesBack {
 
 impl Operation for ReachesBack {
     type Reply = bool;
+    const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.reaches_back(&self.email, &self.task_ids)

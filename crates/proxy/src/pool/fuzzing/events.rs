@@ -44,7 +44,7 @@ pub(in crate::pool) struct World {
     under_way: BTreeMap<LeaseId, u64>,
     waiting: Vec<(WaiterId, LeaseId)>,
     /// The place of the next caller that comes back.
-    place: WaiterId,
+    place: Place,
     running: BTreeMap<u64, Email>,
     /// The jobs whose ids rounds do not show.
     garbled: BTreeSet<u64>,
@@ -60,7 +60,7 @@ impl World {
     pub(in crate::pool) fn new(limits: Limits) -> Self {
         let mut bench = Bench::empty(limits, 3);
         let mut world = Self {
-            place: bench.pool.take_place(),
+            place: bench.pool.take_place(START),
             hash_key: HashKey::random(&mut bench.rng),
             marks: BTreeMap::new(),
             bench,
@@ -105,11 +105,12 @@ impl World {
             operation: call.has_operation.then(|| OPERATION.into()),
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
             place: call.comes_back.then_some(self.place),
+            wait: Duration::ZERO,
             body: None,
             mark: Some(Mark::of(&self.hash_key, lease_id)),
         };
         if call.comes_back {
-            self.place = pool.take_place();
+            self.place = pool.take_place(now);
         }
         if let Some((claim, kind)) = call.claim()
             && pool.claim(&claim, lease_id, kind).is_err()

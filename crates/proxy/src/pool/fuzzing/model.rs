@@ -275,6 +275,7 @@ impl Run {
             operation: None,
             max_jobs: max_jobs.and_then(NonZeroU32::new),
             place: None,
+            wait: Duration::ZERO,
             body: None,
             mark: None,
         };

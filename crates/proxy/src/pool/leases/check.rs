@@ -10,7 +10,9 @@ impl Leases {
         let mut deadlines = Deadlines::default();
         let mut by_age = BTreeSet::new();
         let mut bound_count = 0;
+        let mut counts = LeaseCounts::default();
         for (id, lease) in &self.by_id {
+            *counts.of(lease.kind(), lease.state()) += 1;
             if self.limits.reconciles {
                 rounds.add(*id, lease, self.limits.settle);
                 if lease.binding().is_none() {
@@ -31,6 +33,7 @@ impl Leases {
             self.unseen.check(self.by_id.iter());
         }
         assert_eq!(self.by_task.len(), bound_count);
+        assert_eq!(self.counts, counts);
         assert!(self.by_age.after(None).eq(by_age), "{:?}", self.by_age);
         assert_eq!(self.deadlines, deadlines);
         assert_eq!(self.rounds.stand_ins, rounds.stand_ins);

@@ -182,6 +182,7 @@ proptest! {
                 operation: None,
                 max_jobs: None,
                 place: None,
+                wait: Duration::ZERO,
                 body: None,
                 mark: None,
             };

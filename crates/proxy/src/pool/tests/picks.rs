@@ -32,6 +32,7 @@ fn refuses_in_words_that_tell_why() {
         operation: None,
         max_jobs: None,
         place: None,
+        wait: Duration::ZERO,
         body: None,
         mark: None,
     };
