@@ -208,12 +208,17 @@ class AccountsView {
     const shown = new Set(this.#shown);
     const found = new Map(this.#accounts.filter(({ email }) => shown.has(email)).map((it) => [it.email, it]));
     this.#fill(this.#shown.flatMap((email) => found.get(email) ?? []));
+    say(byId('accounts-count'), this.#count(this.#found().length));
+  }
+
+  #found() {
+    const wanted = this.search.value.trim().toLowerCase();
+    return this.#accounts.filter((account) => AccountsView.#matches(account, wanted));
   }
 
   /** Shows those that are searched for, in the order that is asked for. */
   #choose() {
-    const wanted = this.search.value.trim().toLowerCase();
-    const found = this.#accounts.filter((account) => AccountsView.#matches(account, wanted));
+    const found = this.#found();
     const { compare, direction } = ORDERS[this.order.value];
     this.#fill(this.pager.pageOf(found.sort(compare)));
     say(byId('accounts-count'), this.#count(found.length));
