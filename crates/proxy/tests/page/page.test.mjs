@@ -37,7 +37,7 @@ test('the page loads under its policy with an empty console', async () => {
   assert.equal(new URL(page.url()).pathname, '/dashboard');
   await untilState(page, 'full@x', 'full');
   await page.locator('#calls-rows tr').first().waitFor();
-  assert.equal(await page.locator('#health').textContent(), 'Ready: jobs are started.');
+  assert.equal(await page.locator('#health').textContent(), 'Ready: jobs can be started.');
   assert.deepEqual(page.said, []);
   // What the policy forbids is forbidden: a script in the page, and markup made of a string.
   const isRefused = await page.evaluate(() => {

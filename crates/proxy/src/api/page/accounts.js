@@ -112,10 +112,17 @@ class AccountRow {
     say(this.uses, usesOf(account));
     this.#updateState(account);
     this.#updateJobs(account);
-    const { nextFreeInMs: next } = account;
-    const isFree = account.state === 'available';
-    say(this.next, isFree ? 'now' : typeof next === 'number' ? `in about ${span(next)}` : 'not known');
+    say(this.next, this.#nextSlot(account));
     this.#updateButtons(account.state);
+  }
+
+  /** @param {Account} account */
+  #nextSlot({ state, nextFreeInMs }) {
+    if (state === 'available') return 'now';
+    if (typeof nextFreeInMs !== 'number') return state === 'full' ? 'not known' : '';
+    // The forecast was made when the answer was.
+    const left = nextFreeInMs - (this.view.clock.now() - this.view.toldAt);
+    return left > 0 ? `in about ${span(left)}` : 'soon';
   }
 
   /** @param {Account} account */
@@ -159,6 +166,8 @@ class AccountRow {
 class AccountsView {
   mayChange = true;
   isGone = false;
+  /** When the accounts were told, by the sidecar's clock. */
+  toldAt = 0;
   /** @type {Account[]} */
   #accounts = [];
   /** The e-mails on the page, in order. @type {string[]} */

@@ -34,6 +34,7 @@ class App {
     const isFirst = !this.status;
     this.status = status ?? this.status;
     this.#answeredAt = this.sidecar.clock.now();
+    if (status) this.accounts.toldAt = this.#answeredAt;
     this.#mayChange = access ? access === 'full' : this.#mayChange;
     this.#setGone(false);
     this.#showParts(true);

@@ -25,7 +25,7 @@ class HealthView {
   /** @param {Status} status */
   show(status) {
     const { ready, reasons, slots } = status;
-    this.announce(ready ? 'Ready: jobs are started.' : `Not ready: ${reasons.join('; ')}`, ready ? 'good' : 'bad');
+    this.announce(ready ? 'Ready: jobs can be started.' : `Not ready: ${reasons.join('; ')}`, ready ? 'good' : 'bad');
     document.title = `${ready ? 'Ready' : 'Not ready'} · ${slots.inFlight} of ${slots.max} · kling-balancer`;
     this.#showSidecar(status);
     this.#showFigures(status);

@@ -1,6 +1,8 @@
-// The last hour: slots in use and waiting calls, as a drawing and as a table.
+// The last hour, or since the sidecar started: slots in use and waiting calls, as a drawing and as a table.
 
 const HOUR_MS = 3_600_000;
+/** A sidecar that has just started has two points that are hardly apart. */
+const SPAN_MS_MIN = 60_000;
 const CHART = { width: 600, height: 120 };
 
 /** Draws the last hour. */
@@ -17,6 +19,8 @@ class HistoryView {
     byId('history-table').addEventListener('toggle', () => this.#showTable());
     /** @type {Point[]} */
     this.points = [];
+    /** What is drawn, in milliseconds. */
+    this.span = HOUR_MS;
   }
 
   /** @param {Status} status */
@@ -24,6 +28,7 @@ class HistoryView {
     const now = new Date(this.clock.now()).toISOString();
     const newest = { at: now, inFlight: slots.inFlight, max: slots.max, waiting: waiting.count };
     this.points = [...history, newest];
+    this.span = Math.min(HOUR_MS, Math.max(SPAN_MS_MIN, this.clock.since(this.points[0].at)));
     const top = Math.max(1, ...this.points.map((point) => Math.max(point.max, point.inFlight, point.waiting)));
     const line = (/** @type {'max' | 'inFlight' | 'waiting'} */ name) => this.#lineOf(name, top);
     this.max.setAttribute('d', line('max'));
@@ -31,6 +36,7 @@ class HistoryView {
     this.inUse.setAttribute('d', line('inFlight'));
     this.area.setAttribute('d', this.#areaBelow(line('inFlight')));
     say(byId('chart-top'), number(top));
+    say(byId('chart-start'), `${span(this.span)} ago`);
     say(byId('chart-words'), this.#words());
     byId('chart').setAttribute('aria-label', `The last hour. ${this.#words()}`);
     this.#showTable();
@@ -38,7 +44,7 @@ class HistoryView {
 
   /** @param {Point} point */
   #placeOf(point) {
-    return CHART.width * (1 - this.clock.since(point.at) / HOUR_MS);
+    return CHART.width * (1 - this.clock.since(point.at) / this.span);
   }
 
   /**
