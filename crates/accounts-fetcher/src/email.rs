@@ -30,7 +30,7 @@ impl Identity {
 }
 
 /// The name of an account in logs and metrics: `a-` and 8 hex digits of the SHA-256 of its e-mail.
-pub(crate) fn alias(email: &str) -> String {
+pub fn alias(email: &str) -> String {
     let digest = Sha256::digest(email);
     let head = digest
         .iter()

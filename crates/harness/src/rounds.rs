@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use kling_sim::{Sim, SimBuilder};
 use proxy::{
+    events::Events,
     jobs::Rounds,
     ledger::{
         AccountNow, FollowList, FollowListOn, Ledger, ListProgress, NewestList, PickError,
@@ -52,6 +53,7 @@ pub fn settings(base_url: &str, token: &str) -> UpstreamSettings {
         request_timeout: PATIENCE,
         idle_timeout: PATIENCE,
         requests_max: 1024,
+        events: Events::default(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, the page, health and metrics.
+//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, `/jobs`, `/events`, the page, health and metrics.
 //!
 //! Knows requests and answers; asks the [`Ledger`] and does not know its internals. Every call ends
 //! in one place, where it is counted and logged.
@@ -6,6 +6,7 @@
 mod accounts;
 mod clients;
 mod cors;
+mod events;
 mod gate;
 mod health;
 mod jobs;
@@ -14,6 +15,7 @@ mod page;
 mod params;
 mod pick;
 mod reply;
+mod request_id;
 mod route;
 mod slices;
 mod starting;
@@ -23,7 +25,6 @@ use std::{mem, sync::Arc};
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
-use rand::RngExt;
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -36,6 +37,7 @@ use crate::{
     book::BookWatch,
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
+    events::Events,
     forward::{CallOrigin, Forward},
     jobs::Rounds,
     ledger::{Ledger, Statistics},
@@ -45,6 +47,7 @@ use crate::{
 };
 #[cfg(any(test, feature = "fuzzing"))]
 pub use pick::check::params as pick_params;
+use request_id::{REQUEST_ID, request_id};
 use route::Route;
 use status::Status;
 #[cfg(test)]
@@ -54,11 +57,6 @@ pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
 pub(crate) const HEADERS_MAX: usize = 100;
 /// The largest head of a request, target included: the longest list of exclusions fits into it.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// The header of the request id.
-const REQUEST_ID: &str = "x-request-id";
-/// The longest request id that a client may give.
-const REQUEST_ID_CHARS_MAX: usize = 128;
 
 /// Which listener a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +88,9 @@ pub(crate) struct ApiDeps {
     pub(crate) book: BookWatch,
     pub(crate) listing: watch::Receiver<Listing>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Events,
+    /// How many clients may read events at once.
+    pub(crate) event_readers_max: usize,
     pub(crate) picker: Arc<Picker>,
     pub(crate) upstream: Option<UpstreamDeps>,
 }
@@ -221,6 +222,7 @@ impl Api {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_jobs(query).await
             }
+            Route::Events => self.read_events(request.headers()),
             Route::Home => Ok(page::redirect()),
             Route::Page(file) => Ok(page::file(file)),
             Route::Metrics => self.scrape().await,
@@ -248,6 +250,7 @@ impl Api {
         let book = self.deps.book.borrow().clone();
         let scrape = Scrape {
             book: &book,
+            events: &self.deps.events,
             stats: &stats,
             accounts: &accounts,
             listing: &listing,
@@ -263,20 +266,6 @@ impl Api {
                 )
             }
         })
-    }
-}
-
-/// The request's id: the client's own, or a new one.
-fn request_id<B>(request: &Request<B>) -> String {
-    let given = request.headers().get(REQUEST_ID);
-    let given = given.and_then(|given| given.to_str().ok());
-    let is_fit = |given: &&str| {
-        (1..=REQUEST_ID_CHARS_MAX).contains(&given.len())
-            && given.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match given.filter(is_fit) {
-        Some(given) => given.to_owned(),
-        None => format!("{:016x}", rand::rng().random::<u64>()),
     }
 }
 

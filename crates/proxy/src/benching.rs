@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     book::{self, BookStatus, Writer},
     config::SyncMode,
+    events::Events,
     journal::{Change, Journal, Table, sqlite},
     ledger::Ledger,
     metrics::Metrics,
@@ -85,11 +86,11 @@ impl DiskLedger {
         let metrics = Metrics::new().map_err(|error| error.to_string())?;
         let metrics = Arc::new(metrics);
         let pool = Pool::restored(limits, kept.saved, None, kept.clock.now());
-        let ledger = Ledger::journaled(pool, kept.clock);
+        let ledger = Ledger::journaled(pool, kept.clock, Events::default());
         let writer = Writer {
             journal,
             ledger: Arc::clone(&ledger),
-            records: JobRecords::new(Duration::ZERO, Arc::clone(&metrics)),
+            records: JobRecords::new(Duration::ZERO, Arc::clone(&metrics), Events::default()),
             owners: Arc::default(),
             woken: Arc::default(),
             metrics,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::doubled,
+    events::Fact,
     journal::{Change, Journal, JournalError},
     ledger::{IsBusy, Ledger, Version},
     metrics::Metrics,
@@ -129,17 +130,16 @@ impl<J: Journal> Writer<J> {
                         status.committed_at = Some(Timestamp::now());
                     });
                     if self.ledger.is_failing() {
-                        tracing::info!("the state is written again: grants go on");
+                        self.ledger.events().publish(&Fact::StateWritten);
                     }
                     return true;
                 }
                 Err(error) => {
                     self.ledger.note_failing();
                     if failed_count == 0 {
-                        tracing::error!(
-                            %error,
-                            "the state cannot be written: no slot is granted until it can; all else goes on"
-                        );
+                        let error = Some(error.to_string());
+                        let events = self.ledger.events();
+                        events.publish(&Fact::StateFailing { error });
                     }
                     if end.is_cancelled() {
                         return false;
@@ -164,7 +164,8 @@ impl<J: Journal> Writer<J> {
             () = sleep(COMMIT_MAX) => {}
         }
         self.ledger.note_failing();
-        tracing::error!("writing the state takes long: no slot is granted until it is written");
+        let failing = Fact::StateFailing { error: None };
+        self.ledger.events().publish(&failing);
         commit.await
     }
 

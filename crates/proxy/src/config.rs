@@ -77,6 +77,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged.
     pub log_filter: String,
+    /// Whether each finished job has a line in the log.
+    pub logs_jobs: bool,
     /// What is valid, and probably not meant: a sentence each.
     pub doubts: Vec<String>,
 }

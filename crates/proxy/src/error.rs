@@ -35,6 +35,8 @@ pub enum Error {
     BufferFull,
     /// As many calls are carried as may be: nothing was sent.
     NoPlace,
+    /// As many clients read events as may.
+    TooManyReaders,
     /// The upstream cannot be reached: nothing was sent.
     Unreachable,
     /// The connection to the upstream was lost, or its answer did not come whole, after bytes were
@@ -131,7 +133,7 @@ impl NotStarted {
 
 impl Error {
     /// One error of every kind. A test fails where one is missing.
-    pub(crate) const KINDS: [Self; 37] = [
+    pub(crate) const KINDS: [Self; 38] = [
         Self::Refused(Refusal::Saturated {
             free_in: RETRY_AFTER,
             position: 1,
@@ -184,6 +186,7 @@ impl Error {
             lines_max: 1,
             bytes_max: 1,
         },
+        Self::TooManyReaders,
     ];
 
     /// A request whose `field` is wrong.

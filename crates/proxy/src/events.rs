@@ -53,6 +53,8 @@ struct Shared {
     state: Mutex<State>,
     /// Readers are to be woken.
     is_due: Notify,
+    /// Something else happened than to a job.
+    has_changed: Notify,
     /// Readers that were cut off since they were too slow.
     cut_count: AtomicU64,
     /// Whether each finished job has a line in the log.
@@ -94,6 +96,7 @@ impl Events {
                 is_ended: false,
             }),
             is_due: Notify::new(),
+            has_changed: Notify::new(),
             cut_count: AtomicU64::new(0),
             logs_jobs,
         }))
@@ -112,6 +115,15 @@ impl Events {
             .expect("events have string keys and no parts that fail to be written");
         self.0.state.lock().ring.push(fact.kind(), &members);
         self.0.is_due.notify_one();
+        if fact.job().is_none() {
+            self.0.has_changed.notify_one();
+        }
+    }
+
+    /// Waits until something else happens than to a job: such as may change whether jobs can be started. For one
+    /// caller; cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.0.has_changed.notified().await;
     }
 
     /// The newest events, `count` at most, oldest first.

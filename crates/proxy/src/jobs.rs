@@ -26,6 +26,7 @@ use tracing::Instrument;
 
 use crate::{
     backoff::{doubled, shortened},
+    events::Fact,
     ledger::{FollowRound, IsBusy, Ledger, RoundBase},
     owners::Owners,
     pool::{Round, RoundChange},
@@ -99,7 +100,8 @@ impl Rounds {
             match round.instrument(tracing::info_span!("round")).await {
                 Ok(is_release_due) => {
                     if failed_count > 0 {
-                        tracing::info!(failed_count, "the list of running jobs can be read again");
+                        let events = self.ledger.events();
+                        events.publish(&Fact::RoundsAnswered { failed_count });
                     }
                     failed_count = 0;
                     let factor = if is_release_due { RELEASE_FACTOR } else { 1 };
@@ -184,11 +186,9 @@ impl Rounds {
         let advice = error.advice();
         let error = Chain(error).to_string();
         if failed_count == 0 {
-            tracing::warn!(
-                error,
-                advice,
-                "the list of running jobs cannot be read, so jobs of other tools are not counted"
-            );
+            let error = error.clone();
+            let events = self.ledger.events();
+            events.publish(&Fact::RoundsFailed { error, advice });
         }
         tracing::debug!(error, "round failed");
         self.counts.note_failed(error);

@@ -19,8 +19,9 @@ use std::{future, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::pool::{
-    Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName,
+use crate::{
+    events::Events,
+    pool::{Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName},
 };
 use local::Local;
 
@@ -53,13 +54,23 @@ pub enum Ledger {
 
 impl Ledger {
     /// A ledger in this process that goes on after a restart, and whose changes are written.
-    pub(crate) fn journaled(pool: Pool, clock: Clock) -> Arc<Self> {
-        Arc::new(Self::Local(Local::journaled(pool, clock)))
+    pub(crate) fn journaled(pool: Pool, clock: Clock, events: Events) -> Arc<Self> {
+        Arc::new(Self::Local(Local::journaled(pool, clock, events)))
+    }
+
+    /// An empty ledger in this process, which tells `events` what happens.
+    pub(crate) fn in_memory(limits: Limits, events: Events) -> Arc<Self> {
+        Arc::new(Self::Local(Local::in_memory(limits, events)))
     }
 
     /// An empty ledger in this process.
     pub fn local(limits: Limits) -> Arc<Self> {
-        Arc::new(Self::Local(Local::new(limits)))
+        Self::in_memory(limits, Events::default())
+    }
+
+    /// What it tells of what happens.
+    pub(crate) fn events(&self) -> &Events {
+        self.keeper().events()
     }
 
     /// Does one operation.

@@ -75,11 +75,11 @@ impl Picker {
         mark_key: Option<HashKey>,
     ) -> Self {
         Self {
+            token: Token::new(has_own_list, ledger.events().clone()),
             ledger,
             listing,
             metrics,
             shutdown,
-            token: Token::new(has_own_list),
             rounds,
             mark_key,
         }

@@ -73,7 +73,7 @@ pub use glance::{Glance, LeaseCounts, WAITERS_SHOWN_MAX, WaiterView};
 pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
-pub use list::{List, ListChange};
+pub use list::{List, ListChange, ListDifference};
 pub use marks::{LearntMarks, MarkFault, MarksChange, MarksKnown};
 pub use name::Name;
 pub use page::{AccountPlace, LeasePlace, Page, PlaceError};

@@ -63,6 +63,7 @@ async fn metrics() {
     let book = crate::book::BookStatus::memory();
     let scrape = Scrape {
         book: &book,
+        events: ledger.events(),
         stats: &stats,
         accounts: &accounts,
         listing: &Listing::default(),

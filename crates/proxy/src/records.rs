@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    events::{AccountFacts, Events, Fact, JobFacts},
     kling::task::JobResult,
     ledger::{Ledger, Unavailable},
     metrics::Metrics,
@@ -44,6 +45,7 @@ pub(crate) struct JobRecords {
     /// How long an answer that its client missed waits for a twin.
     redeliver: Duration,
     metrics: Arc<Metrics>,
+    events: Events,
 }
 
 /// A submission that is under way. Dropped before it is settled, as by a bug, its outcome is not known.
@@ -111,13 +113,14 @@ impl Promise {
 }
 
 impl JobRecords {
-    /// Records that keep an undelivered answer for twins for as long as `redeliver`.
-    pub(crate) fn new(redeliver: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Records that keep an undelivered answer for twins for as long as `redeliver`, and tell `events` of it.
+    pub(crate) fn new(redeliver: Duration, metrics: Arc<Metrics>, events: Events) -> Arc<Self> {
         Arc::new(Self {
             records: Mutex::default(),
             answers: KeptAnswers::new(),
             redeliver,
             metrics,
+            events,
         })
     }
 
@@ -385,17 +388,18 @@ impl JobRecords {
         }
         record.is_counted = true;
         records.missed.insert(id);
+        let undelivered = JobFacts {
+            request_id: Some(Arc::clone(&record.request_id)),
+            client: record.client_name.clone(),
+            operation: Some(Arc::clone(&record.body.operation)),
+            account: record.email.as_deref().map(AccountFacts::of),
+            task_id: Some(task_id),
+        };
         if let Some(changes) = &mut records.changes {
             changes.note(id, true);
         }
         self.metrics.count_undelivered();
-        tracing::warn!(
-            request_id = &*record.request_id,
-            task_id = task_id.as_str(),
-            operation = &*record.body.operation,
-            "a job was started, and its client was gone before the answer; the same start sent again gets it, \
-             and /jobs lists it"
-        );
+        self.events.publish(&Fact::AnswerUndelivered(undelivered));
     }
 
     /// A record is delivered to no twin.

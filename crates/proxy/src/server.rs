@@ -161,10 +161,11 @@ pub(crate) async fn serve(
 /// Answers the calls of one connection.
 async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, shutdown: Shutdown) {
     let (client, calls) = (open.client(), open.calls());
-    let is_told = AtomicBool::new(false);
+    let (is_told, is_endless) = (AtomicBool::new(false), AtomicBool::new(false));
     let answer = service_fn(|request: Request<Incoming>| {
         let (api, call) = (Arc::clone(&api), calls.token());
-        let (begun, is_told, client, open) = (&shutdown.begun, &is_told, client, &open);
+        let (begun, client, open) = (&shutdown.begun, client, &open);
+        let (is_told, is_endless) = (&is_told, &is_endless);
         let version = request.version();
         open.note_call();
         let answering = client.begin_answer();
@@ -174,9 +175,13 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
                 reply = answer(&api, request, kind, client) => reply,
                 () = client.left() => return Err(HungUp),
             };
-            if begun.is_cancelled() {
+            // No second call follows on the connection of an answer without an end.
+            if begun.is_cancelled() || reply.body().is_endless() {
                 say_close(&mut reply, version);
                 is_told.store(true, Ordering::Relaxed);
+            }
+            if reply.body().is_endless() {
+                is_endless.store(true, Ordering::Relaxed);
             }
             reply.body_mut().belong_to(call, answering);
             open.note_call();
@@ -199,7 +204,11 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
             // A request that has not fully arrived is not running.
             let idle = future::poll_fn(|cx| {
                 let is_expected = !is_told.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
-                if is_expected || !calls.is_empty() || client.is_write_blocked() {
+                let is_stuck = client.is_write_blocked();
+                // An answer without an end that its client does not take is not waited for.
+                let is_given_up = is_stuck && is_endless.load(Ordering::Relaxed);
+                let is_running = (!calls.is_empty() || is_stuck) && !is_given_up;
+                if is_expected || is_running {
                     return Poll::Pending;
                 }
                 Poll::Ready(())

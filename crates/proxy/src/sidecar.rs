@@ -2,7 +2,9 @@
 
 mod inventory;
 mod limits;
+mod list;
 mod state;
+mod transitions;
 
 use std::{
     future, io,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use accounts_fetcher::{
-    Credentials, Fetcher, HttpSource, Listing, Snapshot, Source, Timing, TlsError, UnsendableToken,
+    Credentials, Fetcher, HttpSource, Listing, Source, Timing, TlsError, UnsendableToken,
     tls_client_config_trusting,
 };
 use rustix::system::uname;
@@ -21,8 +23,7 @@ use tokio::{
     join,
     net::TcpListener,
     sync::watch,
-    task::{JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
-    time::sleep,
+    task::{JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,14 +36,15 @@ use crate::{
     api::{Api, ApiDeps, Gate, ListenerKind, UpstreamDeps},
     book::Writer,
     config::{Auth, Config},
+    events::{Events, Fact},
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
     journal::sqlite::Sqlite,
     keyed_hash::HashKey,
-    ledger::{FollowList, FollowListOn, Ledger, ListProgress, NewestList, Unavailable},
+    ledger::Ledger,
     metrics::Metrics,
     picker::Picker,
-    pool::{Limits, ListChange},
+    pool::Limits,
     records::JobRecords,
     reload::{Reload, Reloader},
     server::{self, Listener, Shutdown},
@@ -98,13 +100,6 @@ pub enum StartError {
 #[error("a background task ended; this is a bug, please report it")]
 pub struct TaskEnded(#[source] Option<JoinError>);
 
-/// The pause before a list is applied again after the ledger did not take it.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
-
-/// The most accounts of a list that is compared with the one before on a worker: a fraction of a millisecond. A hundred
-/// thousand take a tenth of a second.
-const COMPARED_AT_ONCE_MAX: usize = 512;
-
 /// A sidecar that listens and is ready to run.
 #[derive(Debug)]
 pub struct Sidecar {
@@ -115,6 +110,8 @@ pub struct Sidecar {
     ledger: Arc<Ledger>,
     listing: watch::Receiver<Listing>,
     fetcher: Fetcher,
+    picker: Arc<Picker>,
+    events: Events,
     forward: Option<Arc<Forward>>,
     rounds: Option<(Arc<Rounds>, Duration)>,
     histories: Option<Histories>,
@@ -140,7 +137,7 @@ impl Sidecar {
         passed: PassedSockets,
         end: CancellationToken,
     ) -> Result<Self, StartError> {
-        let shutdown = Shutdown::default();
+        let (shutdown, events) = (Shutdown::default(), Events::new(config.logs_jobs));
         let connection_limits = ConnectionLimits::of(config.selection.waiters_max);
         let token = config.upstream.token.as_ref();
         let credentials = token.map(Credentials::new).transpose()?;
@@ -149,19 +146,25 @@ impl Sidecar {
         let (fetcher, listing) = fetcher(config, credentials.clone())?;
         let (wake, hashes) = (fetcher.waker(), state.hash_key());
         let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes.clone());
-        let client = upstream(config, credentials.clone(), connection_limits.requests_max)?;
+        let client = upstream(
+            config,
+            credentials.clone(),
+            connection_limits.requests_max,
+            &events,
+        )?;
         // Only the upstream can say which jobs run.
         let interval = config.reconcile.interval.filter(|_| client.is_some());
         let mark_key = mark_key(config, interval.is_some(), &hashes);
         let limits = pool_limits(config, &connection_limits, interval.is_some());
         let metrics = Arc::new(Metrics::new()?);
-        let records = JobRecords::new(config.forward.redeliver, Arc::clone(&metrics));
+        let (redeliver, counted) = (config.forward.redeliver, Arc::clone(&metrics));
+        let records = JobRecords::new(redeliver, counted, events.clone());
         let Restored {
             ledger,
             owners,
             book,
             writer,
-        } = state.restore(limits, mark_key.as_ref(), &records, &metrics);
+        } = state.restore(limits, mark_key.as_ref(), &records, &metrics, &events);
         let rounds = client.as_ref().map(|client| {
             let (ledger, owners) = (Arc::clone(&ledger), Arc::clone(&owners));
             Arc::new(Rounds::new(Arc::clone(client), ledger, owners))
@@ -206,7 +209,9 @@ impl Sidecar {
             book,
             listing: listing.clone(),
             metrics,
-            picker,
+            events: events.clone(),
+            event_readers_max: connection_limits.event_readers_max,
+            picker: Arc::clone(&picker),
             upstream: upstream_deps,
         };
         let api = Api::new(config, gate, deps);
@@ -217,6 +222,8 @@ impl Sidecar {
             ledger,
             listing,
             fetcher,
+            picker,
+            events,
             forward,
             rounds,
             histories,
@@ -258,17 +265,24 @@ impl Sidecar {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.fetcher.run());
         tasks.spawn(self.reloader.run());
-        tasks.spawn(follow(self.listing, Arc::clone(&self.ledger)));
-        tasks.spawn({
-            let ledger = Arc::clone(&self.ledger);
-            async move {
-                join!(ledger.keep_time(), inventory::announce(&ledger));
-            }
+        self.events.publish(&Fact::SidecarStarted {
+            version: env!("CARGO_PKG_VERSION"),
         });
         tasks.spawn({
             let api = Arc::clone(&self.api);
             async move { api.keep_history().await }
         });
+        let events = self.events.clone();
+        tasks.spawn(async move { events.run().await });
+        tasks.spawn(transitions::watch(
+            self.events.clone(),
+            self.listing.clone(),
+            self.picker,
+            Arc::clone(&self.ledger),
+        ));
+        tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
+        let ledger = Arc::clone(&self.ledger);
+        tasks.spawn(async move { ledger.keep_time().await });
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
@@ -308,6 +322,7 @@ impl Sidecar {
             );
             submissions_answered().await;
             shutdown.closing.cancel();
+            self.events.end();
         };
         let ended = async {
             join!(serving, ending);
@@ -362,52 +377,6 @@ async fn writer_ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError
         Some(task) => task.await,
         None => future::pending().await,
     }
-}
-
-/// Applies every new snapshot to the ledger.
-async fn follow(mut listing: watch::Receiver<Listing>, ledger: Arc<Ledger>) {
-    let mut applied = None;
-    loop {
-        let newest = listing.borrow_and_update().snapshot.clone();
-        if let Some(snapshot) = newest
-            && !applied
-                .as_ref()
-                .is_some_and(|applied| Arc::ptr_eq(applied, &snapshot))
-        {
-            if follow_list(&ledger, Arc::clone(&snapshot)).await == Ok(true) {
-                applied = Some(snapshot);
-            } else {
-                sleep(FOLLOW_PAUSE).await;
-                continue;
-            }
-        }
-        if listing.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// False if the ledger has followed another list meanwhile.
-async fn follow_list(ledger: &Ledger, snapshot: Arc<Snapshot>) -> Result<bool, Unavailable> {
-    let base = ledger.call(NewestList).await?;
-    // The old list is kept until the ledger is unlocked: freeing it takes a while.
-    let old = base.clone();
-    let change = if snapshot.accounts.len() <= COMPARED_AT_ONCE_MAX {
-        ListChange::between(base, &snapshot)
-    } else {
-        let compared = spawn_blocking(move || ListChange::between(base, &snapshot));
-        let Ok(change) = compared.await else {
-            return Ok(false);
-        };
-        change
-    };
-    let mut progress = ledger.call(FollowList { change }).await?;
-    while progress == Some(ListProgress::Partial) {
-        yield_now().await;
-        progress = Some(ledger.call(FollowListOn).await?);
-    }
-    drop(old);
-    Ok(progress.is_some())
 }
 
 /// What this sidecar is called: the name of the machine, or of the pod or container, and its port.
@@ -480,6 +449,7 @@ fn upstream(
     config: &Config,
     credentials: Option<Credentials>,
     requests_max: usize,
+    events: &Events,
 ) -> Result<Option<Arc<Upstream>>, StartError> {
     let Some(credentials) = credentials else {
         tracing::warn!(
@@ -495,6 +465,7 @@ fn upstream(
         request_timeout: config.upstream.request_timeout,
         idle_timeout: config.upstream.idle_timeout,
         requests_max,
+        events: events.clone(),
     };
     let tls = tls_client_config_trusting(&config.upstream.extra_roots)?;
     let upstream = Upstream::new(settings, tls)?;

@@ -46,6 +46,7 @@ pub use breaker::FAILURES_MAX;
 pub use idle::{Idle, IdleError};
 pub use places::{GIVES_WAY_AFTER, Traffic};
 
+use crate::events::Events;
 use breaker::Breaker;
 use connector::Connector;
 use outgoing::{OutgoingBody, Progress};
@@ -91,6 +92,8 @@ pub struct UpstreamSettings {
     pub idle_timeout: Duration,
     /// The most requests under way at once, of all kinds: each has a connection of its own.
     pub requests_max: usize,
+    /// Told when connecting begins to fail, and when it works again.
+    pub events: Events,
 }
 
 /// Why no client can be made.
@@ -148,7 +151,7 @@ impl Upstream {
         if base_url.scheme().is_none() || base_url.host().is_none() {
             return Err(UpstreamError::RelativeUrl);
         }
-        let breaker = Arc::<Breaker>::default();
+        let breaker = Arc::new(Breaker::new(settings.events.clone()));
         let connector = Connector::new(&settings, tls, Arc::clone(&breaker));
         // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
         // unstarted.

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    events::Subscription,
     forward::{Carried, CarriedBody},
     ledger::Slot,
     peer::Answering,
@@ -50,6 +51,8 @@ enum Content {
     Sliced(Slices),
     /// Ours, and others read it, too.
     Shared(SharedText),
+    /// What happens, as long as the client reads it.
+    Events(Subscription),
     /// The upstream's, as it comes.
     Carried(CarriedBody),
 }
@@ -73,13 +76,18 @@ impl ReplyBody {
         matches!(self.content, Content::Carried(_))
     }
 
+    /// Whether it has no end of its own.
+    pub(crate) fn is_endless(&self) -> bool {
+        matches!(self.content, Content::Events(_))
+    }
+
     /// Keeps the call open until this body has been taken for writing.
     ///
     /// An answer of ours reaches a client that has closed its sending side. One of the upstream ends with its client,
-    /// since it may still be long in coming.
+    /// since it may still be long in coming; so does one without an end.
     pub(crate) fn belong_to(&mut self, call: TaskTrackerToken, answering: Answering) {
         self.call = Some(call);
-        self.answering = Some(answering).filter(|_| !self.is_carried());
+        self.answering = Some(answering).filter(|_| !self.is_carried() && !self.is_endless());
     }
 
     /// Ties `slot` to the delivery of this body.
@@ -109,6 +117,10 @@ impl http_body::Body for ReplyBody {
                 let piece = text.poll_next();
                 piece.map(|piece| Some(piece?.map(Frame::data).map_err(Into::into)))
             }
+            Content::Events(subscription) => {
+                let next = subscription.poll_next(cx);
+                next.map(|next| Some(next?.map(Frame::data).map_err(Into::into)))
+            }
             Content::Carried(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -118,6 +130,7 @@ impl http_body::Body for ReplyBody {
             Content::Own(bytes) => bytes.is_none(),
             Content::Sliced(slices) => slices.is_ended(),
             Content::Shared(text) => text.left() == 0,
+            Content::Events(_) => false,
             Content::Carried(body) => body.is_end_stream(),
         }
     }
@@ -127,8 +140,8 @@ impl http_body::Body for ReplyBody {
             Content::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Content::Sliced(_) => SizeHint::default(),
             Content::Shared(text) => SizeHint::with_exact(text.left()),
+            Content::Sliced(_) | Content::Events(_) => SizeHint::default(),
             Content::Carried(body) => body.size_hint(),
         }
     }
@@ -172,6 +185,19 @@ pub(super) fn shared(content_type: &'static str, text: StatusText) -> Reply {
         ..ReplyBody::default()
     };
     with_body(StatusCode::OK, content_type, body)
+}
+
+/// An answer that tells what happens until the client leaves.
+pub(super) fn events(subscription: Subscription) -> Reply {
+    let body = ReplyBody {
+        content: Content::Events(subscription),
+        ..ReplyBody::default()
+    };
+    let mut reply = with_body(StatusCode::OK, "text/event-stream", body);
+    // nginx would hold events back until its buffer is full.
+    let unbuffered = HeaderValue::from_static("no");
+    reply.headers_mut().insert("x-accel-buffering", unbuffered);
+    reply
 }
 
 fn with_body(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {

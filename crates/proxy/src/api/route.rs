@@ -20,6 +20,7 @@ pub(super) enum Route<'a> {
     Resume(Cow<'a, str>),
     Status,
     Jobs,
+    Events,
     Home,
     Page(PageFile),
     Upstream,
@@ -31,7 +32,7 @@ pub(super) enum Route<'a> {
 
 /// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 18] = [
+pub(crate) const ROUTES: [&str; 19] = [
     "/v1/kling/*",
     "/pick",
     "/leases",
@@ -42,6 +43,7 @@ pub(crate) const ROUTES: [&str; 18] = [
     "/accounts/{email}/resume",
     "/status",
     "/jobs",
+    "/events",
     "/",
     "/dashboard",
     "/dashboard/app.js",
@@ -61,6 +63,7 @@ impl<'a> Route<'a> {
             "/accounts" => return Some(Self::Accounts),
             "/status" => return Some(Self::Status),
             "/jobs" => return Some(Self::Jobs),
+            "/events" => return Some(Self::Events),
             "/" => return Some(Self::Home),
             "/metrics" => return Some(Self::Metrics),
             "/livez" => return Some(Self::Livez),
@@ -102,6 +105,7 @@ impl<'a> Route<'a> {
             Self::Upstream => "/v1/kling/*",
             Self::Status => "/status",
             Self::Jobs => "/jobs",
+            Self::Events => "/events",
             Self::Home => "/",
             Self::Page(file) => file.path(),
             Self::Metrics => "/metrics",
@@ -168,6 +172,7 @@ impl<'a> Route<'a> {
             | Self::Account(_)
             | Self::Status
             | Self::Jobs
+            | Self::Events
             | Self::Home
             | Self::Page(_)
             | Self::Metrics

@@ -3,10 +3,9 @@
 use http::{Method, Request, StatusCode};
 
 use super::{
-    REQUEST_ID,
     page::{self, PageFile},
     reply::{self, Reply},
-    request_id,
+    request_id::{REQUEST_ID, request_id},
 };
 use crate::error::Error;
 

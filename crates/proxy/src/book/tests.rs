@@ -12,6 +12,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::advance};
 
 use super::*;
 use crate::{
+    events::Events,
     journal::{Record, Statistics, Table},
     ledger::{
         FollowList, ListProgress, PickError, PickRequest, SetDraining, Settle, Slot, Unavailable,
@@ -118,9 +119,9 @@ impl Stage {
             ties_picks: false,
         };
         let pool = Pool::restored(limits, loaded.saved, None, loaded.clock.now());
-        let ledger = Ledger::journaled(pool, loaded.clock);
+        let ledger = Ledger::journaled(pool, loaded.clock, Events::default());
         let metrics = Arc::new(Metrics::new().unwrap());
-        let records = JobRecords::new(hour, Arc::clone(&metrics));
+        let records = JobRecords::new(hour, Arc::clone(&metrics), Events::default());
         let writer = Writer {
             journal,
             ledger: Arc::clone(&ledger),

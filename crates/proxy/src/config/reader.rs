@@ -85,6 +85,7 @@ impl ConfigReader {
             value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         );
         let log_filter = self.one("log.filter", value::log_filter);
+        let logs_jobs = self.one("log.jobs", value::flag);
         if listen.is_some() && listen == metrics_listen && listen.is_some_and(|at| at.port() != 0) {
             self.reject(
                 "metrics.listen",
@@ -107,6 +108,7 @@ impl ConfigReader {
             workers,
             log_format: log_format?,
             log_filter: log_filter?,
+            logs_jobs: logs_jobs?,
             doubts: Vec::new(),
         };
         config.doubts = doubts(&config, &self.layers);

@@ -270,4 +270,9 @@ pub const SETTINGS: &[Setting] = &[
         "info",
         "Writes log lines of this level and above; single targets may differ: info,proxy=debug",
     ),
+    setting(
+        "log.jobs",
+        "false",
+        "Writes a line for each finished job: account, task, operation, outcome, duration, client, request id",
+    ),
 ];

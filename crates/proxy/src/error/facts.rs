@@ -86,7 +86,7 @@ impl Error {
             },
             Self::Refused(refusal) => refusal_facts(*refusal),
             Self::Learning(_) => refusal_facts(Refusal::Learning),
-            Self::BufferFull | Self::NoPlace => busy("queue-full"),
+            Self::BufferFull | Self::NoPlace | Self::TooManyReaders => busy("queue-full"),
             Self::TokenRejected(_) => down("token-rejected"),
             Self::ShuttingDown => down("shutting-down"),
             Self::OwnerUnknown => down("owner-unknown"),

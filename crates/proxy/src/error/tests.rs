@@ -42,6 +42,7 @@ fn place(error: &Error) -> usize {
         Error::BodyTooLarge { .. } => 34,
         Error::UnsupportedMedia => 35,
         Error::HeadersTooLarge { .. } => 36,
+        Error::TooManyReaders => 37,
     }
 }
 

@@ -7,6 +7,8 @@ const BUFFER_FULL: &str =
     "the bodies of waiting calls fill forward.buffer_total; come back in a moment, or raise it";
 const NO_PLACE: &str =
     "as many calls are carried as may be at once; nothing was sent. Come back in a moment";
+const TOO_MANY_READERS: &str =
+    "as many clients read /events as may at once; close one, or come back later";
 const UNREACHABLE: &str = "the upstream cannot be reached; nothing was sent. Check upstream.base_url and \
                            the network: the log and /readyz?verbose say what failed";
 const OUTCOME_UNKNOWN: &str = "the connection to the upstream was lost; it may have acted all the same. \
@@ -66,6 +68,7 @@ impl Error {
             Self::KeyInUse { tasks } => key_in_use(tasks),
             Self::BufferFull => BUFFER_FULL,
             Self::NoPlace => NO_PLACE,
+            Self::TooManyReaders => TOO_MANY_READERS,
             Self::Unreachable => UNREACHABLE,
             Self::OutcomeUnknown => OUTCOME_UNKNOWN,
             Self::TimedOut => TIMED_OUT,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use accounts_fetcher::alias;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -112,7 +113,7 @@ pub enum Fact {
         /// Why.
         error: String,
         /// What to do.
-        advice: Option<&'static str>,
+        advice: &'static str,
     },
     /// The list of running jobs is read again.
     RoundsAnswered {
@@ -184,6 +185,16 @@ pub struct AccountFacts {
     pub email: Arc<str>,
     /// For logs.
     pub alias: Arc<str>,
+}
+
+impl AccountFacts {
+    /// Those of the account `email`.
+    pub fn of(email: &str) -> Self {
+        Self {
+            email: email.into(),
+            alias: alias(email).into(),
+        }
+    }
 }
 
 /// Names a job, or the submission that may become one.

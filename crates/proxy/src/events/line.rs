@@ -154,7 +154,7 @@ impl<'a> Line<'a> {
             }
             Fact::RoundsFailed { error, advice } => {
                 line.error = Some(error);
-                line.advice = *advice;
+                line.advice = Some(advice);
             }
             Fact::RoundsAnswered { failed_count } => line.failed_count = Some(*failed_count),
             Fact::ListFailed { error } => line.error = Some(error),

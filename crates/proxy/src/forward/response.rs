@@ -245,7 +245,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::upstream::{Traffic, Upstream, UpstreamSettings};
+    use crate::{
+        events::Events,
+        upstream::{Traffic, Upstream, UpstreamSettings},
+    };
 
     #[tokio::test]
     async fn an_answer_that_came_whole_gives_its_place_back_before_it_is_read() {
@@ -260,6 +263,7 @@ mod tests {
             request_timeout: patience,
             idle_timeout: patience,
             requests_max: 1,
+            events: Events::default(),
         };
         let upstream = Upstream::new(settings, tls_client_config().unwrap()).unwrap();
         let ask = async || {

@@ -30,6 +30,7 @@ use super::{
     returns::Returns,
 };
 use crate::{
+    events::Events,
     pool::{
         Admission, Changed, LeaseId, LeaseView, Limits, List, Pool, PoolRecord, RecordName,
         Refusal, Settlement, WaiterId,
@@ -51,6 +52,7 @@ pub struct Local {
     learnt: CancellationToken,
     /// `None`: nothing is written.
     commits: Option<Commits>,
+    events: Events,
 }
 
 #[derive(Debug)]
@@ -157,18 +159,24 @@ impl Drop for Waiting<'_> {
 impl Local {
     /// An empty state, which is lost when the process ends.
     pub fn new(limits: Limits) -> Self {
-        Self::with(Pool::new(limits), Clock::start(), None)
+        Self::in_memory(limits, Events::default())
+    }
+
+    /// The same. It tells `events` what happens.
+    pub(super) fn in_memory(limits: Limits, events: Events) -> Self {
+        Self::with(Pool::new(limits), Clock::start(), None, events)
     }
 
     /// A state that goes on, and that is written.
-    pub(super) fn journaled(pool: Pool, clock: Clock) -> Self {
-        Self::with(pool, clock, Some(Commits::default()))
+    pub(super) fn journaled(pool: Pool, clock: Clock, events: Events) -> Self {
+        Self::with(pool, clock, Some(Commits::default()), events)
     }
 
-    fn with(pool: Pool, clock: Clock, commits: Option<Commits>) -> Self {
+    fn with(pool: Pool, clock: Clock, commits: Option<Commits>, events: Events) -> Self {
         Self {
             clock,
             commits,
+            events,
             state: Mutex::new(LedgerState {
                 pool,
                 rng: StdRng::from_rng(&mut rand::rng()),
@@ -326,6 +334,10 @@ impl Local {
         self.shown_version.fetch_add(1, Ordering::Release);
     }
 
+    pub(super) fn events(&self) -> &Events {
+        &self.events
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -434,10 +446,13 @@ impl Local {
         let version = state.version;
         let state_changes = state.pool.take_state_changes();
         let marks_changes = state.pool.take_marks_changes();
-        // Log after unlocking: a slow subscriber must not extend the critical section.
+        // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        for change in &state_changes {
-            told::log_state_change(change);
+        if !state_changes.is_empty() {
+            let calendar = self.clock.calendar();
+            for change in state_changes {
+                told::tell_state_change(&self.events, &calendar, change);
+            }
         }
         for change in &marks_changes {
             told::log_marks_change(change);

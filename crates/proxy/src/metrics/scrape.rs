@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::{AccountSums, state};
-use crate::{book::BookStatus, jobs::RoundCounts, ledger::Stats, pool::Cause, telemetry};
+use crate::{
+    book::BookStatus, events::Events, jobs::RoundCounts, ledger::Stats, pool::Cause, telemetry,
+};
 
 /// What one scrape shows.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Scrape<'a> {
     pub listing: &'a Listing,
     /// The rounds, if there are any.
     pub rounds: Option<&'a RoundCounts>,
+    /// What happens, and who reads it.
+    pub(crate) events: &'a Events,
     /// The state that is kept.
     pub(crate) book: &'a BookStatus,
 }
@@ -53,7 +57,20 @@ impl Scrape<'_> {
         )?;
         dropped.inc_by(telemetry::dropped_lines());
         registry.register(Box::new(dropped))?;
+        self.register_events(&registry)?;
         Ok(registry)
+    }
+
+    fn register_events(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let readers = IntGauge::new("event_readers", "Clients that read /events.")?;
+        readers.set(signed(self.events.readers_count()));
+        let cut = IntCounter::new(
+            "event_readers_cut_total",
+            "Clients of /events that were disconnected, since they read too slowly.",
+        )?;
+        cut.inc_by(self.events.cut_count());
+        registry.register(Box::new(readers))?;
+        registry.register(Box::new(cut))
     }
 
     fn register_fetches(&self, registry: &Registry) -> Result<(), prometheus::Error> {

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::error::TokenFault;
+use crate::{
+    error::TokenFault,
+    events::{Events, Fact},
+};
 
 /// How long nothing is picked after the token was rejected, where no fetch can show that it is valid.
 const REJECTED_PAUSE: Duration = Duration::from_secs(60);
@@ -20,6 +23,7 @@ pub(super) struct Token {
     stop: watch::Sender<Option<Stop>>,
     /// Whether the list comes from a file: then no fetch shows whether the token is valid again.
     has_own_list: bool,
+    events: Events,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +44,11 @@ pub(super) struct Probe<'a> {
 }
 
 impl Token {
-    pub(super) fn new(has_own_list: bool) -> Self {
+    pub(super) fn new(has_own_list: bool, events: Events) -> Self {
         Self {
             stop: watch::Sender::new(None),
             has_own_list,
+            events,
         }
     }
 
@@ -60,19 +65,12 @@ impl Token {
         if before.is_some_and(|before| before.fault == fault) {
             return;
         }
-        match fault {
-            TokenFault::Unknown => tracing::error!(
-                status = 401,
-                words,
-                "the upstream rejects the token: check upstream.token. No job is started"
-            ),
-            TokenFault::Unpaid => tracing::error!(
-                status = 402,
-                words,
-                "the upstream asks for a paid subscription: renew that of upstream.token. No job is started; every 10 \
-                 minutes one is sent to find out"
-            ),
-        }
+        let status = match fault {
+            TokenFault::Unknown => 401,
+            TokenFault::Unpaid => 402,
+        };
+        let text = words.to_owned();
+        self.events.publish(&Fact::TokenRejected { status, text });
     }
 
     /// A job start that was sent at `sent_at` got an answer other than 401 and 402.
@@ -138,7 +136,7 @@ impl Token {
             .stop
             .send_if_modified(|stop| stop.take_if(is_over).is_some());
         if is_ended {
-            tracing::info!("the upstream takes jobs of the token again; jobs are started again");
+            self.events.publish(&Fact::TokenAccepted);
         }
     }
 }
@@ -176,7 +174,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_401_is_over_with_the_next_answered_fetch_and_nothing_else() {
-        let token = Token::new(false);
+        let token = Token::new(false, Events::default());
         assert_eq!(token.fault(3), None);
         token.reject(TokenFault::Unknown, "", 3);
         advance(100 * PROBE_PAUSE).await;
@@ -188,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_401_is_over_after_a_while_where_no_fetch_shows_it() {
-        let token = Token::new(true);
+        let token = Token::new(true, Events::default());
         token.reject(TokenFault::Unknown, "", 0);
         advance(REJECTED_PAUSE - MOMENT).await;
         assert_eq!(token.fault(9), UNKNOWN);
@@ -199,7 +197,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_402_is_over_with_another_answer_to_a_job_that_was_sent_later() {
         for has_own_list in [false, true] {
-            let token = Token::new(has_own_list);
+            let token = Token::new(has_own_list, Events::default());
             let earlier = Instant::now();
             token.reject(TokenFault::Unpaid, "", 0);
             token.note_answer(earlier);
@@ -212,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_job_start_probes_at_a_time() {
-        let token = Token::new(false);
+        let token = Token::new(false, Events::default());
         assert!(token.probe().is_none(), "there is nothing to find out");
         token.reject(TokenFault::Unpaid, "", 0);
         advance(PROBE_PAUSE - MOMENT).await;

@@ -75,12 +75,18 @@ impl AccountState {
 /// A change of what keeps an account from being picked, besides full slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
+    /// Which account, in the list's spelling.
+    pub email: Arc<str>,
     /// The account's name in logs.
     pub alias: Arc<str>,
     /// What it was.
     pub from: AccountState,
     /// What it is now.
     pub to: AccountState,
+    /// Until when, if that is known.
+    pub until: Option<Duration>,
+    /// Why it cannot be picked, in a sentence, if so.
+    pub reason: Option<Arc<str>>,
 }
 
 #[derive(Debug)]

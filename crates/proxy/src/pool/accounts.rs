@@ -140,9 +140,12 @@ impl Accounts {
         if was != is {
             let alias = Arc::clone(&account.listed.alias);
             outbox.note_state_change(StateChange {
+                email: Arc::clone(&account.listed.email),
                 alias,
                 from: was,
                 to: is,
+                until: None,
+                reason: None,
             });
         }
         if account.is_forgettable() {

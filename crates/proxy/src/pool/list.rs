@@ -107,6 +107,40 @@ impl ListChange {
     }
 }
 
+/// What a new list says of an account that the old one did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListDifference<'a> {
+    /// It is new.
+    Joins(&'a Account),
+    /// It is not named any more.
+    Leaves(&'a Account),
+    /// It has another cap than this one.
+    Cap(&'a Account, u32),
+}
+
+impl ListChange {
+    /// What a person would notice: accounts that come and go, and other caps. As many as steps at most.
+    pub fn differences(&self) -> impl Iterator<Item = ListDifference<'_>> {
+        let known = |identity: &Identity| {
+            let entry = self.base.as_ref()?.entries.get(identity)?;
+            Some(&*entry.account)
+        };
+        self.steps.iter().filter_map(move |step| match step {
+            ListStep::Leaves(identity) => known(identity).map(ListDifference::Leaves),
+            ListStep::Narrows(entry) | ListStep::Widens(entry) => {
+                let account = &*entry.account;
+                match known(&account.identity) {
+                    None => Some(ListDifference::Joins(account)),
+                    Some(old) if old.max_jobs != account.max_jobs => {
+                        Some(ListDifference::Cap(account, old.max_jobs))
+                    }
+                    Some(_) => None,
+                }
+            }
+        })
+    }
+}
+
 impl List {
     /// The accounts, in order.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {

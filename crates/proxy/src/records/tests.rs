@@ -35,7 +35,7 @@ fn client() -> Client {
 
 fn records() -> Arc<JobRecords> {
     let metrics = Arc::new(Metrics::new().unwrap());
-    JobRecords::new(Duration::from_secs(600), metrics)
+    JobRecords::new(Duration::from_secs(600), metrics, Events::default())
 }
 
 /// A start that has twins, unless `fingerprint` is `None`.

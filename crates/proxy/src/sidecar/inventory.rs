@@ -1,23 +1,24 @@
-//! What runs and waits, for the log at the start and at both ends of a shutdown.
+//! What runs and waits: told at the start, and logged at both ends of a shutdown.
 
 use crate::{
+    events::Found,
     ledger::{GlanceNow, Ledger, Unavailable},
     pool::LeaseCounts,
 };
 
-/// Logs what there is, once the accounts and the jobs that run on them are known: jobs that an earlier process
-/// started are found again.
-pub(super) async fn announce(ledger: &Ledger) {
-    ledger.learnt().await;
-    let (mut accounts, mut slots, mut jobs_found) = (0_u64, 0_u64, 0_u64);
+/// What there is once jobs can be started: jobs that an earlier process started are found again.
+///
+/// # Errors
+/// [`Unavailable`] if the ledger cannot be reached.
+pub(super) async fn found(ledger: &Ledger) -> Result<Found, Unavailable> {
+    let mut found = Found::default();
     let counted = ledger.each_account(|account| {
-        accounts += 1;
-        slots += u64::from(account.max_jobs);
-        jobs_found += u64::from(account.foreign);
+        found.accounts += 1;
+        found.slots += u64::from(account.max_jobs);
+        found.jobs_found += u64::from(account.foreign);
     });
-    if counted.await.is_ok() {
-        tracing::info!(accounts, slots, jobs_found, "ready: jobs can be started");
-    }
+    counted.await?;
+    Ok(found)
 }
 
 /// How much runs and waits.

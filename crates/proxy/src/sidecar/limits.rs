@@ -11,6 +11,9 @@ pub(super) const MONITORING_CONNECTIONS_MAX: usize = 16;
 /// The most requests under way to the upstream at once, each on a connection of its own: as many as
 /// there are clients that do not wait.
 const REQUESTS_MAX: usize = CONNECTIONS_FREE;
+/// The most clients that read events at once, beside those that do not wait: pages and programs of one site. Each
+/// takes a connection, and some 20 KB.
+const EVENT_READERS_MAX: usize = 1024;
 /// Open files besides connections of the API and of requests to the upstream: listeners, logs,
 /// fetches, the runtime's own, and what the metrics listener may take.
 const DESCRIPTORS_RESERVED: usize = 32 + MONITORING_CONNECTIONS_MAX;
@@ -21,6 +24,7 @@ pub(super) struct ConnectionLimits {
     pub(super) connections_max: usize,
     pub(super) waiters_max: usize,
     pub(super) requests_max: usize,
+    pub(super) event_readers_max: usize,
 }
 
 impl ConnectionLimits {
@@ -35,12 +39,17 @@ impl ConnectionLimits {
         let requests_max = REQUESTS_MAX.min(allowed / 4);
         // Unused connections are kept beside those of the requests under way.
         let allowed = allowed - requests_max - POOL_IDLE_MAX.min(requests_max);
-        let connections_max = waiters_max.saturating_add(CONNECTIONS_FREE).min(allowed);
-        let free = CONNECTIONS_FREE.min(connections_max / 2);
+        // Where files are few, most of them are for those who start jobs.
+        let event_readers_max = EVENT_READERS_MAX.min(allowed / 8);
+        let connections_max = waiters_max
+            .saturating_add(CONNECTIONS_FREE + event_readers_max)
+            .min(allowed);
+        let free = CONNECTIONS_FREE.min((connections_max - event_readers_max) / 2);
         let limits = Self {
             connections_max,
-            waiters_max: waiters_max.min(connections_max - free),
+            waiters_max: waiters_max.min(connections_max - event_readers_max - free),
             requests_max,
+            event_readers_max,
         };
         if limits.waiters_max < waiters_max {
             tracing::warn!(

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     book::{self, BookStatus, BookWatch, Loaded, Writer},
     config::{Config, State, SyncMode},
+    events::Events,
     journal::sqlite::{OpenError, Sqlite},
     keyed_hash::HashKey,
     ledger::Ledger,
@@ -59,12 +60,13 @@ impl Kept {
         mark_key: Option<&HashKey>,
         records: &Arc<JobRecords>,
         metrics: &Arc<Metrics>,
+        events: &Events,
     ) -> Restored {
         let owners = Arc::new(Owners::default());
         let Some((journal, kept)) = self.0 else {
             let (_, book) = watch::channel(BookStatus::memory());
             return Restored {
-                ledger: Ledger::local(limits),
+                ledger: Ledger::in_memory(limits, events.clone()),
                 owners,
                 book,
                 writer: None,
@@ -76,7 +78,7 @@ impl Kept {
         records.track(Arc::clone(&woken));
         records.restore(kept.job_starts, lived, |lease| pool.known_of(lease));
         owners.restore(&kept.owners);
-        let ledger = Ledger::journaled(pool, kept.clock);
+        let ledger = Ledger::journaled(pool, kept.clock, events.clone());
         let (status, book) = watch::channel(BookStatus::new("disk", kept.sessions_count));
         let writer = Writer {
             journal,

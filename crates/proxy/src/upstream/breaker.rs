@@ -14,7 +14,10 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{BoxError, dialer::Dialer};
-use crate::backoff::{doubled, shortened};
+use crate::{
+    backoff::{doubled, shortened},
+    events::{Events, Fact},
+};
 
 /// After so many failed connections in a row, requests are refused at once.
 pub const FAILURES_MAX: u32 = 3;
@@ -23,8 +26,11 @@ pub const FAILURES_MAX: u32 = 3;
 const PROBE_PAUSE_MIN: Duration = Duration::from_millis(250);
 const PROBE_PAUSE_MAX: Duration = Duration::from_secs(4);
 
-#[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<BreakerState>);
+#[derive(Debug)]
+pub(super) struct Breaker {
+    state: Mutex<BreakerState>,
+    events: Events,
+}
 
 #[derive(Debug, Default)]
 struct BreakerState {
@@ -34,6 +40,14 @@ struct BreakerState {
 }
 
 impl Breaker {
+    /// A closed one. It tells `events` when it opens and closes.
+    pub(super) fn new(events: Events) -> Self {
+        Self {
+            state: Mutex::default(),
+            events,
+        }
+    }
+
     /// Whether connecting is known to fail.
     pub(super) fn is_open(&self) -> bool {
         self.state().probe.is_some()
@@ -44,7 +58,7 @@ impl Breaker {
         let mut state = self.state();
         state.failed_count = 0;
         if state.probe.take().is_some() {
-            tracing::info!("the upstream is reachable again");
+            self.events.publish(&Fact::UpstreamReachable);
         }
     }
 
@@ -57,12 +71,9 @@ impl Breaker {
                 Some(_) => CERTIFICATE_ADVICE,
                 None => "check upstream.base_url and the network",
             };
-            tracing::warn!(
-                failed_count = state.failed_count,
-                error = %Chain(&**error),
-                advice,
-                "the upstream is unreachable; calls are refused until it is reachable again"
-            );
+            let error = Chain(&**error).to_string();
+            self.events
+                .publish(&Fact::UpstreamUnreachable { error, advice });
             let (dialer, uri) = (dialer.clone(), uri.clone());
             let breaker = Arc::downgrade(self);
             let probe = tokio::spawn(async move {
@@ -76,7 +87,7 @@ impl Breaker {
     }
 
     fn state(&self) -> MutexGuard<'_, BreakerState> {
-        self.0.lock()
+        self.state.lock()
     }
 }
 

@@ -1,43 +1,22 @@
-//! What is told of the accounts and of marks, in the log.
+//! What is told of the accounts, of jobs, and of marks.
 
-use crate::pool::{AccountState, MarksChange, MarksKnown, StateChange};
+use crate::{
+    events::{AccountFacts, Events, Fact},
+    ledger::Calendar,
+    pool::{MarksChange, MarksKnown, StateChange},
+};
 
-pub(super) fn log_state_change(change: &StateChange) {
-    let (account, from) = (&change.alias, change.from.as_str());
-    match change.to {
-        AccountState::Quarantined => tracing::error!(
-            %account,
-            from,
-            "account is quarantined: its session is broken. Add it again with POST /accounts at the \
-             upstream; then it is tried again"
-        ),
-        AccountState::Parked => {
-            tracing::warn!(
-                %account,
-                from,
-                "account is parked: it has no credit. Buy credit at the upstream, then resume the account"
-            )
-        }
-        AccountState::Error => {
-            tracing::warn!(
-                %account,
-                from,
-                "the upstream reports an error of the account; see /accounts"
-            )
-        }
-        AccountState::Cooling => {
-            tracing::info!(%account, from, "account is cooling: it refused a job for now and is not picked for a while");
-        }
-        AccountState::Draining => {
-            tracing::info!(%account, from, "account is draining: an operator asked for it. Running jobs finish")
-        }
-        AccountState::Removed => {
-            tracing::info!(%account, from, "account is removed: the list no longer names it. Running jobs finish")
-        }
-        AccountState::Available | AccountState::Full => {
-            tracing::info!(%account, from, "account is available again")
-        }
-    }
+pub(super) fn tell_state_change(events: &Events, calendar: &Calendar, change: StateChange) {
+    events.publish(&Fact::AccountState {
+        account: AccountFacts {
+            email: change.email,
+            alias: change.alias,
+        },
+        from: change.from,
+        to: change.to,
+        until: change.until.map(|until| calendar.at(until)),
+        reason: change.reason,
+    });
 }
 
 pub(super) fn log_marks_change(change: &MarksChange) {

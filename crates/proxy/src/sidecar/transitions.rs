@@ -1,0 +1,78 @@
+//! What is told of the sidecar as a whole: whether jobs can be started, and whether the list comes.
+
+use std::{sync::Arc, time::Duration};
+
+use accounts_fetcher::Listing;
+use tokio::{select, sync::watch, time::sleep};
+
+use super::inventory;
+use crate::{
+    error::Error,
+    events::{Events, Fact},
+    ledger::Ledger,
+    picker::Picker,
+};
+
+/// The least time between two looks: what flickers in between is not told.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells `events` when jobs can be started and when not any more, and when the list cannot be fetched and is fetched
+/// again. It looks when something happened that may change that. Runs until dropped; cancel-safe.
+pub(super) async fn watch(
+    events: Events,
+    mut listing: watch::Receiver<Listing>,
+    picker: Arc<Picker>,
+    ledger: Arc<Ledger>,
+) {
+    let mut was_ready = None;
+    let mut was_failing = false;
+    let mut is_learnt = false;
+    loop {
+        let problem = listing.borrow_and_update().last_problem.clone();
+        if problem.is_some() != was_failing {
+            was_failing = problem.is_some();
+            events.publish(&match problem {
+                Some(problem) => Fact::ListFailed {
+                    error: problem.to_string(),
+                },
+                None => Fact::ListFetched,
+            });
+        }
+        tell_readiness(&mut was_ready, &events, &picker, &ledger).await;
+        select! {
+            () = events.changed() => {}
+            changed = listing.changed() => if changed.is_err() {
+                return;
+            },
+            () = ledger.learnt(), if !is_learnt => is_learnt = true,
+            () = picker.shutdown().cancelled(), if was_ready != Some(false) => {}
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Tells whether jobs can be started, if that is another word than before. A sidecar that has just started says nothing
+/// until it knows.
+async fn tell_readiness(
+    was_ready: &mut Option<bool>,
+    events: &Events,
+    picker: &Picker,
+    ledger: &Ledger,
+) {
+    match picker.unavailable_reason().await {
+        None if *was_ready == Some(true) => {}
+        None => {
+            if let Ok(found) = inventory::found(ledger).await {
+                *was_ready = Some(true);
+                events.publish(&Fact::Ready(found));
+            }
+        }
+        Some(_) if *was_ready == Some(false) => {}
+        Some(Error::Learning(_)) if was_ready.is_none() => {}
+        Some(error) => {
+            *was_ready = Some(false);
+            let reasons = vec![error.facts().reason];
+            events.publish(&Fact::NotReady { reasons });
+        }
+    }
+}
