@@ -124,6 +124,16 @@ export class Stage {
     });
   }
 
+  /** Starts a job as another tool does: past the sidecar. */
+  async startElsewhere(email) {
+    const started = await fetch(`${this.simUrl}/videos/text2video`, {
+      method: 'POST',
+      body: JSON.stringify({ prompt: 'a paper plane', email }),
+      headers: { 'Content-Type': 'application/json', Authorization: 'Bearer user:1-sim' },
+    });
+    if (!started.ok) throw new Error(`the simulator answers ${started.status}`);
+  }
+
   /** Tells the simulator something. */
   async tell(path, body) {
     const told = await fetch(new URL(`/_sim/${path}`, this.simUrl), { method: 'POST', body: JSON.stringify(body) });
