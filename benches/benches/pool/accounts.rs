@@ -208,8 +208,8 @@ pub(crate) fn page(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new(size, "accounts"), |bencher| {
             let pool = &filled.pool;
             let any = pool.constraint(None, &[]).expect("none is asked for");
-            let middle = pool.accounts_after(None, half, &any).next;
-            bencher.iter(|| pool.accounts_after(middle.as_ref(), ROWS, &any));
+            let middle = pool.accounts_after(None, half, &any, Duration::ZERO).next;
+            bencher.iter(|| pool.accounts_after(middle.as_ref(), ROWS, &any, Duration::ZERO));
         });
         group.bench_function(BenchmarkId::new(size, "leases"), |bencher| {
             let middle = filled.pool.leases_after(None, half).next;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use accounts_fetcher::{Account, Snapshot};
 use criterion::Criterion;
-use proxy::pool::{Ask, LeaseId, Limits, Pool};
+use proxy::pool::{Ask, Caller, LeaseId, Limits, Pool};
 use rand::rngs::ThreadRng;
 
 /// As many slots as each account has.
@@ -50,6 +50,7 @@ pub(crate) fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         lease_id,
         ttl: Some(TTL),
         constraint,
+        caller: Caller::default(),
         operation: None,
         max_jobs: None,
         place: None,

@@ -187,7 +187,7 @@ impl Api {
         route.check_method(request.method())?;
         route.check_query(request.uri().query())?;
         match route {
-            Route::Pick => self.pick(request, admitted.caller).await,
+            Route::Pick => self.pick(request, admitted.caller, request_id).await,
             Route::Leases => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_leases(query).await

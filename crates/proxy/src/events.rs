@@ -31,10 +31,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-pub use fact::{
-    AccountFacts, CapChange, Decision, Fact, Found, JobEnd, JobFacts, LIST_NAMES_MAX, ListFacts,
-    Listed,
-};
+pub use fact::{AccountFacts, CapChange, Fact, Found, JobFacts, LIST_NAMES_MAX, ListFacts, Listed};
 pub use ring::{EVENTS_BYTES_MAX, EVENTS_MAX, Event};
 pub use subscription::{Subscription, TooSlow};
 

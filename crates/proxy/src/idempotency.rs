@@ -8,7 +8,13 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use secrecy::ExposeSecret;
 
-use crate::{config::tokens::ClientToken, error::Error, hex, keyed_hash::HashKey, pool::Key};
+use crate::{
+    config::tokens::ClientToken,
+    error::Error,
+    hex,
+    keyed_hash::HashKey,
+    pool::{self, Key},
+};
 
 /// The longest key a client may choose.
 const WORD_CHARS_MAX: usize = 255;
@@ -51,6 +57,14 @@ impl Caller {
     /// What the client is called, if its token has a name.
     pub(crate) fn name(&self) -> Option<&Arc<str>> {
         self.0.as_ref()?.name.as_ref()
+    }
+
+    /// What a lease tells of a call of this client.
+    pub(crate) fn of_call(&self, request_id: Arc<str>) -> pool::Caller {
+        pool::Caller {
+            client: self.name().cloned(),
+            request_id,
+        }
     }
 
     /// What tells its keys from those of others. Without spaces.

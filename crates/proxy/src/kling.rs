@@ -14,6 +14,8 @@ pub(crate) mod scheduler;
 pub(crate) mod shapes;
 pub(crate) mod task;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, de::Error};
 
 /// The most of an answer that is read: every work of a task takes about 1 KiB, and a task has a dozen at
@@ -27,5 +29,23 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_
         serde_json::from_slice(json)
     } else {
         Err(Error::custom("expected a JSON object"))
+    }
+}
+
+/// What an answer says is wrong: its member `error`, or the whole of it if that is no text.
+pub(crate) fn error_text(body: &[u8]) -> Cow<'_, [u8]> {
+    #[derive(Deserialize)]
+    struct Refusal<'a> {
+        #[serde(borrow)]
+        error: Cow<'a, str>,
+    }
+    match object::<Refusal<'_>>(body) {
+        Ok(Refusal {
+            error: Cow::Borrowed(text),
+        }) => Cow::Borrowed(text.as_bytes()),
+        Ok(Refusal {
+            error: Cow::Owned(text),
+        }) => Cow::Owned(text.into_bytes()),
+        Err(_) => Cow::Borrowed(body),
     }
 }

@@ -30,9 +30,10 @@ pub(crate) use commits::Version;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
     FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
-    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, Operation,
-    ReachesBack, Recall, RefusalNow, Release, RoundBase, RoundTicket, SetDraining, Settle,
-    Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts, UpdateLease,
+    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved,
+    Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket,
+    SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts,
+    UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub(crate) use slot::Unsent;

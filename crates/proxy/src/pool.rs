@@ -37,6 +37,7 @@ mod known_tasks;
 mod lease;
 mod leases;
 mod list;
+mod losses;
 mod marked_jobs;
 mod marks;
 mod matching;
@@ -51,6 +52,7 @@ mod rounds;
 mod running_jobs;
 mod settlement;
 mod steps;
+mod tally;
 mod unnamed;
 mod waiters;
 
@@ -61,9 +63,10 @@ use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 
-pub use account::{AccountKey, AccountState, AccountView, StateChange};
+pub use account::{AccountKey, AccountState, AccountView, LastRefusal, StateChange};
+pub use accounts::{Departed, Tallies};
 pub use ask::{
-    Admission, Ask, Constraint, Excluded, Handover, LeaseError, Place, Refusal, UnknownAccount,
+    Admission, Ask, Caller, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount,
     Update,
 };
 pub use changes::{Changed, RecordName};
@@ -74,8 +77,10 @@ pub use health::Blame;
 pub use history::{Body, History, TASKS_MAX};
 pub use lease::{Cause, Kind, LeaseId, LeaseIdError, LeaseState, LeaseView};
 pub use list::{List, ListChange, ListDifference};
+pub use losses::{Decision, LossDecided};
 pub use marks::{LearntMarks, MarkFault, MarksChange, MarksKnown};
 pub use name::Name;
+pub use outbox::AccountNames;
 pub use page::{AccountPlace, LeasePlace, Page, PlaceError};
 pub use records::{
     AccountRecord, ForeignJobRecord, LeaseRecord, OperationRecord, PoolRecord, SubmissionRecord,
@@ -85,13 +90,14 @@ pub use restore::Saved;
 pub use rounds::{Findings, Round};
 pub use running_jobs::{RoundChange, RunningJobs};
 pub use settlement::Settlement;
+pub use tally::{JobChange, JobEnd, JobFacts, SubmissionOutcome, Tally};
 pub use waiters::WaiterId;
 
 pub use crate::kling::{
     history::{Digest, HistoryRow},
     mark::{Mark, MarkError},
     scheduler::{AccountCap, AccountCount, RunningJob},
-    task::{TASK_ID_DIGITS_MAX, TaskId, TaskIdError},
+    task::{JobResult, TASK_ID_DIGITS_MAX, TaskId, TaskIdError},
 };
 
 use accounts::Accounts;
@@ -127,6 +133,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Pool {
     limits: Limits,
+    /// The run of the sidecar that this is, if it is written.
+    session: Option<Arc<str>>,
     /// The account list in force.
     list: Option<Arc<List>>,
     /// Whether another list was put into force.
@@ -154,6 +162,7 @@ impl Pool {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            session: None,
             list: None,
             list_changes: Changes::default(),
             is_list_fresh: false,
@@ -179,6 +188,16 @@ impl Pool {
     /// The changes of state since the last call.
     pub fn take_state_changes(&mut self) -> Vec<StateChange> {
         self.outbox.take_state_changes()
+    }
+
+    /// The draining accounts whose last job was over, in order.
+    pub fn take_drained(&mut self) -> Vec<AccountNames> {
+        self.outbox.take_drained()
+    }
+
+    /// The jobs that started and ended since the last call, in order.
+    pub fn take_job_changes(&mut self) -> Vec<JobChange> {
+        self.outbox.take_job_changes()
     }
 
     /// Whether something became due since the last call that only a round can decide.
@@ -240,6 +259,8 @@ impl Pool {
     /// Ends every lease whose last deadline has come, and asks for a round for those whose ttl is
     /// over. False if nothing was due: nothing has changed then.
     pub fn expire(&mut self, now: Duration, rng: &mut impl Rng) -> bool {
+        // What a waiter changed by leaving.
+        self.accounts.note_states(now);
         if self.next_deadline().is_none_or(|at| at > now) {
             return false;
         }
@@ -304,7 +325,7 @@ impl Pool {
     #[doc(hidden)]
     pub fn accounts(&self) -> impl Iterator<Item = AccountView> {
         let accounts = self.accounts.after(None);
-        accounts.map(|key| self.accounts[key].view())
+        accounts.map(|key| self.accounts[key].view(None))
     }
 
     /// The account of this name.
@@ -313,7 +334,7 @@ impl Pool {
     /// [`UnknownAccount`] if there is none.
     pub fn account_named(&self, name: &Name) -> Result<AccountView, UnknownAccount> {
         let key = self.accounts.find(name).ok_or(UnknownAccount)?;
-        Ok(self.accounts[key].view())
+        Ok(self.accounts[key].view(None))
     }
 
     /// The account for a call that takes no slot: the first preferred one that is healthy, or else the first
@@ -361,10 +382,13 @@ impl Pool {
             self.outbox.ask_for_history();
         }
         let is_uncertain = lease.state() == LeaseState::Uncertain;
+        self.note_loss_ended(&lease, cause);
         self.accounts
             .give_back_slot(key, id, is_uncertain, &mut self.outbox);
         match lease.phase {
-            Phase::Bound(binding) => {
+            // Here the end of a job becomes known, with its result.
+            Phase::Bound(ref binding) => {
+                self.note_job_ended(&lease, binding, cause, now);
                 if cause == Cause::Finished {
                     let took = now.saturating_sub(binding.since);
                     self.forecast.learn(&lease.operation, took);
@@ -402,8 +426,21 @@ impl Pool {
         running.account_of(task_id).cloned()
     }
 
-    /// Changes the phase of a lease, and the counts of its account with it.
+    /// Changes the phase of a lease, and the counts of its account with it. Here the start of a job becomes known.
     fn set_phase(&mut self, id: LeaseId, phase: Phase) {
+        let lease = self.leases.get(id);
+        let binding = lease.and_then(Lease::binding);
+        let before = binding.map(|binding| binding.task_id.clone());
+        let was_lost = lease.is_some_and(|lease| lease.state() == LeaseState::Uncertain);
+        self.change_phase(id, phase);
+        if was_lost {
+            self.note_loss_bound(id);
+        }
+        self.note_job_of(id, before.as_ref());
+    }
+
+    /// Changes the phase of a lease whose job, if any, is not new.
+    fn change_phase(&mut self, id: LeaseId, phase: Phase) {
         let is_uncertain = phase.state() == LeaseState::Uncertain;
         let Some(old) = self.leases.set_phase(id, phase) else {
             return;

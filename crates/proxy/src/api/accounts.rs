@@ -1,6 +1,6 @@
 //! `/accounts`: our view of the accounts, and the operator's switch.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{self, AccountNow, AccountsAfter, Calendar, Dated, Ledger},
-    pool::{AccountPlace, AccountView, Name},
+    pool::{AccountPlace, AccountView, JobEnd, Name, Tally},
 };
 
 /// An account on the wire. Never a password: the fetcher does not even keep it.
@@ -32,6 +32,40 @@ pub(super) struct AccountBody {
     reason: Option<String>,
     until: Option<WireTime>,
     session_expires_at: Option<Arc<str>>,
+    since: WireTime,
+    last_refusal: Option<RefusalBody>,
+    jobs: JobsBody,
+    next_free_in_ms: Option<u64>,
+}
+
+/// What the upstream said when the account last refused a job for a reason of its own.
+#[derive(Serialize)]
+struct RefusalBody {
+    at: WireTime,
+    status: u16,
+    text: Arc<str>,
+}
+
+/// The jobs of an account since the start.
+#[derive(Serialize)]
+struct JobsBody {
+    started: u64,
+    succeeded: u64,
+    failed: u64,
+    unknown: u64,
+    moved: u64,
+}
+
+impl JobsBody {
+    fn new(tally: &Tally) -> Self {
+        Self {
+            started: tally.started,
+            succeeded: tally.ended(JobEnd::Succeeded),
+            failed: tally.ended(JobEnd::Failed),
+            unknown: tally.ended(JobEnd::Unknown),
+            moved: tally.moved,
+        }
+    }
 }
 
 impl AccountBody {
@@ -50,8 +84,20 @@ impl AccountBody {
             reason,
             until: account.until.map(|at| WireTime(calendar.at(at))),
             session_expires_at: account.session_expires_at,
+            since: WireTime(calendar.at(account.since)),
+            last_refusal: account.last_refusal.map(|refusal| RefusalBody {
+                at: WireTime(calendar.at(refusal.at)),
+                status: refusal.status,
+                text: Arc::clone(&refusal.text),
+            }),
+            jobs: JobsBody::new(&account.tally),
+            next_free_in_ms: account.next_free_in.map(in_whole_ms),
         }
     }
+}
+
+fn in_whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Api {

@@ -40,6 +40,11 @@ pub(super) struct LeaseBody {
     alias: Arc<str>,
     state: &'static str,
     kind: &'static str,
+    /// What its job does.
+    operation: Option<Arc<str>>,
+    /// The name of the token of the client that asked for it.
+    client: Option<Arc<str>>,
+    request_id: Option<Arc<str>>,
     max_jobs: u32,
     in_flight: u32,
     /// A string: ids can exceed `2^53`, which many readers of JSON round.
@@ -63,6 +68,10 @@ impl LeaseBody {
             alias: Arc::clone(&lease.alias),
             state: lease.state.as_str(),
             kind: lease.kind.as_str(),
+            operation: lease.operation.clone(),
+            client: lease.caller.client.clone(),
+            // One from before a restart may tell none.
+            request_id: Some(Arc::clone(&lease.caller.request_id)).filter(|id| !id.is_empty()),
             max_jobs: lease.max_jobs,
             in_flight: lease.in_flight,
             task_id: lease

@@ -169,6 +169,7 @@ impl Api {
         &self,
         request: Request<RequestBody>,
         caller: Caller,
+        request_id: &str,
     ) -> Result<Reply, Error> {
         let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
@@ -178,6 +179,7 @@ impl Api {
         if is_dry_run {
             return self.dry_run(request).await;
         }
+        request.caller = caller.of_call(request_id.into());
         request.claim = key.map(|key| Claim {
             key,
             fingerprint: fingerprint(&request),

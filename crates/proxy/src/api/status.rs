@@ -42,6 +42,8 @@ pub(super) struct Status {
 struct Seen {
     /// Of the ledger.
     ledger: u64,
+    /// The newest event.
+    event: u64,
     /// How many points the history has had.
     points: u64,
     /// The list, and how it was fetched.
@@ -100,6 +102,7 @@ impl Api {
         let counts = counts.map(|rounds| rounds.counts());
         Seen {
             ledger: ledger.shown_version(),
+            event: self.deps.events.newest_id(),
             points: self.status.history.points_count(),
             list: (listing.fetched_at, body::list_error(&listing)),
             round: (

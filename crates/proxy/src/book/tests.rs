@@ -186,6 +186,7 @@ async fn a_grant_is_told_once_it_is_durable_and_a_settlement_at_once() {
         email: None,
         body: None,
         settlement: Settlement::NotSent,
+        refusal: None,
     };
     slot.keep();
     stage.ledger.call(settle).await.unwrap();

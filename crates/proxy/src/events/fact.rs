@@ -6,7 +6,9 @@ use accounts_fetcher::alias;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::pool::{AccountState, TaskId};
+use crate::pool::{
+    self, AccountNames, AccountState, Caller, Decision, JobEnd, LossDecided, TaskId,
+};
 
 /// The most accounts of one kind that a change of the list names. The rest is counted.
 pub const LIST_NAMES_MAX: usize = 20;
@@ -46,6 +48,7 @@ pub enum Fact {
         #[serde(flatten)]
         job: JobFacts,
         /// How it ended.
+        #[serde(serialize_with = "end_word")]
         result: JobEnd,
         /// From the grant of its slot.
         #[serde(rename = "durationMs", serialize_with = "milliseconds")]
@@ -56,8 +59,10 @@ pub enum Fact {
         /// Which one.
         #[serde(flatten)]
         job: JobFacts,
-        /// What is known of it.
-        error: Option<String>,
+        /// The mark by which its job can be found, if it has one.
+        mark: Option<String>,
+        /// Why it is not known.
+        error: String,
     },
     /// It is known what became of a lost submission, or no longer asked.
     SubmissionDecided {
@@ -65,6 +70,7 @@ pub enum Fact {
         #[serde(flatten)]
         job: JobFacts,
         /// What became of it.
+        #[serde(serialize_with = "decision_word")]
         outcome: Decision,
     },
     /// A job was started, and its client was gone before the answer.
@@ -197,6 +203,12 @@ impl AccountFacts {
     }
 }
 
+impl From<AccountNames> for AccountFacts {
+    fn from(AccountNames { email, alias }: AccountNames) -> Self {
+        Self { email, alias }
+    }
+}
+
 /// Names a job, or the submission that may become one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -214,51 +226,45 @@ pub struct JobFacts {
     pub task_id: Option<TaskId>,
 }
 
-/// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JobEnd {
-    /// With what was asked for.
-    Succeeded,
-    /// Without.
-    Failed,
-    /// It runs no longer, and nothing was heard of its result.
-    Unknown,
-}
-
-impl JobEnd {
-    /// The word of the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
+impl JobFacts {
+    /// What is told of the caller of a job.
+    pub fn of(caller: Caller) -> Self {
+        Self {
+            request_id: Some(caller.request_id).filter(|id| !id.is_empty()),
+            client: caller.client,
+            ..Self::default()
         }
     }
 }
 
-/// What became of a lost submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decision {
-    /// It is a job.
-    Found,
-    /// It became none.
-    Absent,
-    /// The upstream could not be asked in time. Its slot is free again.
-    Unverified,
-    /// A person released its slot.
-    Released,
+impl From<pool::JobFacts> for JobFacts {
+    fn from(job: pool::JobFacts) -> Self {
+        Self {
+            operation: job.operation,
+            account: Some(AccountFacts {
+                email: job.email,
+                alias: job.alias,
+            }),
+            task_id: Some(job.task_id),
+            ..Self::of(job.caller)
+        }
+    }
 }
 
-impl Decision {
-    /// The word of the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Absent => "absent",
-            Self::Unverified => "unverified",
-            Self::Released => "released",
+impl From<LossDecided> for Fact {
+    fn from(decided: LossDecided) -> Self {
+        let job = JobFacts {
+            operation: decided.operation,
+            account: Some(AccountFacts {
+                email: decided.email,
+                alias: decided.alias,
+            }),
+            task_id: decided.task_id,
+            ..JobFacts::of(decided.caller)
+        };
+        Self::SubmissionDecided {
+            job,
+            outcome: decided.decision,
         }
     }
 }
@@ -347,6 +353,14 @@ pub struct Found {
 
 fn state_word<S: Serializer>(state: &AccountState, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.as_str())
+}
+
+fn end_word<S: Serializer>(end: &JobEnd, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(end.as_str())
+}
+
+fn decision_word<S: Serializer>(decision: &Decision, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(decision.as_str())
 }
 
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -68,6 +68,7 @@ struct Line<'a> {
     client: Option<&'a str>,
     operation: Option<&'a str>,
     task_id: Option<&'a str>,
+    mark: Option<&'a str>,
     outcome: Option<&'static str>,
     duration_ms: Option<u64>,
     status: Option<u16>,
@@ -89,6 +90,7 @@ macro_rules! write_line {
             from = $line.from,
             task_id = $line.task_id,
             operation = $line.operation,
+            mark = $line.mark,
             outcome = $line.outcome,
             duration_ms = $line.duration_ms,
             client = $line.client,
@@ -130,9 +132,11 @@ impl<'a> Line<'a> {
                 line.outcome = Some(result.as_str());
                 line.duration_ms = u64::try_from(duration.as_millis()).ok();
             }
-            Fact::SubmissionLost { error, .. } | Fact::StateFailing { error } => {
-                line.error = error.as_deref();
+            Fact::SubmissionLost { mark, error, .. } => {
+                line.mark = mark.as_deref();
+                line.error = Some(error);
             }
+            Fact::StateFailing { error } => line.error = error.as_deref(),
             Fact::SubmissionDecided { outcome, .. } => line.outcome = Some(outcome.as_str()),
             Fact::ListChanged(list) => {
                 line.added = names(&list.added, list.added_count, with_cap);

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pool::AccountState;
+use crate::pool::{AccountState, JobEnd};
 
 fn account(email: &str) -> AccountFacts {
     AccountFacts {

@@ -1,7 +1,7 @@
 //! The sentence that tells a fact: the same in the log and in an event, but for the name of the account.
 
-use super::fact::{Decision, Fact, JobEnd};
-use crate::pool::AccountState;
+use super::fact::Fact;
+use crate::pool::{AccountState, Decision, JobEnd};
 
 /// The most bytes of a foreign text in a sentence.
 const DETAIL_BYTES_MAX: usize = 300;
@@ -111,9 +111,10 @@ fn of_token(status: u16) -> &'static str {
 /// What else is known, in foreign words.
 fn detail(fact: &Fact) -> Option<&str> {
     let detail = match fact {
-        Fact::SubmissionLost { error, .. } | Fact::StateFailing { error } => error.as_deref()?,
+        Fact::StateFailing { error } => error.as_deref()?,
         Fact::TokenRejected { text, .. } => text,
-        Fact::UpstreamUnreachable { error, .. }
+        Fact::SubmissionLost { error, .. }
+        | Fact::UpstreamUnreachable { error, .. }
         | Fact::ListFailed { error }
         | Fact::RoundsFailed { error, .. } => error,
         _ => return None,

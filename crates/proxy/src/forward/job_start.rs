@@ -98,6 +98,7 @@ impl Forward {
             request,
             body,
             claim,
+            caller: origin.caller.of_call(Arc::clone(&origin.request_id)),
         });
         let pick = PickRequest {
             preferred: preferred.as_deref().map(Name::new),
@@ -320,7 +321,7 @@ impl Forward {
         pick: &mut PickRequest,
     ) -> Result<Reserved, Error> {
         match self.picker.pick_until(deadline, pick).await {
-            Ok(Picked::Slot(slot)) => Ok(Reserved::Now(Reservation::Slot(slot))),
+            Ok(Picked::Slot(slot)) => Ok(Reserved::Now(Reservation::Slot(Box::new(slot)))),
             Ok(Picked::Known(known)) => Ok(Reserved::Known(known)),
             // The account may be new; the upstream judges it.
             Err(Error::UnknownAccount) => {

@@ -49,6 +49,8 @@ enum Outcome {
 pub(super) struct Verdict {
     /// What the ledger is told about the slot.
     pub(super) settlement: Settlement,
+    /// Whether the account refused for a reason of its own.
+    pub(super) is_of_account: bool,
     /// Whether the submission may be sent again.
     pub(super) next: Next,
     /// Who else has to act.
@@ -127,6 +129,10 @@ impl Outcome {
             Next::Nothing
         };
         let refused = Settlement::Refused;
+        let is_of_account = matches!(
+            self,
+            Self::PushedBack | Self::SessionBroken | Self::NoCredit | Self::AccountMissing
+        );
         let (settlement, next, follow_up) = match self {
             Self::Accepted { task_id, task_type } => {
                 let accepted = Settlement::Accepted { task_id, task_type };
@@ -158,6 +164,7 @@ impl Outcome {
         };
         Verdict {
             settlement,
+            is_of_account,
             next,
             follow_up,
         }

@@ -20,8 +20,10 @@ use super::{
 use crate::{
     config,
     error::Error,
+    events::{AccountFacts, Fact, JobFacts},
     jobs::Rounds,
-    ledger::{Ledger, NameLost, PickRequest, Slot, Submission},
+    kling::error_text,
+    ledger::{Ledger, NameLost, PickRequest, RefusalAnswer, Slot, Submission},
     owners::Owners,
     picker::{Picked, Picker},
     pool::{self, Blame, Claim, LeaseId, Mark, Name, Settlement},
@@ -51,13 +53,14 @@ pub(super) struct JobStart {
     pub(super) request: BufferedRequest,
     pub(super) body: pool::Body,
     pub(super) claim: Option<Claim>,
+    pub(super) caller: pool::Caller,
 }
 
 /// What a submission is sent under.
 #[derive(Debug)]
 pub(super) enum Reservation {
     /// A slot of an account.
-    Slot(Slot),
+    Slot(Box<Slot>),
     /// No slot, since its account is not in the list: the upstream judges it. The id by which it is
     /// settled.
     Unlisted(LeaseId),
@@ -86,6 +89,8 @@ struct Sent {
     email: Option<String>,
     has_slot: bool,
     mark: Option<Mark>,
+    /// What the account said that refused it for a reason of its own.
+    refusal: Option<RefusalAnswer>,
     /// It was refused with a mark before, for the mark's sake.
     is_repeated: bool,
 }
@@ -103,6 +108,7 @@ impl JobStart {
     /// What it asks of the ledger, without waiting.
     pub(super) fn pick(&self, exclude: Arc<[Name]>) -> PickRequest {
         PickRequest {
+            caller: self.caller.clone(),
             email: self.request.email().map(Name::new),
             exclude,
             operation: Some(Arc::clone(&self.body.operation)),
@@ -166,7 +172,7 @@ impl Submissions {
         if let Reservation::Unlisted(lease) = reservation {
             let body = start.body.clone();
             let submission = self.ledger.submit_without_slot(lease, None, body);
-            submission.settle(Settlement::NotSent).await;
+            submission.settle(Settlement::NotSent, None).await;
         }
     }
 
@@ -227,7 +233,7 @@ impl Submissions {
                 });
                 return Ok((submitted, fate));
             };
-            reservation = Reservation::Slot(slot);
+            reservation = Reservation::Slot(Box::new(slot));
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
         }
     }
@@ -284,6 +290,7 @@ impl Submissions {
             email,
             has_slot,
             mark,
+            refusal: None,
             is_repeated,
         };
         match answer {
@@ -318,7 +325,7 @@ impl Submissions {
     async fn settle_answered(
         &self,
         start: &JobStart,
-        sent: Sent,
+        mut sent: Sent,
         answer: Response<PeekedBody>,
     ) -> Attempt {
         let (head, read) = answer.into_parts();
@@ -346,6 +353,10 @@ impl Submissions {
                 verdict.next = Next::Nothing;
             }
         }
+        sent.refusal = verdict.is_of_account.then(|| RefusalAnswer {
+            status: head.status.as_u16(),
+            text: self.sender.words(&error_text(&text)).into(),
+        });
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
             if let Some(email) = &sent.email {
@@ -400,14 +411,22 @@ impl Submissions {
         let lease = sent.submission.lease();
         let is_uncertain = matches!(verdict.settlement, Settlement::Uncertain { .. });
         if is_uncertain {
-            tracing::warn!(
-                mark = sent.mark.map(tracing::field::display),
-                error = %why,
-                "submission outcome unknown; its slot stays held as uncertain"
-            );
+            let caller = start.caller.clone();
+            let account = sent.email.as_deref().map(AccountFacts::of);
+            self.ledger.events().publish(&Fact::SubmissionLost {
+                job: JobFacts {
+                    operation: Some(Arc::clone(&start.body.operation)),
+                    account,
+                    ..JobFacts::of(caller)
+                },
+                mark: sent.mark.map(|mark| mark.to_string()),
+                error: why.to_string(),
+            });
         }
         let outcome = outcome(&verdict.settlement, told);
-        sent.submission.settle(verdict.settlement).await;
+        sent.submission
+            .settle(verdict.settlement, sent.refusal)
+            .await;
         let claim = if is_uncertain {
             self.name_lost(start, lease).await
         } else {

@@ -106,12 +106,17 @@ impl Forward {
             }
             (TaskStatus::Final(_) | TaskStatus::Unfinished | TaskStatus::Missing, Some(true)) => {}
         }
-        if let TaskStatus::Final(result) = status {
+        let result = match status {
+            TaskStatus::Final(result) => Some(result),
+            TaskStatus::Unfinished | TaskStatus::Missing | TaskStatus::Unknown => None,
+        };
+        if let Some(result) = result {
             self.records.note_result(task_id, result);
         }
         let is_over = status != TaskStatus::Unfinished;
         let over = JobOver {
             task_id: task_id.clone(),
+            result,
         };
         if is_over && self.ledger.call(over).await == Ok(true) {
             self.rounds.wake();

@@ -111,8 +111,12 @@ async fn ask(upstream: Arc<Upstream>, ledger: Arc<Ledger>, mut jobs: Vec<Running
             return has_ended;
         };
         let (status, task_id) = answered.expect("a question neither panics nor is aborted");
-        let is_over = matches!(status, TaskStatus::Final(_) | TaskStatus::Missing);
-        if is_over && ledger.call(JobOver { task_id }).await == Ok(true) {
+        let result = match status {
+            TaskStatus::Final(result) => Some(result),
+            TaskStatus::Missing => None,
+            TaskStatus::Unfinished | TaskStatus::Unknown => continue,
+        };
+        if ledger.call(JobOver { task_id, result }).await == Ok(true) {
             has_ended = true;
         }
     }

@@ -83,7 +83,7 @@ impl FromStr for TaskId {
 /// How a job ended. Finality is `status_final`, success is `status_name` "succeed" (both are in every answer of
 /// the vendor's samples); numbers are not relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum JobResult {
+pub enum JobResult {
     /// With what was asked for.
     Succeeded,
     /// Without.
@@ -92,7 +92,7 @@ pub(crate) enum JobResult {
 
 impl JobResult {
     /// The word of the API.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",

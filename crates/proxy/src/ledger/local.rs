@@ -29,6 +29,8 @@ use super::{
     operations,
     returns::Returns,
 };
+use told::Told;
+
 use crate::{
     events::Events,
     pool::{
@@ -444,19 +446,10 @@ impl Local {
             self.note_moved();
         }
         let version = state.version;
-        let state_changes = state.pool.take_state_changes();
-        let marks_changes = state.pool.take_marks_changes();
+        let told = Told::take(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        if !state_changes.is_empty() {
-            let calendar = self.clock.calendar();
-            for change in state_changes {
-                told::tell_state_change(&self.events, &calendar, change);
-            }
-        }
-        for change in &marks_changes {
-            told::log_marks_change(change);
-        }
+        told.tell(&self.events, || self.clock.calendar());
         version
     }
 
@@ -475,14 +468,7 @@ impl Local {
 
 impl LedgerState {
     fn take_back(&mut self, settle: Settle, now: Duration) {
-        let Settle {
-            lease,
-            email,
-            body,
-            settlement,
-        } = settle;
-        self.pool
-            .settle(lease, email.as_ref(), body, settlement, now);
+        settle.settle(&mut self.pool, now);
     }
 
     fn tell_waiters(&mut self, now: Duration) {

@@ -25,7 +25,8 @@ pub use accounts::{
 pub use glance::GlanceNow;
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};
 pub use leases::{
-    LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, Release, Settle, TakePlace, UpdateLease,
+    LeaseNow, LeasesAfter, MarkSubmission, NoteMarkFault, NoteMoved, RefusalAnswer, Release,
+    Settle, TakePlace, UpdateLease,
 };
 pub use rounds::{
     Decide, FollowRound, JobOver, JobUntracked, ReachesBack, RoundBase, RoundTicket,

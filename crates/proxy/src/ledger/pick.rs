@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::Unavailable;
 use crate::pool::{
-    Admission, Ask, Body, Claim, Constraint, Kind, Known, LeaseId, Mark, Name, OperationName,
-    Place, Pool, Refusal, UnknownAccount,
+    Admission, Ask, Body, Caller, Claim, Constraint, Kind, Known, LeaseId, Mark, Name,
+    OperationName, Pool, Refusal, UnknownAccount, WaiterId,
 };
 
 /// What a pick asks for. By default a slot of any account, for a submission that we carry, at once.
@@ -16,6 +16,8 @@ use crate::pool::{
 pub struct PickRequest {
     /// The id of its lease, if the caller has drawn one.
     pub lease: Option<LeaseId>,
+    /// Who asks.
+    pub caller: Caller,
     /// Only this account.
     pub email: Option<Name>,
     /// This account, if it has a free slot now. A pick never waits for it while another account is
@@ -37,7 +39,7 @@ pub struct PickRequest {
     /// The call's own cap: no account with as many slots in use.
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue, if it comes back to it.
-    pub place: Option<Place>,
+    pub place: Option<WaiterId>,
     /// The idempotency key of the call. It is claimed in the same step, unless it stands for
     /// something already.
     pub claim: Option<Claim>,
@@ -125,6 +127,7 @@ impl PickRequest {
         Ask {
             lease_id,
             ttl: self.ttl,
+            caller: self.caller.clone(),
             constraint,
             operation: self.operation.clone(),
             body: self.body.clone(),

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use super::{Calendar, Ledger, Settle, Unavailable};
+use super::{Calendar, Ledger, RefusalAnswer, Settle, Unavailable};
 use crate::pool::{Body, LeaseId, LeaseView, Name, Settlement};
 
 /// A view of the pool, with the calendar that its times convert by.
@@ -69,6 +69,7 @@ impl Drop for Slot {
                 email: None,
                 body: None,
                 settlement: Settlement::Undelivered,
+                refusal: None,
             });
         }
     }
@@ -106,6 +107,7 @@ impl Drop for Unsent {
                 email: None,
                 body: None,
                 settlement: Settlement::NotSent,
+                refusal: None,
             });
         }
     }
@@ -146,9 +148,14 @@ impl Submission {
     }
 
     /// Tells the ledger what became of it. If the ledger cannot be reached, it learns that later.
-    pub async fn settle(mut self, settlement: Settlement) {
+    ///
+    /// `refusal`: the answer of an account that refused it for a reason of its own.
+    pub async fn settle(mut self, settlement: Settlement, refusal: Option<RefusalAnswer>) {
         self.is_decided = true;
-        let settle = self.settlement(settlement);
+        let settle = Settle {
+            refusal,
+            ..self.settlement(settlement)
+        };
         if let Err(Unavailable) = self.ledger.call(settle.clone()).await {
             self.ledger.give_back(settle);
         }
@@ -160,6 +167,7 @@ impl Submission {
             email: self.email.take(),
             body: self.body.take(),
             settlement,
+            refusal: None,
         }
     }
 }

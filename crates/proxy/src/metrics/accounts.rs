@@ -232,6 +232,11 @@ mod tests {
             error: None,
             until: None,
             session_expires_at: None,
+            since: std::time::Duration::ZERO,
+            last_refusal: None,
+            tally: crate::pool::Tally::default(),
+            has_series: true,
+            next_free_in: None,
         }
     }
 

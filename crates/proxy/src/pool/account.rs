@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use slotmap::new_key_type;
 
 use super::{
-    LeaseId,
+    LeaseId, Tally,
     health::{AccountHealth, Ejection},
 };
 
@@ -72,6 +72,17 @@ impl AccountState {
     }
 }
 
+/// What the upstream said when the account last refused a job for a reason of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRefusal {
+    /// When.
+    pub at: Duration,
+    /// The status of its answer.
+    pub status: u16,
+    /// Its words, cut short, without e-mails and tokens.
+    pub text: Arc<str>,
+}
+
 /// A change of what keeps an account from being picked, besides full slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
@@ -119,6 +130,15 @@ pub(super) struct Account {
     pub(super) drift: i64,
     /// Its slots changed since the newest round.
     pub(super) is_moved: bool,
+    /// The state that was shown after the last operation. `None`: it has just joined.
+    pub(super) shown: Option<AccountState>,
+    /// Since when it is in that state.
+    pub(super) since: Duration,
+    pub(super) last_refusal: Option<Arc<LastRefusal>>,
+    /// What became of its submissions and jobs. Counted by [`Accounts`](super::accounts::Accounts).
+    pub(super) tally: Tally,
+    /// Its counts have metric series of their own.
+    pub(super) has_series: bool,
 }
 
 /// An account's place in the order of all accounts. Listed accounts come first.
@@ -155,6 +175,11 @@ impl Account {
             unnamed_foreign: 0,
             drift: 0,
             is_moved: false,
+            shown: None,
+            since: Duration::ZERO,
+            last_refusal: None,
+            tally: Tally::default(),
+            has_series: false,
         }
     }
 
@@ -199,6 +224,11 @@ impl Account {
             && self.listed.error.is_none()
             && self.listed.max_jobs > 0
             && self.health.ejected().is_none()
+    }
+
+    /// An operator drains it, and nothing runs on it any more.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_draining && self.is_in_list && self.in_flight() == 0
     }
 
     /// It can be removed: it is off the list, has no slot in use, and the operator did not drain
@@ -254,7 +284,44 @@ impl Account {
         }
     }
 
-    pub(super) fn view(&self) -> AccountView {
+    /// Notes since when it is in the state that is shown from `now` on.
+    pub(super) fn restate(&mut self, now: Duration) {
+        let state = self.state();
+        if self.shown.replace(state) != Some(state) {
+            self.since = now;
+        }
+    }
+
+    /// Until when it is in this state, if that is known.
+    fn until(&self, state: AccountState) -> Option<Duration> {
+        match state {
+            AccountState::Cooling => self.health.cooling_until(),
+            AccountState::Quarantined | AccountState::Parked => {
+                self.health.ejected().map(|(_, until)| until)
+            }
+            AccountState::Available
+            | AccountState::Full
+            | AccountState::Error
+            | AccountState::Draining
+            | AccountState::Removed => None,
+        }
+    }
+
+    /// What is told of it once it is no longer as it was.
+    pub(super) fn state_change(&self, from: AccountState, to: AccountState) -> StateChange {
+        let view = self.view(None);
+        StateChange {
+            reason: view.reason().map(Arc::from),
+            until: view.until,
+            email: view.email,
+            alias: view.alias,
+            from,
+            to,
+        }
+    }
+
+    /// `next_free_in`: how long until it has a free slot, as far as can be told.
+    pub(super) fn view(&self, next_free_in: Option<Duration>) -> AccountView {
         let listed = &self.listed;
         let state = self.state();
         AccountView {
@@ -268,18 +335,13 @@ impl Account {
             is_eligible: self.is_eligible(),
             state,
             error: listed.error.clone(),
-            until: match state {
-                AccountState::Cooling => self.health.cooling_until(),
-                AccountState::Quarantined | AccountState::Parked => {
-                    self.health.ejected().map(|(_, until)| until)
-                }
-                AccountState::Available
-                | AccountState::Full
-                | AccountState::Error
-                | AccountState::Draining
-                | AccountState::Removed => None,
-            },
+            until: self.until(state),
             session_expires_at: listed.session_expires_at.clone(),
+            since: self.since,
+            last_refusal: self.last_refusal.clone(),
+            tally: self.tally,
+            has_series: self.has_series,
+            next_free_in,
         }
     }
 }
@@ -312,6 +374,17 @@ pub struct AccountView {
     pub until: Option<Duration>,
     /// When its upstream session ends, RFC 3339, as the list says. Shown, never acted on.
     pub session_expires_at: Option<Arc<str>>,
+    /// Since when it is in this state, as it was shown; not longer than this process runs.
+    pub since: Duration,
+    /// When it last refused a job for a reason of its own, and in which words.
+    pub last_refusal: Option<Arc<LastRefusal>>,
+    /// What became of its submissions and jobs since the start.
+    pub tally: Tally,
+    /// Whether its counts have metric series of their own.
+    pub has_series: bool,
+    /// How long until it has a free slot, as far as can be told. `None`: it has one, is not usable, or nothing is
+    /// known of its jobs.
+    pub next_free_in: Option<Duration>,
 }
 
 impl AccountView {

@@ -8,6 +8,8 @@
 mod check;
 mod names;
 mod recorded;
+mod states;
+mod tallies;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,17 +25,19 @@ use rand::Rng;
 use slotmap::SlotMap;
 
 use super::{
-    AccountKey, LeaseId, StateChange,
+    AccountKey, LeaseId,
     account::{Account, Rank},
     ask::{Constraint, Wish},
     changes::Changes,
     deadlines::Deadlines,
     free::FreeAccounts,
-    outbox::Outbox,
+    outbox::{AccountNames, Outbox},
     page::AccountPlace,
     steps::Counted,
 };
 use recorded::Recorded;
+use tallies::Tallying;
+pub use tallies::{Departed, Tallies};
 
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
@@ -64,6 +68,9 @@ pub(super) struct Accounts {
     joined: BTreeSet<AccountKey>,
     /// Accounts whose slots changed since the newest round, each once.
     moved: Vec<AccountKey>,
+    /// Accounts whose state may be another than was shown.
+    restated: Vec<AccountKey>,
+    tallying: Tallying,
     /// Accounts on which the newest round shows another number of jobs without ids.
     unnamed_changed: Vec<AccountKey>,
     /// Accounts of which more or less is known beyond the list, by their e-mails.
@@ -129,23 +136,26 @@ impl Accounts {
     ) -> T {
         let account = &mut self.slots[key];
         let before = Indexed::of(account);
-        let was = account.state().without_slots();
+        let was = account.state();
+        let was_drained = account.is_drained();
         let recorded = self.changes.are_recorded().then(|| Recorded::of(account));
         let changed = change(account);
         if let Some(recorded) = recorded {
             recorded.note_change(account, &mut self.changes);
         }
         let after = Indexed::of(account);
-        let is = account.state().without_slots();
+        let is = account.state();
         if was != is {
-            let alias = Arc::clone(&account.listed.alias);
-            outbox.note_state_change(StateChange {
+            self.restated.push(key);
+            let (from, to) = (was.without_slots(), is.without_slots());
+            if from != to {
+                outbox.note_state_change(account.state_change(from, to));
+            }
+        }
+        if account.is_drained() && !was_drained {
+            outbox.note_drained(AccountNames {
                 email: Arc::clone(&account.listed.email),
-                alias,
-                from: was,
-                to: is,
-                until: None,
-                reason: None,
+                alias: Arc::clone(&account.listed.alias),
             });
         }
         if account.is_forgettable() {
@@ -190,7 +200,7 @@ impl Accounts {
     /// Takes a slot of an account that is eligible, for the lease `lease`.
     ///
     /// Every grant takes this path, so it touches only what a grant can change.
-    pub(super) fn take_slot(&mut self, key: AccountKey, lease: LeaseId) -> &Account {
+    pub(super) fn take_slot(&mut self, key: AccountKey, lease: LeaseId, now: Duration) -> &Account {
         let account = &mut self.slots[key];
         let before = account.in_flight();
         account.held += 1;
@@ -198,6 +208,7 @@ impl Accounts {
             self.changes.note(|| Arc::clone(&account.listed.email));
         }
         let after = account.is_eligible().then_some(before + 1);
+        account.restate(now);
         self.in_flight += 1;
         self.free.change(key, Some(before), after);
         self.note_moved(key);
@@ -231,15 +242,20 @@ impl Accounts {
         if after.is_some() {
             self.opened.push(key);
         }
+        if before.is_none() {
+            self.restated.push(key);
+        }
         self.note_moved(key);
     }
 
     /// Adds an account to the list.
-    pub(super) fn insert(&mut self, account: Account) -> AccountKey {
+    pub(super) fn insert(&mut self, mut account: Account) -> AccountKey {
+        self.tallying.join(&mut account);
         let (identity, folded) = (account.listed.identity.clone(), Arc::clone(&account.folded));
         let (rank, indexed) = (account.rank, Indexed::of(&account));
         self.listed_count += 1;
         let key = self.slots.insert(account);
+        self.restated.push(key);
         if indexed.is_usable {
             self.usable.insert((rank, key));
         }
@@ -477,6 +493,7 @@ impl Accounts {
             return;
         };
         self.changes.note(|| Arc::clone(&account.listed.email));
+        self.tallying.leave(&account);
         self.order.remove(&account.rank);
         self.listed_count -= usize::from(matches!(account.rank, Rank::Listed(_)));
         self.by_identity.remove(&account.listed.identity);

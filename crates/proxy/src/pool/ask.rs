@@ -9,6 +9,15 @@ use super::{
     steps::Counted,
 };
 
+/// Who asked for a slot, as people are told of it. Never a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of the client's token, if it has one.
+    pub client: Option<Arc<str>>,
+    /// What the call is named in logs and records. Empty if it was not kept.
+    pub request_id: Arc<str>,
+}
+
 /// What a caller asks for: the accounts it accepts, and the lease it will have.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -19,6 +28,8 @@ pub struct Ask {
     pub ttl: Option<Duration>,
     /// The accounts that the caller accepts.
     pub constraint: Constraint,
+    /// Who asks.
+    pub caller: Caller,
     /// What the job does, if the caller said.
     pub operation: Option<OperationName>,
     /// What will be submitted, if the caller said.
@@ -29,18 +40,9 @@ pub struct Ask {
     pub max_jobs: Option<NonZeroU32>,
     /// Its place in the queue if it comes back, from [`Pool::take_place`](super::Pool::take_place). `None`:
     /// behind all others.
-    pub place: Option<Place>,
+    pub place: Option<WaiterId>,
     /// How long the caller waits at most. It is shown, and no decision depends on it.
     pub wait: Duration,
-}
-
-/// A place in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The id of a waiter at this place.
-    pub id: WaiterId,
-    /// When it was taken.
-    pub since: Duration,
 }
 
 /// What a lease is made of.
@@ -48,6 +50,7 @@ pub struct Place {
 pub(super) struct Terms {
     pub(super) lease_id: LeaseId,
     pub(super) ttl: Option<Duration>,
+    pub(super) caller: Caller,
     pub(super) operation: Option<OperationName>,
     pub(super) body: Option<Arc<Body>>,
     pub(super) mark: Option<Mark>,
@@ -59,6 +62,7 @@ impl Ask {
         Terms {
             lease_id: self.lease_id,
             ttl: self.ttl,
+            caller: self.caller.clone(),
             operation: self.operation.clone(),
             body: self.body.clone(),
             mark: self.mark,

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{
     AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
-    LeaseView, Phase, Place, Pool, Refusal, WaiterId, account::Account, ask::Terms, free::FreeList,
+    LeaseView, Phase, Pool, Refusal, WaiterId, account::Account, ask::Terms, free::FreeList,
     lease::Ttl, resolutions::Holding,
 };
 
@@ -61,11 +61,14 @@ impl Pool {
 
     /// A place in the queue behind all others, for a caller that may come back to it: its slot may turn out
     /// to be none.
-    pub fn take_place(&mut self, now: Duration) -> Place {
-        Place {
-            id: self.waiters.next_id(),
-            since: now,
-        }
+    pub fn take_place(&mut self, now: Duration) -> WaiterId {
+        self.waiters.next_place(now)
+    }
+
+    /// For how long the first waiter has waited.
+    pub fn oldest_waits_for(&self, now: Duration) -> Option<Duration> {
+        let since = self.waiters.oldest_since()?;
+        Some(now.saturating_sub(since))
     }
 
     /// What the call with the lease `id` got already: the lease, or a place in the queue.
@@ -191,6 +194,8 @@ impl Pool {
         let lease = Lease {
             account: key,
             created_at: now,
+            caller: terms.caller,
+            session: self.session.clone(),
             operation: terms.operation,
             ttl,
             mark: terms.mark.filter(|_| is_offered),
@@ -198,10 +203,12 @@ impl Pool {
             phase: Phase::RESERVED,
             is_overdue: false,
             is_told: false,
+            is_counted: false,
+            is_started: false,
             deadline: None,
             body: terms.body,
         };
-        let account = self.accounts.take_slot(key, id);
+        let account = self.accounts.take_slot(key, id, now);
         let view = LeaseView::of(id, &lease, account, &self.limits);
         if let Some(mark) = lease.mark {
             self.marks.add(mark, id);
@@ -211,7 +218,12 @@ impl Pool {
     }
 
     /// Only called when no accepted account has a free slot.
-    fn refusal(&mut self, constraint: &Constraint, place: Option<Place>, now: Duration) -> Refusal {
+    fn refusal(
+        &mut self,
+        constraint: &Constraint,
+        place: Option<WaiterId>,
+        now: Duration,
+    ) -> Refusal {
         if let Some(reason) = self.unavailable_reason() {
             return reason;
         }
@@ -223,7 +235,7 @@ impl Pool {
             return Refusal::CoolingDown { ready_in };
         }
         self.renew_forecast(now);
-        let ahead = self.waiters.ahead_of(place.map(|place| place.id));
+        let ahead = self.waiters.ahead_of(place);
         let free_in = self.forecast.free_in(constraint, ahead, now);
         if self.accounts.is_unverified(constraint) {
             Refusal::Unverified { free_in }
@@ -251,6 +263,7 @@ impl Pool {
             self.forget_idle();
             // Once an account is forgotten, its name may mean exactly one other account.
             if !self.accounts.has_renamed() {
+                self.accounts.note_states(now);
                 return;
             }
         }
@@ -281,6 +294,7 @@ impl Pool {
         if self.accounts.has_renamed() {
             self.finish(now);
         }
+        self.accounts.note_states(now);
     }
 
     fn hand_over_drawn(&mut self, mut opened: FreeList, now: Duration, rng: &mut impl Rng) {

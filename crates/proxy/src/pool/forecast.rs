@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use foldhash::fast::RandomState;
 
 use super::{
-    AccountKey, Constraint, Pool, RunningJobs, TaskId,
+    AccountKey, AccountView, Constraint, Pool, RunningJobs, TaskId,
     changes::Changes,
     lease::{Lease, Phase},
     rounds::ABSENCES_MIN,
@@ -43,6 +43,10 @@ pub(super) struct Forecast {
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
     made_at: Option<Duration>,
+    /// The first of the ends of each account. Made when somebody looks at accounts.
+    firsts: HashMap<AccountKey, Duration, RandomState>,
+    /// Of which forecast they are.
+    firsts_of: Option<Duration>,
     /// How long it is kept even if slots come back.
     pause: Duration,
     is_outdated: bool,
@@ -96,6 +100,18 @@ impl Forecast {
         let end = ends.nth(ahead).or(self.ends.last());
         // Nothing is known of jobs without ids.
         end.map_or_else(|| self.typical(&None), |(end, _)| end.saturating_sub(now))
+    }
+
+    /// Finds the first end of each account, unless that was done.
+    fn find_firsts(&mut self) {
+        if self.firsts_of == self.made_at {
+            return;
+        }
+        self.firsts_of = self.made_at;
+        self.firsts.clear();
+        for (end, account) in self.ends.iter().counted() {
+            self.firsts.entry(*account).or_insert(*end);
+        }
     }
 
     fn is_due(&self, now: Duration) -> bool {
@@ -164,6 +180,29 @@ impl Pool {
         self.forecast.made_at = Some(now);
         self.forecast.pause = pause;
         self.forecast.is_outdated = false;
+    }
+
+    /// Looks again when slots will be free, for those who look at accounts from now on.
+    pub fn foresee(&mut self, now: Duration) {
+        self.renew_forecast(now);
+        self.forecast.find_firsts();
+    }
+
+    /// An account as it is shown.
+    pub(super) fn account_view(&self, key: AccountKey, now: Duration) -> AccountView {
+        self.accounts[key].view(self.next_free_in(key, now))
+    }
+
+    /// How long until an account has a free slot, as was last [foreseen](Self::foresee). `None`: it has one, is not usable, or nothing is known.
+    fn next_free_in(&self, key: AccountKey, now: Duration) -> Option<Duration> {
+        let account = &self.accounts[key];
+        if !account.is_usable() || account.has_free_slot() {
+            return None;
+        }
+        let end = self.forecast.firsts.get(&key).copied();
+        // It takes no job before it has cooled.
+        let at = end?.max(account.health.cooling_until().unwrap_or_default());
+        Some(at.saturating_sub(now))
     }
 
     /// The round that was sent at `sent_at` no longer lists a job that the one before, `base`, listed. If the job is

@@ -98,6 +98,7 @@ impl Bench {
             lease_id: LeaseId::random(&mut self.rng),
             ttl: Some(TTL),
             constraint,
+            caller: Caller::default(),
             operation: None,
             max_jobs: None,
             place: None,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Kind, LeaseState, OperationName, Pool};
+use super::{Caller, Kind, LeaseState, OperationName, Pool};
 
 /// The most waiters that are shown: more than a person reads.
 pub const WAITERS_SHOWN_MAX: usize = 50;
@@ -24,6 +24,8 @@ pub struct Glance {
 /// A caller that waits for a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaiterView {
+    /// Who calls.
+    pub caller: Caller,
     /// What its job does, if it said.
     pub operation: Option<OperationName>,
     /// The only account that it accepts, if it named one.
@@ -73,10 +75,11 @@ impl Pool {
     /// The first waiters in order, at most so many.
     pub fn first_waiters(&self, count: usize) -> Vec<WaiterView> {
         let waiters = self.waiters.in_order().take(count);
-        let waiters = waiters.map(|(waiter, only)| WaiterView {
+        let waiters = waiters.map(|(id, waiter, only)| WaiterView {
+            caller: waiter.terms.caller.clone(),
             operation: waiter.terms.operation.clone(),
             email: only.map(|key| Arc::clone(&self.accounts[key].listed.email)),
-            since: waiter.since,
+            since: id.since(),
             deadline: waiter.deadline,
         });
         waiters.collect()

@@ -6,7 +6,9 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
-use super::{AccountKey, Body, Limits, Mark, OperationName, TaskId, account::Account};
+use super::{
+    AccountKey, Body, Caller, JobResult, Limits, Mark, OperationName, TaskId, account::Account,
+};
 
 /// A client is told an expiry at most this much too early, so that the slot still covers a
 /// submission sent in the last moment.
@@ -160,6 +162,10 @@ impl Cause {
 pub(super) struct Lease {
     pub(super) account: AccountKey,
     pub(super) created_at: Duration,
+    /// Who asked for it.
+    pub(super) caller: Caller,
+    /// The run of the sidecar that granted it, if it is written.
+    pub(super) session: Option<Arc<str>>,
     pub(super) operation: Option<OperationName>,
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
@@ -173,6 +179,10 @@ pub(super) struct Lease {
     pub(super) is_overdue: bool,
     /// Another call under its key was told of it.
     pub(super) is_told: bool,
+    /// What became of its submission is counted.
+    pub(super) is_counted: bool,
+    /// Its job is counted as started.
+    pub(super) is_started: bool,
     /// What is submitted, if that is known.
     pub(super) body: Option<Arc<Body>>,
     /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
@@ -243,6 +253,8 @@ pub(super) struct Binding {
     pub(super) listed_at: Duration,
     /// Since when the job is known to be over.
     pub(super) over_at: Option<Duration>,
+    /// How it ended, if that is known.
+    pub(super) result: Option<JobResult>,
     /// Set if only a round matched the job to this lease: the earlier phase, which returns if an
     /// answer or a client says otherwise.
     pub(super) tied_from: Option<Phase>,
@@ -256,6 +268,7 @@ impl Binding {
             is_listed,
             listed_at: since,
             over_at: None,
+            result: None,
             tied_from: None,
         }
     }
@@ -381,6 +394,10 @@ pub struct LeaseView {
     pub email: Arc<str>,
     /// The account's name in logs and metrics.
     pub alias: Arc<str>,
+    /// Who asked for it.
+    pub caller: Caller,
+    /// What its job does. `None` for a pick.
+    pub operation: Option<OperationName>,
     /// The job it is bound to.
     pub task_id: Option<TaskId>,
     /// The mark that its submission was sent with, or, of a pick, that its client may send.
@@ -404,6 +421,8 @@ impl LeaseView {
             alias: Arc::clone(&account.listed.alias),
             kind: lease.kind(),
             state: lease.state(),
+            caller: lease.caller.clone(),
+            operation: lease.operation.clone(),
             task_id: lease.binding().map(|binding| binding.task_id.clone()),
             mark: lease
                 .mark

@@ -19,7 +19,7 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
+    AccountKey, Cause, JobResult, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
     deadlines::{Deadlines, nanos},
     lease::{Lease, Listed, Phase},
@@ -287,6 +287,30 @@ impl Leases {
     pub(super) fn note_told(&mut self, id: LeaseId) {
         if let Some(lease) = self.by_id.get_mut(&id) {
             lease.is_told = true;
+        }
+    }
+
+    /// What became of the submission of a lease is counted. Returns its account, unless it was counted before.
+    pub(super) fn note_counted(&mut self, id: LeaseId) -> Option<AccountKey> {
+        // No index depends on it.
+        let lease = self.by_id.get_mut(&id)?;
+        let was_counted = mem::replace(&mut lease.is_counted, true);
+        (!was_counted).then_some(lease.account)
+    }
+
+    /// The job of a lease is counted as started, or no longer.
+    pub(super) fn set_started(&mut self, id: LeaseId, is_started: bool) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.is_started = is_started;
+        }
+    }
+
+    /// Learns how the job of a lease ended. No index depends on it.
+    pub(super) fn note_result(&mut self, id: LeaseId, result: JobResult) {
+        if let Some(lease) = self.by_id.get_mut(&id)
+            && let Phase::Bound(binding) = &mut lease.phase
+        {
+            binding.result.get_or_insert(result);
         }
     }
 

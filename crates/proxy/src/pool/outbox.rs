@@ -1,14 +1,26 @@
 //! What is reported after an operation. Nothing here decides about a slot.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use super::{Handover, StateChange};
+use super::{Handover, JobChange, LossDecided, StateChange};
+
+/// An account, as what is told of it names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountNames {
+    /// In the list's spelling.
+    pub email: Arc<str>,
+    /// Its name in logs.
+    pub alias: Arc<str>,
+}
 
 /// What is to be reported, in the order in which it happened.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     handovers: VecDeque<Handover>,
     state_changes: Vec<StateChange>,
+    job_changes: Vec<JobChange>,
+    decided_losses: Vec<LossDecided>,
+    drained: Vec<AccountNames>,
     is_round_due: bool,
     is_history_due: bool,
 }
@@ -28,6 +40,31 @@ impl Outbox {
 
     pub(super) fn take_state_changes(&mut self) -> Vec<StateChange> {
         std::mem::take(&mut self.state_changes)
+    }
+
+    pub(super) fn note_job_change(&mut self, change: JobChange) {
+        self.job_changes.push(change);
+    }
+
+    pub(super) fn take_job_changes(&mut self) -> Vec<JobChange> {
+        std::mem::take(&mut self.job_changes)
+    }
+
+    pub(super) fn note_decided_loss(&mut self, decided: LossDecided) {
+        self.decided_losses.push(decided);
+    }
+
+    pub(super) fn take_decided_losses(&mut self) -> Vec<LossDecided> {
+        std::mem::take(&mut self.decided_losses)
+    }
+
+    /// The last job of a draining account is over.
+    pub(super) fn note_drained(&mut self, account: AccountNames) {
+        self.drained.push(account);
+    }
+
+    pub(super) fn take_drained(&mut self) -> Vec<AccountNames> {
+        std::mem::take(&mut self.drained)
     }
 
     /// Notes that a round is due.

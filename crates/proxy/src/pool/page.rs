@@ -3,7 +3,7 @@
 //! A place outlives what stood there. What neither comes nor goes between the pages stands on one of them, as long as
 //! the order is the same.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
@@ -145,6 +145,7 @@ impl Pool {
         place: Option<&AccountPlace>,
         limit: usize,
         constraint: &Constraint,
+        now: Duration,
     ) -> Page<(AccountView, bool), AccountPlace> {
         let keys = self.accounts.after(place);
         let Page { rows, next, total } = Page::take(keys, limit, self.accounts.len(), |key| {
@@ -156,7 +157,7 @@ impl Pool {
         });
         let rows = rows.into_iter().map(|key| {
             let is_eligible = self.accounts.is_free(key) && constraint.allows(key);
-            (self.accounts[key].view(), is_eligible)
+            (self.account_view(key, now), is_eligible)
         });
         Page {
             rows: rows.collect(),

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountKey, Body, Claim, Kind, LearntMarks, LeaseId, Pool, RecordName, TaskId,
+    AccountKey, Body, Caller, Claim, Kind, LearntMarks, LeaseId, Pool, RecordName, TaskId,
     health::AccountHealth,
     history::ShownOperation,
     lease::{Lease, Phase, Ttl},
@@ -64,6 +64,14 @@ pub struct LeaseRecord {
     pub(super) created_at: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     operation: Option<Arc<str>>,
+    /// The name of the token of the client that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    request_id: Arc<str>,
+    /// The run of a sidecar that granted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl: Option<TtlRecord>,
     /// Whether its holder was told a mark. That of a submission follows from its id.
@@ -234,6 +242,11 @@ impl LeaseRecord {
         Lease {
             account,
             created_at: self.created_at,
+            caller: Caller {
+                client: self.client.clone(),
+                request_id: Arc::clone(&self.request_id),
+            },
+            session: self.session.clone(),
             operation: self.operation.clone(),
             ttl: self.ttl.map(|ttl| Ttl {
                 length: ttl.length,
@@ -244,6 +257,9 @@ impl LeaseRecord {
             phase: Phase::RESERVED,
             is_overdue: false,
             is_told: false,
+            // What became of it before the restart was counted then.
+            is_counted: false,
+            is_started: false,
             deadline: None,
             body: self.body.clone(),
         }
@@ -315,6 +331,9 @@ impl Pool {
             account: Arc::clone(&self.accounts[lease.account].listed.email),
             created_at: lease.created_at,
             operation: lease.operation.clone(),
+            client: lease.caller.client.clone(),
+            request_id: Arc::clone(&lease.caller.request_id),
+            session: lease.session.clone(),
             ttl: lease.ttl.map(|ttl| TtlRecord {
                 length: ttl.length,
                 ends_at: ttl.ends_at,

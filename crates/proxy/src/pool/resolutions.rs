@@ -23,7 +23,7 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, LeaseId, Mark, TaskId,
+    AccountKey, Cause, LeaseId, Mark, OperationName, TaskId,
     changes::Changes,
     deadlines::Deadlines,
     history::{Body, Shown},
@@ -63,6 +63,8 @@ pub(super) struct Resolutions {
     /// Lost submissions without a key, by when they were lost.
     unkeyed: BTreeSet<(Duration, LeaseId)>,
     known: SecondaryMap<AccountKey, KnownTasks>,
+    /// Jobs that histories found for submissions whose slots had come free before, until they are told.
+    late_finds: Vec<(Option<OperationName>, TaskId)>,
     pub(super) shown: Shown,
     pub(super) changes: Changes<LeaseId>,
     /// Accounts on which another task was seen.
@@ -138,10 +140,16 @@ impl Resolutions {
             expiry: Deadlines::default(),
             unkeyed: BTreeSet::new(),
             known: SecondaryMap::new(),
+            late_finds: Vec::new(),
             shown: Shown::default(),
             changes: Changes::default(),
             seen_changes: Changes::default(),
         }
+    }
+
+    /// The jobs that histories found since the last call for submissions whose slots had come free before.
+    pub(super) fn take_late_finds(&mut self) -> Vec<(Option<OperationName>, TaskId)> {
+        mem::take(&mut self.late_finds)
     }
 
     /// Whether submissions with keys are undecided on an account.

@@ -36,6 +36,8 @@ pub struct Saved {
     pub foreign_jobs: Vec<(TaskId, ForeignJobRecord)>,
     /// By their names.
     pub operations: Vec<(Arc<str>, OperationRecord)>,
+    /// The name of the run that goes on with them. Leases tell which one granted them.
+    pub session: Option<Arc<str>>,
     /// How long the process was away, as the calendar tells. Pauses that the upstream asked for went on meanwhile.
     pub away: Duration,
 }
@@ -91,8 +93,10 @@ impl Pool {
             mut leases,
             foreign_jobs,
             operations,
+            session,
             away,
         } = saved;
+        self.session = session;
         if let Some(snapshot) = list {
             let mut nothing_to_draw = rand::rng();
             self.apply(&snapshot, now, &mut nothing_to_draw);
@@ -258,7 +262,8 @@ impl Pool {
             absences: 0,
         });
         let is_uncertain = phase.state() == LeaseState::Uncertain;
-        self.set_phase(id, phase);
+        // Its job was counted as started when it did.
+        self.change_phase(id, phase);
         let lease = self.leases.get(id);
         let is_tied = lease.is_some_and(Lease::is_tied);
         // A crash may have come between the loss of a submission and its name.

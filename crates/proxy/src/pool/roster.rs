@@ -188,10 +188,14 @@ impl Pool {
             }
             account.is_draining = is_draining;
         });
-        let view = self.accounts[key].view();
+        let view = self.account_view(key, now);
         self.finish(now);
-        let now_shown = self.accounts.get(key).map(Account::view);
-        Ok(now_shown.unwrap_or(view))
+        let is_forgotten = self.accounts.get(key).is_none();
+        Ok(if is_forgotten {
+            view
+        } else {
+            self.account_view(key, now)
+        })
     }
 
     /// An account left the list: its running jobs finish.

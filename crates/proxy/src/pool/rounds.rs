@@ -263,6 +263,7 @@ impl Pool {
             under_way: self.leases.under_way_since(key),
         };
         let decided_count = self.resolutions.decide(key, history, asked, task_of, now);
+        self.note_late_finds(key);
         self.note_decided(Some(key));
         self.finish(now);
         decided_count

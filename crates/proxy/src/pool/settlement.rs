@@ -41,6 +41,7 @@ impl Pool {
         settlement: Settlement,
         now: Duration,
     ) {
+        self.count_submission(id, &settlement);
         let on = email.map(|email| Arc::clone(email.given()));
         match settlement {
             Settlement::Accepted { task_id, task_type } => {

@@ -26,7 +26,17 @@ use ranks::Ranks;
 
 /// Names a waiter. A smaller id has waited longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WaiterId(u64);
+pub struct WaiterId {
+    number: u64,
+    since: Duration,
+}
+
+impl WaiterId {
+    /// Since when it waits: when it took its place.
+    pub fn since(self) -> Duration {
+        self.since
+    }
+}
 
 new_key_type! {
     /// Names waiters that ask for the same.
@@ -50,8 +60,6 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) terms: Terms,
-    /// Since when it waits.
-    pub(super) since: Duration,
     /// Until when it waits at most, as it said.
     pub(super) deadline: Duration,
     group: GroupKey,
@@ -79,6 +87,12 @@ impl Waiters {
         self.queue.len()
     }
 
+    /// Since when the first of them waits.
+    pub(super) fn oldest_since(&self) -> Option<Duration> {
+        let (first, _) = self.queue.first_key_value()?;
+        Some(first.since)
+    }
+
     pub(super) fn is_awaited(&self, account: AccountKey) -> bool {
         self.pinned.contains_key(account)
     }
@@ -88,30 +102,31 @@ impl Waiters {
         self.by_lease.get(&lease).copied()
     }
 
-    /// The id of a waiter behind all others.
-    pub(super) fn next_id(&mut self) -> WaiterId {
-        let id = WaiterId(self.arrived_count);
+    /// The place behind all others.
+    pub(super) fn next_place(&mut self, now: Duration) -> WaiterId {
+        let id = WaiterId {
+            number: self.arrived_count,
+            since: now,
+        };
         self.arrived_count += 1;
         id
     }
 
     /// Adds a waiter, at its place if it has one.
     pub(super) fn push(&mut self, ask: Ask, now: Duration) -> WaiterId {
-        let place = ask.place;
-        let place = place.filter(|place| !self.queue.contains_key(&place.id));
-        let id = place.map_or_else(|| self.next_id(), |place| place.id);
+        let place = ask.place.filter(|id| !self.queue.contains_key(id));
+        let id = place.unwrap_or_else(|| self.next_place(now));
         let terms = ask.terms();
         self.by_lease.insert(terms.lease_id, id);
         let group = self.group(ask.constraint, ask.max_jobs);
         let waiter = Waiter {
             terms,
-            since: place.map_or(now, |place| place.since),
             deadline: now.saturating_add(ask.wait),
             group,
         };
         self.groups[waiter.group].waiters.insert(id);
         self.queue.insert(id, waiter);
-        self.ranks.add(id.0);
+        self.ranks.add(id.number);
         id
     }
 
@@ -120,7 +135,7 @@ impl Waiters {
     pub(super) fn remove(&mut self, id: WaiterId) -> Option<(Waiter, Option<AccountKey>)> {
         let waiter = self.queue.remove(&id)?;
         self.by_lease.remove(&waiter.terms.lease_id);
-        self.ranks.remove(id.0);
+        self.ranks.remove(id.number);
         let group = &mut self.groups[waiter.group];
         group.waiters.remove(&id);
         let pinned_to = match &group.constraint {
@@ -181,13 +196,13 @@ impl Waiters {
     }
 
     /// The waiters in order, each with the only account that it accepts, if it named one.
-    pub(super) fn in_order(&self) -> impl Iterator<Item = (&Waiter, Option<AccountKey>)> {
-        self.queue.values().counted().map(|waiter| {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &Waiter, Option<AccountKey>)> {
+        self.queue.iter().counted().map(|(id, waiter)| {
             let only = match &self.groups[waiter.group].constraint {
                 Constraint::Only(account) => Some(*account),
                 Constraint::AnyBut(_) => None,
             };
-            (waiter, only)
+            (*id, waiter, only)
         })
     }
 
@@ -200,7 +215,7 @@ impl Waiters {
 
     /// How many wait before a place, or before the end of the queue.
     pub(super) fn ahead_of(&self, place: Option<WaiterId>) -> usize {
-        place.map_or(self.len(), |id| self.ranks.count_before(id.0))
+        place.map_or(self.len(), |id| self.ranks.count_before(id.number))
     }
 
     fn group(&mut self, constraint: Constraint, max_jobs: Option<NonZeroU32>) -> GroupKey {

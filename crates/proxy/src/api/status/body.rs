@@ -1,6 +1,6 @@
 //! The text of `/status`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use accounts_fetcher::{FetchResult, Listing};
 use bytes::Bytes;
@@ -19,12 +19,15 @@ use crate::{
         leases::{LeaseBody, WireTime},
     },
     error::Error,
+    events::Event,
     ledger::{AccountsAfter, Dated, GlanceNow, LeasesAfter, Part, Walk},
     pool::{AccountState, OperationName, WaiterView},
 };
 
 /// The most leases that are shown, oldest first: more than a person reads.
 const LEASES_SHOWN_MAX: usize = 50;
+/// The most events that are shown, the newest: those who want all read `/events`.
+const EVENTS_SHOWN_MAX: usize = 100;
 /// A piece of the text. What a client has not read yet keeps a few of them.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -51,7 +54,7 @@ struct Head<'a> {
 struct Tail {
     leases: Vec<LeaseBody>,
     waiters: Vec<WaiterBody>,
-    events: Vec<()>,
+    events: Vec<Event>,
     history: Vec<Point>,
     median_job_ms: BTreeMap<OperationName, u64>,
     restart: Restart,
@@ -97,25 +100,21 @@ struct WaiterBody {
     /// From 1.
     position: usize,
     operation: Option<OperationName>,
-    email: Option<std::sync::Arc<str>>,
+    email: Option<Arc<str>>,
     since: WireTime,
     deadline: WireTime,
-    client: Option<std::sync::Arc<str>>,
+    client: Option<Arc<str>>,
 }
 
 impl WaiterBody {
-    fn new(
-        position: usize,
-        waiter: WaiterView,
-        at: impl Fn(std::time::Duration) -> Timestamp,
-    ) -> Self {
+    fn new(position: usize, waiter: WaiterView, at: impl Fn(Duration) -> Timestamp) -> Self {
         Self {
             position,
             operation: waiter.operation,
             email: waiter.email,
             since: WireTime(at(waiter.since)),
             deadline: WireTime(at(waiter.deadline)),
-            client: None,
+            client: waiter.caller.client,
         }
     }
 }
@@ -193,7 +192,7 @@ impl Api {
             waiters: waiters
                 .map(|(position, waiter)| WaiterBody::new(position, waiter, |at| calendar.at(at)))
                 .collect(),
-            events: Vec::new(),
+            events: self.deps.events.recent(EVENTS_SHOWN_MAX),
             history: self.status.history.points(),
             median_job_ms: glance
                 .usual
@@ -227,7 +226,7 @@ impl Api {
                 }
                 write(&mut piece, &AccountBody::new(account, &calendar));
                 if piece.len() >= PIECE_BYTES {
-                    rows.pieces.push(std::mem::take(&mut piece).into());
+                    rows.pieces.push(mem::take(&mut piece).into());
                 }
             }
             if !goes_on {

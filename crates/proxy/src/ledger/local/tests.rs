@@ -52,6 +52,7 @@ fn settle(lease: LeaseId, settlement: Settlement) -> Settle {
         email: Some(Name::new("a@x")),
         body: None,
         settlement,
+        refusal: None,
     }
 }
 

@@ -3,10 +3,62 @@
 use crate::{
     events::{AccountFacts, Events, Fact},
     ledger::Calendar,
-    pool::{MarksChange, MarksKnown, StateChange},
+    pool::{AccountNames, JobChange, LossDecided, MarksChange, MarksKnown, Pool, StateChange},
 };
 
-pub(super) fn tell_state_change(events: &Events, calendar: &Calendar, change: StateChange) {
+/// What is to be told of an operation, taken under the lock and told after it.
+#[derive(Debug)]
+pub(super) struct Told {
+    state_changes: Vec<StateChange>,
+    job_changes: Vec<JobChange>,
+    decided_losses: Vec<LossDecided>,
+    drained: Vec<AccountNames>,
+    marks_changes: Vec<MarksChange>,
+}
+
+impl Told {
+    /// Takes it from the pool.
+    pub(super) fn take(pool: &mut Pool) -> Self {
+        Self {
+            state_changes: pool.take_state_changes(),
+            job_changes: pool.take_job_changes(),
+            decided_losses: pool.take_decided_losses(),
+            drained: pool.take_drained(),
+            marks_changes: pool.take_marks_changes(),
+        }
+    }
+
+    /// Tells it.
+    pub(super) fn tell(self, events: &Events, calendar: impl FnOnce() -> Calendar) {
+        if !self.state_changes.is_empty() {
+            let calendar = calendar();
+            for change in self.state_changes {
+                tell_state_change(events, &calendar, change);
+            }
+        }
+        for change in self.job_changes {
+            events.publish(&match change {
+                JobChange::Started(job) => Fact::JobStarted(job.into()),
+                JobChange::Ended { job, end, took } => Fact::JobEnded {
+                    job: job.into(),
+                    result: end,
+                    duration: took,
+                },
+            });
+        }
+        for decided in self.decided_losses {
+            events.publish(&decided.into());
+        }
+        for account in self.drained {
+            events.publish(&Fact::AccountDrained(account.into()));
+        }
+        for change in &self.marks_changes {
+            log_marks_change(change);
+        }
+    }
+}
+
+fn tell_state_change(events: &Events, calendar: &Calendar, change: StateChange) {
     events.publish(&Fact::AccountState {
         account: AccountFacts {
             email: change.email,
@@ -19,7 +71,7 @@ pub(super) fn tell_state_change(events: &Events, calendar: &Calendar, change: St
     });
 }
 
-pub(super) fn log_marks_change(change: &MarksChange) {
+fn log_marks_change(change: &MarksChange) {
     let operation = &*change.operation;
     match change.to {
         MarksKnown::Proven => tracing::info!(

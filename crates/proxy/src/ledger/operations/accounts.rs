@@ -1,6 +1,6 @@
 //! The accounts: what is shown of them, why none can be picked, and the list that they come from.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 
@@ -9,7 +9,7 @@ use crate::{
     ledger::{Dated, PickError, PickRequest, walk::Part},
     pool::{
         AccountPlace, AccountView, Cause, Constraint, Excluded, List, ListChange, Name,
-        OperationName, Page, Refusal, UnknownAccount,
+        OperationName, Page, Refusal, Tallies, UnknownAccount,
     },
 };
 
@@ -28,9 +28,11 @@ impl Operation for AccountsAfter {
         let Part { after, .. } = &self.0;
         let any = Constraint::AnyBut(Excluded::default());
         context.pool.settle_order(context.now, context.rng);
-        let page = context
-            .pool
-            .accounts_after(after.as_ref(), self.0.rows_max(), &any);
+        context.pool.foresee(context.now);
+        let page =
+            context
+                .pool
+                .accounts_after(after.as_ref(), self.0.rows_max(), &any, context.now);
         let view = Page {
             rows: page.rows.into_iter().map(|(view, _)| view).collect(),
             next: page.next,
@@ -117,9 +119,12 @@ impl Operation for DryRun {
         let constraint = context.ask_whole_list(|pool, _| self.request.constraint(pool))?;
         let Part { after, .. } = &self.part;
         context.pool.settle_order(context.now, context.rng);
-        Ok(context
-            .pool
-            .accounts_after(after.as_ref(), self.part.rows_max(), &constraint))
+        Ok(context.pool.accounts_after(
+            after.as_ref(),
+            self.part.rows_max(),
+            &constraint,
+            context.now,
+        ))
     }
 }
 
@@ -171,6 +176,10 @@ impl Operation for IsBusy {
 pub struct Stats {
     /// How many callers wait for a slot.
     pub waiters_count: usize,
+    /// For how long the first of them has waited.
+    pub oldest_waits_for: Option<Duration>,
+    /// What became of the submissions and jobs of all accounts, also of those that are forgotten.
+    pub tallies: Tallies,
     /// How many leases ended, in the order of [`Cause::ALL`].
     pub ended_counts: [u64; Cause::ALL.len()],
     /// The operations that were marked, and in a word what is known of each.
@@ -188,6 +197,8 @@ impl Operation for Statistics {
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         Stats {
             waiters_count: context.pool.waiters_count(),
+            oldest_waits_for: context.pool.oldest_waits_for(context.now),
+            tallies: context.pool.tallies(),
             ended_counts: context.pool.ended_counts(),
             marks: context.pool.marks_known(),
         }

@@ -1,13 +1,15 @@
 //! Leases: their settlement, what their holders ask, and a place in the queue for one.
 
+use std::{sync::Arc, time::Duration};
+
 use rand::Rng;
 
 use super::{Context, Durability, Operation};
 use crate::{
     ledger::{Dated, walk::Part},
     pool::{
-        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Mark, MarkFault, Name, Page, Place,
-        Settlement, Update,
+        Body, LeaseError, LeaseId, LeasePlace, LeaseView, Mark, MarkFault, Name, Page, Pool,
+        Settlement, Update, WaiterId,
     },
 };
 
@@ -22,19 +24,49 @@ pub struct Settle {
     pub body: Option<Body>,
     /// What became of it.
     pub settlement: Settlement,
+    /// The answer of an account that refused it for a reason of its own.
+    pub refusal: Option<RefusalAnswer>,
+}
+
+/// What a refusal says, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusalAnswer {
+    /// The status.
+    pub status: u16,
+    /// The upstream's words, cut short, without e-mails and tokens.
+    pub text: Arc<str>,
+}
+
+impl Settle {
+    pub(in crate::ledger) fn settle(self, pool: &mut Pool, now: Duration) {
+        if let Some(RefusalAnswer { status, text }) = self.refusal {
+            pool.note_refusal(self.lease, status, text, now);
+        }
+        let email = self.email.as_ref();
+        pool.settle(self.lease, email, self.body, self.settlement, now);
+    }
 }
 
 impl Operation for Settle {
     type Reply = ();
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
-        context.pool.settle(
-            self.lease,
-            self.email.as_ref(),
-            self.body,
-            self.settlement,
-            context.now,
-        );
+        self.settle(context.pool, context.now);
+    }
+}
+
+/// Counts a job start that an account refused, and that another account is asked to take.
+#[derive(Debug)]
+pub struct NoteMoved {
+    /// The account that refused it.
+    pub from: Name,
+}
+
+impl Operation for NoteMoved {
+    type Reply = ();
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        context.pool.note_moved(&self.from);
     }
 }
 
@@ -140,7 +172,7 @@ impl Operation for Release {
 pub struct TakePlace;
 
 impl Operation for TakePlace {
-    type Reply = Place;
+    type Reply = WaiterId;
     const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {

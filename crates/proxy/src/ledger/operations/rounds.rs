@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{Context, Operation};
-use crate::pool::{Findings, History, Name, RoundChange, RunningJobs, TaskId, Undecided};
+use crate::pool::{
+    Findings, History, JobResult, Name, RoundChange, RunningJobs, TaskId, Undecided,
+};
 
 /// What a round starts from.
 #[derive(Clone, Debug)]
@@ -58,12 +60,17 @@ impl Operation for FollowRound {
 pub struct JobOver {
     /// Which job.
     pub task_id: TaskId,
+    /// How it ended, if that is known.
+    pub result: Option<JobResult>,
 }
 
 impl Operation for JobOver {
     type Reply = bool;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        if let Some(result) = self.result {
+            context.pool.note_result(&self.task_id, result);
+        }
         context.pool.job_over(&self.task_id, context.now)
     }
 }

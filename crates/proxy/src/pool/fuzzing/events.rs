@@ -44,7 +44,7 @@ pub(in crate::pool) struct World {
     under_way: BTreeMap<LeaseId, u64>,
     waiting: Vec<(WaiterId, LeaseId)>,
     /// The place of the next caller that comes back.
-    place: Place,
+    place: WaiterId,
     running: BTreeMap<u64, Email>,
     /// The jobs whose ids rounds do not show.
     garbled: BTreeSet<u64>,
@@ -102,6 +102,7 @@ impl World {
             lease_id,
             ttl: (!call.is_forward).then_some(TTL),
             constraint,
+            caller: Caller::default(),
             operation: call.has_operation.then(|| OPERATION.into()),
             max_jobs: call.max_jobs.and_then(NonZeroU32::new),
             place: call.comes_back.then_some(self.place),
@@ -110,7 +111,7 @@ impl World {
             mark: Some(Mark::of(&self.hash_key, lease_id)),
         };
         if call.comes_back {
-            self.place = pool.take_place(now);
+            self.place = pool.take_place(START);
         }
         if let Some((claim, kind)) = call.claim()
             && pool.claim(&claim, lease_id, kind).is_err()

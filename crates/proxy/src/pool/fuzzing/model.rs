@@ -272,6 +272,7 @@ impl Run {
             lease_id,
             ttl: Some(ttl),
             constraint,
+            caller: Caller::default(),
             operation: None,
             max_jobs: max_jobs.and_then(NonZeroU32::new),
             place: None,

@@ -195,7 +195,13 @@ impl Resolutions {
             HistoryVerdict::NoJob => {
                 self.free(id);
             }
-            HistoryVerdict::Job(task_id) => self.give(id, account, task_id, now),
+            HistoryVerdict::Job(task_id) => {
+                if lost.ended_at.is_some() {
+                    let operation = lost.body.as_ref().map(|body| Arc::clone(&body.operation));
+                    self.late_finds.push((operation, task_id.clone()));
+                }
+                self.give(id, account, task_id, now);
+            }
         }
         is_keyed
     }

@@ -326,8 +326,8 @@ fn a_page_looks_at_its_own_rows_and_the_next_one() {
     let accounts = |bench: &mut Bench| {
         let constraint = bench.pool.constraint(None, &[]).unwrap();
         let pool = &bench.pool;
-        let first = pool.accounts_after(None, 50, &constraint);
-        let second = pool.accounts_after(first.next.as_ref(), 50, &constraint);
+        let first = pool.accounts_after(None, 50, &constraint, START);
+        let second = pool.accounts_after(first.next.as_ref(), 50, &constraint, START);
         assert_eq!(second.rows[0].0.email, email(50).into());
         assert_eq!((first.rows.len(), second.rows.len()), (50, 50));
     };

@@ -179,6 +179,7 @@ proptest! {
                 lease_id: LeaseId::random(rng),
                 ttl: Some(TTL),
                 constraint: pool.constraint(None, &[]).unwrap(),
+                caller: Caller::default(),
                 operation: None,
                 max_jobs: None,
                 place: None,

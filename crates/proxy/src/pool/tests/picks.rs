@@ -29,6 +29,7 @@ fn refuses_in_words_that_tell_why() {
         lease_id: LeaseId::random(&mut rng),
         ttl: Some(TTL),
         constraint: Constraint::AnyBut(Excluded::default()),
+        caller: Caller::default(),
         operation: None,
         max_jobs: None,
         place: None,

@@ -130,19 +130,19 @@ fn a_caller_that_comes_back_has_its_old_place() {
         matches!(refused, Refusal::Saturated { position: 1, .. }),
         "{refused:?}"
     );
-    assert_eq!(come(&mut bench, Some(first)), Admission::Queued(first.id));
+    assert_eq!(come(&mut bench, Some(first)), Admission::Queued(first));
     // A place is taken once.
     let Admission::Queued(fourth) = come(&mut bench, Some(first)) else {
         panic!("no slot is free");
     };
-    for (idx, waiter) in [first.id, third, fourth].into_iter().enumerate() {
+    for (idx, waiter) in [first, third, fourth].into_iter().enumerate() {
         let told = bench.pool.queue_estimate(waiter, START);
         assert!(
             matches!(told, Some(Refusal::Saturated { position, .. }) if position == idx + 1),
             "{told:?}"
         );
     }
-    for expected in [first.id, third, fourth] {
+    for expected in [first, third, fourth] {
         let lease = bench.pool.leases()[0].clone();
         bench.release(&lease);
         assert_eq!(bench.handed_over(), [(expected, "a@x".to_owned())]);
