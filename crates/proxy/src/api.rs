@@ -1,4 +1,4 @@
-//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, `/jobs`, `/events`, health and metrics.
+//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, `/jobs`, `/events`, the page, health and metrics.
 //!
 //! Knows requests and answers; asks the [`Ledger`] and does not know its internals. Every call ends
 //! in one place, where it is counted and logged.
@@ -12,6 +12,7 @@ mod health;
 mod jobs;
 mod leases;
 mod openapi;
+mod page;
 mod params;
 mod pick;
 mod reply;
@@ -190,11 +191,11 @@ impl Api {
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = self.gate.admit(&request, route.as_ref(), kind)?;
+        let admitted = self.gate.admit(&request, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
         route.check(&request)?;
         match route.endpoint() {
-            Endpoint::Pick => self.pick(request, caller, request_id).await,
+            Endpoint::Pick => self.pick(request, admitted.caller, request_id).await,
             Endpoint::Leases => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_leases(query).await
@@ -210,7 +211,7 @@ impl Api {
             Endpoint::Upstream => match &self.deps.upstream {
                 Some(upstream) => {
                     let origin = CallOrigin {
-                        caller,
+                        caller: admitted.caller,
                         client: client.clone(),
                         request_id: request_id.into(),
                     };
@@ -220,12 +221,18 @@ impl Api {
                 }
                 None => Err(Error::NotForwarding),
             },
-            Endpoint::Status => self.status(request.headers()).await,
+            Endpoint::Status => {
+                let mut reply = self.status(request.headers()).await?;
+                page::tell_access(&mut reply, admitted.is_read_only);
+                Ok(reply)
+            }
             Endpoint::Jobs => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_jobs(query).await
             }
             Endpoint::Events => self.read_events(request.headers()),
+            Endpoint::Home => Ok(page::redirect()),
+            Endpoint::Page(file) => Ok(page::file(file)),
             Endpoint::OpenApi => Ok(openapi::document()),
             Endpoint::Metrics => self.scrape().await,
             Endpoint::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),

@@ -13,7 +13,7 @@ use crate::{error::Error, forward::is_upstream};
 #[cfg(test)]
 pub(super) use table::Operation;
 pub(crate) use table::ROUTES;
-pub(super) use table::{Endpoint, Row};
+pub(super) use table::{Access, Endpoint, Row};
 
 /// What is asked for: a row of the table, and the name in its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,9 @@ impl<'a> Route<'a> {
         self.row.template
     }
 
-    /// Whether it answers without a client token: probes have none.
-    pub(super) fn is_open(&self) -> bool {
-        self.row.access.is_open()
+    /// Who may call.
+    pub(super) fn access(&self) -> Access {
+        self.row.access
     }
 
     /// Whether the metrics listener serves it.

@@ -2,6 +2,8 @@
 //!
 //! The code that routes reads it, and so do the README's tests and the OpenAPI document (`api/openapi`).
 
+use crate::api::page::PageFile;
+
 /// What is served at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -16,6 +18,9 @@ pub(crate) enum Endpoint {
     Status,
     Jobs,
     Events,
+    /// Leads to the page.
+    Home,
+    Page(PageFile),
     OpenApi,
     Metrics,
     Livez,
@@ -50,6 +55,9 @@ pub(crate) struct Operation {
 pub(crate) enum Access {
     /// Who shows a client token, or calls by a `Host` of ours where there are none.
     Clients,
+    /// Who calls by a `Host` of ours, also while the state is opened: a browser that opens the page cannot show a
+    /// token. Beside tokens the `Host` may be any.
+    Visitors,
     /// Everybody, also while the state is opened.
     Liveness,
     /// Everybody.
@@ -57,8 +65,14 @@ pub(crate) enum Access {
 }
 
 impl Access {
+    /// Whether no token is wanted.
     pub(crate) fn is_open(self) -> bool {
         self != Self::Clients
+    }
+
+    /// Whether the `Host` has to be one of ours, or beside tokens a well-formed one.
+    pub(crate) fn checks_host(self) -> bool {
+        matches!(self, Self::Clients | Self::Visitors)
     }
 }
 
@@ -112,15 +126,16 @@ impl Row {
             return true;
         };
         let is_look = method == "GET" && self.endpoint != Endpoint::Pick;
-        let is_open = self.access.is_open();
+        let (is_open, checks_host) = (self.access.is_open(), self.access.checks_host());
         match reason {
             // Of a web page, or with too long a head.
             "forbidden-origin" | "headers-too-large" => true,
             // The path, the query or the `Host`.
-            "bad-request" | "unauthorized" | "wrong-host" => !is_open,
+            "bad-request" | "wrong-host" => checks_host,
+            "unauthorized" => !is_open,
             "read-only" => !is_open && !is_look,
             // While the state is opened.
-            "learning" => self.access != Access::Liveness,
+            "learning" => matches!(self.access, Access::Clients | Access::Probes),
             reason => operation.reasons.contains(&reason),
         }
     }
@@ -188,6 +203,14 @@ const READINESS: &[Operation] = &[Operation {
     ],
 }];
 
+/// What a browser opens.
+const fn visit(endpoint: Endpoint, template: &'static str) -> Row {
+    Row {
+        access: Access::Visitors,
+        ..read(endpoint, template, Query::Refused)
+    }
+}
+
 /// What an operator does to one account.
 const fn switch(endpoint: Endpoint, template: &'static str) -> Row {
     Row {
@@ -201,7 +224,7 @@ const fn switch(endpoint: Endpoint, template: &'static str) -> Row {
 }
 
 /// Every route.
-pub(crate) static ROUTES: [Row; 16] = [
+pub(crate) static ROUTES: [Row; 20] = [
     Row {
         allow: "",
         operations: &[],
@@ -254,6 +277,10 @@ pub(crate) static ROUTES: [Row; 16] = [
         }],
         ..read(Endpoint::Events, "/events", Query::Refused)
     },
+    visit(Endpoint::Home, "/"),
+    visit(Endpoint::Page(PageFile::Document), "/dashboard"),
+    visit(Endpoint::Page(PageFile::Script), "/dashboard/app.js"),
+    visit(Endpoint::Page(PageFile::Style), "/dashboard/app.css"),
     read(Endpoint::OpenApi, "/openapi.json", Query::Refused),
     read(Endpoint::Metrics, "/metrics", Query::Ignored),
     Row {
