@@ -32,7 +32,7 @@ const SCRIPT: &str = concat!(
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PageFile {
+pub(crate) enum PageFile {
     Document,
     Script,
     Style,
