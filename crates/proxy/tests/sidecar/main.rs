@@ -14,6 +14,7 @@ mod carry;
 mod clients;
 mod command_line;
 mod connections;
+mod events;
 mod footprint;
 mod gate;
 mod idempotency;
