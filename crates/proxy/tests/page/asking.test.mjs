@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { FULL_TOKEN, READ_TOKEN, Stage, WITH_TOKENS, open, rowOf, startBrowser, untilState } from './stage.mjs';
+import {
+  FULL_TOKEN, READ_TOKEN, Stage, WITH_TOKENS, open, picture, rowOf, startBrowser, untilState, violations,
+} from './stage.mjs';
 
 let browser;
 before(async () => {
@@ -29,6 +31,8 @@ staged('a read token shows no buttons, and is refused nothing', { settings: WITH
   await page.getByText('This token may only look.').waitFor();
   await page.locator('#calls-count', { hasText: '0 calls' }).waitFor();
   assert.equal(await rowOf(page, 'a@x').getByRole('button').count(), 0);
+  assert.deepEqual(await violations(page), []);
+  await picture(page, 'read-only');
   assert.deepEqual(page.said, []);
   await page.context().close();
 });
@@ -37,6 +41,8 @@ staged('a token is asked for, kept in this tab, and forgotten', { settings: WITH
   const page = await open(browser, stage);
   await page.locator('#health', { hasText: 'The sidecar wants a token.' }).waitFor();
   assert.equal(await page.locator('#picture').isVisible(), false);
+  assert.deepEqual(await violations(page), []);
+  await picture(page, 'token');
   await page.getByLabel('Token').fill('not-the-right-token');
   await page.keyboard.press('Enter');
   await page.locator('#health', { hasText: 'This token is not known here.' }).waitFor();
@@ -99,6 +105,11 @@ staged('a sidecar that is gone is told as such, and found again by itself', {}, 
   await page.locator('#health', { hasText: /^No answer from the sidecar since .*: it cannot be reached/ }).waitFor();
   await page.locator('#picture.gone').waitFor();
   assert.equal(await page.locator('#accounts-rows tr').count(), 2);
+  for (const colorScheme of ['dark', 'light']) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await violations(page), [], colorScheme);
+    await picture(page, `gone-${colorScheme}`);
+  }
   // What cannot be done now is not tried.
   const drain = rowOf(page, 'a@x').getByRole('button', { name: 'Drain' });
   assert.equal(await drain.getAttribute('aria-disabled'), 'true');

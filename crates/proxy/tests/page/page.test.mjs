@@ -60,7 +60,11 @@ test('states, slots, the waiter and events are shown, the worst account first', 
   await untilState(page, 'broken@x', 'quarantined');
   await untilState(page, 'poor@x', 'parked');
   await untilState(page, 'idle@x', 'available');
-  assert.match(await rowOf(page, 'broken@x').textContent(), /its session is broken/);
+  const broken = await rowOf(page, 'broken@x').innerText();
+  assert.match(broken, /its session is broken/);
+  assert.match(broken, /for \d+ s\s+(9 min \d+ s|10 min) more/);
+  assert.match(broken, /Last refusal, 596, \d+ s ago: “Error”/);
+  assert.match(await rowOf(page, 'full@x').innerText(), /1 started/);
   assert.match(await rowOf(page, 'full@x').textContent(), /1 of 1/);
   const order = await page.locator('#accounts-rows .tag').allTextContents();
   assert.deepEqual(order, ['quarantined', 'parked', 'full', 'available', 'available']);
@@ -70,6 +74,12 @@ test('states, slots, the waiter and events are shown, the worst account first', 
   assert.equal(await waiting.count(), 1);
   const figures = await page.locator('.figures').innerText();
   assert.match(figures, /Slots in use\s+2 of 8.*Calls that wait\s+1\s+the longest for/s);
+  const slot = await page.locator('#slots-rows tr', { hasText: MARKUP }).innerText();
+  assert.match(slot, /text2video.*the-first/s);
+  const events = page.locator('#events-list li');
+  await events.filter({ hasText: 'account state' }).filter({ hasText: 'broken@x is quarantined' }).waitFor();
+  await events.filter({ hasText: 'job started' }).filter({ hasText: 'request the-first' }).waitFor();
+  await events.filter({ hasText: 'list changed' }).filter({ hasText: 'added: full@x (1), broken@x (1)' }).waitFor();
   await page.locator('#restart', { hasText: 'No' }).waitFor();
   await page.locator('#restart-because', { hasText: '1 call waiting for a slot' }).waitFor();
   await page.context().close();

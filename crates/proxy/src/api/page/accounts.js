@@ -188,8 +188,10 @@ class AccountsView {
     this.order = byId('accounts-order');
     this.search.addEventListener('input', () => this.pager.turnTo(0));
     this.order.addEventListener('change', () => this.pager.turnTo(0));
-    for (const button of document.querySelectorAll('#accounts thead button')) {
-      button.addEventListener('click', () => this.#orderBy(/** @type {HTMLElement} */ (button).dataset.order ?? ''));
+    /** @type {HTMLElement[]} */
+    this.heads = [...byId('accounts').querySelectorAll('thead button')];
+    for (const button of this.heads) {
+      button.addEventListener('click', () => this.#orderBy(button.dataset.order ?? 'worst'));
     }
   }
 
@@ -231,9 +233,9 @@ class AccountsView {
     const { compare, direction } = ORDERS[this.order.value];
     this.#fill(this.pager.pageOf(found.sort(compare)));
     say(byId('accounts-count'), this.#count(found.length));
-    for (const head of document.querySelectorAll('#accounts thead th')) {
-      const isSorted = head.querySelector('button')?.dataset.order === this.order.value;
-      head.setAttribute('aria-sort', isSorted ? direction : 'none');
+    for (const button of this.heads) {
+      const isSorted = button.dataset.order === this.order.value;
+      button.parentElement?.setAttribute('aria-sort', isSorted ? direction : 'none');
     }
   }
 

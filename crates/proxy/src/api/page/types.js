@@ -42,7 +42,28 @@
  * @property {string | null} deadline
  * @property {string | null} client
  *
- * @typedef {{id: number, at: string, type: string, message: string, to?: string}} SidecarEvent
+ * @typedef {{email: string, alias: string, maxJobs?: number, from?: number, to?: number}} ListedAccount
+ *
+ * @typedef {object} SidecarEvent
+ * @property {number} id
+ * @property {string} at
+ * @property {string} type
+ * @property {string} message
+ * @property {string} [to]
+ * @property {string} [result]
+ * @property {string} [operation]
+ * @property {string | null} [taskId]
+ * @property {number} [durationMs]
+ * @property {string | null} [client]
+ * @property {string} [requestId]
+ * @property {string[]} [reasons]
+ * @property {ListedAccount[]} [added]
+ * @property {number} [addedCount]
+ * @property {ListedAccount[]} [removed]
+ * @property {number} [removedCount]
+ * @property {ListedAccount[]} [changed]
+ * @property {number} [changedCount]
+ *
  * @typedef {{at: string, inFlight: number, max: number, waiting: number}} Point
  *
  * @typedef {object} Status

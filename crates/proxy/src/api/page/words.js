@@ -30,12 +30,6 @@ const OUTCOMES = {
   absent: 'lost: there is no job',
 };
 
-/** Types of events that a person should see. */
-const BAD_EVENTS = new Set([
-  'submission-lost', 'answer-undelivered', 'not-ready', 'token-rejected', 'upstream-unreachable', 'list-failed',
-  'rounds-failed', 'state-failing',
-]);
-
 /** @param {string} state */
 function stateOf(state) {
   return STATES[state] ?? { rank: 0, word: state, tone: 'warn' };
