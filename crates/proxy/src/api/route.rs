@@ -67,9 +67,8 @@ impl<'a> Route<'a> {
 
     /// Refuses what the route does not take: other methods, or a query that it would ignore in silence.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Error> {
-        let method = request.method().as_str();
-        let allow = self.row.allow;
-        if !allow.is_empty() && !allow.split(", ").any(|allowed| allowed == method) {
+        if !self.row.allows(request.method().as_str()) {
+            let allow = self.row.allow;
             return Err(Error::MethodNotAllowed { allow });
         }
         match request.uri().query() {

@@ -2,7 +2,10 @@
 
 mod facts;
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use harness::{Answer, Document, Running, eventually};
 use http::{Method, Request, StatusCode};
@@ -250,4 +253,46 @@ async fn what_is_answered_is_documented_and_what_is_documented_is_answered() {
     });
     assert_eq!(unseen, UNSEEN);
     assert_eq!(told.document.unanswered(), Vec::<String>::new());
+}
+
+/// The test above can fail.
+#[tokio::test]
+async fn a_document_that_does_not_agree_is_noticed() {
+    let told = Documented::start().await;
+    let headers = [("authorization", TOKEN)];
+    let leased = told.running.send(Method::POST, "/pick", &headers, "").await;
+    let whole = told
+        .running
+        .send(Method::GET, "/openapi.json", &headers, "")
+        .await;
+    let lease = "/components/schemas/Lease/properties";
+    let picked = "/components/responses/Picked";
+    let changes: [(&str, fn(&mut Value)); 5] = [
+        (lease, |members| {
+            _ = members.as_object_mut().unwrap().remove("mark")
+        }),
+        (lease, |members| {
+            members["state"] = json!({ "const": "free" })
+        }),
+        (picked, |answer| {
+            answer["content"] = json!({ "text/plain": {} })
+        }),
+        (picked, |answer| answer["headers"] = json!({})),
+        ("/paths/~1pick/post/responses", |answers| {
+            *answers = json!({})
+        }),
+    ];
+    for (place, change) in changes {
+        let mut other = whole.json();
+        change(other.pointer_mut(place).unwrap());
+        let mut document = Document::new(other);
+        let checked = AssertUnwindSafe(|| document.check_answer("POST /pick", &leased));
+        assert!(catch_unwind(checked).is_err(), "{place}");
+    }
+    let mut other = whole.json();
+    other.pointer_mut(lease).unwrap()["more"] = json!({});
+    let mut document = Document::new(other);
+    document.check_answer("POST /pick", &leased);
+    assert_eq!(document.unseen(["Lease"]), ["Lease.more"]);
+    assert!(document.unanswered().contains(&"GET /jobs".to_owned()));
 }

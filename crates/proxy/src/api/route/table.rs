@@ -117,10 +117,16 @@ impl Row {
         (!name.contains('/')).then_some(name)
     }
 
+    /// Whether `method` is one of the route's.
+    pub(super) fn allows(&self, method: &str) -> bool {
+        self.allow.is_empty() || self.allow.split(", ").any(|allowed| allowed == method)
+    }
+
     /// Whether a request with `method` may be refused for `reason`. Of methods that are not served, and of calls of the
     /// upstream, nothing is promised.
     pub(crate) fn may_refuse(&self, method: &str, reason: &str) -> bool {
-        let method = if method == "HEAD" { "GET" } else { method };
+        let is_head = method == "HEAD" && self.allows("HEAD");
+        let method = if is_head { "GET" } else { method };
         let mut operations = self.operations.iter();
         let Some(operation) = operations.find(|operation| operation.method == method) else {
             return true;
