@@ -245,7 +245,7 @@ impl Forward {
     }
 
     /// What became of job starts.
-    pub(crate) fn records(&self) -> &JobRecords {
+    pub(crate) fn records(&self) -> &Arc<JobRecords> {
         &self.records
     }
 

@@ -263,10 +263,6 @@ impl Sidecar {
     /// [`TaskEnded`] if a background task ended.
     pub async fn run(self) -> Result<(), TaskEnded> {
         let mut tasks = JoinSet::new();
-        tasks.spawn({
-            let api = Arc::clone(&self.api);
-            async move { api.keep_history().await }
-        });
         tasks.spawn(transitions::tell(
             self.events.clone(),
             self.listing.clone(),
@@ -275,9 +271,15 @@ impl Sidecar {
         ));
         tasks.spawn(self.fetcher.run());
         tasks.spawn(self.reloader.run());
+        let api = Arc::clone(&self.api);
+        tasks.spawn(async move { api.keep_history().await });
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
         let ledger = Arc::clone(&self.ledger);
         tasks.spawn(async move { ledger.keep_time().await });
+        if let Some(forward) = self.forward.clone() {
+            let ledger = Arc::clone(&self.ledger);
+            tasks.spawn(async move { forward.records().follow_results(&ledger).await });
+        }
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }

@@ -29,6 +29,7 @@ mod program;
 mod raw;
 mod settings;
 mod shutdown;
+mod status;
 mod tls;
 mod tokens;
 mod waiting;
