@@ -127,7 +127,7 @@ staged('ages do not depend on the clock of the browser', {}, async (stage) => {
   const context = await browser.newContext();
   await context.addInitScript(() => {
     const now = Date.now.bind(Date);
-    Date.now = () => now() - 3 * 3_600_000;
+    Date.now = () => now() + 3 * 3_600_000;
   });
   const page = await context.newPage();
   await page.goto(stage.url);

@@ -138,6 +138,8 @@ test('a slot is released once that is confirmed', async () => {
   await page.getByRole('dialog').getByRole('button', { name: 'Release the slot' }).click();
   await row.waitFor({ state: 'detached' });
   assert.equal((await stage.ask(`/leases/${pick.leaseId}`)).status, 404);
+  // The button that had the focus is gone.
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'slots-heading');
   await page.context().close();
 });
 

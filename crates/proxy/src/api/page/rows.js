@@ -9,7 +9,11 @@
 function arrange(parent, nodes) {
   const wanted = new Set(nodes);
   for (const node of [...parent.children]) {
-    if (!wanted.has(/** @type {HTMLElement} */ (node))) node.remove();
+    if (wanted.has(/** @type {HTMLElement} */ (node))) continue;
+    const hadFocus = node.contains(document.activeElement);
+    node.remove();
+    // Else the next key would begin at the top of the page.
+    if (hadFocus) parent.closest('section')?.querySelector('h2')?.focus({ preventScroll: true });
   }
   const fixed = Math.max(0, nodes.findIndex((node) => node.contains(document.activeElement)));
   if (nodes.length && nodes[fixed].parentNode !== parent) parent.append(nodes[fixed]);
