@@ -37,8 +37,8 @@ pub use operations::{
     FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
     LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved,
     Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket,
-    SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts,
-    UpdateLease,
+    SetDraining, Settle, ShowAccount, Statistics, Stats, TakePlace, UnavailableReason,
+    UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
 pub(crate) use slot::Unsent;

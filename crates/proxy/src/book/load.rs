@@ -79,7 +79,8 @@ fn read(records: Vec<Record>, now: Timestamp) -> Loaded {
     let runs = sessions.iter().filter_map(|(_, row)| row.begun());
     let mut runs: Vec<_> = runs.collect();
     runs.sort_unstable();
-    let mut first = begin_session(&mut sessions, lived, now);
+    let (session, mut first) = begin_session(&mut sessions, lived, now);
+    saved.session = Some(session);
     let hash_key = hash_key.unwrap_or_else(|| {
         let key = HashKey::random(&mut rand::rng());
         first.push(rows::hash_key(&key));
@@ -97,12 +98,12 @@ fn read(records: Vec<Record>, now: Timestamp) -> Loaded {
     }
 }
 
-/// Adds a session. The oldest ones are forgotten.
+/// Adds a session, and returns its name. The oldest ones are forgotten.
 fn begin_session(
     sessions: &mut Vec<(String, SessionRow)>,
     lived: Duration,
     now: Timestamp,
-) -> Vec<Change> {
+) -> (Arc<str>, Vec<Change>) {
     sessions.sort_unstable_by_key(|(_, session)| session.lived_ms);
     let name = format!("{:032x}", rand::rng().random::<u128>());
     let session = SessionRow {
@@ -111,11 +112,12 @@ fn begin_session(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut changes = vec![rows::session(&name, Some(&session))];
+    let begun = Arc::from(name.as_str());
     sessions.push((name, session));
     let forgotten = sessions.len().saturating_sub(SESSIONS_MAX);
     let forgotten = sessions.drain(..forgotten);
     changes.extend(forgotten.map(|(name, _)| rows::session(&name, None)));
-    changes
+    (begun, changes)
 }
 
 /// Reads records, and counts those that cannot be read.

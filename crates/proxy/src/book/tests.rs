@@ -288,7 +288,7 @@ async fn what_was_told_is_there_after_a_restart() {
     let lease = slot.lease().clone();
     slot.keep();
     let drain = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: true,
     };
     stage.ledger.call(drain).await.unwrap().unwrap();
@@ -306,7 +306,7 @@ async fn what_was_told_is_there_after_a_restart() {
     assert_eq!(stage.disk.count(Table::Session), 1);
     stage.let_through(9);
     let resume = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: false,
     };
     stage.ledger.call(resume).await.unwrap().unwrap();

@@ -208,19 +208,25 @@ impl Forward {
             Err(error) => count.end(Some(error)),
         }
         let mut reserved = reserved?;
-        let (mut sent_count, mut unsent_count) = (0, 0);
+        let (mut sent_count, mut unsent_count, mut refused_by) = (0, 0, None);
         loop {
             let reservation = match reserved {
                 Reserved::Now(reservation) => reservation,
                 Reserved::Known(known) => return self.submissions.replay(known).await,
             };
+            let moved = self.submissions.note_moved(refused_by.take(), &reservation);
+            moved.await;
             let submitted = self.submit(start, reservation, sent_count, &delivery, origin);
             let refusal = match submitted.await {
                 Ok(Submitted::Answered(answer)) => {
                     return Ok(response::delivered(answer, delivery));
                 }
-                Ok(Submitted::PushedBack { answer, attempts }) => {
-                    sent_count = attempts;
+                Ok(Submitted::PushedBack {
+                    answer,
+                    attempts,
+                    by,
+                }) => {
+                    (sent_count, refused_by) = (attempts, by);
                     Ok(answer)
                 }
                 Ok(Submitted::NotSent(error)) => Err(error),

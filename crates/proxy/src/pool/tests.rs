@@ -1,6 +1,7 @@
 mod consistency;
 mod contested;
 mod determinism;
+mod facts;
 mod forecast;
 mod health;
 mod incremental;

@@ -58,7 +58,7 @@ fn settle(lease: LeaseId, settlement: Settlement) -> Settle {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_shown_changes_with_its_version_only() {
-    let ledger = ledger_of(1);
+    let ledger = ledger_that_lets_wait();
     let Ledger::Local(local) = &*ledger;
     let shown = async || {
         let mut accounts = Vec::new();
@@ -107,15 +107,15 @@ async fn what_is_shown_changes_with_its_version_only() {
     local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
     changed("a quarantine", true).await;
     for is_draining in [true, false] {
-        let email = Name::new("a@x");
-        let drained = ledger.call(SetDraining { email, is_draining }).await;
+        let name = Name::new("a@x");
+        let drained = ledger.call(SetDraining { name, is_draining }).await;
         drained.unwrap().unwrap();
         changed("the operator's switch", true).await;
     }
     let kept = pick(&ledger, &any_account()).await.unwrap();
     kept.keep();
     changed("a pick that is kept", true).await;
-    tokio::time::advance(any_account().ttl.unwrap()).await;
+    time::advance(any_account().ttl.unwrap()).await;
     // What is due is done by the next call, and the loop that keeps the time makes one.
     ledger.call(GlanceNow).await.unwrap();
     changed("its end", true).await;
@@ -141,7 +141,7 @@ fn what_becomes_of_an_account_is_logged_once() {
             local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
         }
         let resume = SetDraining {
-            email: Name::new("a@x"),
+            name: Name::new("a@x"),
             is_draining: false,
         };
         local.call(resume).unwrap();
