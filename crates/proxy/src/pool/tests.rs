@@ -1,3 +1,4 @@
+mod changes;
 mod consistency;
 mod contested;
 mod determinism;

@@ -31,7 +31,7 @@ impl Stage {
     /// The process ends, and goes on from what it wrote. Nothing is fresh yet.
     fn crash(&mut self, seconds: u64) {
         assert!(self.journal.commit(&mut self.bench.pool));
-        let pool = &self.bench.pool;
+        let pool = &mut self.bench.pool;
         let restored = self
             .journal
             .restored(pool, true, RECONCILING, &self.key, at(seconds));
@@ -502,7 +502,7 @@ fn a_lease_tells_after_a_restart_who_asked_for_it_and_which_run_granted_it() {
     let bound = bound.unwrap().id;
     pool.bind(bound, task(1), at(1)).unwrap();
     stage.crash(2);
-    let pool = &stage.bench.pool;
+    let pool = &mut stage.bench.pool;
     assert_eq!(pool.lease(id).unwrap().caller, caller);
     let name = RecordName::Lease(id);
     let record = serde_json::to_value(pool.record(&name).unwrap()).unwrap();
