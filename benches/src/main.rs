@@ -15,6 +15,7 @@ mod machine;
 mod report;
 mod server;
 mod starts;
+mod watch;
 
 use std::{
     error::Error,
@@ -33,6 +34,7 @@ use load::{Load, Work};
 use report::{Report, Row, Target};
 use server::{Canned, Kind, Server};
 use tikv_jemallocator::Jemalloc;
+use watch::{Watch, Watchers};
 
 /// The one of `kling-balancer`.
 #[global_allocator]
@@ -83,6 +85,8 @@ struct Plan {
     /// Leases that a sidecar finds on disk when it starts. 0: no starts are measured
     #[arg(long, default_value = "100000")]
     leases: u32,
+    #[command(flatten)]
+    watchers: Watchers,
 }
 
 /// The servers, each in a process of its own.
@@ -92,6 +96,8 @@ enum Child {
     ServeBare(server::Bare),
     #[command(hide = true)]
     ServeSidecar(server::Upstream),
+    #[command(hide = true)]
+    Watch(Watch),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +105,7 @@ fn main() -> ExitCode {
     let outcome = match &args.server {
         Some(Child::ServeBare(bare)) => server::serve_bare(bare),
         Some(Child::ServeSidecar(upstream)) => server::serve_sidecar(upstream),
+        Some(Child::Watch(args)) => watch::watch(args),
         None => measure(&args.plan),
     };
     match outcome {
@@ -151,6 +158,9 @@ async fn compare(plan: &Plan, accounts_count: u32) -> Result<(), Fault> {
         ..kind
     };
     servers.push((Target::Disk, Server::sidecar(on_disk)?));
+    if plan.watchers.are_some() {
+        servers.push((Target::Watched, Server::sidecar(kind)?));
+    }
     if let Some(program) = &plan.before {
         let program = Some(program.as_path());
         let before = Server::sidecar(Kind { program, ..kind })?;
@@ -170,7 +180,13 @@ async fn compare(plan: &Plan, accounts_count: u32) -> Result<(), Fault> {
         let mut report = Report::default();
         for _ in 0..plan.rounds.get() {
             for (target, server) in &servers {
+                let is_watched = *target == Target::Watched;
+                let watching = is_watched.then(|| plan.watchers.watch(server.addr()));
+                let watching = watching.transpose()?;
                 report.add(*target, load.run(server, work).await?);
+                if let Some(watching) = watching {
+                    watching.stop()?;
+                }
             }
         }
         let row = Row {

@@ -24,15 +24,18 @@ pub(crate) enum Target {
     Before,
     /// The sidecar, in memory.
     Memory,
+    /// The sidecar, in memory, and it is watched.
+    Watched,
     /// The sidecar, with its book on disk.
     Disk,
 }
 
 /// What is told as a multiple of what.
-const RATIOS: [(Target, Target); 3] = [
+const RATIOS: [(Target, Target); 4] = [
     (Target::Memory, Target::Bare),
     (Target::Memory, Target::Before),
     (Target::Disk, Target::Memory),
+    (Target::Watched, Target::Memory),
 ];
 
 /// The rounds of each server.
@@ -56,7 +59,7 @@ enum Kind {
 impl Report {
     /// The heading of the table.
     pub(crate) const HEAD: &str = "\
-accounts  calls         server           calls/s  CPU µs/call  pick p50 µs   p99 µs  p99.9 µs";
+accounts  calls         server            calls/s  CPU µs/call  pick p50 µs   p99 µs  p99.9 µs";
 
     /// Adds a round of a server.
     pub(crate) fn add(&mut self, target: Target, tally: Tally) {
@@ -107,6 +110,7 @@ impl Target {
             Self::Bare => "bare",
             Self::Before => "before",
             Self::Memory => "memory",
+            Self::Watched => "watched",
             Self::Disk => "disk",
         }
     }
@@ -118,7 +122,7 @@ impl Row {
             Work::PicksAndReleases => "pick+release",
             Work::Picks => "pick",
         };
-        format!("{:>8}  {work:12}  {server:13}", self.accounts_count)
+        format!("{:>8}  {work:12}  {server:14}", self.accounts_count)
     }
 }
 

@@ -282,7 +282,7 @@ fn on_runtime(
 }
 
 /// Waits until the parent closes our input, or is gone.
-async fn input_end() {
+pub(crate) async fn input_end() {
     let read = task::spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
     if let Ok(Err(error)) = read.await {
         println!("the input cannot be read: {error}");

@@ -74,7 +74,8 @@ impl Journal {
                 removed,
                 changed,
             }) => {
-                info!(added, removed, changed, "account list changed");
+                // Whoever takes the list over tells which accounts these are.
+                debug!(added, removed, changed, "account list changed");
             }
             Some(Change { is_any: false, .. }) => {}
             None if self.held != Some(result) => {

@@ -77,7 +77,11 @@ impl<J: Journal> Writer<J> {
                     return self.journal;
                 }
             }
+            let was_failing = self.ledger.is_failing();
             self.ledger.note_committed(version);
+            if was_failing {
+                self.ledger.events().publish(&Fact::StateWritten);
+            }
             if is_last {
                 return self.journal;
             }
@@ -129,9 +133,6 @@ impl<J: Journal> Writer<J> {
                         status.statistics = self.journal.statistics();
                         status.committed_at = Some(Timestamp::now());
                     });
-                    if self.ledger.is_failing() {
-                        self.ledger.events().publish(&Fact::StateWritten);
-                    }
                     return true;
                 }
                 Err(error) => {

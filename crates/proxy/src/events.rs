@@ -6,6 +6,7 @@
 //! Invariants: telling waits for no reader, and costs a push however many there are (one task wakes them, see
 //! [`Events::run`]); ids grow by one, and from one process to the next; a reader gets every event in order, or is cut.
 
+mod durations;
 mod fact;
 mod line;
 mod ring;
@@ -35,6 +36,7 @@ pub use fact::{AccountFacts, CapChange, Fact, Found, JobFacts, LIST_NAMES_MAX, L
 pub use ring::{EVENTS_BYTES_MAX, EVENTS_MAX, Event};
 pub use subscription::{Subscription, TooSlow};
 
+use durations::JobDurations;
 use ring::Ring;
 
 /// How often a reader gets a comment, so that it and whatever lies between sees that the stream lives. Proxies close
@@ -54,6 +56,8 @@ struct Shared {
     has_changed: Notify,
     /// Readers that were cut off since they were too slow.
     cut_count: AtomicU64,
+    /// How long jobs took.
+    durations: JobDurations,
     /// Whether each finished job has a line in the log.
     logs_jobs: bool,
 }
@@ -95,6 +99,7 @@ impl Events {
             is_due: Notify::new(),
             has_changed: Notify::new(),
             cut_count: AtomicU64::new(0),
+            durations: JobDurations::new(),
             logs_jobs,
         }))
     }
@@ -103,6 +108,9 @@ impl Events {
     pub fn publish(&self, fact: &Fact) {
         let at = Timestamp::now();
         line::log(fact, self.0.logs_jobs);
+        if let Fact::JobEnded { job, duration, .. } = fact {
+            self.0.durations.note(job.operation.as_deref(), *duration);
+        }
         let told = Told {
             at,
             message: words::message(fact),
@@ -157,6 +165,11 @@ impl Events {
     /// How many readers were cut off since they were too slow.
     pub fn cut_count(&self) -> u64 {
         self.0.cut_count.load(Ordering::Relaxed)
+    }
+
+    /// How long the jobs took that have ended.
+    pub(crate) fn job_durations(&self) -> &JobDurations {
+        &self.0.durations
     }
 
     /// Lets every reader, and those to come, end after the events so far.

@@ -54,7 +54,7 @@ use crate::{
     jobs::Rounds,
     kling::endpoints::{self, Class},
     ledger::Ledger,
-    metrics::Metrics,
+    metrics::{Metrics, RetryReason},
     owners::{Observation, ObservedBody, OwnerSearch, Owners},
     peer::{Client, RequestBody},
     picker::Picker,
@@ -180,7 +180,13 @@ impl Forward {
             under_way: TaskTracker::new(),
         };
         Self {
-            router: Router::new(Arc::clone(&ledger), Arc::clone(&owners), search, listing),
+            router: Router::new(
+                Arc::clone(&ledger),
+                Arc::clone(&owners),
+                search,
+                listing,
+                Arc::clone(&metrics),
+            ),
             retry: Retry::new(Arc::clone(&upstream), request_timeout),
             submissions: Arc::new(submissions),
             buffer: BodyBuffer::new(&settings),
@@ -239,7 +245,7 @@ impl Forward {
     }
 
     /// What became of job starts.
-    pub(crate) fn records(&self) -> &JobRecords {
+    pub(crate) fn records(&self) -> &Arc<JobRecords> {
         &self.records
     }
 
@@ -312,6 +318,7 @@ impl Forward {
             if !is_unsent || !attempts.take() {
                 return sent;
             }
+            self.metrics.count_retry(RetryReason::Unsent);
             attempts.pause().await;
         }
     }
@@ -387,6 +394,10 @@ impl Forward {
                 }
                 return answer;
             }
+            self.metrics.count_retry(match answer {
+                Err(Error::Unreachable) => RetryReason::Unsent,
+                Ok(_) | Err(_) => RetryReason::Failed,
+            });
             // It holds a place of a request to the upstream.
             drop(answer);
             attempts.pause().await;

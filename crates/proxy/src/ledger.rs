@@ -10,7 +10,9 @@ mod commits;
 pub mod local;
 mod operations;
 mod pick;
+mod results;
 mod returns;
+mod shown;
 mod slot;
 mod walk;
 
@@ -21,7 +23,10 @@ use tokio::time::Instant;
 
 use crate::{
     events::Events,
-    pool::{Body, Changed, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName},
+    pool::{
+        Body, Changed, JobResult, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName,
+        TaskId,
+    },
 };
 use local::Local;
 
@@ -169,6 +174,11 @@ impl Ledger {
         self.keeper().history_due().await;
     }
 
+    /// Waits until jobs have ended whose results are known, and takes these. For one caller; cancel-safe.
+    pub(crate) async fn job_results(&self) -> Vec<(TaskId, JobResult)> {
+        self.keeper().results().take().await
+    }
+
     /// Ends leases on time, and takes back returned slots. Runs until dropped; cancel-safe.
     pub async fn keep_time(&self) {
         self.keeper().keep_time().await;
@@ -211,7 +221,7 @@ impl Ledger {
     /// Counts the changes of what people are shown: as long as it stays, so do the accounts, the leases and the queue.
     /// It may count what changes nothing. The ledger is not locked for it.
     pub fn shown_version(&self) -> u64 {
-        self.keeper().shown_version()
+        self.keeper().shown().version()
     }
 
     /// The time of the ledger's clock.

@@ -5,6 +5,7 @@
 //! account disappear with the account.
 
 mod accounts;
+mod carried;
 mod commits;
 mod scrape;
 mod state;
@@ -18,11 +19,13 @@ use prometheus::{
 };
 use tokio::{task::yield_now, time::Instant};
 
+use carried::CarriedCounts;
 use commits::Commits;
 
-use crate::{error::Error, kling::endpoints::Class};
+use crate::{error::Error, kling::endpoints::Class, owners::FoundOwner};
 
 pub(crate) use accounts::AccountSums;
+pub(crate) use carried::RetryReason;
 pub(crate) use scrape::Scrape;
 
 /// The type of what [`Metrics::render`] writes.
@@ -56,7 +59,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
-    undelivered: IntCounter,
+    carried: CarriedCounts,
     commits: Commits,
 }
 
@@ -104,11 +107,7 @@ impl Metrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_duration.clone()))?;
         registry.register(Box::new(upstream_duration.clone()))?;
-        let undelivered = IntCounter::with_opts(Opts::new(
-            "undelivered_answers_total",
-            "Jobs started whose client was gone before the answer; /jobs lists them.",
-        ))?;
-        registry.register(Box::new(undelivered.clone()))?;
+        let carried = CarriedCounts::new(&registry)?;
         let commits = Commits::new(&registry)?;
         registry.register(Box::new(build_info.clone()))?;
         build_info
@@ -133,7 +132,7 @@ impl Metrics {
             requests,
             request_duration,
             upstream_duration,
-            undelivered,
+            carried,
             commits,
         })
     }
@@ -169,9 +168,19 @@ impl Metrics {
             .observe(elapsed.as_secs_f64());
     }
 
+    /// A request is sent again.
+    pub(crate) fn count_retry(&self, reason: RetryReason) {
+        self.carried.count_retry(reason);
+    }
+
+    /// Accounts were asked who owns a task.
+    pub(crate) fn count_search(&self, found: &FoundOwner) {
+        self.carried.count_search(found);
+    }
+
     /// A job was started, and its client was gone before the answer.
     pub fn count_undelivered(&self) {
-        self.undelivered.inc();
+        self.carried.count_undelivered();
     }
 
     /// Counts a write of the state.

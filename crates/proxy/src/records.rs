@@ -14,11 +14,11 @@ mod stored;
 mod storing;
 mod table;
 
-use std::{mem, net::IpAddr, sync::Arc, time::Duration};
+use std::{mem, net::IpAddr, ops::Bound, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,6 +35,9 @@ use record::State;
 pub(crate) use record::{Arrival, Fate, Found, Outcome, Record, Twin};
 pub(crate) use table::RecordId;
 use table::{RECORDS_MAX, Records};
+
+/// The most records that are looked at in one hold of the lock: some ten microseconds, for which no call can enter.
+const LOOKED_AT_ONCE: usize = 256;
 
 /// The records of job starts.
 #[derive(Debug)]
@@ -314,13 +317,74 @@ impl JobRecords {
         self.forget_twin(records, id);
     }
 
-    /// The records that `is_wanted`, newest first, each with its id.
-    pub(crate) fn list(&self, is_wanted: impl Fn(&Record) -> bool) -> Vec<(RecordId, Record)> {
+    /// Some of the records that `is_wanted`, newest first, each with its id: those that are older than `before`, or the
+    /// newest. And what to give as `before` for those that follow; `None` at the end.
+    pub(crate) fn part(
+        &self,
+        before: Option<RecordId>,
+        is_wanted: impl Fn(&Record) -> bool,
+    ) -> (Vec<(RecordId, Record)>, Option<RecordId>) {
         let mut records = self.lock();
         records.forget_beyond(RECORDS_MAX, Instant::now());
-        let wanted = records.by_id.iter().rev();
-        let wanted = wanted.filter(|(_, record)| is_wanted(record));
-        wanted.map(|(id, record)| (*id, record.clone())).collect()
+        let newest = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let looked_at = records.by_id.range((Bound::Unbounded, newest)).rev();
+        let looked_at = looked_at.take(LOOKED_AT_ONCE);
+        let (mut wanted, mut count, mut last) = (Vec::new(), 0, None);
+        for (id, record) in looked_at {
+            (count, last) = (count + 1, Some(*id));
+            if is_wanted(record) {
+                wanted.push((*id, record.clone()));
+            }
+        }
+        (wanted, last.filter(|_| count == LOOKED_AT_ONCE))
+    }
+
+    /// All records, newest first.
+    #[cfg(test)]
+    fn all(&self) -> Vec<(RecordId, Record)> {
+        let (mut all, mut next) = self.part(None, |_| true);
+        while next.is_some() {
+            let more;
+            (more, next) = self.part(next, |_| true);
+            all.extend(more);
+        }
+        all
+    }
+
+    /// Learns what became of submissions whose outcome was not known. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the ledger cannot be asked.
+    pub(crate) async fn resolve_lost(&self, ledger: &Ledger) -> Result<(), Unavailable> {
+        let is_lost = |record: &Record| matches!(record.outcome, Outcome::Uncertain(_));
+        let mut next = None;
+        loop {
+            let lost;
+            (lost, next) = self.part(next, is_lost);
+            for (id, record) in lost {
+                self.resolve(id, &record, ledger).await?;
+            }
+            if next.is_none() {
+                return Ok(());
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Learns how jobs ended, whoever saw it. Runs until dropped.
+    pub(crate) async fn follow_results(&self, ledger: &Ledger) {
+        loop {
+            let results = ledger.job_results().await;
+            let is_known = |(task_id, _): &(TaskId, _)| self.lock().by_task.contains_key(task_id);
+            // A lost submission may have turned out to be one of these jobs. If that cannot be asked now, it stays
+            // without its result.
+            if !results.iter().all(is_known) && self.resolve_lost(ledger).await.is_err() {
+                tracing::debug!("it cannot be asked what became of lost submissions");
+            }
+            for (task_id, result) in results {
+                self.note_result(&task_id, result);
+            }
+        }
     }
 
     /// How many answers their clients missed that are kept for them.

@@ -199,20 +199,7 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
     let ended = tokio::select! {
         biased;
         () = shutdown.closing.cancelled() => {
-            // The answer that tells the client closes the connection.
-            let mut late = pin!(time::sleep(LAST_REQUEST_MAX));
-            // A request that has not fully arrived is not running.
-            let idle = future::poll_fn(|cx| {
-                let is_expected = !is_told.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
-                let is_stuck = client.is_write_blocked();
-                // An answer without an end that its client does not take is not waited for.
-                let is_given_up = is_stuck && is_endless.load(Ordering::Relaxed);
-                let is_running = (!calls.is_empty() || is_stuck) && !is_given_up;
-                if is_expected || is_running {
-                    return Poll::Pending;
-                }
-                Poll::Ready(())
-            });
+            let idle = until_idle(&open, &is_told, &is_endless);
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => ended,
@@ -236,6 +223,27 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
             _ = time::timeout(LINGER_MAX, client.linger()) => {}
         }
     }
+}
+
+/// Waits until a connection has nothing more to do, after the listener has closed. It is polled when the connection is.
+/// `is_told`: its client knows that it closes. `is_endless`: what it answers has no end of its own.
+async fn until_idle(open: &Connection, is_told: &AtomicBool, is_endless: &AtomicBool) {
+    let (client, calls) = (open.client(), open.calls());
+    // The answer that tells the client closes the connection.
+    let mut late = pin!(time::sleep(LAST_REQUEST_MAX));
+    // A request that has not fully arrived is not running.
+    future::poll_fn(|cx| {
+        let is_expected = !is_told.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
+        let is_stuck = client.is_write_blocked();
+        // An answer without an end that its client does not take is not waited for.
+        let is_given_up = is_stuck && is_endless.load(Ordering::Relaxed);
+        let is_running = (!calls.is_empty() || is_stuck) && !is_given_up;
+        if is_expected || is_running {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Answers one call. An answer that comes before the whole request was read says that the connection closes,

@@ -36,7 +36,7 @@ use crate::{
     api::{Api, ApiDeps, Gate, ListenerKind, UpstreamDeps},
     book::Writer,
     config::{Auth, Config},
-    events::{Events, Fact},
+    events::Events,
     forward::{Forward, ForwardDeps},
     jobs::{Histories, Rounds},
     journal::sqlite::Sqlite,
@@ -263,26 +263,23 @@ impl Sidecar {
     /// [`TaskEnded`] if a background task ended.
     pub async fn run(self) -> Result<(), TaskEnded> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.fetcher.run());
-        tasks.spawn(self.reloader.run());
-        self.events.publish(&Fact::SidecarStarted {
-            version: env!("CARGO_PKG_VERSION"),
-        });
-        tasks.spawn({
-            let api = Arc::clone(&self.api);
-            async move { api.keep_history().await }
-        });
-        let events = self.events.clone();
-        tasks.spawn(async move { events.run().await });
-        tasks.spawn(transitions::watch(
+        tasks.spawn(transitions::tell(
             self.events.clone(),
             self.listing.clone(),
             self.picker,
             Arc::clone(&self.ledger),
         ));
+        tasks.spawn(self.fetcher.run());
+        tasks.spawn(self.reloader.run());
+        let api = Arc::clone(&self.api);
+        tasks.spawn(async move { api.keep_history().await });
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
         let ledger = Arc::clone(&self.ledger);
         tasks.spawn(async move { ledger.keep_time().await });
+        if let Some(forward) = self.forward.clone() {
+            let ledger = Arc::clone(&self.ledger);
+            tasks.spawn(async move { forward.records().follow_results(&ledger).await });
+        }
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
@@ -298,12 +295,11 @@ impl Sidecar {
             let end = all_written.clone();
             tokio::spawn(async move { writer.run(end).await.close().await })
         });
-        let kind = ListenerKind::Main;
         let shutdown = self.shutdown.clone();
         let serving = server::serve(
             self.listener,
             self.api,
-            kind,
+            ListenerKind::Main,
             self.connections_max,
             self.shutdown,
         );

@@ -158,7 +158,7 @@ async fn logs_tell_transitions_once() {
         1
     );
     assert_eq!(
-        log.count("INFO", "account list changed added=2 removed=0 changed=0"),
+        log.count("DEBUG", "account list changed added=2 removed=0 changed=0"),
         1
     );
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::Error,
     pool::TaskId,
-    records::{JobRecords, Outcome, Record},
+    records::{JobRecords, Record},
 };
 
 /// Which records are wanted. All optional.
@@ -110,32 +110,36 @@ impl Api {
     /// Answers with the records that the query asks for, newest first.
     pub(super) async fn list_jobs(&self, query: &str) -> Result<Reply, Error> {
         let filter = Filter::from_query(query)?;
-        let mut jobs = Vec::new();
         // Without the upstream's token no call is carried.
-        if let Some(upstream) = &self.deps.upstream {
-            let records = upstream.forward.records();
-            self.find_lost(records).await?;
-            let wanted = records.list(|record| filter.accepts(record));
-            jobs.extend(wanted.iter().map(|(_, record)| JobBody::new(record)));
+        let upstream = self.deps.upstream.as_ref();
+        let records = upstream.map(|it| Arc::clone(it.forward.records()));
+        if let Some(records) = &records {
+            records.resolve_lost(&self.deps.ledger).await?;
         }
-        slices::json(|json| write_jobs(jobs, json)).await
-    }
-
-    /// Learns what became of submissions whose outcome was not known.
-    async fn find_lost(&self, records: &JobRecords) -> Result<(), Error> {
-        let is_uncertain = |record: &Record| matches!(record.outcome, Outcome::Uncertain(_));
-        for (id, record) in records.list(is_uncertain) {
-            records.resolve(id, &record, &self.deps.ledger).await?;
-        }
-        Ok(())
+        slices::json(|json| write_jobs(records, filter, json)).await
     }
 }
 
-async fn write_jobs(jobs: Vec<JobBody>, mut json: JsonWriter) -> Result<(), Error> {
+/// Writes a part of the records after the other: neither their table nor the memory is taken for all of them.
+async fn write_jobs(
+    records: Option<Arc<JobRecords>>,
+    filter: Filter,
+    mut json: JsonWriter,
+) -> Result<(), Error> {
     json.open(r#"{"jobs":"#);
-    for job in &jobs {
-        json.row(job);
-        json.may_pause().await;
+    if let Some(records) = records {
+        let mut next = None;
+        loop {
+            let part;
+            (part, next) = records.part(next, |record| filter.accepts(record));
+            for (_, record) in &part {
+                json.row(&JobBody::new(record));
+            }
+            if next.is_none() {
+                break;
+            }
+            json.may_pause().await;
+        }
     }
     json.raw("]");
     json.close().await;

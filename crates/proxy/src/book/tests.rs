@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::advance};
 
 use super::*;
 use crate::{
-    events::Events,
+    events::{Event, Events},
     journal::{Record, Statistics, Table},
     ledger::{
         FollowList, ListProgress, PickError, PickRequest, SetDraining, Settle, Slot, Unavailable,
@@ -222,6 +222,13 @@ async fn a_journal_that_fails_stops_grants_and_gives_their_slots_back() {
     picking.as_mut().await.unwrap().keep();
     drop(picking);
     assert!(!stage.ledger.is_failing());
+    let told = stage.ledger.events().recent(usize::MAX);
+    let told: Vec<_> = told.iter().map(Event::kind).collect();
+    let told: Vec<_> = told
+        .iter()
+        .filter(|kind| kind.starts_with("state-"))
+        .collect();
+    assert_eq!(told, [&"state-failing", &"state-written"], "each once");
     assert_eq!(stage.disk.count(Table::Lease), 1);
     // One whose wait ends before gives its slot back.
     let stage = Stage::over(stage.ended().await, 2).await;

@@ -272,7 +272,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "log.jobs",
-        "false",
+        "true",
         "Writes a line for each finished job: account, task, operation, outcome, duration, client, request id",
     ),
 ];

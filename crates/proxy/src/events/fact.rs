@@ -167,7 +167,25 @@ impl Fact {
     pub(super) fn account(&self) -> Option<&AccountFacts> {
         match self {
             Self::AccountState { account, .. } | Self::AccountDrained(account) => Some(account),
-            _ => self.job()?.account.as_ref(),
+            Self::JobStarted(_)
+            | Self::JobEnded { .. }
+            | Self::SubmissionLost { .. }
+            | Self::SubmissionDecided { .. }
+            | Self::AnswerUndelivered(_)
+            | Self::ListChanged(_)
+            | Self::SidecarStarted { .. }
+            | Self::Ready(_)
+            | Self::NotReady { .. }
+            | Self::TokenRejected { .. }
+            | Self::TokenAccepted
+            | Self::UpstreamUnreachable { .. }
+            | Self::UpstreamReachable
+            | Self::ListFailed { .. }
+            | Self::ListFetched
+            | Self::RoundsFailed { .. }
+            | Self::RoundsAnswered { .. }
+            | Self::StateFailing { .. }
+            | Self::StateWritten => self.job()?.account.as_ref(),
         }
     }
 
@@ -179,7 +197,22 @@ impl Fact {
             | Self::SubmissionLost { job, .. }
             | Self::SubmissionDecided { job, .. }
             | Self::AnswerUndelivered(job) => Some(job),
-            _ => None,
+            Self::AccountState { .. }
+            | Self::AccountDrained(_)
+            | Self::ListChanged(_)
+            | Self::SidecarStarted { .. }
+            | Self::Ready(_)
+            | Self::NotReady { .. }
+            | Self::TokenRejected { .. }
+            | Self::TokenAccepted
+            | Self::UpstreamUnreachable { .. }
+            | Self::UpstreamReachable
+            | Self::ListFailed { .. }
+            | Self::ListFetched
+            | Self::RoundsFailed { .. }
+            | Self::RoundsAnswered { .. }
+            | Self::StateFailing { .. }
+            | Self::StateWritten => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The line of the log that tells a fact. It names accounts by alias.
 
+use std::borrow::Cow;
+
 use tracing::Level;
 
 use super::{
@@ -39,9 +41,11 @@ fn level(fact: &Fact, logs_jobs: bool) -> Option<Level> {
         Fact::TokenRejected { .. } | Fact::StateFailing { .. } => Level::ERROR,
         Fact::SubmissionLost { .. }
         | Fact::AnswerUndelivered(_)
-        | Fact::NotReady { .. }
         | Fact::UpstreamUnreachable { .. }
         | Fact::RoundsFailed { .. } => Level::WARN,
+        // The end of the process is told by what is drained.
+        Fact::NotReady { reasons } if reasons.contains(&"shutting-down") => Level::DEBUG,
+        Fact::NotReady { .. } => Level::WARN,
         Fact::JobEnded { .. } if logs_jobs => Level::INFO,
         Fact::JobStarted(_) | Fact::JobEnded { .. } => Level::DEBUG,
         Fact::AccountDrained(_)
@@ -61,7 +65,7 @@ fn level(fact: &Fact, logs_jobs: bool) -> Option<Level> {
 /// The fields of a line. Those that are missing are not written.
 #[derive(Debug, Default)]
 struct Line<'a> {
-    message: String,
+    message: Cow<'static, str>,
     account: Option<&'a str>,
     from: Option<&'static str>,
     request_id: Option<&'a str>,

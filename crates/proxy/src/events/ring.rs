@@ -16,6 +16,7 @@ pub const EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     id: u64,
+    kind: &'static str,
     /// As Server-Sent Events have it.
     frame: Bytes,
     /// Where its JSON begins there. It ends two bytes before the end.
@@ -24,17 +25,27 @@ pub struct Event {
 
 impl Event {
     /// `members`: a JSON object without the id.
-    fn new(id: u64, kind: &str, members: &str) -> Self {
+    fn new(id: u64, kind: &'static str, members: &str) -> Self {
         let rest = members.strip_prefix('{').unwrap_or(members);
         let head = format!("id: {id}\nevent: {kind}\ndata: ");
         let json_at = head.len();
         let frame = format!("{head}{{\"id\":{id},{rest}\n\n").into();
-        Self { id, frame, json_at }
+        Self {
+            id,
+            kind,
+            frame,
+            json_at,
+        }
     }
 
     /// Its id.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// The event with its id and type, as Server-Sent Events have it. It ends with an empty line.
@@ -75,7 +86,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn push(&mut self, kind: &str, members: &str) {
+    pub(super) fn push(&mut self, kind: &'static str, members: &str) {
         let event = Event::new(self.next_id, kind, members);
         self.next_id += 1;
         self.bytes += event.frame.len();

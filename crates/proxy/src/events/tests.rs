@@ -72,7 +72,7 @@ fn an_event_is_one_frame_with_its_id_type_and_members() {
     assert_eq!(
         value,
         json!({
-            "id": 7, "at": null, "type": "job-ended", "message": "job on a@x succeeded",
+            "id": 7, "at": null, "type": "job-ended", "message": "job succeeded on a@x",
             "requestId": "r-1", "client": "studio", "operation": "/videos/text2video",
             "email": "a@x", "alias": "a-1f2e3d4c", "taskId": "42",
             "result": "succeeded", "durationMs": 1500,

@@ -1,5 +1,7 @@
 //! The sentence that tells a fact: the same in the log and in an event, but for the name of the account.
 
+use std::borrow::Cow;
+
 use super::fact::Fact;
 use crate::pool::{AccountState, Decision, JobEnd};
 
@@ -9,74 +11,102 @@ const DETAIL_BYTES_MAX: usize = 300;
 /// The sentence of an event. It names the account by its e-mail.
 pub(super) fn message(fact: &Fact) -> String {
     let email = fact.account().map(|account| &*account.email);
-    let mut message = sentence(fact, email);
+    let mut message = sentence(fact, email).into_owned();
     if let Some(detail) = detail(fact) {
         message.push_str(" (");
-        message.push_str(cut(detail));
+        message.push_str(&detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]);
         message.push(')');
     }
     message
 }
 
-/// The sentence of the log, which has a field for the account.
-pub(super) fn sentence(fact: &Fact, email: Option<&str>) -> String {
+/// The sentence. In the log, which has a field for the account, it is the same for all of them.
+pub(super) fn sentence(fact: &Fact, email: Option<&str>) -> Cow<'static, str> {
     let account = email.unwrap_or("account");
     let on = email.map_or(String::new(), |email| format!(" on {email}"));
-    match fact {
+    let sentence = match fact {
         Fact::AccountState { to, .. } => format!("{account} {}", of_state(*to)),
-        Fact::AccountDrained(_) => {
-            format!("{account} is idle and drained: it may be removed")
-        }
+        Fact::AccountDrained(_) => format!("{account} is drained and idle: it may be removed"),
         Fact::JobStarted(_) => format!("job started{on}"),
         Fact::JobEnded { result, .. } => match result {
-            JobEnd::Succeeded => format!("job{on} succeeded"),
-            JobEnd::Failed => format!("job{on} failed"),
-            JobEnd::Unknown => format!("job{on} is over; its result is not known"),
+            JobEnd::Succeeded => format!("job succeeded{on}"),
+            JobEnd::Failed => format!("job failed{on}"),
+            JobEnd::Unknown => format!("job is over{on}; its result is not known"),
         },
         Fact::SubmissionLost { .. } => {
             format!("submission outcome unknown{on}; its slot stays held as uncertain")
         }
         Fact::SubmissionDecided { outcome, .. } => match outcome {
-            Decision::Found => format!("lost submission{on} was found: it is a job"),
-            Decision::Absent => format!("lost submission{on} became no job"),
-            Decision::Unverified => format!(
-                "lost submission{on} could not be looked for in time; its slot is free again"
-            ),
-            Decision::Released => format!("lost submission{on} was released by hand"),
+            Decision::Found => format!("lost submission found{on}: it is a job"),
+            Decision::Absent => format!("lost submission became no job{on}"),
+            Decision::Unverified => {
+                format!("lost submission could not be looked for in time{on}; its slot is free")
+            }
+            Decision::Released => format!("lost submission released by hand{on}"),
         },
         Fact::AnswerUndelivered(_) => format!(
             "a job was started{on}, and its client was gone before the answer; the same start sent again gets \
              it, and /jobs lists it"
         ),
-        Fact::ListChanged(_) => "the account list has changed".to_owned(),
         Fact::SidecarStarted { version } => format!("kling-balancer {version} has started"),
-        Fact::Ready(_) => "ready: jobs can be started".to_owned(),
         Fact::NotReady { reasons } => {
             format!("not ready: no job can be started ({})", reasons.join(", "))
         }
-        Fact::TokenRejected { status, .. } => of_token(*status).to_owned(),
-        Fact::TokenAccepted => {
-            "the upstream takes jobs of the token again; jobs are started again".to_owned()
+        Fact::ListChanged(_)
+        | Fact::Ready(_)
+        | Fact::TokenRejected { .. }
+        | Fact::TokenAccepted
+        | Fact::UpstreamUnreachable { .. }
+        | Fact::UpstreamReachable
+        | Fact::ListFailed { .. }
+        | Fact::ListFetched
+        | Fact::RoundsFailed { .. }
+        | Fact::RoundsAnswered { .. }
+        | Fact::StateFailing { .. }
+        | Fact::StateWritten => return Cow::Borrowed(of_sidecar(fact)),
+    };
+    Cow::Owned(sentence)
+}
+
+/// What concerns all accounts is told in the same words each time.
+fn of_sidecar(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::ListChanged(_) => "account list changed",
+        Fact::Ready(_) => "ready: jobs can be started",
+        Fact::TokenRejected { status: 402, .. } => {
+            "the upstream asks for a paid subscription: renew that of upstream.token. No job is started; every 10 \
+             minutes one is sent to find out"
         }
+        Fact::TokenRejected { .. } => {
+            "the upstream rejects the token: check upstream.token. No job is started"
+        }
+        Fact::TokenAccepted => "the upstream takes jobs of the token again; jobs are started again",
         Fact::UpstreamUnreachable { .. } => {
-            "the upstream is unreachable; calls are refused until it is reachable again".to_owned()
+            "the upstream is unreachable; calls are refused until it is reachable again"
         }
-        Fact::UpstreamReachable => "the upstream is reachable again".to_owned(),
-        Fact::ListFailed { .. } => "the account list cannot be fetched".to_owned(),
-        Fact::ListFetched => "the account list is fetched again".to_owned(),
+        Fact::UpstreamReachable => "the upstream is reachable again",
+        Fact::ListFailed { .. } => "the account list cannot be fetched",
+        Fact::ListFetched => "the account list can be fetched again",
         Fact::RoundsFailed { .. } => {
             "the list of running jobs cannot be read, so jobs of other tools are not counted"
-                .to_owned()
         }
-        Fact::RoundsAnswered { .. } => "the list of running jobs can be read again".to_owned(),
+        Fact::RoundsAnswered { .. } => "the list of running jobs can be read again",
         Fact::StateFailing { error: Some(_) } => {
             "the state cannot be written: no slot is granted until it can; all else goes on"
-                .to_owned()
         }
         Fact::StateFailing { error: None } => {
-            "writing the state takes long: no slot is granted until it is written".to_owned()
+            "writing the state takes long: no slot is granted until it is written"
         }
-        Fact::StateWritten => "the state is written again: grants go on".to_owned(),
+        Fact::StateWritten => "the state is written again: grants go on",
+        Fact::AccountState { .. }
+        | Fact::AccountDrained(_)
+        | Fact::JobStarted(_)
+        | Fact::JobEnded { .. }
+        | Fact::SubmissionLost { .. }
+        | Fact::SubmissionDecided { .. }
+        | Fact::AnswerUndelivered(_)
+        | Fact::SidecarStarted { .. }
+        | Fact::NotReady { .. } => "",
     }
 }
 
@@ -99,15 +129,6 @@ fn of_state(state: AccountState) -> &'static str {
     }
 }
 
-fn of_token(status: u16) -> &'static str {
-    if status == 402 {
-        "the upstream asks for a paid subscription: renew that of upstream.token. No job is started; every 10 \
-         minutes one is sent to find out"
-    } else {
-        "the upstream rejects the token: check upstream.token. No job is started"
-    }
-}
-
 /// What else is known, in foreign words.
 fn detail(fact: &Fact) -> Option<&str> {
     let detail = match fact {
@@ -117,12 +138,21 @@ fn detail(fact: &Fact) -> Option<&str> {
         | Fact::UpstreamUnreachable { error, .. }
         | Fact::ListFailed { error }
         | Fact::RoundsFailed { error, .. } => error,
-        _ => return None,
+        Fact::AccountState { .. }
+        | Fact::AccountDrained(_)
+        | Fact::JobStarted(_)
+        | Fact::JobEnded { .. }
+        | Fact::SubmissionDecided { .. }
+        | Fact::AnswerUndelivered(_)
+        | Fact::ListChanged(_)
+        | Fact::SidecarStarted { .. }
+        | Fact::Ready(_)
+        | Fact::NotReady { .. }
+        | Fact::TokenAccepted
+        | Fact::UpstreamReachable
+        | Fact::ListFetched
+        | Fact::RoundsAnswered { .. }
+        | Fact::StateWritten => return None,
     };
     Some(detail).filter(|detail| !detail.is_empty())
-}
-
-/// The text up to [`DETAIL_BYTES_MAX`].
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(DETAIL_BYTES_MAX)]
 }

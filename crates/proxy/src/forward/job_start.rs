@@ -20,6 +20,7 @@ use crate::{
     error::Error,
     idempotency,
     ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
+    metrics::RetryReason,
     peer::RequestBody,
     picker::Picked,
     pool::{Body, Claim, Key, Known, LeaseId, Name},
@@ -243,6 +244,12 @@ impl Forward {
                 Ok(reserved) => reserved,
                 Err(error) => return told(refusal.or(Err(error)), delivery),
             };
+            if matches!(reserved, Reserved::Now(_)) {
+                self.metrics.count_retry(match refusal {
+                    Ok(_) => RetryReason::Full,
+                    Err(_) => RetryReason::Unsent,
+                });
+            }
         }
     }
 

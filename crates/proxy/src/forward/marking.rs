@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ledger::{MarkSubmission, NoteMarkFault},
+    metrics::RetryReason,
     pool::{LeaseId, Mark, MarkFault, Settlement},
     upstream::SendError,
 };
@@ -62,6 +63,7 @@ impl Submissions {
             self.note_fault(lease, MarkFault::Refused).await;
             // The refused answer holds a place of a request to the upstream.
             drop(exchange);
+            self.sender.count_retry(RetryReason::Mark);
             exchange = self.send(start, unmarked).await;
             exchange.is_repeated = true;
         }

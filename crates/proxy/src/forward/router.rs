@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     kling::references::{Reference, ReferenceKind},
     ledger::{AccountNow, HealthyAccount, Ledger},
+    metrics::Metrics,
     owners::{FoundOwner, OwnerSearch, Owners},
     pool::{Name, Refusal, TaskId},
 };
@@ -36,6 +37,7 @@ pub(super) struct Router {
     owners: Arc<Owners>,
     search: OwnerSearch,
     listing: watch::Receiver<Listing>,
+    metrics: Arc<Metrics>,
     /// The accounts outside the list that clients named.
     ignored: Mutex<BTreeSet<Name>>,
 }
@@ -46,12 +48,14 @@ impl Router {
         owners: Arc<Owners>,
         search: OwnerSearch,
         listing: watch::Receiver<Listing>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             ledger,
             owners,
             search,
             listing,
+            metrics,
             ignored: Mutex::default(),
         }
     }
@@ -148,7 +152,11 @@ impl Router {
         };
         match &*list.accounts {
             [only] => FoundOwner::Account(Arc::clone(&only.email)),
-            _ => self.search.find_task(task_id, first, deadline).await,
+            _ => {
+                let found = self.search.find_task(task_id, first, deadline).await;
+                self.metrics.count_search(&found);
+                found
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     headers::{has_only_chunks, strip_answer},
     kling::endpoints::Class,
-    metrics::Metrics,
+    metrics::{Metrics, RetryReason},
     upstream::{Answer, BoxError, Idle, SendError, Traffic, Upstream},
 };
 
@@ -41,6 +41,11 @@ impl Sender {
             metrics,
             idle_timeout,
         }
+    }
+
+    /// A request is to be sent again.
+    pub(super) fn count_retry(&self, reason: RetryReason) {
+        self.metrics.count_retry(reason);
     }
 
     /// What an answer says, for people: its first [`WORDS_MAX`] bytes, without our token and e-mails.

@@ -24,6 +24,7 @@ use crate::{
     jobs::Rounds,
     kling::error_text,
     ledger::{Ledger, NameLost, PickRequest, RefusalAnswer, Slot, Submission},
+    metrics::RetryReason,
     owners::Owners,
     picker::{Picked, Picker},
     pool::{self, Blame, Claim, LeaseId, Mark, Name, Settlement},
@@ -234,6 +235,10 @@ impl Submissions {
                 return Ok((submitted, fate));
             };
             reservation = Reservation::Slot(Box::new(slot));
+            self.sender.count_retry(match next {
+                Next::ElsewhereOrLater => RetryReason::Full,
+                Next::Elsewhere | Next::Nothing | Next::Again => RetryReason::Refused,
+            });
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
         }
     }

@@ -249,6 +249,13 @@ pub(crate) fn plain(path: &str) -> String {
     plain
 }
 
+/// The path of the table that a [`plain`] path is, if it starts jobs: one of a closed set.
+pub(crate) fn job_operation(path: &str) -> Option<&'static str> {
+    let mut rows = ENDPOINTS.iter();
+    let row = rows.find(|row| row.class == Class::JobStart && row.path == path)?;
+    Some(row.path)
+}
+
 /// The endpoint of a call to a [`plain`] path below the base URL. `extra_jobs` are plain
 /// paths of further job starts.
 /// `HEAD` is a `GET` whose answer has no body, RFC 9110 §9.3.2.

@@ -5,15 +5,7 @@
 
 mod told;
 
-use std::{
-    collections::HashMap,
-    process,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, process, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 use rand::{SeedableRng, rngs::StdRng};
@@ -27,7 +19,9 @@ use super::{
     Clock, Dated, Operation, PickError, PickRequest, Settle, Unavailable,
     commits::{Commits, Version},
     operations,
+    results::JobResults,
     returns::Returns,
+    shown::Shown,
 };
 use told::Told;
 
@@ -46,7 +40,8 @@ pub struct Local {
     clock: Clock,
     state: Mutex<LedgerState>,
     /// See [`Ledger::shown_version`](super::Ledger::shown_version).
-    shown_version: AtomicU64,
+    shown: Shown,
+    results: JobResults,
     returns: Returns,
     alarm_moved: Notify,
     round_due: Notify,
@@ -134,7 +129,7 @@ impl Waiting<'_> {
             if seat == Some(self.seat) {
                 state.waiting.remove(&self.id);
                 state.pool.leave(self.id);
-                self.local.note_moved();
+                self.local.shown.note();
                 return None;
             }
             // A repeated call has the grant: this one must not give it back.
@@ -190,7 +185,8 @@ impl Local {
                 has_moved: false,
                 alarm: Duration::MAX,
             }),
-            shown_version: AtomicU64::new(0),
+            shown: Shown::default(),
+            results: JobResults::default(),
             returns: Returns::default(),
             alarm_moved: Notify::new(),
             round_due: Notify::new(),
@@ -327,13 +323,12 @@ impl Local {
         names.iter().map(|name| state.pool.record(name)).collect()
     }
 
-    pub(super) fn shown_version(&self) -> u64 {
-        self.shown_version.load(Ordering::Acquire)
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
     }
 
-    /// Something that is shown to people may have changed. Called under the lock.
-    fn note_moved(&self) {
-        self.shown_version.fetch_add(1, Ordering::Release);
+    pub(super) fn results(&self) -> &JobResults {
+        &self.results
     }
 
     pub(super) fn events(&self) -> &Events {
@@ -443,13 +438,13 @@ impl Local {
             commits.note_change();
         }
         if state.has_moved {
-            self.note_moved();
+            self.shown.note();
         }
         let version = state.version;
         let told = Told::take(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        told.tell(&self.events, || self.clock.calendar());
+        told.tell(&self.events, &self.results, || self.clock.calendar());
         version
     }
 

@@ -69,6 +69,7 @@ impl Scrape<'_> {
             "Clients of /events that were disconnected, since they read too slowly.",
         )?;
         cut.inc_by(self.events.cut_count());
+        registry.register(Box::new(self.events.job_durations().collector()))?;
         registry.register(Box::new(readers))?;
         registry.register(Box::new(cut))
     }

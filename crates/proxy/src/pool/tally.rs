@@ -100,6 +100,15 @@ impl JobEnd {
             Self::Unknown => "unknown",
         }
     }
+
+    /// How it ended, if that is known.
+    pub fn result(self) -> Option<JobResult> {
+        match self {
+            Self::Succeeded => Some(JobResult::Succeeded),
+            Self::Failed => Some(JobResult::Failed),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl From<Option<JobResult>> for JobEnd {

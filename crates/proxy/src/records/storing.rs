@@ -5,7 +5,7 @@ use std::{ops::Bound, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 use super::{
-    JobRecords, Record, RecordId, State,
+    JobRecords, LOOKED_AT_ONCE, Record, RecordId, State,
     stored::{BookTime, Changes, Stored},
     table::{RECORDS_MAX, Records},
 };
@@ -14,9 +14,6 @@ use crate::{
     kling::task::JobResult,
     pool::{Known, LeaseId},
 };
-
-/// The most records that are copied at once: some ten microseconds, for which no call can enter.
-const COPIED_AT_ONCE: usize = 256;
 
 impl JobRecords {
     /// From now on it is noted which records change, for [`take_changes`](Self::take_changes). `writer` is notified
@@ -61,7 +58,7 @@ impl JobRecords {
             return Vec::new();
         };
         let ids = changes.ids.range((after, Bound::Unbounded));
-        let ids: Vec<_> = ids.take(COPIED_AT_ONCE).copied().collect();
+        let ids: Vec<_> = ids.take(LOOKED_AT_ONCE).copied().collect();
         for id in &ids {
             changes.ids.remove(id);
         }

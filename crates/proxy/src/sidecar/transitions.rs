@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::Listing;
-use tokio::{select, sync::watch, time::sleep};
+use tokio::{join, select, sync::watch, time::sleep};
 
 use super::inventory;
 use crate::{
@@ -16,13 +16,30 @@ use crate::{
 /// The least time between two looks: what flickers in between is not told.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tells `events` when jobs can be started and when not any more, and when the list cannot be fetched and is fetched
-/// again. It looks when something happened that may change that. Runs until dropped; cancel-safe.
-pub(super) async fn watch(
+/// Tells of the start and of what changes from then on, and lets readers of `events` know. Runs until dropped;
+/// cancel-safe.
+pub(super) fn tell(
     events: Events,
-    mut listing: watch::Receiver<Listing>,
+    listing: watch::Receiver<Listing>,
     picker: Arc<Picker>,
     ledger: Arc<Ledger>,
+) -> impl Future<Output = ()> {
+    // Before anything else happens.
+    events.publish(&Fact::SidecarStarted {
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    async move {
+        join!(events.run(), watch(&events, listing, &picker, &ledger));
+    }
+}
+
+/// Tells `events` when jobs can be started and when not any more, and when the list cannot be fetched and is fetched
+/// again. It looks when something happened that may change that.
+async fn watch(
+    events: &Events,
+    mut listing: watch::Receiver<Listing>,
+    picker: &Picker,
+    ledger: &Ledger,
 ) {
     let mut was_ready = None;
     let mut was_failing = false;
@@ -38,7 +55,10 @@ pub(super) async fn watch(
                 None => Fact::ListFetched,
             });
         }
-        tell_readiness(&mut was_ready, &events, &picker, &ledger).await;
+        tell_readiness(&mut was_ready, events, picker, ledger).await;
+        if was_ready.is_some() {
+            sleep(LOOK_PAUSE).await;
+        }
         select! {
             () = events.changed() => {}
             changed = listing.changed() => if changed.is_err() {
@@ -47,7 +67,6 @@ pub(super) async fn watch(
             () = ledger.learnt(), if !is_learnt => is_learnt = true,
             () = picker.shutdown().cancelled(), if was_ready != Some(false) => {}
         }
-        sleep(LOOK_PAUSE).await;
     }
 }
 

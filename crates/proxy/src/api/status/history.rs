@@ -88,3 +88,29 @@ async fn point(ledger: &Ledger) -> Result<Point, Unavailable> {
         waiting: ledger.call(GlanceNow).await?.view.waiters_count,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::ledger::{
+        PickRequest,
+        tests::{ledger_of, pick},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_is_kept_with_a_point_a_minute() {
+        let (ledger, history) = (ledger_of(2), History::default());
+        let slot = pick(&ledger, &PickRequest::default()).await.unwrap();
+        let kept = timeout(PAUSE * 100 + PAUSE / 2, history.keep(&ledger)).await;
+        assert!(kept.is_err(), "it is kept for ever");
+        let points = history.points();
+        // One at once, and one after each minute.
+        assert_eq!((points.len(), history.points_count()), (POINTS_MAX, 101));
+        for point in points {
+            assert_eq!((point.in_flight, point.max, point.waiting), (1, 2, 0));
+        }
+        drop(slot);
+    }
+}

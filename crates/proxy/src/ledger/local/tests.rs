@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::*;
 use crate::{
     ledger::{
-        KnowsKey, Ledger, Release, SetDraining,
+        GlanceNow, KnowsKey, LeasesAfter, Ledger, Part, ROWS_MAX, Release, SetDraining,
         tests::{any_account, held, ledger_of, pick},
     },
     pool::{Blame, Body, Claim, Fingerprint, Key, Limits, Name, Settlement},
@@ -54,6 +54,71 @@ fn settle(lease: LeaseId, settlement: Settlement) -> Settle {
         settlement,
         refusal: None,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_changes_with_its_version_only() {
+    let ledger = ledger_that_lets_wait();
+    let Ledger::Local(local) = &*ledger;
+    let shown = async || {
+        let mut accounts = Vec::new();
+        let each = ledger.each_account(|account| accounts.push(format!("{account:?}")));
+        each.await.unwrap();
+        let leases = ledger.call(LeasesAfter(Part {
+            after: None,
+            limit: ROWS_MAX,
+        }));
+        let glance = ledger.call(GlanceNow).await.unwrap().view;
+        format!("{accounts:?} {:?} {glance:?}", leases.await.unwrap().view)
+    };
+    let mut before = (ledger.shown_version(), shown().await);
+    let mut changed = async |what: &str, is_change: bool| {
+        let after = (ledger.shown_version(), shown().await);
+        assert_eq!(before.0 != after.0, is_change, "{what}");
+        assert_eq!(before.1 != after.1, is_change, "{what}");
+        before = after;
+    };
+    changed("looking", false).await;
+    let picked = pick(&ledger, &any_account()).await.unwrap();
+    changed("a pick", true).await;
+    let waits = PickRequest {
+        wait: any_account().ttl.unwrap(),
+        ..any_account()
+    };
+    assert!(pick(&ledger, &any_account()).await.is_err());
+    changed("a refusal", false).await;
+    let Ok(Entry::Waiting(waiting)) = local.enter(new_id(), &waits) else {
+        panic!("no slot is free");
+    };
+    changed("a waiter", true).await;
+    drop(waiting);
+    changed("a waiter that leaves", true).await;
+    drop(picked);
+    changed("a slot that comes back", true).await;
+    let submitted = pick(&ledger, &PickRequest::default()).await.unwrap();
+    let lease = submitted.lease().id;
+    let body = Body {
+        operation: "/videos".into(),
+        fingerprint: Fingerprint::of(["1"]),
+        prompt: None,
+    };
+    drop(submitted.submit(body));
+    changed("a lost submission", true).await;
+    local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
+    changed("a quarantine", true).await;
+    for is_draining in [true, false] {
+        let email = Name::new("a@x");
+        let drained = ledger.call(SetDraining { email, is_draining }).await;
+        drained.unwrap().unwrap();
+        changed("the operator's switch", true).await;
+    }
+    let kept = pick(&ledger, &any_account()).await.unwrap();
+    kept.keep();
+    changed("a pick that is kept", true).await;
+    time::advance(any_account().ttl.unwrap()).await;
+    // What is due is done by the next call, and the loop that keeps the time makes one.
+    ledger.call(GlanceNow).await.unwrap();
+    changed("its end", true).await;
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     events::{AccountFacts, Events, Fact},
-    ledger::Calendar,
+    ledger::{Calendar, results::JobResults},
     pool::{AccountNames, JobChange, LossDecided, MarksChange, MarksKnown, Pool, StateChange},
 };
 
@@ -29,7 +29,12 @@ impl Told {
     }
 
     /// Tells it.
-    pub(super) fn tell(self, events: &Events, calendar: impl FnOnce() -> Calendar) {
+    pub(super) fn tell(
+        self,
+        events: &Events,
+        results: &JobResults,
+        calendar: impl FnOnce() -> Calendar,
+    ) {
         if !self.state_changes.is_empty() {
             let calendar = calendar();
             for change in self.state_changes {
@@ -37,6 +42,11 @@ impl Told {
             }
         }
         for change in self.job_changes {
+            if let JobChange::Ended { job, end, .. } = &change
+                && let Some(result) = end.result()
+            {
+                results.push(job.task_id.clone(), result);
+            }
             events.publish(&match change {
                 JobChange::Started(job) => Fact::JobStarted(job.into()),
                 JobChange::Ended { job, end, took } => Fact::JobEnded {

@@ -122,6 +122,31 @@ fn a_walk_over_the_book_would_be_seen() {
 }
 
 #[test]
+fn a_glance_looks_at_the_first_waiters_only() {
+    let set_up = |size| {
+        let mut bench = book(size);
+        for account in 0..size {
+            let email = email(account);
+            for _ in 0..MAX_JOBS {
+                take_of(&mut bench, account, 1, None);
+            }
+            bench.wait_for(Some(&email), &[]);
+        }
+        bench
+    };
+    let glance = |bench: &mut Bench| {
+        let glance = bench.pool.glance();
+        assert!(glance.waiters_count > glance.waiters.len());
+        let emails = glance.waiters.iter().map(|it| it.email.as_deref());
+        let emails: Vec<_> = emails.collect();
+        let first: Vec<_> = (0..50).map(email).collect();
+        assert!(emails.iter().copied().flatten().eq(&first), "{emails:?}");
+    };
+    let most = WAITERS_SHOWN_MAX as u64 + 1;
+    assert_flat(costs(set_up, glance), most);
+}
+
+#[test]
 fn binding_a_job_is_flat() {
     let set_up = |size| {
         let mut bench = book(size);

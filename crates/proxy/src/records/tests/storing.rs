@@ -72,7 +72,7 @@ impl Run {
 
     /// What `/jobs` shows, newest first.
     fn shown(&self) -> Vec<String> {
-        let listed = self.records.list(|_| true);
+        let listed = self.records.all();
         let shown = listed.iter().map(|(id, it)| {
             format!(
                 "{id} {} {:?} {:?} {} {:?} {} {:?} {} {} {:?}",
@@ -268,7 +268,7 @@ fn submissions_that_were_under_way_are_asked_for_by_their_leases() {
     run.records.note_lease(waiting.id(), third);
     assert_eq!(run.commit(LIVED), 3);
     let run = run.next(LIVED, |_| Some(Known::InUse(Vec::new())));
-    let records = run.records.list(|_| true);
+    let records = run.records.all();
     let mut claims: Vec<_> = records.iter().map(|(_, it)| it.claim.clone()).collect();
     claims.reverse();
     let expected = [
@@ -277,7 +277,7 @@ fn submissions_that_were_under_way_are_asked_for_by_their_leases() {
         Claim::of_lost(third),
     ];
     assert_eq!(claims, expected.map(Some));
-    for (_, record) in run.records.list(|_| true) {
+    for (_, record) in run.records.all() {
         assert_eq!(record.outcome, Outcome::Uncertain(Error::OutcomeUnknown));
     }
     let record = promised(&run.records, 1).delivery.id();
@@ -337,7 +337,7 @@ fn a_call_that_waited_again_is_shown_as_it_was_refused() {
     run.records.note_lease(delivery.id(), new_lease());
     run.commit(LIVED);
     let run = run.next_knowing_nothing(LIVED);
-    let (_, record) = run.records.list(|_| true).pop().unwrap();
+    let (_, record) = run.records.all().pop().unwrap();
     assert_eq!(record.outcome, Outcome::Refused("full"));
 }
 
@@ -368,10 +368,7 @@ fn ages_count_lived_time_alone() {
             is_promised,
             "{entered:?}"
         );
-        assert_eq!(
-            run.records.list(|_| true).len(),
-            2 - usize::from(is_promised)
-        );
+        assert_eq!(run.records.all().len(), 2 - usize::from(is_promised));
     }
     let mut run = Run::first();
     under_way(&run, &arrival(Some(1))).1.settle(accepted("7"));
@@ -409,7 +406,7 @@ fn what_is_stored_and_what_is_taken_at_once_is_bounded() {
         .for_each(|value| value.clone_from(&stored));
     more.insert("1000000".to_owned(), stored);
     let mut next = Run::after(more).next_knowing_nothing(LIVED);
-    assert_eq!(next.records.list(|_| true).len(), RECORDS_MAX);
+    assert_eq!(next.records.all().len(), RECORDS_MAX);
     assert_eq!((next.commit(LIVED), next.journal.len()), (1, RECORDS_MAX));
     assert_eq!(
         enter(&next.records, None).id(),

@@ -2,7 +2,7 @@
 
 use harness::{Running, eventually, manual};
 use http::{Method, StatusCode};
-use kling_sim::Fault;
+use kling_sim::{Effect, Fault};
 use serde_json::{Value, json};
 
 use super::client::{JOB, JSON, PROMPT, ready, task_id};
@@ -119,6 +119,40 @@ async fn outcomes_and_results_are_told() {
         .await
         .assert_refused(503, "no-usable-account");
     assert!(listed("unsent").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_result_that_only_the_sidecar_saw_is_listed() {
+    let running = Running::configured(&[("a@x", 2)], &[("RECONCILE__INTERVAL", "100ms")]).await;
+    let begin = async |id: &'static str, prompt: &str| {
+        let body = format!(r#"{{"prompt":"{prompt}"}}"#);
+        let headers = [JSON, ("x-request-id", id)];
+        running.send(Method::POST, JOB, &headers, &body).await
+    };
+    begin("failed", "doomed").await;
+    let lost = Fault::new(Effect::ResetAfter).on_job_starts();
+    running.sim.fault(lost.times(1));
+    assert_eq!(
+        begin("succeeded", "fine").await.status,
+        StatusCode::BAD_GATEWAY
+    );
+    // A round lists both jobs before they end.
+    eventually(async || {
+        let leases = running.get("/leases").await.json();
+        let leases = leases["leases"].as_array().unwrap();
+        let bound = leases.iter().filter(|lease| lease["state"] == "bound");
+        (bound.count() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(running.sim.finish_all(), 2);
+    for result in ["failed", "succeeded"] {
+        eventually(async || {
+            let found = jobs(&running, &format!("?requestId={result}"), &[]).await;
+            let is_told = found[0]["outcome"] == "accepted" && found[0]["result"] == result;
+            is_told.then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
