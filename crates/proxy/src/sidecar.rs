@@ -274,8 +274,7 @@ impl Sidecar {
         let api = Arc::clone(&self.api);
         tasks.spawn(async move { api.keep_history().await });
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
-        let ledger = Arc::clone(&self.ledger);
-        tasks.spawn(async move { ledger.keep_time().await });
+        tasks.spawn(keep_time(Arc::clone(&self.ledger)));
         if let Some(forward) = self.forward.clone() {
             let ledger = Arc::clone(&self.ledger);
             tasks.spawn(async move { forward.records().follow_results(&ledger).await });
@@ -312,6 +311,7 @@ impl Sidecar {
             self.end.cancelled().await;
             let running = Inventory::take(&self.ledger).await;
             shutdown.begun.cancel();
+            transitions::tell_end(&self.events);
             running.log(
                 "draining: no more jobs are started; all else is served until the submissions that are \
                  under way are answered",
@@ -338,6 +338,11 @@ impl Sidecar {
             None => Ok(()),
         }
     }
+}
+
+/// Ends leases on time.
+async fn keep_time(ledger: Arc<Ledger>) {
+    ledger.keep_time().await;
 }
 
 /// Serves the metrics listener to the end.

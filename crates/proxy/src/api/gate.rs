@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::{
     ListenerKind,
     clients::{Client, Clients},
-    route::Route,
+    route::{Endpoint, Route},
 };
 use crate::{config::Auth, error::Error};
 
@@ -75,7 +75,7 @@ impl Gate {
         check_path(request.uri().path())?;
         let clients = self.clients.borrow();
         let has_tokens = !clients.is_empty() && kind == ListenerKind::Main;
-        if !route.is_some_and(Route::is_open) {
+        if route.is_none_or(|route| route.access().checks_host()) {
             if has_tokens {
                 check_host_form(request)?;
             } else {
@@ -84,7 +84,7 @@ impl Gate {
         }
         self.check_origin(request)?;
         check_purpose(request, route)?;
-        if !has_tokens || route.is_some_and(Route::is_public) {
+        if !has_tokens || route.is_some_and(|route| route.access().is_open()) {
             return Ok(Client::default());
         }
         let upstream = self.upstream.as_ref().map(Credentials::authorization);
@@ -177,7 +177,8 @@ fn is_visit<B>(request: &Request<B>) -> bool {
 fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(), Error> {
     let mut purposes = request.headers().get_all(FETCH_DEST).iter();
     let is_read = |dest: &HeaderValue| matches!(dest.as_bytes(), b"empty" | b"document");
-    let is_pick = matches!(route, Some(Route::Pick)) && request.method() == Method::GET;
+    let is_pick =
+        route.map(Route::endpoint) == Some(Endpoint::Pick) && request.method() == Method::GET;
     if is_pick && !purposes.all(is_read) {
         return Err(Error::ForbiddenOrigin);
     }
@@ -186,8 +187,9 @@ fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(
 
 /// Whether a client that may only look may make the request.
 fn is_look(method: &Method, route: Option<&Route<'_>>) -> bool {
+    let endpoint = route.map(Route::endpoint);
     matches!(*method, Method::GET | Method::HEAD)
-        && !matches!(route, Some(Route::Pick | Route::Upstream))
+        && !matches!(endpoint, Some(Endpoint::Pick | Endpoint::Upstream))
 }
 
 /// Refuses a request whose host can be read in two ways, RFC 9112 §3.2. Which host it is does not matter here.

@@ -32,28 +32,13 @@ const SCRIPT: &str = concat!(
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PageFile {
+pub(crate) enum PageFile {
     Document,
     Script,
     Style,
 }
 
 impl PageFile {
-    /// The file at `path`.
-    pub(super) fn find(path: &str) -> Option<Self> {
-        let files = [Self::Document, Self::Script, Self::Style];
-        files.into_iter().find(|file| file.path() == path)
-    }
-
-    /// Where it is served.
-    pub(super) fn path(self) -> &'static str {
-        match self {
-            Self::Document => "/dashboard",
-            Self::Script => "/dashboard/app.js",
-            Self::Style => "/dashboard/app.css",
-        }
-    }
-
     fn content(self) -> (&'static str, &'static str) {
         match self {
             Self::Document => ("text/html; charset=utf-8", include_str!("page/page.html")),
@@ -84,7 +69,7 @@ pub(super) fn file(file: PageFile) -> Reply {
 /// Leads from `/` to the page. Not for good, since a browser would remember it for whatever listens there next.
 pub(super) fn redirect() -> Reply {
     let mut reply = reply::text(StatusCode::FOUND, "see /dashboard\n");
-    let page = HeaderValue::from_static(PageFile::Document.path());
+    let page = HeaderValue::from_static("/dashboard");
     reply.headers_mut().insert(header::LOCATION, page);
     reply
 }
@@ -93,17 +78,4 @@ pub(super) fn redirect() -> Reply {
 pub(super) fn tell_access(reply: &mut Reply, is_read_only: bool) {
     let access = HeaderValue::from_static(if is_read_only { "read" } else { "full" });
     reply.headers_mut().insert("x-kling-access", access);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_file_is_found_by_its_path() {
-        for file in [PageFile::Document, PageFile::Script, PageFile::Style] {
-            assert_eq!(PageFile::find(file.path()), Some(file));
-        }
-        assert_eq!(PageFile::find("/dashboard/"), None);
-    }
 }

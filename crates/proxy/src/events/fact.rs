@@ -1,13 +1,13 @@
 //! What can happen, with what is known of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use accounts_fetcher::alias;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::pool::{
-    self, AccountNames, AccountState, Caller, Decision, JobEnd, LossDecided, TaskId,
+    self, AccountNames, AccountState, Caller, Decision, JobEnd, LossDecided, Mark, TaskId,
 };
 
 /// The most accounts of one kind that a change of the list names. The rest is counted.
@@ -136,6 +136,15 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// The outcome of a submission is not known, because of `why`.
+    pub fn lost(job: JobFacts, mark: Option<Mark>, why: &dyn Display) -> Self {
+        Self::SubmissionLost {
+            job,
+            mark: mark.map(|mark| mark.to_string()),
+            error: why.to_string(),
+        }
+    }
+
     /// Its type, as events name it.
     pub fn kind(&self) -> &'static str {
         match self {

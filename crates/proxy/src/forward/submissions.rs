@@ -416,17 +416,13 @@ impl Submissions {
         let lease = sent.submission.lease();
         let is_uncertain = matches!(verdict.settlement, Settlement::Uncertain { .. });
         if is_uncertain {
-            let caller = start.caller.clone();
-            let account = sent.email.as_deref().map(AccountFacts::of);
-            self.ledger.events().publish(&Fact::SubmissionLost {
-                job: JobFacts {
-                    operation: Some(Arc::clone(&start.body.operation)),
-                    account,
-                    ..JobFacts::of(caller)
-                },
-                mark: sent.mark.map(|mark| mark.to_string()),
-                error: why.to_string(),
-            });
+            let job = JobFacts {
+                operation: Some(Arc::clone(&start.body.operation)),
+                account: sent.email.as_deref().map(AccountFacts::of),
+                ..JobFacts::of(start.caller.clone())
+            };
+            let lost = Fact::lost(job, sent.mark, why);
+            self.ledger.events().publish(&lost);
         }
         let outcome = outcome(&verdict.settlement, told);
         sent.submission

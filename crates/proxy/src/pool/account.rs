@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use slotmap::new_key_type;
 
 use super::{
-    LeaseId, Tally,
+    AccountNames, LeaseId, Tally,
     health::{AccountHealth, Ejection},
 };
 
@@ -224,6 +224,13 @@ impl Account {
             && self.listed.error.is_none()
             && self.listed.max_jobs > 0
             && self.health.ejected().is_none()
+    }
+
+    pub(super) fn names(&self) -> AccountNames {
+        AccountNames {
+            email: Arc::clone(&self.listed.email),
+            alias: Arc::clone(&self.listed.alias),
+        }
     }
 
     /// An operator drains it, and nothing runs on it any more.

@@ -31,7 +31,7 @@ use super::{
     changes::Changes,
     deadlines::Deadlines,
     free::FreeAccounts,
-    outbox::{AccountNames, Outbox},
+    outbox::Outbox,
     page::AccountPlace,
     steps::Counted,
 };
@@ -153,10 +153,7 @@ impl Accounts {
             }
         }
         if account.is_drained() && !was_drained {
-            outbox.note_drained(AccountNames {
-                email: Arc::clone(&account.listed.email),
-                alias: Arc::clone(&account.listed.alias),
-            });
+            outbox.note_drained(account.names());
         }
         if account.is_forgettable() {
             self.idle.push(key);

@@ -33,6 +33,12 @@ pub(super) fn tell(
     }
 }
 
+/// Tells that no job can be started from now on, since the process ends.
+pub(super) fn tell_end(events: &Events) {
+    let reasons = vec![Error::ShuttingDown.facts().reason];
+    events.publish(&Fact::NotReady { reasons });
+}
+
 /// Tells `events` when jobs can be started and when not any more, and when the list cannot be fetched and is fetched
 /// again. It looks when something happened that may change that.
 async fn watch(
@@ -65,7 +71,6 @@ async fn watch(
                 return;
             },
             () = ledger.learnt(), if !is_learnt => is_learnt = true,
-            () = picker.shutdown().cancelled(), if was_ready != Some(false) => {}
         }
     }
 }
@@ -88,6 +93,7 @@ async fn tell_readiness(
         }
         Some(_) if *was_ready == Some(false) => {}
         Some(Error::Learning(_)) if was_ready.is_none() => {}
+        Some(Error::ShuttingDown) => *was_ready = Some(false),
         Some(error) => {
             *was_ready = Some(false);
             let reasons = vec![error.facts().reason];

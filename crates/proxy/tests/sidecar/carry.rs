@@ -1,5 +1,6 @@
 //! Calls that are carried to the upstream.
 
+mod again;
 mod bodies;
 mod broken;
 mod browser;

@@ -2,6 +2,7 @@
 //! nothing.
 
 mod kinds;
+mod log;
 mod many;
 mod reader;
 

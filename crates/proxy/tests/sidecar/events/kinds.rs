@@ -13,11 +13,10 @@ const JOB: &str = "/v1/kling/videos/text2video";
 const PROMPT: &str = r#"{"prompt":"a boat"}"#;
 const SCHEDULER: &str = "/scheduler/available";
 
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("RECONCILE__INTERVAL", "100ms"),
     ("RECONCILE__SETTLE", "100ms"),
     ("ACCOUNTS__BACKOFF_MAX", "100ms"),
-    ("FORWARD__RETRY_STATUSES", "429,596"),
     ("FORWARD__MARK", "off"),
 ];
 
@@ -68,18 +67,21 @@ impl Stage {
         assert_eq!(ended["result"], "succeeded", "{ended}");
     }
 
+    /// All types that were told.
+    #[track_caller]
+    fn assert_seen(&self, kinds: &[&str]) {
+        let seen: Vec<_> = self.seen.iter().map(String::as_str).collect();
+        assert_eq!(seen, kinds);
+    }
+
     fn fault(&self, fault: Fault) {
         self.running.sim.fault(fault);
     }
 }
 
 #[tokio::test]
-async fn what_happens_to_accounts_and_jobs_is_told() {
+async fn what_becomes_of_lost_submissions_and_answers_is_told() {
     let mut stage = Stage::new().await;
-    assert_eq!(stage.start().await.status, 200);
-    let started = stage.told("job-started").await;
-    assert_eq!(started["operation"], "/videos/text2video", "{started}");
-    stage.job_ends().await;
 
     // Its answer is lost, and a round finds the job.
     stage.fault(Fault::new(Effect::ResetAfter).on_job_starts().times(1));
@@ -122,6 +124,25 @@ async fn what_happens_to_accounts_and_jobs_is_told() {
     assert_eq!(undelivered["requestId"], "missed", "{undelivered}");
     assert_eq!(undelivered["email"], "a@x");
     stage.job_ends().await;
+    stage.assert_seen(&[
+        "answer-undelivered",
+        "job-ended",
+        "job-started",
+        "list-changed",
+        "ready",
+        "sidecar-started",
+        "submission-decided",
+        "submission-lost",
+    ]);
+}
+
+#[tokio::test]
+async fn what_happens_to_an_account_is_told() {
+    let mut stage = Stage::new().await;
+    assert_eq!(stage.start().await.status, 200);
+    let started = stage.told("job-started").await;
+    assert_eq!(started["operation"], "/videos/text2video", "{started}");
+    stage.job_ends().await;
 
     // The session of the account breaks.
     stage.fault(Fault::status(596).on_job_starts().times(1));
@@ -145,23 +166,16 @@ async fn what_happens_to_accounts_and_jobs_is_told() {
     assert_eq!(drained["email"], "a@x", "{drained}");
     stage.running.post("/accounts/a@x/resume", "").await;
     stage.is_in_state("available").await;
-    let seen: Vec<_> = stage.seen.iter().map(String::as_str).collect();
-    assert_eq!(
-        seen,
-        [
-            "account-drained",
-            "account-state",
-            "answer-undelivered",
-            "job-ended",
-            "job-started",
-            "list-changed",
-            "not-ready",
-            "ready",
-            "sidecar-started",
-            "submission-decided",
-            "submission-lost",
-        ]
-    );
+    stage.assert_seen(&[
+        "account-drained",
+        "account-state",
+        "job-ended",
+        "job-started",
+        "list-changed",
+        "not-ready",
+        "ready",
+        "sidecar-started",
+    ]);
 }
 
 #[tokio::test]
