@@ -16,7 +16,7 @@ const PROGRAMS = join(TARGET, 'debug');
 const PICTURES = join(TARGET, 'page');
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 /** How long anything may take to happen on a busy machine. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = Number(process.env.PAGE_PATIENCE_MS ?? 60_000);
 
 export const FULL_TOKEN = 'a-token-that-may-do-all';
 export const READ_TOKEN = 'a-token-that-may-look';
