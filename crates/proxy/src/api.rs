@@ -147,7 +147,7 @@ impl Api {
             let admitted = self.admitted(request, route, kind, &request_id, client);
             Box::pin(admitted).await
         };
-        let span = tracing::debug_span!("request", request_id);
+        let span = tracing::debug_span!("request", request_id = &*request_id);
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
             Err(error) => {
@@ -161,7 +161,7 @@ impl Api {
         };
         // An answer of the upstream passes unchanged.
         if !reply.body().is_carried()
-            && let Ok(value) = HeaderValue::try_from(&request_id)
+            && let Ok(value) = HeaderValue::try_from(&*request_id)
         {
             reply.headers_mut().insert(REQUEST_ID, value);
         }
@@ -171,7 +171,7 @@ impl Api {
         let status = reply.status();
         let elapsed = count.end(status);
         tracing::debug!(
-            request_id,
+            request_id = &*request_id,
             http.request.method = method,
             http.route = route_name,
             http.response.status_code = status.as_u16(),
@@ -186,7 +186,7 @@ impl Api {
         request: Request<RequestBody>,
         route: Option<Route<'_>>,
         kind: ListenerKind,
-        request_id: &str,
+        request_id: &Arc<str>,
         client: &Client,
     ) -> Result<Reply, Error> {
         check_head(&request)?;
@@ -213,7 +213,7 @@ impl Api {
                     let origin = CallOrigin {
                         caller: admitted.caller,
                         client: client.clone(),
-                        request_id: request_id.into(),
+                        request_id: Arc::clone(request_id),
                     };
                     // Far larger than the futures of other calls.
                     let carried = Box::pin(upstream.forward.carry(request, &origin));
@@ -244,12 +244,14 @@ impl Api {
     }
 
     async fn scrape(&self) -> Result<Reply, Error> {
-        let stats = self.deps.ledger.call(Statistics).await?;
         let mut accounts = AccountSums::new(self.account_label);
         self.deps
             .ledger
             .each_account(|account| accounts.add(account))
             .await?;
+        // An account may have been forgotten since it was added: its counts are found here now.
+        let stats = self.deps.ledger.call(Statistics).await?;
+        accounts.add_tallies(&stats.tallies);
         let listing = self.deps.listing.borrow().clone();
         let rounds = self
             .deps

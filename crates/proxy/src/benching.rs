@@ -95,6 +95,7 @@ impl DiskLedger {
             woken: Arc::default(),
             metrics,
             first: kept.first,
+            extras: kept.extras,
             status: watch::Sender::new(BookStatus::memory()),
         };
         let end = CancellationToken::new();

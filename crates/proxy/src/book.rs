@@ -4,6 +4,7 @@
 //! in their order, and a batch that may have failed is repeated before the next one. While one batch is committed,
 //! the next one gathers.
 
+mod extras;
 mod load;
 mod rows;
 mod status;
@@ -29,7 +30,8 @@ use crate::{
     pool::RecordName,
     records::JobRecords,
 };
-pub(crate) use load::{Loaded, load};
+pub(crate) use extras::Extras;
+pub(crate) use load::{LoadError, Loaded, NotUnderstood, load};
 pub(crate) use status::{BookStatus, BookWatch};
 
 /// The most records that are read in one hold of a lock: a fraction of a millisecond.
@@ -56,6 +58,8 @@ pub(crate) struct Writer<J> {
     pub(crate) metrics: Arc<Metrics>,
     /// What is written of the start with the first batch.
     pub(crate) first: Vec<Change>,
+    /// What newer versions keep in records.
+    pub(crate) extras: Extras,
     pub(crate) status: watch::Sender<BookStatus>,
 }
 
@@ -72,6 +76,7 @@ impl<J: Journal> Writer<J> {
             let (mut batch, version) = self.gather().await;
             if is_last || is_clock_due || !batch.is_empty() {
                 batch.push(rows::clock(self.ledger.lived(), Timestamp::now()));
+                self.extras.add_to(&mut batch);
                 let is_written = self.commit(batch, &end).await;
                 if !is_written {
                     return self.journal;

@@ -1,7 +1,7 @@
 //! Where records become durable: the newest state of each lease, account, key…, never the commands that led there.
 //!
 //! A record is a name in a table, with a JSON object as its value. Versions of the sidecar may differ: members
-//! that are not known are ignored.
+//! that are not known are kept.
 
 pub(crate) mod sqlite;
 

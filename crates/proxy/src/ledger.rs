@@ -24,8 +24,8 @@ use tokio::time::Instant;
 use crate::{
     events::Events,
     pool::{
-        Body, Changed, JobResult, Known, LeaseId, Limits, List, Name, Pool, PoolRecord, RecordName,
-        TaskId,
+        Body, Changed, Claim, JobResult, Known, LeaseId, Limits, List, Name, Pool, PoolRecord,
+        RecordName, TaskId,
     },
 };
 use local::Local;
@@ -37,11 +37,11 @@ pub use operations::{
     FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
     LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved,
     Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket,
-    SetDraining, Settle, Statistics, Stats, TakePlace, UnavailableReason, UndecidedAccounts,
-    UpdateLease,
+    SetDraining, Settle, ShowAccount, Statistics, Stats, TakePlace, UnavailableReason,
+    UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
-pub(crate) use slot::Unsent;
+use slot::Unsent;
 pub use slot::{Dated, Slot, Submission};
 pub use walk::{Part, ROWS_MAX, Walk};
 
@@ -136,13 +136,36 @@ impl Ledger {
         Ok(slot)
     }
 
-    /// A submission without a slot that was not sent yet, and whose key may be claimed for the lease id `lease`.
-    pub(crate) fn unsent(self: &Arc<Self>, lease: LeaseId) -> Unsent {
-        Unsent::new(Arc::clone(self), lease)
+    /// Prepares a submission that has no slot, since its account is not in the list, under the id `lease`: claims its
+    /// key, if it has one. What was noted of its call before is durable then, too. Waits for a journal that fails until
+    /// `deadline`.
+    ///
+    /// Cancel-safe: a key that was claimed is free again.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if nothing can be written by then; nothing is claimed.
+    pub(crate) async fn prepare_without_slot(
+        self: &Arc<Self>,
+        lease: LeaseId,
+        claim: Option<Claim>,
+        deadline: Instant,
+    ) -> Result<Option<Known>, Unavailable> {
+        let keeper = self.keeper();
+        keeper.writable(deadline).await?;
+        let unsent = Unsent::new(Arc::clone(self), lease);
+        if let Some(claim) = claim
+            && let Err(known) = keeper.call(ClaimKey { claim, lease })
+        {
+            unsent.keep();
+            return Ok(Some(known));
+        }
+        let version = keeper.note_change_elsewhere();
+        keeper.committed(version, deadline).await?;
+        unsent.keep();
+        Ok(None)
     }
 
-    /// Begins a submission that has no slot because its account is not in the list. Its key was
-    /// claimed for the lease id `lease`.
+    /// Begins a submission that was prepared to go without a slot, under the id `lease`.
     pub fn submit_without_slot(
         self: &Arc<Self>,
         lease: LeaseId,

@@ -54,6 +54,7 @@ mod readme;
 mod records;
 mod reload;
 mod server;
+pub mod service_manager;
 pub mod shutdown;
 pub mod sidecar;
 pub mod sockets;

@@ -14,6 +14,7 @@ use proxy::{
     client,
     config::{self, Checked, ClientConfig, Config, SidecarUrl},
     exit::{EXIT_CONFIG, Failure},
+    service_manager::{Notice, tell},
     shutdown::{Signal, Signals},
     sidecar::Sidecar,
     sockets::PassedSockets,
@@ -150,6 +151,9 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         "serving"
     );
     let reload = sidecar.reload();
+    let status =
+        format!("Listening on {addr}. The account list and the running jobs are asked for");
+    tell(Notice::Started(status)).await;
     let mut running = tokio::spawn(sidecar.run());
     loop {
         tokio::select! {
@@ -158,6 +162,7 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
                 Signal::End(signal) => {
                     tracing::info!(signal = signal.name, "shutting down: nothing new is started");
                     end.cancel();
+                    tell(Notice::Stopping).await;
                     return signals.drained(signal, running, config.shutdown_grace).await;
                 }
             },

@@ -2,7 +2,7 @@
 //! scrape.
 //!
 //! Every series exists from the start, so that `rate()` sees the first event. The series of an
-//! account disappear with the account.
+//! account disappear with the account, but for its counters.
 
 mod accounts;
 mod carried;

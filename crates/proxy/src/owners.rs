@@ -22,6 +22,7 @@ pub use search::{
     FoundOwner, LATE_AFTER, LATE_OF_ACCOUNT_MAX, OwnerSearch, QUERIES_AT_ONCE, QUESTIONS_MAX,
     SEARCH_ACCOUNTS_MAX, SEARCH_TIME_MIN,
 };
+pub(crate) use stored::Stored as StoredOwner;
 pub(crate) use task_status::task_status;
 
 use crate::{

@@ -64,7 +64,7 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 pub use account::{AccountKey, AccountState, AccountView, LastRefusal, StateChange};
-pub use accounts::{Departed, Tallies};
+pub use accounts::{Departed, SERIES_MAX, Tallies};
 pub use ask::{
     Admission, Ask, Caller, Constraint, Excluded, Handover, LeaseError, Refusal, UnknownAccount,
     Update,
@@ -332,9 +332,9 @@ impl Pool {
     ///
     /// # Errors
     /// [`UnknownAccount`] if there is none.
-    pub fn account_named(&self, name: &Name) -> Result<AccountView, UnknownAccount> {
+    pub fn account_named(&self, name: &Name, now: Duration) -> Result<AccountView, UnknownAccount> {
         let key = self.accounts.find(name).ok_or(UnknownAccount)?;
-        Ok(self.accounts[key].view(None))
+        Ok(self.account_view(key, now))
     }
 
     /// The account for a call that takes no slot: the first preferred one that is healthy, or else the first

@@ -33,6 +33,7 @@ pub(crate) use delivery::Delivery;
 use kept_answers::KeptAnswers;
 use record::State;
 pub(crate) use record::{Arrival, Fate, Found, Outcome, Record, Twin};
+pub(crate) use stored::Stored as StoredStart;
 pub(crate) use table::RecordId;
 use table::{RECORDS_MAX, Records};
 
@@ -173,6 +174,7 @@ impl JobRecords {
         record.refused = Some(mem::replace(&mut record.outcome, Outcome::Waiting));
         record.settled = CancellationToken::new();
         record.settled_at = None;
+        record.is_unlisted = false;
         if let Some(twin) = &record.twin {
             let twins = by_twin.entry(twin.clone()).or_default();
             if !twins.contains(&id) {
@@ -187,16 +189,17 @@ impl JobRecords {
         self.lock().note_lease(id, lease, false);
     }
 
-    /// A call is sent. `unlisted`: the id of its submission, if that has no slot.
-    pub(crate) fn submit(self: &Arc<Self>, id: RecordId, unlisted: Option<LeaseId>) -> UnderWay {
-        let mut records = self.lock();
-        if let Some(record) = records.by_id.get_mut(&id) {
+    /// A call is sent next under this id, and without a slot. The ledger may know nothing of it: nothing may be sent
+    /// before this is durable.
+    pub(crate) fn note_unlisted(&self, id: RecordId, lease: LeaseId) {
+        self.lock().note_lease(id, lease, true);
+    }
+
+    /// A call is sent.
+    pub(crate) fn submit(self: &Arc<Self>, id: RecordId) -> UnderWay {
+        if let Some(record) = self.lock().by_id.get_mut(&id) {
             record.outcome = Outcome::Submitting;
         }
-        if let Some(lease) = unlisted {
-            records.note_lease(id, lease, true);
-        }
-        drop(records);
         UnderWay {
             records: Arc::clone(self),
             id,
@@ -479,4 +482,4 @@ impl JobRecords {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,7 @@ use crate::{
         tokens::{self, ClientToken, ClientTokens},
     },
     keyed_hash::HashKey,
+    service_manager::{Notice, tell},
 };
 
 /// The longest time before a changed file is noticed. Reading some kilobytes so often costs nothing.
@@ -102,7 +103,13 @@ impl Reloader {
         loop {
             let asked = self.asked.0.notified();
             let is_asked = timeout(LOOK_INTERVAL, asked).await.is_ok();
+            if is_asked {
+                tell(Notice::Reloading).await;
+            }
             self.look(is_asked).await;
+            if is_asked {
+                tell(Notice::Reloaded).await;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{self, AccountNow, AccountsAfter, Calendar, Dated, Ledger},
+    ledger::{self, AccountsAfter, Calendar, Dated, Ledger, ShowAccount},
     pool::{AccountPlace, AccountView, JobEnd, Name, Tally},
 };
 
@@ -109,19 +109,15 @@ impl Api {
         slices::json(|json| write_accounts(ledger, page, fetched_at, json)).await
     }
 
-    pub(super) async fn account(&self, email: &str) -> Result<Reply, Error> {
-        let email = Name::new(email);
-        let Dated { view, calendar } = self.deps.ledger.call(AccountNow { email }).await??;
+    pub(super) async fn account(&self, name: &str) -> Result<Reply, Error> {
+        let name = Name::or_alias(name);
+        let Dated { view, calendar } = self.deps.ledger.call(ShowAccount { name }).await??;
         Ok(reply::json(&AccountBody::new(view, &calendar)))
     }
 
-    pub(super) async fn set_draining(
-        &self,
-        email: &str,
-        is_draining: bool,
-    ) -> Result<Reply, Error> {
-        let email = Name::new(email);
-        let switch = ledger::SetDraining { email, is_draining };
+    pub(super) async fn set_draining(&self, name: &str, is_draining: bool) -> Result<Reply, Error> {
+        let name = Name::or_alias(name);
+        let switch = ledger::SetDraining { name, is_draining };
         let Dated { view, calendar } = self.deps.ledger.call(switch).await??;
         Ok(reply::json(&AccountBody::new(view, &calendar)))
     }

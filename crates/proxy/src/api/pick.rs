@@ -121,7 +121,7 @@ impl Params {
             None => leases.ttl,
         };
         Ok(PickRequest {
-            email: self.email.as_deref().map(Name::new),
+            email: self.email.as_deref().map(Name::or_alias),
             exclude: Name::sorted(&exclude),
             ttl: Some(ttl),
             wait,
@@ -165,7 +165,7 @@ impl Api {
         &self,
         request: Request<RequestBody>,
         caller: Caller,
-        request_id: &str,
+        request_id: &Arc<str>,
     ) -> Result<Reply, Error> {
         let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;
         let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
@@ -175,7 +175,7 @@ impl Api {
         if is_dry_run {
             return self.dry_run(request).await;
         }
-        request.caller = caller.of_call(request_id.into());
+        request.caller = caller.of_call(Arc::clone(request_id));
         request.claim = key.map(|key| Claim {
             key,
             fingerprint: fingerprint(&request),

@@ -1,5 +1,7 @@
 //! The id of a request: the client's own, that of its trace, or a new one.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Request};
 use rand::RngExt;
 
@@ -13,13 +15,25 @@ const TRACE_PARENT: &str = "traceparent";
 const TRACE_PARENT_CHARS: usize = 55;
 
 /// The id of the request.
-pub(super) fn request_id<B>(request: &Request<B>) -> String {
+pub(super) fn request_id<B>(request: &Request<B>) -> Arc<str> {
     let headers = request.headers();
     let id = given_id(headers).or_else(|| trace_id(headers));
     match id {
-        Some(id) => id.to_owned(),
-        None => format!("{:016x}", rand::rng().random::<u64>()),
+        Some(id) => id.into(),
+        None => {
+            // Every call has one: it takes no more than the one allocation that its lease keeps.
+            let digits = drawn_digits(rand::rng().random());
+            str::from_utf8(&digits).unwrap_or_default().into()
+        }
     }
+}
+
+/// The 16 hex digits of a number.
+fn drawn_digits(number: u64) -> [u8; 16] {
+    std::array::from_fn(|place| {
+        let nibble = (number >> (60 - 4 * place)) & 0xf;
+        b"0123456789abcdef"[nibble as usize]
+    })
 }
 
 fn given_id(headers: &HeaderMap) -> Option<&str> {
@@ -71,7 +85,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request_id(&request.body(()).unwrap())
+        request_id(&request.body(()).unwrap()).to_string()
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) fn while_starting<B>(request: &Request<B>, cause: &str) -> Reply {
             reply::error(&error, &request_id)
         }
     };
-    if let Ok(value) = http::HeaderValue::try_from(&request_id) {
+    if let Ok(value) = http::HeaderValue::try_from(&*request_id) {
         reply.headers_mut().insert(REQUEST_ID, value);
     }
     reply

@@ -1,5 +1,9 @@
 //! The loop that writes, over a journal that can be held up and fail.
 
+mod bounds;
+mod extras;
+mod unlisted;
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -44,6 +48,8 @@ struct Disk {
     permits: Semaphore,
     is_full: AtomicBool,
     commits_count: AtomicUsize,
+    /// The most records of one commit.
+    largest: AtomicUsize,
 }
 
 impl Disk {
@@ -53,6 +59,7 @@ impl Disk {
             permits: Semaphore::new(0),
             is_full: AtomicBool::new(false),
             commits_count: AtomicUsize::new(0),
+            largest: AtomicUsize::new(0),
         })
     }
 
@@ -80,6 +87,7 @@ impl Journal for Arc<Disk> {
     async fn commit(&mut self, changes: Vec<Change>) -> Result<(), JournalError> {
         self.permits.acquire().await.unwrap().forget();
         self.commits_count.fetch_add(1, Ordering::Relaxed);
+        self.largest.fetch_max(changes.len(), Ordering::Relaxed);
         if self.is_full.load(Ordering::Relaxed) {
             return Err(JournalError("the disk is full".to_owned()));
         }
@@ -98,6 +106,7 @@ impl Journal for Arc<Disk> {
 struct Stage {
     disk: Arc<Disk>,
     ledger: Arc<Ledger>,
+    records: Arc<JobRecords>,
     end: CancellationToken,
     writing: JoinHandle<Arc<Disk>>,
 }
@@ -108,28 +117,37 @@ impl Stage {
     }
 
     async fn over(disk: Arc<Disk>, slots: u32) -> Self {
+        Self::with(disk, slots, false).await
+    }
+
+    async fn with(disk: Arc<Disk>, slots: u32, reconciles: bool) -> Self {
         let mut journal = Arc::clone(&disk);
         let loaded = load(&mut journal).await.unwrap();
         let hour = Duration::from_secs(3600);
         let limits = Limits {
             waiters_max: 9,
             job_ttl: hour,
-            reconciles: false,
+            reconciles,
             settle: hour,
             ties_picks: false,
         };
-        let pool = Pool::restored(limits, loaded.saved, None, loaded.clock.now());
-        let ledger = Ledger::journaled(pool, loaded.clock, Events::default());
+        let lived = loaded.clock.now();
+        let pool = Pool::restored(limits, loaded.saved, None, lived);
         let metrics = Arc::new(Metrics::new().unwrap());
         let records = JobRecords::new(hour, Arc::clone(&metrics), Events::default());
+        let woken = Arc::<Notify>::default();
+        records.track(Arc::clone(&woken));
+        records.restore(loaded.job_starts, lived, |lease| pool.known_of(lease));
+        let ledger = Ledger::journaled(pool, loaded.clock, Events::default());
         let writer = Writer {
             journal,
             ledger: Arc::clone(&ledger),
-            records,
+            records: Arc::clone(&records),
             owners: Arc::default(),
-            woken: Arc::default(),
+            woken,
             metrics,
             first: loaded.first,
+            extras: loaded.extras,
             status: watch::Sender::new(BookStatus::new("disk", loaded.sessions_count)),
         };
         let end = CancellationToken::new();
@@ -142,6 +160,7 @@ impl Stage {
         Self {
             disk,
             ledger,
+            records,
             end,
             writing,
         }
@@ -288,7 +307,7 @@ async fn what_was_told_is_there_after_a_restart() {
     let lease = slot.lease().clone();
     slot.keep();
     let drain = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: true,
     };
     stage.ledger.call(drain).await.unwrap().unwrap();
@@ -306,7 +325,7 @@ async fn what_was_told_is_there_after_a_restart() {
     assert_eq!(stage.disk.count(Table::Session), 1);
     stage.let_through(9);
     let resume = SetDraining {
-        email: Name::new("a@x"),
+        name: Name::new("a@x"),
         is_draining: false,
     };
     stage.ledger.call(resume).await.unwrap().unwrap();
@@ -342,7 +361,7 @@ async fn a_held_pick_is_told_to_another_call_once_it_is_durable() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_caller_has_gone_is_free() {
     use crate::{
-        ledger::{ClaimKey, KnowsKey},
+        ledger::KnowsKey,
         pool::{Claim, Fingerprint, Key, LeaseId},
     };
     let stage = Stage::new(1).await;
@@ -351,11 +370,13 @@ async fn a_claim_whose_caller_has_gone_is_free() {
         fingerprint: Fingerprint::of(["x"]),
     };
     let lease = LeaseId::random(&mut rand::rng());
-    let unsent = stage.ledger.unsent(lease);
-    let mut claiming = Box::pin(stage.ledger.call(ClaimKey { claim, lease }));
+    let deadline = Instant::now();
+    let claiming = stage
+        .ledger
+        .prepare_without_slot(lease, Some(claim), deadline);
+    let mut claiming = Box::pin(claiming);
     assert!(poll_once(&mut claiming.as_mut()).await.is_none());
     drop(claiming);
-    drop(unsent);
     stage.let_through(9);
     stage.ledger.flushed().await.unwrap();
     let known = stage.ledger.call(KnowsKey { key: Key::new("k") }).await;

@@ -19,12 +19,12 @@ use crate::{
     backoff::doubled,
     error::Error,
     idempotency,
-    ledger::{ClaimKey, KnowsKey, PickRequest, Recall, TakePlace},
+    ledger::{KnowsKey, PickRequest, Recall, TakePlace},
     metrics::RetryReason,
     peer::RequestBody,
     picker::Picked,
     pool::{Body, Claim, Key, Known, LeaseId, Name},
-    records::{Arrival, Delivery, Entered, Found, Outcome, Twin},
+    records::{Arrival, Delivery, Entered, Found, Outcome, RecordId, Twin},
 };
 
 /// The longest pause before a job start is tried again of which nothing was sent.
@@ -201,26 +201,34 @@ impl Forward {
     ) -> Result<Carried, Error> {
         let mut count = self.metrics.count_pick();
         pick.lease = Some(self.draw_lease(&delivery));
-        let reserved = self.reserve_first(start, deadline, &mut pick, origin).await;
+        let record = delivery.id();
+        let reserving = self.reserve(start, deadline, &mut pick, record);
+        let reserved = self.reserve_first(start, reserving, origin).await;
         match &reserved {
             Ok(Reserved::Known(_)) => count.cancel(),
             Ok(Reserved::Now(_)) => count.end(None),
             Err(error) => count.end(Some(error)),
         }
         let mut reserved = reserved?;
-        let (mut sent_count, mut unsent_count) = (0, 0);
+        let (mut sent_count, mut unsent_count, mut refused_by) = (0, 0, None);
         loop {
             let reservation = match reserved {
                 Reserved::Now(reservation) => reservation,
                 Reserved::Known(known) => return self.submissions.replay(known).await,
             };
+            let moved = self.submissions.note_moved(refused_by.take(), &reservation);
+            moved.await;
             let submitted = self.submit(start, reservation, sent_count, &delivery, origin);
             let refusal = match submitted.await {
                 Ok(Submitted::Answered(answer)) => {
                     return Ok(response::delivered(answer, delivery));
                 }
-                Ok(Submitted::PushedBack { answer, attempts }) => {
-                    sent_count = attempts;
+                Ok(Submitted::PushedBack {
+                    answer,
+                    attempts,
+                    by,
+                }) => {
+                    (sent_count, refused_by) = (attempts, by);
                     Ok(answer)
                 }
                 Ok(Submitted::NotSent(error)) => Err(error),
@@ -239,7 +247,7 @@ impl Forward {
                 }
             }
             pick.lease = Some(self.draw_lease(&delivery));
-            let next = self.reserve(start, deadline, &mut pick).await;
+            let next = self.reserve(start, deadline, &mut pick, record).await;
             reserved = match self.if_present(start, next, origin).await {
                 Ok(reserved) => reserved,
                 Err(error) => return told(refusal.or(Err(error)), delivery),
@@ -265,11 +273,7 @@ impl Forward {
     ) -> Result<Submitted, Error> {
         origin.client.bind(true);
         let (submissions, request_id) = (&self.submissions, &origin.request_id);
-        let unlisted = match &reservation {
-            Reservation::Unlisted(lease) => Some(*lease),
-            Reservation::Slot(_) => None,
-        };
-        let under_way = self.records.submit(delivery.id(), unlisted);
+        let under_way = self.records.submit(delivery.id());
         let submitted = submissions.submit(start, reservation, sent_count, under_way, request_id);
         let submitted = submitted.await;
         origin.client.bind(false);
@@ -281,11 +285,10 @@ impl Forward {
     async fn reserve_first(
         &self,
         start: &JobStart,
-        deadline: Instant,
-        pick: &mut PickRequest,
+        reserving: impl Future<Output = Result<Reserved, Error>>,
         origin: &CallOrigin,
     ) -> Result<Reserved, Error> {
-        let mut reserving = pin!(self.reserve(start, deadline, pick));
+        let mut reserving = pin!(reserving);
         let at_once = future::poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
         match at_once {
             Poll::Ready(reserved) => reserved,
@@ -320,12 +323,13 @@ impl Forward {
         lease
     }
 
-    /// Takes a slot for a job start, or claims its key if its account is not in the list.
+    /// Takes a slot for a job start, or prepares it to go without one if its account is not in the list.
     async fn reserve(
         &self,
         start: &JobStart,
         deadline: Instant,
         pick: &mut PickRequest,
+        record: RecordId,
     ) -> Result<Reserved, Error> {
         match self.picker.pick_until(deadline, pick).await {
             Ok(Picked::Slot(slot)) => Ok(Reserved::Now(Reservation::Slot(Box::new(slot)))),
@@ -333,11 +337,7 @@ impl Forward {
             // The account may be new; the upstream judges it.
             Err(Error::UnknownAccount) => {
                 self.fetcher.wake();
-                let lease = LeaseId::random(&mut rand::rng());
-                Ok(match self.claim(start, lease).await? {
-                    Some(known) => Reserved::Known(known),
-                    None => Reserved::Now(Reservation::Unlisted(lease)),
-                })
+                self.reserve_unlisted(start, deadline, record).await
             }
             Err(refusal) => Err(refusal),
         }
@@ -360,16 +360,26 @@ impl Forward {
         }
     }
 
-    /// Claims the key of a job start without a slot. Returns what the key stands for already, if anything.
-    async fn claim(&self, start: &JobStart, lease: LeaseId) -> Result<Option<Known>, Error> {
-        let Some(claim) = start.claim.clone() else {
-            return Ok(None);
+    /// Claims the key of a job start without a slot, if it has one, and waits until its record is durable: a restart
+    /// knows it by nothing else.
+    async fn reserve_unlisted(
+        &self,
+        start: &JobStart,
+        deadline: Instant,
+        record: RecordId,
+    ) -> Result<Reserved, Error> {
+        let lease = LeaseId::random(&mut rand::rng());
+        self.records.note_unlisted(record, lease);
+        let claim = start.claim.clone();
+        let known = select! {
+            biased;
+            () = self.picker.shutdown().cancelled() => return Err(Error::ShuttingDown),
+            known = self.ledger.prepare_without_slot(lease, claim, deadline) => known?,
         };
-        // The client may leave while the claim is written, or that may fail.
-        let unsent = self.ledger.unsent(lease);
-        let claimed = self.ledger.call(ClaimKey { claim, lease }).await?;
-        unsent.keep();
-        Ok(claimed.err())
+        Ok(match known {
+            Some(known) => Reserved::Known(known),
+            None => Reserved::Now(Reservation::Unlisted(lease)),
+        })
     }
 
     /// Why a job start would be refused now, unless its key is known.

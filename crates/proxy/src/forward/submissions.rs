@@ -1,5 +1,7 @@
 //! Submissions: a job start is sent under a slot, in a task of its own, and settled by its answer.
 
+mod start;
+
 use std::{fmt::Display, sync::Arc};
 
 use http::Response;
@@ -9,8 +11,6 @@ use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     account_list::AccountList,
-    buffered::BufferedRequest,
-    call::Call,
     marking::Exchange,
     outcome::{FollowUp, Next, Referred, Verdict},
     response::{self, Carried, PeekedBody},
@@ -23,14 +23,16 @@ use crate::{
     events::{AccountFacts, Fact, JobFacts},
     jobs::Rounds,
     kling::error_text,
-    ledger::{Ledger, NameLost, PickRequest, RefusalAnswer, Slot, Submission},
+    ledger::{Ledger, NameLost, NoteMoved, PickRequest, RefusalAnswer, Slot, Submission},
     metrics::RetryReason,
     owners::Owners,
     picker::{Picked, Picker},
-    pool::{self, Blame, Claim, LeaseId, Mark, Name, Settlement},
+    pool::{Blame, Claim, LeaseId, Mark, Name, Settlement},
     records::{Fate, JobRecords, Outcome, UnderWay},
     upstream::SendError,
 };
+
+pub(super) use start::{JobStart, Reservation};
 
 /// Sends job starts.
 #[derive(Debug)]
@@ -47,26 +49,6 @@ pub(super) struct Submissions {
     pub(super) under_way: TaskTracker,
 }
 
-/// A job start that is ready to be sent.
-#[derive(Debug)]
-pub(super) struct JobStart {
-    pub(super) call: Call,
-    pub(super) request: BufferedRequest,
-    pub(super) body: pool::Body,
-    pub(super) claim: Option<Claim>,
-    pub(super) caller: pool::Caller,
-}
-
-/// What a submission is sent under.
-#[derive(Debug)]
-pub(super) enum Reservation {
-    /// A slot of an account.
-    Slot(Box<Slot>),
-    /// No slot, since its account is not in the list: the upstream judges it. The id by which it is
-    /// settled.
-    Unlisted(LeaseId),
-}
-
 /// How a submission ended.
 pub(super) enum Submitted {
     /// With this answer.
@@ -77,6 +59,8 @@ pub(super) enum Submitted {
         answer: Carried,
         /// How often the call has been sent by now.
         attempts: u32,
+        /// The account that pushed back last.
+        by: Option<Name>,
     },
     /// Nothing was sent, since this happened.
     NotSent(Error),
@@ -103,43 +87,6 @@ struct Attempt {
     fate: Fate,
     /// It was sent twice.
     is_repeated: bool,
-}
-
-impl JobStart {
-    /// What it asks of the ledger, without waiting.
-    pub(super) fn pick(&self, exclude: Arc<[Name]>) -> PickRequest {
-        PickRequest {
-            caller: self.caller.clone(),
-            email: self.request.email().map(Name::new),
-            exclude,
-            operation: Some(Arc::clone(&self.body.operation)),
-            body: Some(Arc::new(self.body.clone())),
-            max_jobs: self.request.max_jobs(),
-            claim: self.claim.clone(),
-            ..PickRequest::default()
-        }
-    }
-
-    /// Whether it may move: no client and no owner has chosen its account.
-    fn takes_any_account(&self) -> bool {
-        self.request.email().is_none()
-    }
-
-    /// Whether it refers to something by an id, which one account alone has.
-    fn names_ids(&self) -> bool {
-        let references = self.call.references.iter();
-        let mut references = references.chain(self.request.references());
-        references.any(|it| it.kind.is_strict())
-    }
-}
-
-impl Reservation {
-    fn email(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::Slot(slot) => Some(&slot.lease().email),
-            Self::Unlisted(_) => None,
-        }
-    }
 }
 
 impl Submissions {
@@ -194,13 +141,13 @@ impl Submissions {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let (mut refused_by, mut repeated_count) = (Vec::new(), 0);
         loop {
-            let account = reservation.email().map(|email| Name::new(email));
+            let account = reservation.account();
             let attempt = self.attempt(start, reservation).await?;
             let Attempt {
                 answer, next, fate, ..
             } = attempt;
             repeated_count += u32::from(attempt.is_repeated);
-            let is_repeated = match (next, account) {
+            let is_repeated = match (next, account.clone()) {
                 (Next::Elsewhere | Next::ElsewhereOrLater, Some(account))
                     if start.takes_any_account() =>
                 {
@@ -226,7 +173,11 @@ impl Submissions {
                 let submitted = answer.map(|mut answer| {
                     response::count_attempts(&mut answer, attempts);
                     match next {
-                        Next::ElsewhereOrLater => Submitted::PushedBack { answer, attempts },
+                        Next::ElsewhereOrLater => Submitted::PushedBack {
+                            answer,
+                            attempts,
+                            by: account,
+                        },
                         Next::Nothing | Next::Elsewhere | Next::Again => {
                             Submitted::Answered(answer)
                         }
@@ -239,7 +190,18 @@ impl Submissions {
                 Next::ElsewhereOrLater => RetryReason::Full,
                 Next::Elsewhere | Next::Nothing | Next::Again => RetryReason::Refused,
             });
+            self.note_moved(account, &reservation).await;
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
+        }
+    }
+
+    /// A job start that an account refused goes on with this reservation: counted if it is another account's.
+    pub(super) async fn note_moved(&self, from: Option<Name>, reservation: &Reservation) {
+        if let Some(from) = from
+            && reservation.account().is_some_and(|to| to != from)
+        {
+            // It is a count: nothing depends on it.
+            let _unavailable = self.ledger.call(NoteMoved { from }).await;
         }
     }
 

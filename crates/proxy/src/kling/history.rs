@@ -9,7 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::Digest as _;
 
-use super::{object, task::TaskId};
+use super::{
+    object,
+    task::{JobResult, TaskId},
+};
 use crate::hex;
 
 /// How many entries a page may have.
@@ -63,6 +66,8 @@ pub struct HistoryRow {
     pub prompt: Option<Digest>,
     /// When the vendor created it, on the vendor's clock, in milliseconds.
     pub created_ms: Option<i64>,
+    /// How it ended, if it is shown to be final.
+    pub result: Option<JobResult>,
 }
 
 /// The rows of one page.
@@ -100,6 +105,10 @@ struct Work<'a> {
     create_time: Option<&'a RawValue>,
     #[serde(borrow)]
     task_info: Option<&'a RawValue>,
+    #[serde(borrow, rename = "status_final")]
+    status_final: Option<&'a RawValue>,
+    #[serde(borrow, rename = "status_name")]
+    status_name: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -151,7 +160,9 @@ impl Page {
 
 fn row(work: &RawValue) -> Option<HistoryRow> {
     let work: Work<'_> = object(work.get().as_bytes()).ok()?;
+    let is_final = work.status_final.is_some_and(|it| it.get() == "true");
     Some(HistoryRow {
+        result: is_final.then(|| JobResult::of(text(work.status_name).as_deref())),
         task_id: TaskId::from_json(work.task_id).ok()?,
         task_type: text(work.task_type).map(Arc::from),
         prompt: work.task_info.and_then(prompt),
@@ -187,15 +198,18 @@ mod tests {
     fn a_row_shows_its_task_as_far_as_it_can_be_read() {
         let page = read(
             r#"{"workId":1,"taskId":987654321987654321,"type":"m2v_txt2video","createTime":1760000000000,
+            "status_final":true,"status_name":"succeed",
             "taskInfo":{"type":"x","arguments":[{"name":"duration","value":5},{"name":"prompt","value":" a boat "}]}},
-            {"workId":2,"taskId":987654321987654321},{"taskId":"5","type":7,"createTime":"now","taskInfo":{}},
-            {"taskId":6,"taskInfo":{"arguments":[["prompt","a boat"]]}},{"taskId":8,"taskInfo":[[]]}"#,
+            {"workId":2,"taskId":987654321987654321},{"taskId":"5","type":7,"createTime":"now","taskInfo":{},
+            "status_final":true,"status_name":"failed"},
+            {"taskId":6,"status_final":false,"status_name":"succeed","taskInfo":{"arguments":[["prompt","a boat"]]}},{"taskId":8,"taskInfo":[[]]}"#,
         );
         let bare = |id: &str| HistoryRow {
             task_id: id.parse().unwrap(),
             task_type: None,
             prompt: None,
             created_ms: None,
+            result: None,
         };
         let expected = [
             HistoryRow {
@@ -203,8 +217,12 @@ mod tests {
                 task_type: Some("m2v_txt2video".into()),
                 prompt: Some(Digest::of("a boat")),
                 created_ms: Some(1_760_000_000_000),
+                result: Some(JobResult::Succeeded),
             },
-            bare("5"),
+            HistoryRow {
+                result: Some(JobResult::Failed),
+                ..bare("5")
+            },
             bare("6"),
             bare("8"),
         ];

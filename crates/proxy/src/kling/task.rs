@@ -91,6 +91,14 @@ pub enum JobResult {
 }
 
 impl JobResult {
+    /// Of a final task with this `status_name`.
+    pub(super) fn of(status_name: Option<&str>) -> Self {
+        match status_name {
+            Some("succeed") => Self::Succeeded,
+            Some(_) | None => Self::Failed,
+        }
+    }
+
     /// The word of the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -145,10 +153,9 @@ impl TaskStatus {
         let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
         match (is_same, answer.status_final) {
             (Some(false), _) | (None, None) => Self::Unknown,
-            (Some(true) | None, Some(true)) => Self::Final(match answer.status_name.as_deref() {
-                Some("succeed") => JobResult::Succeeded,
-                Some(_) | None => JobResult::Failed,
-            }),
+            (Some(true) | None, Some(true)) => {
+                Self::Final(JobResult::of(answer.status_name.as_deref()))
+            }
             (Some(true), Some(false) | None) | (None, Some(false)) => Self::Unfinished,
         }
     }

@@ -319,7 +319,7 @@ impl Local {
 
     /// The newest states of some records. `None` for those that are gone.
     pub(super) fn records(&self, names: &[RecordName]) -> Vec<Option<PoolRecord>> {
-        let state = self.lock();
+        let mut state = self.lock();
         names.iter().map(|name| state.pool.record(name)).collect()
     }
 
@@ -329,6 +329,17 @@ impl Local {
 
     pub(super) fn results(&self) -> &JobResults {
         &self.results
+    }
+
+    /// Something changed that is written with the changes of the ledger, and that the ledger does not know of. Returns
+    /// the version that is committed with it.
+    pub(super) fn note_change_elsewhere(&self) -> Version {
+        let mut state = self.lock();
+        if let Some(commits) = &self.commits {
+            state.version += 1;
+            commits.note_change();
+        }
+        state.version
     }
 
     pub(super) fn events(&self) -> &Events {

@@ -20,7 +20,8 @@ use crate::pool::Pool;
 
 pub use accounts::{
     AccountNow, AccountsAfter, DryRun, FollowList, FollowListOn, HealthyAccount, IsBusy,
-    ListProgress, NewestList, RefusalNow, SetDraining, Statistics, Stats, UnavailableReason,
+    ListProgress, NewestList, RefusalNow, SetDraining, ShowAccount, Statistics, Stats,
+    UnavailableReason,
 };
 pub use glance::GlanceNow;
 pub use keys::{ClaimKey, KnowsKey, NameLost, Recall};

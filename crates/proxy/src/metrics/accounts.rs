@@ -8,12 +8,8 @@ use tokio::task::yield_now;
 use super::OTHER;
 use crate::{
     config::AccountLabel,
-    pool::{AccountState, AccountView},
+    pool::{AccountState, AccountView, JobEnd, SERIES_MAX, SubmissionOutcome, Tallies, Tally},
 };
-
-/// The most accounts that get series of their own. A user has a handful; unbounded label sets
-/// overload Prometheus. The rest are added up under `other`.
-const ACCOUNTS_MAX: usize = 200;
 
 /// How many labels are written before others go on: a few hundred series.
 const LABELS_PER_SLICE: usize = 32;
@@ -25,6 +21,9 @@ pub struct AccountSums {
     count: usize,
     overcommitted: i64,
     by_label: BTreeMap<Arc<str>, Sums>,
+    /// What only grows. The pool says which accounts are told apart here, so that no series falls when accounts come,
+    /// go or change places.
+    tallies: BTreeMap<Arc<str>, Tally>,
 }
 
 /// The sums of all accounts that share a label.
@@ -46,11 +45,15 @@ impl AccountSums {
             count: 0,
             overcommitted: 0,
             by_label: BTreeMap::new(),
+            tallies: BTreeMap::new(),
         }
     }
 
     /// Adds the next account of the list.
     pub fn add(&mut self, account: &AccountView) {
+        if account.has_series {
+            self.tell_apart(&account.email, &account.alias, account.tally);
+        }
         let label = self.label_of(account);
         self.count += 1;
         self.overcommitted += i64::from(account.overcommitted());
@@ -65,11 +68,36 @@ impl AccountSums {
         sums.states[account.state as usize] += 1;
     }
 
+    /// Adds what is counted beside the accounts, once they are all added.
+    pub fn add_tallies(&mut self, tallies: &Tallies) {
+        for departed in &tallies.departed {
+            self.tell_apart(&departed.email, &departed.alias, departed.tally);
+        }
+        match self.label {
+            AccountLabel::None => {
+                self.tallies.insert("".into(), tallies.all);
+            }
+            AccountLabel::Alias | AccountLabel::Email if tallies.others != Tally::default() => {
+                self.tallies.insert(OTHER.into(), tallies.others);
+            }
+            AccountLabel::Alias | AccountLabel::Email => {}
+        }
+    }
+
+    fn tell_apart(&mut self, email: &Arc<str>, alias: &Arc<str>, tally: Tally) {
+        let label = match self.label {
+            AccountLabel::None => return,
+            AccountLabel::Alias => alias,
+            AccountLabel::Email => email,
+        };
+        self.tallies.insert(Arc::clone(label), tally);
+    }
+
     fn label_of(&self, account: &AccountView) -> Arc<str> {
         match self.label {
             // An empty label is the same as none to Prometheus.
             AccountLabel::None => "".into(),
-            AccountLabel::Alias | AccountLabel::Email if self.count >= ACCOUNTS_MAX => OTHER.into(),
+            AccountLabel::Alias | AccountLabel::Email if self.count >= SERIES_MAX => OTHER.into(),
             AccountLabel::Alias => Arc::clone(&account.alias),
             AccountLabel::Email => Arc::clone(&account.email),
         }
@@ -89,6 +117,12 @@ impl AccountSums {
                 yield_now().await;
             }
         }
+        for (written_count, (label, tally)) in (1..).zip(&self.tallies) {
+            families.add_tally(label, tally);
+            if written_count % LABELS_PER_SLICE == 0 {
+                yield_now().await;
+            }
+        }
         families.texts()
     }
 }
@@ -98,8 +132,10 @@ impl AccountSums {
 struct Families {
     states: String,
     drift: String,
+    jobs: String,
     slots: String,
     in_use: String,
+    submissions: String,
 }
 
 impl Families {
@@ -132,32 +168,72 @@ impl Families {
         }
     }
 
+    fn add_tally(&mut self, label: &str, tally: &Tally) {
+        let label = escaped(label);
+        for (outcome, count) in SubmissionOutcome::ALL.into_iter().zip(tally.submissions) {
+            let outcome = outcome.as_str();
+            line(
+                &mut self.submissions,
+                format_args!(
+                    "submissions_total{{account=\"{label}\",outcome=\"{outcome}\"}} {count}"
+                ),
+            );
+        }
+        for (end, count) in JobEnd::ALL.into_iter().zip(tally.ended) {
+            let result = end.as_str();
+            line(
+                &mut self.jobs,
+                format_args!("jobs_total{{account=\"{label}\",result=\"{result}\"}} {count}"),
+            );
+        }
+    }
+
     /// Each with its head and its name. One without series is left out, as the registry does.
     fn texts(self) -> Vec<(String, Vec<u8>)> {
         let families = [
             (
                 "account_state",
+                "gauge",
                 "1 for the state an account is in, else 0; a count where accounts share a label.",
                 self.states,
             ),
             (
                 "drift_slots",
+                "gauge",
                 "Slots in use minus jobs that the newest round listed, before the round corrected the count.",
                 self.drift,
             ),
-            ("slots", "Slots of an account: its maxJobs.", self.slots),
+            (
+                "jobs_total",
+                "counter",
+                "Jobs whose slots came free, by how they ended, as far as that was known then.",
+                self.jobs,
+            ),
+            (
+                "slots",
+                "gauge",
+                "Slots of an account: its maxJobs.",
+                self.slots,
+            ),
             (
                 "slots_in_use",
+                "gauge",
                 "Slots in use, by what uses them.",
                 self.in_use,
+            ),
+            (
+                "submissions_total",
+                "counter",
+                "Job starts that were carried on a slot, by what became of each attempt.",
+                self.submissions,
             ),
         ];
         let shown = families
             .into_iter()
-            .filter(|(_, _, series)| !series.is_empty());
-        let texts = shown.map(|(name, help, series)| {
+            .filter(|(_, _, _, series)| !series.is_empty());
+        let texts = shown.map(|(name, kind, help, series)| {
             let name = format!("kling_balancer_{name}");
-            let text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{series}");
+            let text = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{series}");
             (name, text.into_bytes())
         });
         texts.collect()
@@ -190,7 +266,7 @@ mod tests {
     #[test]
     fn a_scrape_of_many_accounts_steps_back_on_the_way() {
         let mut accounts = AccountSums::new(AccountLabel::Email);
-        for n in 0..ACCOUNTS_MAX + 7 {
+        for n in 0..SERIES_MAX + 7 {
             accounts.add(&view(&format!("{n}@x")));
         }
         let mut texts = pin!(accounts.texts());
@@ -202,12 +278,12 @@ mod tests {
                 Poll::Ready(texts) => break texts,
             }
         };
-        // One label for each account, and one for the rest.
-        assert_eq!(steps_back, (ACCOUNTS_MAX + 1) / LABELS_PER_SLICE);
-        let (_, slots) = &texts[2];
+        // One label for each account, and one for the rest, in either half.
+        assert_eq!(steps_back, 2 * ((SERIES_MAX + 1) / LABELS_PER_SLICE));
+        let (_, slots) = &texts[3];
         let slots = String::from_utf8(slots.clone()).unwrap();
         let series = slots.lines().filter(|line| !line.starts_with('#'));
-        assert_eq!(series.count(), ACCOUNTS_MAX + 1);
+        assert_eq!(series.count(), SERIES_MAX + 1);
         assert!(
             slots.contains("\nkling_balancer_slots{account=\"7@x\"} 3\n"),
             "{slots}"
@@ -234,7 +310,7 @@ mod tests {
             session_expires_at: None,
             since: std::time::Duration::ZERO,
             last_refusal: None,
-            tally: crate::pool::Tally::default(),
+            tally: Tally::default(),
             has_series: true,
             next_free_in: None,
         }

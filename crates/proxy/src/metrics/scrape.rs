@@ -36,6 +36,13 @@ impl Scrape<'_> {
         let waiters = IntGauge::new("waiters", "Picks and job starts that wait for a slot.")?;
         waiters.set(signed(self.stats.waiters_count));
         registry.register(Box::new(waiters))?;
+        let oldest = Gauge::new(
+            "oldest_waiter_seconds",
+            "How long the first of those that wait for a slot has waited; 0 if nobody waits.",
+        )?;
+        let waits_for = self.stats.oldest_waits_for.unwrap_or_default();
+        oldest.set(waits_for.as_secs_f64());
+        registry.register(Box::new(oldest))?;
         let overcommitted = IntGauge::new(
             "overcommitted_slots",
             "Slots in use above maxJobs, after caps were lowered.",

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Owners, table::OwnerTable};
 use crate::{
-    journal::{Change, Record, Table},
+    journal::{Change, Table},
     kling::references::ReferenceKind,
 };
 
@@ -44,8 +44,8 @@ struct Waiting {
 }
 
 /// An owner, as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Stored {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stored {
     id: String,
     owner: Arc<str>,
     /// A larger one was learnt later.
@@ -91,23 +91,24 @@ impl Owners {
             .collect()
     }
 
-    /// Puts back what was stored, before the first call is answered. From now on what is learnt is noted.
-    pub(crate) fn restore(&self, stored: &[Record]) {
+    /// Puts back what was stored, by its places, before the first call is answered. From now on what is learnt is noted.
+    pub(crate) fn restore(&self, stored: &[(String, Stored)]) {
         // Most things have the same few owners.
         let mut owners = HashMap::<Arc<str>, Arc<str>>::new();
         for kind in ReferenceKind::ALL {
-            let of_kind = stored.iter().filter(|record| is_of(kind, record));
-            let read = of_kind.filter_map(|it| serde_json::from_str::<Stored>(&it.value).ok());
-            let mut read: Vec<_> = read.collect();
-            read.sort_unstable_by_key(|it| it.seq);
+            let of_kind = stored.iter().filter(|(place, _)| is_of(kind, place));
+            let mut of_kind: Vec<_> = of_kind.map(|(_, stored)| stored).collect();
+            of_kind.sort_unstable_by_key(|it| it.seq);
             let table = self.table(kind);
-            for Stored { id, owner, .. } in &read {
+            for Stored { id, owner, .. } in &of_kind {
                 let owner = owners
                     .entry(Arc::clone(owner))
                     .or_insert_with(|| Arc::clone(owner));
                 table.learn(id, owner);
             }
-            let next = read.last().map_or(0, |newest| newest.seq.saturating_add(1));
+            let next = of_kind
+                .last()
+                .map_or(0, |newest| newest.seq.saturating_add(1));
             table.begin_log(OwnerLog::new(table.max(), next));
         }
     }
@@ -135,8 +136,8 @@ fn changes(kind: ReferenceKind, table: &OwnerTable) -> Vec<Change> {
     changes.collect()
 }
 
-fn is_of(kind: ReferenceKind, record: &Record) -> bool {
-    let place = record.name.strip_prefix(prefix(kind));
+fn is_of(kind: ReferenceKind, place: &str) -> bool {
+    let place = place.strip_prefix(prefix(kind));
     place.is_some_and(|place| place.parse::<u64>().is_ok())
 }
 

@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
+mod drift;
 mod names;
 mod recorded;
 mod states;
@@ -37,7 +38,7 @@ use super::{
 };
 use recorded::Recorded;
 use tallies::Tallying;
-pub use tallies::{Departed, Tallies};
+pub use tallies::{Departed, SERIES_MAX, Tallies};
 
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
@@ -46,6 +47,8 @@ pub(super) struct Accounts {
     removed_count: u64,
     /// By the lower-cased e-mail: accounts that differ only in case share an entry.
     by_name: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
+    /// By the alias. Two e-mails may have the same one: then it names no account.
+    by_alias: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
     by_identity: HashMap<Identity, AccountKey, RandomState>,
     free: FreeAccounts,
     listed_count: usize,
@@ -258,8 +261,8 @@ impl Accounts {
         }
         self.order.insert(rank, key);
         self.by_identity.insert(identity, key);
-        self.renamed.push(Arc::clone(&folded));
-        self.by_name.entry(folded).or_default().push(key);
+        let alias = Arc::clone(&self.slots[key].listed.alias);
+        self.add_name(key, &folded, &alias);
         self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
             self.opened.push(key);
@@ -436,40 +439,6 @@ impl Accounts {
     /// The next account that may be forgotten.
     pub(super) fn next_idle(&mut self) -> Option<AccountKey> {
         self.idle.pop()
-    }
-
-    /// Notes by how many slots the pool differs from the newest round.
-    pub(super) fn note_drift(&mut self) {
-        for key in mem::take(&mut self.moved).into_iter().counted() {
-            if let Some(account) = self.slots.get_mut(key) {
-                account.is_moved = false;
-                let shown = i64::from(account.jobs_in_round) + i64::from(account.unnamed);
-                account.drift = i64::from(account.in_flight()) - shown;
-            }
-        }
-    }
-
-    fn note_moved(&mut self, key: AccountKey) {
-        if mem::replace(&mut self.slots[key].is_moved, true) {
-            return;
-        }
-        // Without rounds this list is never taken: forgotten accounts must not pile up in it.
-        if self.moved.len() > 2 * self.slots.len() {
-            self.moved.retain(|key| self.slots.contains_key(*key));
-        }
-        self.moved.push(key);
-    }
-
-    /// The newest round lists another number of jobs on an account.
-    pub(super) fn count_listed(&mut self, key: AccountKey, is_added: bool) {
-        if let Some(account) = self.slots.get_mut(key) {
-            account.jobs_in_round = if is_added {
-                account.jobs_in_round + 1
-            } else {
-                account.jobs_in_round.saturating_sub(1)
-            };
-            self.note_moved(key);
-        }
     }
 
     /// All leases are there again after a restart, as `is_held` tells.

@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 
 use super::{LeaseId, Pool, TaskId};
 
-/// The names of changed records, each once, in the order in which they changed first.
+/// The names of changed records, each once.
 pub(super) type Names<T> = IndexSet<T, RandomState>;
 
 /// What changed in one part of the pool. Without a journal nothing is noted.
@@ -41,6 +41,16 @@ impl<T: Hash + Eq> Changes<T> {
         if self.is_recording {
             self.names.insert(name());
         }
+    }
+
+    /// Whether a change of this record is to be written.
+    pub(super) fn contains(&self, name: &T) -> bool {
+        self.names.contains(name)
+    }
+
+    /// A record is gone that was never read for writing: there is nothing to write.
+    pub(super) fn forget(&mut self, name: &T) {
+        self.names.swap_remove(name);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -184,6 +184,8 @@ impl Pool {
 
     /// Looks again when slots will be free, for those who look at accounts from now on.
     pub fn foresee(&mut self, now: Duration) {
+        // They also see what was granted since.
+        self.forecast.outdate();
         self.renew_forecast(now);
         self.forecast.find_firsts();
     }

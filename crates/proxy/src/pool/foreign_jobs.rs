@@ -3,6 +3,9 @@
 //! Invariant: a job is here once, and the indexes agree with it. Jobs on accounts that are not in
 //! the list wait here for their account. A job that the newest round lists and that is not counted
 //! anywhere is remembered too, so that the next round can count it.
+//!
+//! Rounds go on while nothing can be written, and jobs of others come and go. So a job that goes before its record was
+//! read for writing leaves no change: there are no more changes than jobs, and records that are written.
 
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
@@ -43,6 +46,8 @@ pub(super) struct ForeignJob {
     is_listed: bool,
     /// When it is forgotten if it is not heard of again, as noted in the index.
     deadline: Duration,
+    /// Its record may stand in the journal.
+    is_stored: bool,
 }
 
 /// Where a job runs.
@@ -153,6 +158,13 @@ impl ForeignJobs {
         Some((place, job.since))
     }
 
+    /// The record of a job is read for writing.
+    pub(super) fn note_stored(&mut self, task_id: &TaskId) {
+        if let Some(job) = self.jobs.get_mut(task_id) {
+            job.is_stored = true;
+        }
+    }
+
     /// A job was known before a restart.
     pub(super) fn set_since(&mut self, task_id: &TaskId, since: Duration) {
         self.change(task_id, |job| job.since = since);
@@ -188,6 +200,8 @@ impl ForeignJobs {
             seen_at,
             is_listed,
             deadline: seen_at + self.job_ttl,
+            // From before a restart, or as a job that was here a moment ago.
+            is_stored: !self.changes.are_recorded() || self.changes.contains(&task_id),
         };
         self.index(&task_id, &job);
         self.changes.note(|| task_id.clone());
@@ -198,7 +212,11 @@ impl ForeignJobs {
     /// Removes a job. Returns it, with the account that it counted on.
     pub(super) fn remove(&mut self, task_id: &TaskId) -> Option<(Listed, Option<AccountKey>)> {
         let job = self.jobs.remove(task_id)?;
-        self.changes.note(|| task_id.clone());
+        if job.is_stored {
+            self.changes.note(|| task_id.clone());
+        } else {
+            self.changes.forget(task_id);
+        }
         self.unindex(task_id, &job);
         let account = match job.place {
             JobPlace::Account(key) => Some(key),

@@ -47,7 +47,7 @@ pub(super) struct Bench {
 /// The operations on accounts, by e-mail.
 impl Pool {
     pub(super) fn account(&self, email: &str) -> Result<AccountView, UnknownAccount> {
-        self.account_named(&Name::new(email))
+        self.account_named(&Name::new(email), START)
     }
 
     pub(super) fn set_draining(

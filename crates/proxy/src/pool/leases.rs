@@ -7,6 +7,7 @@
 mod by_age;
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
+mod notes;
 mod unseen;
 
 use std::{
@@ -19,7 +20,7 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, Cause, JobResult, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
+    AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
     deadlines::{Deadlines, nanos},
     lease::{Lease, Listed, Phase},
@@ -283,37 +284,6 @@ impl Leases {
         });
     }
 
-    /// Another call was told of a lease. It outlives the call that it was made for.
-    pub(super) fn note_told(&mut self, id: LeaseId) {
-        if let Some(lease) = self.by_id.get_mut(&id) {
-            lease.is_told = true;
-        }
-    }
-
-    /// What became of the submission of a lease is counted. Returns its account, unless it was counted before.
-    pub(super) fn note_counted(&mut self, id: LeaseId) -> Option<AccountKey> {
-        // No index depends on it.
-        let lease = self.by_id.get_mut(&id)?;
-        let was_counted = mem::replace(&mut lease.is_counted, true);
-        (!was_counted).then_some(lease.account)
-    }
-
-    /// The job of a lease is counted as started, or no longer.
-    pub(super) fn set_started(&mut self, id: LeaseId, is_started: bool) {
-        if let Some(lease) = self.by_id.get_mut(&id) {
-            lease.is_started = is_started;
-        }
-    }
-
-    /// Learns how the job of a lease ended. No index depends on it.
-    pub(super) fn note_result(&mut self, id: LeaseId, result: JobResult) {
-        if let Some(lease) = self.by_id.get_mut(&id)
-            && let Phase::Bound(binding) = &mut lease.phase
-        {
-            binding.result.get_or_insert(result);
-        }
-    }
-
     /// Learns that the job of a lease is over.
     pub(super) fn note_over(&mut self, id: LeaseId, now: Duration) {
         self.change(id, |lease| {
@@ -336,14 +306,6 @@ impl Leases {
             Phase::Reserved { stands_for } if !is_listed => *stands_for = None,
             Phase::Reserved { .. } | Phase::Uncertain { .. } => {}
         });
-    }
-
-    /// The submission of a lease is sent with its mark, or without.
-    pub(super) fn set_marked(&mut self, id: LeaseId, is_marked: bool) {
-        // No index depends on it.
-        if let Some(lease) = self.by_id.get_mut(&id) {
-            lease.is_marked = is_marked;
-        }
     }
 
     /// The holder of a lease named its bound job: the binding no longer rests on a round alone.

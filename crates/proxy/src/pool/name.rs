@@ -1,16 +1,29 @@
-//! An e-mail as a caller spells it, ready to be looked up.
+//! What a caller calls an account, ready to be looked up: its e-mail, or in our own surface its alias, too.
+//!
+//! Whether an alias counts is said where the name is made, and decided where it is looked up
+//! (`Accounts::alike`). In a call that is carried the `email` is the upstream's word, not ours: an alias there is an
+//! e-mail that is not in the list.
 
 use std::sync::Arc;
 
-/// An e-mail with its folded form, by which it is compared. Made before the ledger is locked:
+/// An e-mail, or also an alias, with its folded form, by which it is compared. Made before the ledger is locked:
 /// folding takes a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     folded: Arc<str>,
     given: Arc<str>,
+    may_be_alias: bool,
 }
 
 impl Name {
+    /// The name `email`, or the alias of an account if there is no such e-mail.
+    pub fn or_alias(name: &str) -> Self {
+        Self {
+            may_be_alias: true,
+            ..Self::new(name)
+        }
+    }
+
     /// The name `email`.
     pub fn new(email: &str) -> Self {
         let given = Arc::<str>::from(email);
@@ -20,20 +33,29 @@ impl Name {
         } else {
             email.to_ascii_lowercase().into()
         };
-        Self { folded, given }
+        Self {
+            folded,
+            given,
+            may_be_alias: false,
+        }
     }
 
-    /// The names `emails`, sorted.
-    pub fn sorted(emails: &[String]) -> Arc<[Self]> {
-        if emails.is_empty() {
+    /// The names `names`, each an e-mail or an alias, sorted.
+    pub fn sorted(names: &[String]) -> Arc<[Self]> {
+        if names.is_empty() {
             return Arc::default();
         }
-        let mut names: Vec<_> = emails.iter().map(|email| Self::new(email)).collect();
+        let mut names: Vec<_> = names.iter().map(|name| Self::or_alias(name)).collect();
         names.sort_unstable();
         names.into()
     }
 
-    /// The e-mail as the caller spelled it.
+    /// Whether it may be an alias.
+    pub(super) fn may_be_alias(&self) -> bool {
+        self.may_be_alias
+    }
+
+    /// The name as the caller spelled it.
     pub fn given(&self) -> &Arc<str> {
         &self.given
     }
@@ -48,10 +70,11 @@ impl Name {
         Self {
             folded: Arc::clone(&self.folded),
             given: Arc::default(),
+            may_be_alias: false,
         }
     }
 
-    /// The e-mail in ASCII lower case: equal for names that differ only in case.
+    /// The name in ASCII lower case: equal for names that differ only in case.
     pub(super) fn folded(&self) -> &Arc<str> {
         &self.folded
     }

@@ -281,13 +281,14 @@ impl PhaseRecord {
 }
 
 impl Pool {
-    /// The newest state of a record. `None`: it is gone.
-    pub fn record(&self, name: &RecordName) -> Option<PoolRecord> {
+    /// The newest state of a record, for writing. `None`: it is gone.
+    pub fn record(&mut self, name: &RecordName) -> Option<PoolRecord> {
         match name {
             RecordName::Account(email) => self.account_record(email).map(PoolRecord::Account),
             RecordName::Submission(id) => self.submission_record(*id).map(PoolRecord::Submission),
             RecordName::Lease(id) => self.lease_record(*id).map(PoolRecord::Lease),
             RecordName::ForeignJob(task_id) => {
+                self.foreign_jobs.note_stored(task_id);
                 let (account, since) = self.foreign_jobs.whereabouts(task_id)?;
                 let account = match account {
                     Ok(key) => Arc::clone(&self.accounts[key].listed.email),

@@ -334,7 +334,7 @@ impl Pool {
         })
     }
 
-    /// False if a lease has the job.
+    /// False if it is no foreign job any more: a lease has the job, or its account has left.
     fn restore_foreign(
         &mut self,
         task_id: &TaskId,
@@ -359,7 +359,7 @@ impl Pool {
             None => {}
         }
         self.foreign_jobs.set_since(task_id, record.since.min(now));
-        true
+        self.foreign_jobs.contains(task_id)
     }
 
     /// The tasks that are known of the accounts, oldest first: histories are read up to one of them.

@@ -228,7 +228,7 @@ impl Pool {
         }
         let was_removed = !known.is_in_list;
         if known.listed.email != listed.email {
-            self.accounts.rename(key, &folded);
+            self.accounts.rename(key, &folded, &listed.alias);
         }
         self.accounts.update(key, &mut self.outbox, |account| {
             account.health.record_repair();

@@ -14,7 +14,7 @@ use super::{
     RoundChange, RunningJob, RunningJobs, TaskId, Undecided,
     lease::{Listed, Phase},
     resolutions::Asked,
-    steps,
+    steps::{self, Counted},
     unnamed::Absences,
 };
 use crate::kling::scheduler::Executing;
@@ -253,6 +253,11 @@ impl Pool {
         let Some(key) = self.accounts.find(email) else {
             return 0;
         };
+        for row in history.rows.iter().counted() {
+            if let Some(result) = row.result {
+                self.note_result(&row.task_id, result);
+            }
+        }
         let task_of = |id| {
             let binding = self.leases.get(id)?.binding()?;
             Some(binding.task_id.clone())

@@ -3,8 +3,11 @@
 //! A job is counted as started when a lease is bound to it, once for each lease, and as ended when its slot comes
 //! free: at that moment its result is known or it is not, and it counts so for ever. What becomes known later is
 //! seen in the records of calls, not here. A job that only a round gave to a lease, and that turned out to be
-//! another's, is uncounted. Both ways lead through one place: [`Pool::set_phase`](super::Pool) and
-//! [`Pool::end_lease`](super::Pool).
+//! another's, is uncounted. A job without a lease is nobody's here: its client or an operator gave the lease back, its
+//! account is not in the list, or it was found after the slot of its lost submission had come free.
+//!
+//! There is one place for each: [`Pool::note_job_of`], called by `Pool::set_phase`, and [`Pool::note_job_ended`], called
+//! by `Pool::end_lease`. A lease that was bound before a restart ends here without a start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -135,6 +138,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            submissions: std::array::from_fn(|idx| self.submissions[idx] + other.submissions[idx]),
+            started: self.started + other.started,
+            ended: std::array::from_fn(|idx| self.ended[idx] + other.ended[idx]),
+            moved: self.moved + other.moved,
+        }
+    }
+
     /// How many jobs ended so.
     pub fn ended(&self, end: JobEnd) -> u64 {
         self.ended[end as usize]
@@ -216,7 +229,8 @@ impl Pool {
         }
     }
 
-    /// A lease is bound to another job than before, or to none.
+    /// A lease is bound to another job than before, or to none. If the job that it had turns out to be another's, the
+    /// new one is told as started, and counts in its place.
     pub(super) fn note_job_of(&mut self, id: LeaseId, before: Option<&TaskId>) {
         let Some(lease) = self.leases.get(id) else {
             return;

@@ -1,6 +1,8 @@
+mod changes;
 mod consistency;
 mod contested;
 mod determinism;
+mod facts;
 mod forecast;
 mod health;
 mod incremental;

@@ -118,7 +118,7 @@ pub(crate) struct Record {
     pub(crate) outcome: Outcome,
     /// The outcome of an earlier submission of the same call, which waits again.
     pub(super) refused: Option<Outcome>,
-    /// Its submission has no slot.
+    /// It is sent without a slot, as soon as this is durable.
     pub(super) is_unlisted: bool,
     /// When the outcome became known, or else when the call arrived.
     pub(crate) at: Timestamp,

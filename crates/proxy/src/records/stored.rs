@@ -27,7 +27,8 @@ const ACCEPTED: &str = "accepted";
 const UNSENT: &str = "unsent";
 const UNCERTAIN: &str = "uncertain";
 const TIMED_OUT: &str = "timed-out";
-/// The reason of a refusal that another version of the sidecar has stored, if this one does not know it.
+/// The reason of a refusal that another version of the sidecar has stored, if this one does not know it. Versions of one
+/// format may add reasons, and no other outcomes.
 const REFUSED: &str = "refused";
 const REASONS: [&str; 6] = ["full", "session", "credit", "token", "absent", REFUSED];
 
@@ -90,7 +91,7 @@ impl BookTime {
 /// A record, as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     request_id: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<Arc<str>>,
@@ -105,7 +106,7 @@ pub(super) struct Stored {
     /// Why an earlier submission of the same call, which waits again, was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
-    /// It had no slot, so the ledger may know nothing of it.
+    /// It was sent without a slot, or about to be: the ledger may know nothing of it.
     #[serde(default)]
     is_unlisted: bool,
     /// For people, RFC 3339.
@@ -196,7 +197,7 @@ impl Stored {
                     record.claim.get_or_insert_with(|| Claim::of_lost(lease));
                     record.outcome = Outcome::Uncertain(Error::OutcomeUnknown);
                 }
-                None if self.is_unlisted && self.outcome == SUBMITTING => {
+                None if self.is_unlisted => {
                     record.outcome = Outcome::Uncertain(Error::OutcomeUnknown);
                 }
                 // Its slot was given back, or it never had one.

@@ -10,7 +10,7 @@ use super::{
     table::{RECORDS_MAX, Records},
 };
 use crate::{
-    journal::{self, Change, Table},
+    journal::{Change, Table},
     kling::task::JobResult,
     pool::{Known, LeaseId},
 };
@@ -99,26 +99,18 @@ impl JobRecords {
     /// One that was under way without a key is asked for by the claim of its lease.
     pub(crate) fn restore(
         &self,
-        stored: Vec<journal::Record>,
+        mut stored: Vec<(RecordId, Stored)>,
         lived: Duration,
         known: impl Fn(LeaseId) -> Option<Known>,
     ) {
         let time = BookTime::new(lived);
-        let newest = stored.iter().filter_map(id_of).max();
-        let mut read: Vec<_> = stored.iter().filter_map(read).collect();
-        if read.len() < stored.len() {
-            let unreadable = stored.len() - read.len();
-            tracing::warn!(
-                unreadable,
-                "records of job starts cannot be read, and are left as they are"
-            );
-        }
         // The oldest come first.
-        read.sort_unstable_by_key(|(id, _)| *id);
+        stored.sort_unstable_by_key(|(id, _)| *id);
+        let newest = stored.last().map(|(id, _)| *id);
         let mut records = self.lock();
         // An id names one record for ever.
         records.begun_count = newest.map_or(0, |id| id.saturating_add(1));
-        for (id, stored) in read {
+        for (id, stored) in stored {
             let Some(record) = stored.restored(time, &known) else {
                 records.note_change(id);
                 continue;
@@ -159,12 +151,4 @@ fn change(id: RecordId, stored: Option<&Stored>) -> Change {
         name: id.to_string(),
         value,
     }
-}
-
-fn read(record: &journal::Record) -> Option<(RecordId, Stored)> {
-    Some((id_of(record)?, serde_json::from_str(&record.value).ok()?))
-}
-
-fn id_of(record: &journal::Record) -> Option<RecordId> {
-    record.name.parse().ok()
 }

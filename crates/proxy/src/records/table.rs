@@ -62,7 +62,8 @@ impl Records {
         }
     }
 
-    /// A call asks for this lease. The writer is not woken: with the grant it writes this, too.
+    /// A call asks for this lease, or is sent without one under this id. The writer is not woken: with the grant, or
+    /// the claim, it writes this, too.
     pub(super) fn note_lease(&mut self, id: RecordId, lease: LeaseId, is_unlisted: bool) {
         let Some(record) = self.by_id.get_mut(&id) else {
             return;
@@ -70,7 +71,7 @@ impl Records {
         record.lease = Some(lease);
         record.is_unlisted = is_unlisted;
         if let Some(changes) = &mut self.changes {
-            changes.note(id, is_unlisted);
+            changes.note(id, false);
         }
     }
 

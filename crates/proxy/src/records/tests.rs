@@ -39,7 +39,7 @@ fn records() -> Arc<JobRecords> {
 }
 
 /// A start that has twins, unless `fingerprint` is `None`.
-fn arrival(fingerprint: Option<u64>) -> Arrival {
+pub(crate) fn arrival(fingerprint: Option<u64>) -> Arrival {
     let operation: OperationName = "/videos/text2video".into();
     let body = Body {
         operation: Arc::clone(&operation),
@@ -83,7 +83,7 @@ fn promised(records: &Arc<JobRecords>, fingerprint: u64) -> Promise {
 /// A start that is under way and whose client has left.
 fn abandoned(records: &Arc<JobRecords>, fingerprint: u64) -> UnderWay {
     let delivery = enter(records, Some(fingerprint));
-    records.submit(delivery.id(), None)
+    records.submit(delivery.id())
 }
 
 fn accepted(task_id: &str) -> Fate {
@@ -124,7 +124,7 @@ fn a_lost_answer_is_found_behind_others_that_are_over() {
     for _ in 0..9 {
         let delivery = enter(&records, Some(1));
         records
-            .submit(delivery.id(), None)
+            .submit(delivery.id())
             .settle(Fate::of(Outcome::Refused("full")));
     }
     abandoned(&records, 1).settle(accepted("7"));
@@ -151,7 +151,7 @@ fn an_answer_that_no_call_can_ask_for_is_not_kept() {
         let fate = accepted("7");
         let lease = fate.lease.unwrap();
         records.answers.keep(lease, &http::HeaderMap::new(), b"{}");
-        records.submit(delivery.id(), None).settle(fate);
+        records.submit(delivery.id()).settle(fate);
         assert_eq!(records.answers.get(lease).is_some(), is_kept);
     }
 }
@@ -169,7 +169,7 @@ async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
     let Entered::New(delivery) = records.enter(&arrival, true) else {
         panic!("there is no other start");
     };
-    records.submit(delivery.id(), None).settle(accepted("7"));
+    records.submit(delivery.id()).settle(accepted("7"));
     let body = delivery.of(Full::new(Bytes::from_static(b"{}")));
     body.collect().await.unwrap();
     (client, theirs.unwrap())

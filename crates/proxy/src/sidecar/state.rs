@@ -1,6 +1,11 @@
 //! The state that survives: opened before anything is answered, written from then on.
 
-use std::{future, path::Path, sync::Arc, time::Duration};
+use std::{
+    future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -12,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    book::{self, BookStatus, BookWatch, Loaded, Writer},
+    book::{self, BookStatus, BookWatch, LoadError, Loaded, NotUnderstood, Writer},
     config::{Config, State, SyncMode},
     events::Events,
     journal::sqlite::{OpenError, Sqlite},
@@ -23,6 +28,7 @@ use crate::{
     pool::{Limits, Pool},
     records::JobRecords,
     server::{Listener, answer_while_starting},
+    service_manager::{Notice, tell},
 };
 
 /// The pause before a file that cannot be opened now is tried again.
@@ -31,7 +37,16 @@ const OPEN_PAUSE: Duration = Duration::from_secs(1);
 /// The state cannot be used, and waiting would not help.
 #[derive(Debug, Error)]
 #[error("the state cannot be used")]
-pub struct StateError(#[source] OpenError);
+pub struct StateError(#[source] Unusable);
+
+/// Why a file cannot be used.
+#[derive(Debug, Error)]
+enum Unusable {
+    #[error(transparent)]
+    Open(OpenError),
+    #[error("{} cannot be used: {why}", path.display())]
+    NotUnderstood { path: PathBuf, why: NotUnderstood },
+}
 
 /// The state as it was kept, if it is.
 pub(super) struct Kept(Option<(Sqlite, Loaded)>);
@@ -88,6 +103,7 @@ impl Kept {
             woken,
             metrics: Arc::clone(metrics),
             first: kept.first,
+            extras: kept.extras,
             status,
         };
         Restored {
@@ -122,15 +138,16 @@ pub(super) async fn open(
                 None => future::pending().await,
             }
         };
-        join!(answer(api), monitoring);
+        let status = format!("Not ready: {}", *cause.lock());
+        join!(answer(api), monitoring, tell(Notice::Started(status)));
     };
-    let tell = |why: String| {
+    let on_wait = |why: String| {
         *cause.lock() = why;
         takes_long.cancel();
     };
     let pool_id = config.pool_id();
     select! {
-        opened = open_at(path, *sync, &pool_id, tell) => Ok(Kept(Some(opened?))),
+        opened = open_at(path, *sync, &pool_id, on_wait) => Ok(Kept(Some(opened?))),
         () = answering => future::pending().await,
     }
 }
@@ -167,10 +184,16 @@ async fn open_at(
                 let mut journal = opened.journal;
                 match book::load(&mut journal).await {
                     Ok(loaded) => return Ok((journal, loaded)),
-                    Err(error) => error.to_string(),
+                    Err(LoadError::Unavailable(error)) => error.to_string(),
+                    Err(LoadError::NotUnderstood(why)) => {
+                        // As it was: nothing of it was written over.
+                        journal.close().await;
+                        let path = path.to_owned();
+                        return Err(StateError(Unusable::NotUnderstood { path, why }));
+                    }
                 }
             }
-            Err(error) if error.is_fatal() => return Err(StateError(error)),
+            Err(error) if error.is_fatal() => return Err(StateError(Unusable::Open(error))),
             Err(error) => error.to_string(),
         };
         if told.as_ref() != Some(&problem) {

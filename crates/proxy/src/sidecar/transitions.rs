@@ -11,6 +11,7 @@ use crate::{
     events::{Events, Fact},
     ledger::Ledger,
     picker::Picker,
+    service_manager::{self, Notice},
 };
 
 /// The least time between two looks: what flickers in between is not told.
@@ -88,7 +89,9 @@ async fn tell_readiness(
         None => {
             if let Ok(found) = inventory::found(ledger).await {
                 *was_ready = Some(true);
+                let status = format!("Ready: accounts {}, slots {}", found.accounts, found.slots);
                 events.publish(&Fact::Ready(found));
+                service_manager::tell(Notice::Status(status)).await;
             }
         }
         Some(_) if *was_ready == Some(false) => {}
@@ -97,7 +100,12 @@ async fn tell_readiness(
         Some(error) => {
             *was_ready = Some(false);
             let reasons = vec![error.facts().reason];
+            let status = format!("Not ready: {}", reasons.join(", "));
             events.publish(&Fact::NotReady { reasons });
+            // It knows of the drain.
+            if !matches!(error, Error::ShuttingDown) {
+                service_manager::tell(Notice::Status(status)).await;
+            }
         }
     }
 }

@@ -88,6 +88,8 @@ impl Before {
         let path = id_path(&self.bound_lease);
         let bound = after.call(Method::GET, &path, &[], "").await.json();
         assert_eq!(bound["taskId"], self.bound_lease["taskId"], "{bound}");
+        assert_eq!(bound["requestId"], self.bound_lease["requestId"]);
+        assert!(bound["requestId"].is_string(), "{bound}");
         let path = id_path(&self.free_lease);
         assert_eq!(after.delete(&path).await, 204);
         assert_eq!(after.delete(&path).await, 404, "it comes back once");
@@ -142,7 +144,13 @@ impl Before {
         assert_eq!(after.account("lost@x").await["uncertain"], 1);
         let again = after.start("lost@x", Some("lost")).await;
         again.assert_refused(409, "key-in-use");
-        assert_eq!(after.delete(&id_path(&self.lost_lease)).await, 204);
+        let path = id_path(&self.lost_lease);
+        let lost = after.call(Method::GET, &path, &[], "").await.json();
+        for member in ["operation", "requestId"] {
+            assert_eq!(lost[member], self.lost_lease[member], "{lost}");
+            assert!(lost[member].is_string(), "{lost}");
+        }
+        assert_eq!(after.delete(&path).await, 204);
         assert_eq!(after.account("lost@x").await["inFlight"], 0);
         task(&after.start("lost@x", Some("lost")).await);
     }

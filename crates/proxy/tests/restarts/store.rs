@@ -4,11 +4,12 @@ use std::{fs, net::TcpListener, time::Duration};
 
 use harness::{eventually, send};
 use http::Method;
+use kling_sim::{Effect, ListFault};
 use tokio::process::Command;
 
 use crate::{
     program::{self, Program},
-    restarted::{JOB, JSON, Restarted, body},
+    restarted::{JOB, JSON, Restarted, Signal, body},
 };
 
 /// Lets the program write at most so many bytes into each file.
@@ -68,10 +69,84 @@ async fn a_book_that_cannot_be_written_stops_grants_and_nothing_else() {
         200,
         "the key was not used up"
     );
-    let after = restarted.restart(crate::restarted::Signal::Kill).await;
+    let after = restarted.restart(Signal::Kill).await;
     let path = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
     let kept = after.call(Method::GET, &path, &[], "").await;
     assert_eq!(kept.json()["leaseId"], lease["leaseId"]);
+}
+
+#[tokio::test]
+async fn a_start_of_an_account_outside_the_list_is_sent_once_it_is_in_the_book() {
+    let restarted = Restarted::new(&[("ACCOUNTS__REFRESH_INTERVAL", "1h")]).await;
+    restarted.sim.list_fault(ListFault::Stalled);
+    restarted.sim.set_account("new@x", 2);
+    limit_files(&restarted, "0").await;
+    // The first one finds out, the second one is told.
+    for key in [None, None, Some("key")] {
+        let refused = restarted.start("new@x", key).await;
+        refused.assert_refused(429, "store-unavailable");
+    }
+    assert_eq!(restarted.sim.audit().submission_count, 0);
+    limit_files(&restarted, "unlimited").await;
+    restarted.until_ready().await;
+    // Its answer never comes, and its process is killed.
+    restarted.fail_next("new@x", Effect::StallAfter);
+    let addr = restarted.program.addr;
+    let interrupted = tokio::spawn(async move {
+        let body = body("new@x");
+        let sent = harness::try_send(addr, Method::POST, JOB, &[JSON], &body);
+        sent.await.is_err()
+    });
+    eventually(async || (restarted.sim.executing("new@x") == 1).then_some(())).await;
+    restarted.sim.clear_list_fault();
+    let after = restarted.restart(Signal::Kill).await;
+    assert!(interrupted.await.unwrap(), "its client was not answered");
+    after.until_ready().await;
+    let again = after.start("new@x", None).await;
+    again.assert_refused(502, "outcome-unknown");
+    assert_eq!(after.sim.audit().submission_count, 1);
+}
+
+#[tokio::test]
+async fn a_book_with_records_that_are_not_understood_is_refused_and_not_changed() {
+    let restarted = Restarted::new(&[]).await;
+    restarted.pick("leased@x", "kept").await;
+    let Restarted {
+        sim,
+        settings,
+        program,
+        directory,
+    } = restarted;
+    program.terminate().await;
+    let path = directory.path().join("book.db");
+    let records = |sql: &str| {
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        conn.execute_batch(sql).unwrap();
+        let mut select = conn
+            .prepare("SELECT kind, name, value FROM record")
+            .unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let rows = select.query_map([], row).unwrap();
+        rows.collect::<Result<Vec<(String, String, String)>, _>>()
+            .unwrap()
+    };
+    let before = records(
+        "UPDATE record SET value = replace(value, 'reserved', 'suspended') WHERE kind = 'lease';
+         UPDATE record SET value = json_set(value, '$.version', '99.1.0') WHERE kind = 'session';",
+    );
+    let ended = program::command("serve", &sim, &settings).output();
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended);
+    let ended = ended.await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    for part in [
+        "book.db",
+        "unknown variant `suspended`",
+        "start kling-balancer 99.1.0",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(records(""), before);
 }
 
 #[tokio::test]

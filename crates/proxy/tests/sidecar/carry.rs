@@ -10,6 +10,7 @@ mod client_email;
 mod departed;
 mod downloads;
 mod early;
+mod facts;
 mod fidelity;
 mod forms;
 mod framing;

@@ -27,6 +27,7 @@ mod pick;
 mod process;
 mod program;
 mod raw;
+mod service_manager;
 mod settings;
 mod shutdown;
 mod status;

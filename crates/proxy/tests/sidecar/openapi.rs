@@ -187,6 +187,49 @@ impl Documented {
 }
 
 impl Documented {
+    /// The fields of queries that are documented are read, and others are refused.
+    async fn queries(&mut self) {
+        let headers = [("authorization", TOKEN)];
+        let told = self
+            .running
+            .send(Method::GET, "/openapi.json", &headers, "")
+            .await
+            .json();
+        let mut asked = 0;
+        for (path, item) in told["paths"].as_object().unwrap() {
+            let parameters = item["get"]["parameters"].as_array();
+            let parameters = parameters
+                .into_iter()
+                .flatten()
+                .map(|it| match it["$ref"].as_str() {
+                    Some(target) => told.pointer(target.trim_start_matches('#')).unwrap(),
+                    None => it,
+                });
+            let in_query = parameters.filter(|it| it["in"] == "query");
+            let known: Vec<_> = in_query.map(|it| it["name"].as_str().unwrap()).collect();
+            // Those of the health tag ignore what they do not read.
+            let is_probe = ["/livez", "/readyz", "/healthz", "/metrics"].contains(&path.as_str());
+            if path.contains('{') {
+                continue;
+            }
+            for name in known.iter().copied().chain(["nonsense"]) {
+                let asked_for = format!("{path}?{name}=");
+                let answer = self
+                    .running
+                    .send(Method::GET, &asked_for, &headers, "")
+                    .await;
+                let is_unknown = answer.text.contains("unknown; ");
+                assert_eq!(
+                    is_unknown,
+                    name == "nonsense" && !is_probe,
+                    "{asked_for}: {answer:?}"
+                );
+                asked += 1;
+            }
+        }
+        assert!(asked > 20, "{asked}");
+    }
+
     /// The page, which wants no token.
     async fn page(&mut self) {
         self.send("GET /", "/", &[], "", 302).await;
@@ -240,6 +283,7 @@ async fn what_is_answered_is_documented_and_what_is_documented_is_answered() {
     told.refusals().await;
     told.a_full_house().await;
     told.page().await;
+    told.queries().await;
     told.stream().await;
     let answers = told.schemas.iter().map(String::as_str);
     let answers = answers.filter(|name| !OF_REQUESTS.contains(name));
@@ -267,7 +311,8 @@ async fn a_document_that_does_not_agree_is_noticed() {
         .await;
     let lease = "/components/schemas/Lease/properties";
     let picked = "/components/responses/Picked";
-    let changes: [(&str, fn(&mut Value)); 5] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 5] = [
         (lease, |members| {
             _ = members.as_object_mut().unwrap().remove("mark")
         }),

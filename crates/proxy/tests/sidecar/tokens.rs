@@ -104,7 +104,7 @@ async fn ask(running: &Running, method: Method, path: &str, token: &str) -> Answ
 const UPSTREAM: &str = "user:1-very-secret-token";
 const ROUNDS: (&str, &str) = ("KLB_RECONCILE__INTERVAL", "100ms");
 const WATCHER: &str = "the-token-of-a-watcher";
-const STUDIO: &str = "the-token-of-the-studio";
+pub(crate) const STUDIO: &str = "the-token-of-the-studio";
 const JOB: &str = "/v1/kling/videos/text2video";
 const PROMPT: &str = r#"{"prompt":"a boat"}"#;
 

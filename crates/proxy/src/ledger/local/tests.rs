@@ -107,8 +107,8 @@ async fn what_is_shown_changes_with_its_version_only() {
     local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
     changed("a quarantine", true).await;
     for is_draining in [true, false] {
-        let email = Name::new("a@x");
-        let drained = ledger.call(SetDraining { email, is_draining }).await;
+        let name = Name::new("a@x");
+        let drained = ledger.call(SetDraining { name, is_draining }).await;
         drained.unwrap().unwrap();
         changed("the operator's switch", true).await;
     }
@@ -141,7 +141,7 @@ fn what_becomes_of_an_account_is_logged_once() {
             local.call(settle(lease, Settlement::Refused(Blame::SessionBroken)));
         }
         let resume = SetDraining {
-            email: Name::new("a@x"),
+            name: Name::new("a@x"),
             is_draining: false,
         };
         local.call(resume).unwrap();

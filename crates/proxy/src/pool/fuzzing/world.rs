@@ -262,10 +262,11 @@ impl World {
         // What a round showed may not have been written.
         self.shown.clear();
         let now = at(self.now);
-        let (pool, key) = (&self.bench.pool, &self.key);
-        self.bench.pool = self
+        let (pool, key) = (&mut self.bench.pool, &self.key);
+        let restored = self
             .journal
             .restored(pool, is_written, RECONCILING, key, now);
+        self.bench.pool = restored;
         let ask = self.bench.ask(None, &[]);
         let Bench { pool, rng } = &mut self.bench;
         assert_eq!(pool.pick(&ask, now, rng), Err(Refusal::Learning));

@@ -41,6 +41,7 @@ fn row(id: u64, prompt: &str) -> HistoryRow {
         task_type: Some("video".into()),
         prompt: Some(Digest::of(prompt)),
         created_ms: Some(1000 + i64::try_from(id).unwrap()),
+        result: None,
     }
 }
 

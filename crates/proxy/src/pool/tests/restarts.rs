@@ -31,7 +31,7 @@ impl Stage {
     /// The process ends, and goes on from what it wrote. Nothing is fresh yet.
     fn crash(&mut self, seconds: u64) {
         assert!(self.journal.commit(&mut self.bench.pool));
-        let pool = &self.bench.pool;
+        let pool = &mut self.bench.pool;
         let restored = self
             .journal
             .restored(pool, true, RECONCILING, &self.key, at(seconds));
@@ -336,6 +336,7 @@ fn row(id: u64, prompt: &str) -> HistoryRow {
         task_type: Some("video".into()),
         prompt: Some(Digest::of(prompt)),
         created_ms: Some(i64::try_from(id).unwrap()),
+        result: None,
     }
 }
 
@@ -474,4 +475,58 @@ fn a_tie_that_was_undone_leaves_no_history_to_read() {
         "{:?}",
         stage.bench.pool.undecided()
     );
+}
+
+#[test]
+fn a_lease_tells_after_a_restart_who_asked_for_it_and_which_run_granted_it() {
+    let mut stage = Stage::new();
+    let caller = Caller {
+        client: Some("ann".into()),
+        request_id: "r-1".into(),
+    };
+    let ask = Ask {
+        caller: caller.clone(),
+        ..stage.bench.ask(Some("a@x"), &[])
+    };
+    let Bench { pool, rng } = &mut stage.bench;
+    pool.session = Some("5e551".into());
+    let id = pool.pick(&ask, at(1), rng).unwrap().id;
+    let bound = pool.pick(
+        &Ask {
+            lease_id: LeaseId::random(rng),
+            ..ask
+        },
+        at(1),
+        rng,
+    );
+    let bound = bound.unwrap().id;
+    pool.bind(bound, task(1), at(1)).unwrap();
+    stage.crash(2);
+    let pool = &mut stage.bench.pool;
+    assert_eq!(pool.lease(id).unwrap().caller, caller);
+    let name = RecordName::Lease(id);
+    let record = serde_json::to_value(pool.record(&name).unwrap()).unwrap();
+    assert_eq!(
+        (&record["client"], &record["requestId"], &record["session"]),
+        (&"ann".into(), &"r-1".into(), &"5e551".into())
+    );
+    // Jobs are counted since the start.
+    assert_eq!(stage.account("a@x").tally, Tally::default());
+    stage.learn(3, &[("a@x", 1)]);
+    let pool = &mut stage.bench.pool;
+    pool.job_untracked(&task(1), at(4));
+    let tally = stage.account("a@x").tally;
+    assert_eq!((tally.started, tally.ended(JobEnd::Unknown)), (0, 1));
+}
+
+#[test]
+fn a_lease_of_an_earlier_version_tells_of_no_caller() {
+    let record = r#"{"account":"a@x","createdAt":5,"state":"reserved","ttl":{"length":60000,"endsAt":60005}}"#;
+    let lease: LeaseRecord = serde_json::from_str(record).unwrap();
+    let saved = Saved {
+        leases: vec![("0".repeat(32).parse().unwrap(), lease)],
+        ..Saved::default()
+    };
+    let pool = Pool::restored(RECONCILING, saved, None, at(1));
+    assert_eq!(pool.leases()[0].caller, Caller::default());
 }

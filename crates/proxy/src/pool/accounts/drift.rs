@@ -1,0 +1,44 @@
+//! By how many slots the accounts differ from the newest round.
+
+use std::mem;
+
+use super::{
+    super::{AccountKey, steps::Counted},
+    Accounts,
+};
+
+impl Accounts {
+    /// Notes by how many slots the pool differs from the newest round.
+    pub(in crate::pool) fn note_drift(&mut self) {
+        for key in mem::take(&mut self.moved).into_iter().counted() {
+            if let Some(account) = self.slots.get_mut(key) {
+                account.is_moved = false;
+                let shown = i64::from(account.jobs_in_round) + i64::from(account.unnamed);
+                account.drift = i64::from(account.in_flight()) - shown;
+            }
+        }
+    }
+
+    pub(super) fn note_moved(&mut self, key: AccountKey) {
+        if mem::replace(&mut self.slots[key].is_moved, true) {
+            return;
+        }
+        // Without rounds this list is never taken: forgotten accounts must not pile up in it.
+        if self.moved.len() > 2 * self.slots.len() {
+            self.moved.retain(|key| self.slots.contains_key(*key));
+        }
+        self.moved.push(key);
+    }
+
+    /// The newest round lists another number of jobs on an account.
+    pub(in crate::pool) fn count_listed(&mut self, key: AccountKey, is_added: bool) {
+        if let Some(account) = self.slots.get_mut(key) {
+            account.jobs_in_round = if is_added {
+                account.jobs_in_round + 1
+            } else {
+                account.jobs_in_round.saturating_sub(1)
+            };
+            self.note_moved(key);
+        }
+    }
+}
