@@ -123,6 +123,22 @@ staged('a sidecar that is gone is told as such, and found again by itself', {}, 
   await page.context().close();
 });
 
+staged('an answer that does not come is given up, and asked for again', {}, async (stage) => {
+  const page = await open(browser, stage);
+  await untilState(page, 'a@x', 'available');
+  const asked = page.waitForRequest(/status$/);
+  await page.clock.install();
+  await page.route(/status$/, () => {});
+  await asked;
+  await page.waitForRequest(/status$/);
+  await page.clock.runFor(10_000);
+  await page.locator('#health', { hasText: 'nothing came within 10 s' }).waitFor();
+  await page.unroute(/status$/);
+  await page.clock.runFor(1000);
+  await page.locator('#health', { hasText: 'Ready' }).waitFor();
+  await page.context().close();
+});
+
 staged('ages do not depend on the clock of the browser', {}, async (stage) => {
   const context = await browser.newContext();
   await context.addInitScript(() => {

@@ -86,9 +86,11 @@ class Sidecar {
     const headers = {};
     if (this.token.value) headers.Authorization = `Bearer ${this.token.value}`;
     if (etag) headers['If-None-Match'] = etag;
-    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), ANSWER_MS_MAX);
     const sentAt = Date.now();
     try {
+      const { signal } = deadline;
       const answer = await fetch(path, { method, headers, signal, cache: 'no-store', redirect: 'error' });
       this.clock.learn(answer.headers.get('date'), sentAt, Date.now());
       return {
@@ -98,9 +100,10 @@ class Sidecar {
         access: answer.headers.get('x-kling-access'),
       };
     } catch (error) {
-      throw new Error(signal.aborted ? `no answer within ${span(ANSWER_MS_MAX)}` : 'it cannot be reached', {
-        cause: error,
-      });
+      const why = deadline.signal.aborted ? `nothing came within ${span(ANSWER_MS_MAX)}` : 'it cannot be reached';
+      throw new Error(why, { cause: error });
+    } finally {
+      clearTimeout(timer);
     }
   }
 }
