@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod document;
 mod gzip;
 mod raw;
 pub mod rounds;
@@ -20,6 +21,7 @@ mod waiting;
 use kling_sim::{JobDuration, Sim, SimBuilder};
 
 pub use client::{Answer, send, try_send};
+pub use document::Document;
 pub use gzip::stored_gzip;
 pub use raw::RawServer;
 pub use sidecar::{Running, listening};

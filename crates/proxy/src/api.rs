@@ -1,4 +1,4 @@
-//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, `/jobs`, `/events`, health and metrics.
+//! Our own HTTP surface: `/pick`, `/leases`, `/accounts`, `/jobs`, `/events`, the page, health and metrics.
 //!
 //! Knows requests and answers; asks the [`Ledger`] and does not know its internals. Every call ends
 //! in one place, where it is counted and logged.
@@ -11,6 +11,8 @@ mod gate;
 mod health;
 mod jobs;
 mod leases;
+mod openapi;
+mod page;
 mod params;
 mod pick;
 mod reply;
@@ -47,10 +49,10 @@ use crate::{
 #[cfg(any(test, feature = "fuzzing"))]
 pub use pick::check::params as pick_params;
 use request_id::{REQUEST_ID, request_id};
-use route::Route;
-use status::Status;
 #[cfg(test)]
-pub(crate) use {pick::FIELDS as PICK_FIELDS, route::ROUTES};
+pub(crate) use route::ROUTES;
+use route::{Endpoint, Route};
+use status::Status;
 
 /// The most header lines of a request: hyper's own default.
 pub(crate) const HEADERS_MAX: usize = 100;
@@ -132,6 +134,7 @@ impl Api {
         let route = Route::find(uri.path());
         let route = route.filter(|route| kind == ListenerKind::Main || route.is_monitoring());
         let route_name = route.as_ref().map_or("none", Route::as_str);
+        let row = route.as_ref().map(|route| route.row);
         let method = method_name(request.method());
         let count = self.deps.metrics.count_request(route_name, method);
         let origin = self.gate.allowed_origin(request.headers());
@@ -147,7 +150,14 @@ impl Api {
         let span = tracing::debug_span!("request", request_id = &*request_id);
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
-            Err(error) => reply::error(&error, &request_id),
+            Err(error) => {
+                let reason = error.facts().reason;
+                debug_assert!(
+                    row.is_none_or(|row| row.may_refuse(method, reason)),
+                    "{method} {route_name} is refused for {reason}: ROUTES does not say so"
+                );
+                reply::error(&error, &request_id)
+            }
         };
         // An answer of the upstream passes unchanged.
         if !reply.body().is_carried()
@@ -181,28 +191,27 @@ impl Api {
     ) -> Result<Reply, Error> {
         check_head(&request)?;
         check_method(request.method())?;
-        let caller = self.gate.admit(&request, route.as_ref(), kind)?;
+        let admitted = self.gate.admit(&request, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
-        route.check_method(request.method())?;
-        route.check_query(request.uri().query())?;
-        match route {
-            Route::Pick => self.pick(request, caller, request_id).await,
-            Route::Leases => {
+        route.check(&request)?;
+        match route.endpoint() {
+            Endpoint::Pick => self.pick(request, admitted.caller, request_id).await,
+            Endpoint::Leases => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_leases(query).await
             }
-            Route::Lease(id) => self.lease(request, &id).await,
-            Route::Accounts => {
+            Endpoint::Lease => self.lease(request, &route.name).await,
+            Endpoint::Accounts => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_accounts(query).await
             }
-            Route::Account(email) => self.account(&email).await,
-            Route::Drain(email) => self.set_draining(&email, true).await,
-            Route::Resume(email) => self.set_draining(&email, false).await,
-            Route::Upstream => match &self.deps.upstream {
+            Endpoint::Account => self.account(&route.name).await,
+            Endpoint::Drain => self.set_draining(&route.name, true).await,
+            Endpoint::Resume => self.set_draining(&route.name, false).await,
+            Endpoint::Upstream => match &self.deps.upstream {
                 Some(upstream) => {
                     let origin = CallOrigin {
-                        caller,
+                        caller: admitted.caller,
                         client: client.clone(),
                         request_id: Arc::clone(request_id),
                     };
@@ -212,15 +221,22 @@ impl Api {
                 }
                 None => Err(Error::NotForwarding),
             },
-            Route::Status => self.status(request.headers()).await,
-            Route::Jobs => {
+            Endpoint::Status => {
+                let mut reply = self.status(request.headers()).await?;
+                page::tell_access(&mut reply, admitted.is_read_only);
+                Ok(reply)
+            }
+            Endpoint::Jobs => {
                 let query = request.uri().query().unwrap_or_default();
                 self.list_jobs(query).await
             }
-            Route::Events => self.read_events(request.headers()),
-            Route::Metrics => self.scrape().await,
-            Route::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
-            Route::Readyz | Route::Healthz => {
+            Endpoint::Events => self.read_events(request.headers()),
+            Endpoint::Home => Ok(page::redirect()),
+            Endpoint::Page(file) => Ok(page::file(file)),
+            Endpoint::OpenApi => Ok(openapi::document()),
+            Endpoint::Metrics => self.scrape().await,
+            Endpoint::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
+            Endpoint::Readyz | Endpoint::Healthz => {
                 let query = request.uri().query().unwrap_or_default();
                 Ok(self.readiness(query, request_id).await)
             }

@@ -6,6 +6,8 @@ mod words;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+pub(crate) use facts::Facts;
+
 use crate::{
     ledger::{PickError, Unavailable},
     pool::{Known, LeaseError, Refusal, TaskId, UnknownAccount},

@@ -127,7 +127,8 @@ fn routes() {
         .iter()
         .map(|row| row.split('`').nth(1).unwrap())
         .collect();
-    assert_eq!(given, ROUTES);
+    let expected: Vec<_> = ROUTES.iter().map(|row| row.template).collect();
+    assert_eq!(given, expected);
 }
 
 #[test]
@@ -165,7 +166,8 @@ fn picks_say_what_the_table_says() {
         .iter()
         .filter_map(|row| row.split('`').nth(1)?.split_once('='));
     let fields: Vec<_> = fields.map(|(field, _)| field).collect();
-    assert_eq!(fields, crate::api::PICK_FIELDS);
+    let pick = ROUTES.iter().find(|row| row.template == "/pick").unwrap();
+    assert_eq!(fields, pick.query.fields());
 }
 
 /// A message names the settings to change by their keys: these settings must exist.

@@ -13,8 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Clients(Vec<(Client, SecretString)>);
 
-/// A client that shows a token of its own.
-#[derive(Clone, Debug)]
+/// A client that is let in. By default one that shows no token, as it need not.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Client {
     pub(super) caller: Caller,
     /// Whether it may only look.

@@ -18,8 +18,12 @@ use http::{
 };
 use tokio::sync::watch;
 
-use super::{ListenerKind, clients::Clients, route::Route};
-use crate::{config::Auth, error::Error, idempotency::Caller};
+use super::{
+    ListenerKind,
+    clients::{Client, Clients},
+    route::{Endpoint, Route},
+};
+use crate::{config::Auth, error::Error};
 
 /// What a browser says of a request, beside the origin of its page: where the page is from, whether the request
 /// shows another page, and what its answer is for. W3C Fetch Metadata.
@@ -60,27 +64,28 @@ impl Gate {
 
     /// Lets a request for `route` in, or says why not.
     ///
-    /// A health probe shows neither a token nor a host that we know, and a scraper of the metrics listener no
-    /// token.
+    /// A health probe shows neither a token nor a host that we know, and neither a scraper of the metrics listener nor
+    /// a browser that opens the page shows a token.
     pub(super) fn admit<B>(
         &self,
         request: &Request<B>,
         route: Option<&Route<'_>>,
         kind: ListenerKind,
-    ) -> Result<Caller, Error> {
+    ) -> Result<Client, Error> {
         check_path(request.uri().path())?;
         let clients = self.clients.borrow();
-        let is_open = route.is_some_and(Route::is_open);
-        let needs_token = !is_open && !clients.is_empty() && kind == ListenerKind::Main;
-        if needs_token {
-            check_host_form(request)?;
-        } else if !is_open {
-            self.check_host(request, kind)?;
+        let has_tokens = !clients.is_empty() && kind == ListenerKind::Main;
+        if route.is_none_or(|route| route.access().checks_host()) {
+            if has_tokens {
+                check_host_form(request)?;
+            } else {
+                self.check_host(request, kind)?;
+            }
         }
         self.check_origin(request)?;
         check_purpose(request, route)?;
-        if !needs_token {
-            return Ok(Caller::default());
+        if !has_tokens || route.is_some_and(|route| route.access().is_open()) {
+            return Ok(Client::default());
         }
         let upstream = self.upstream.as_ref().map(Credentials::authorization);
         let upstream = upstream.as_ref().and_then(bearer_token);
@@ -90,7 +95,7 @@ impl Gate {
         if client.is_read_only && !is_look(request.method(), route) {
             return Err(Error::ReadOnly);
         }
-        Ok(client.caller)
+        Ok(client)
     }
 
     /// Without a token the host must be ours: a page whose name resolves to this machine shows its own.
@@ -172,7 +177,8 @@ fn is_visit<B>(request: &Request<B>) -> bool {
 fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(), Error> {
     let mut purposes = request.headers().get_all(FETCH_DEST).iter();
     let is_read = |dest: &HeaderValue| matches!(dest.as_bytes(), b"empty" | b"document");
-    let is_pick = matches!(route, Some(Route::Pick)) && request.method() == Method::GET;
+    let is_pick =
+        route.map(Route::endpoint) == Some(Endpoint::Pick) && request.method() == Method::GET;
     if is_pick && !purposes.all(is_read) {
         return Err(Error::ForbiddenOrigin);
     }
@@ -181,8 +187,9 @@ fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(
 
 /// Whether a client that may only look may make the request.
 fn is_look(method: &Method, route: Option<&Route<'_>>) -> bool {
+    let endpoint = route.map(Route::endpoint);
     matches!(*method, Method::GET | Method::HEAD)
-        && !matches!(route, Some(Route::Pick | Route::Upstream))
+        && !matches!(endpoint, Some(Endpoint::Pick | Endpoint::Upstream))
 }
 
 /// Refuses a request whose host can be read in two ways, RFC 9112 §3.2. Which host it is does not matter here.

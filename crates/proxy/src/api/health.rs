@@ -75,11 +75,11 @@ impl Api {
             self.state_line(),
             mark(refusal.is_none()),
         );
-        let status = match &refusal {
-            None => StatusCode::OK,
-            Some(error) => error.facts().status,
-        };
-        reply::text(status, text)
+        let mut reply = reply::text(StatusCode::OK, text);
+        if let Some(error) = refusal {
+            reply::refuse(&mut reply, error.facts());
+        }
+        reply
     }
 
     fn state_line(&self) -> String {

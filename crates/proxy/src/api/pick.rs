@@ -28,10 +28,6 @@ use crate::{
 /// The most accounts one call may exclude: more than the 200 that metrics tell apart.
 const EXCLUDE_MAX: usize = 256;
 
-/// The names of [`Params`].
-#[cfg(test)]
-pub(crate) const FIELDS: [&str; 5] = ["email", "exclude", "wait", "ttl", "dryRun"];
-
 /// What the query or the body of a pick says. All optional.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -16,7 +16,7 @@ use super::{
     status::{SharedText, StatusText},
 };
 use crate::{
-    error::Error,
+    error::{Error, Facts},
     events::Subscription,
     forward::{Carried, CarriedBody},
     ledger::Slot,
@@ -250,6 +250,12 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         request_id,
         tasks: error.tasks().iter().map(TaskId::as_str).collect(),
     });
+    refuse(&mut reply, facts);
+    reply
+}
+
+/// Gives a reply the status and the headers of an error.
+pub(super) fn refuse(reply: &mut Reply, facts: Facts) {
     *reply.status_mut() = facts.status;
     let headers = reply.headers_mut();
     let proxy_status = format!("{PROXY_NAME}; error={}", facts.proxy_error);
@@ -262,7 +268,6 @@ pub(super) fn error(error: &Error, request_id: &str) -> Reply {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     headers.extend(facts.header);
-    reply
 }
 
 #[cfg(test)]

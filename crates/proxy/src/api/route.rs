@@ -1,169 +1,83 @@
 //! Maps paths and methods to routes.
 
+mod table;
+
 use std::borrow::Cow;
 
-use http::Method;
+use http::Request;
 use percent_encoding::percent_decode_str;
 
 use super::params::shown;
 use crate::{error::Error, forward::is_upstream};
 
-/// A route, with the names in its path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Route<'a> {
-    Pick,
-    Leases,
-    Lease(Cow<'a, str>),
-    Accounts,
-    Account(Cow<'a, str>),
-    Drain(Cow<'a, str>),
-    Resume(Cow<'a, str>),
-    Status,
-    Jobs,
-    Events,
-    Upstream,
-    Metrics,
-    Livez,
-    Readyz,
-    Healthz,
-}
-
-/// Every route, as [`Route::as_str`] names it.
 #[cfg(test)]
-pub(crate) const ROUTES: [&str; 15] = [
-    "/v1/kling/*",
-    "/pick",
-    "/leases",
-    "/leases/{id}",
-    "/accounts",
-    "/accounts/{email}",
-    "/accounts/{email}/drain",
-    "/accounts/{email}/resume",
-    "/status",
-    "/jobs",
-    "/events",
-    "/metrics",
-    "/livez",
-    "/readyz",
-    "/healthz",
-];
+pub(super) use table::Operation;
+pub(crate) use table::ROUTES;
+pub(super) use table::{Access, Endpoint, Row};
+
+/// What is asked for: a row of the table, and the name in its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route<'a> {
+    pub(super) row: &'static Row,
+    /// The lease or the account. Empty where the path has none.
+    pub(super) name: Cow<'a, str>,
+}
 
 impl<'a> Route<'a> {
     /// Finds the route of `path`. `None`: nothing is served there.
     pub(super) fn find(path: &'a str) -> Option<Self> {
-        match path {
-            "/pick" => return Some(Self::Pick),
-            "/leases" => return Some(Self::Leases),
-            "/accounts" => return Some(Self::Accounts),
-            "/status" => return Some(Self::Status),
-            "/jobs" => return Some(Self::Jobs),
-            "/events" => return Some(Self::Events),
-            "/metrics" => return Some(Self::Metrics),
-            "/livez" => return Some(Self::Livez),
-            "/readyz" => return Some(Self::Readyz),
-            "/healthz" => return Some(Self::Healthz),
-            _ => {}
+        let find = |is_it: &dyn Fn(&Row) -> bool| ROUTES.iter().find(|row| is_it(row));
+        let unnamed = if is_upstream(path) {
+            find(&|row| row.endpoint == Endpoint::Upstream)
+        } else {
+            find(&|row| row.template == path && !row.has_name())
+        };
+        if let Some(row) = unnamed {
+            let name = Cow::Borrowed("");
+            return Some(Self { row, name });
         }
-        if is_upstream(path) {
-            return Some(Self::Upstream);
-        }
-        let mut segments = path.strip_prefix('/')?.split('/');
-        let (place, name) = (segments.next()?, segments.next()?);
-        let name = percent_decode_str(name)
-            .decode_utf8()
-            .ok()
-            .filter(|name| !name.is_empty())?;
-        match (place, segments.next(), segments.next()) {
-            ("leases", None, None) => Some(Self::Lease(name)),
-            ("accounts", None, None) => Some(Self::Account(name)),
-            ("accounts", Some("drain"), None) => Some(Self::Drain(name)),
-            ("accounts", Some("resume"), None) => Some(Self::Resume(name)),
-            _ => None,
-        }
+        let (row, name) = ROUTES
+            .iter()
+            .find_map(|row| Some((row, row.name_in(path)?)))?;
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        (!name.is_empty()).then_some(Self { row, name })
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.row.endpoint
     }
 
     /// The route as metrics and logs name it: a template, never what a client sent.
     pub(super) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Pick => "/pick",
-            Self::Leases => "/leases",
-            Self::Lease(_) => "/leases/{id}",
-            Self::Accounts => "/accounts",
-            Self::Account(_) => "/accounts/{email}",
-            Self::Drain(_) => "/accounts/{email}/drain",
-            Self::Resume(_) => "/accounts/{email}/resume",
-            Self::Upstream => "/v1/kling/*",
-            Self::Status => "/status",
-            Self::Jobs => "/jobs",
-            Self::Events => "/events",
-            Self::Metrics => "/metrics",
-            Self::Livez => "/livez",
-            Self::Readyz => "/readyz",
-            Self::Healthz => "/healthz",
-        }
+        self.row.template
     }
 
-    /// Whether it answers without a client token: probes have none.
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self, Self::Livez | Self::Readyz | Self::Healthz)
+    /// Who may call.
+    pub(super) fn access(&self) -> Access {
+        self.row.access
     }
 
     /// Whether the metrics listener serves it.
     pub(super) fn is_monitoring(&self) -> bool {
-        matches!(self, Self::Metrics | Self::Livez | Self::Readyz)
+        matches!(
+            self.row.endpoint,
+            Endpoint::Metrics | Endpoint::Livez | Endpoint::Readyz
+        )
     }
 
-    /// Refuses a query on a route that reads none: it would be ignored silently.
-    pub(super) fn check_query(&self, query: Option<&str>) -> Result<(), Error> {
-        match (self, query) {
-            (
-                Self::Pick
-                | Self::Leases
-                | Self::Accounts
-                | Self::Upstream
-                | Self::Jobs
-                | Self::Metrics
-                | Self::Livez
-                | Self::Readyz
-                | Self::Healthz,
-                _,
-            )
-            | (_, None) => Ok(()),
-            (_, Some(query)) => {
-                let name = query.split(['=', '&']).next().unwrap_or_default();
-                Err(Error::bad_request(
-                    shown(name),
-                    "unknown; this path takes no query",
-                ))
-            }
+    /// Refuses what the route does not take: other methods, or a query that it would ignore in silence.
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Error> {
+        if !self.row.allows(request.method().as_str()) {
+            let allow = self.row.allow;
+            return Err(Error::MethodNotAllowed { allow });
         }
-    }
-
-    /// Refuses methods the route does not take. `HEAD` is allowed wherever reading changes nothing.
-    pub(super) fn check_method(&self, method: &Method) -> Result<(), Error> {
-        let (allow, methods): (_, &[Method]) = match self {
-            Self::Upstream => return Ok(()),
-            Self::Pick => ("GET, POST", &[Method::GET, Method::POST]),
-            Self::Lease(_) => (
-                "GET, HEAD, PUT, DELETE",
-                &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-            ),
-            Self::Drain(_) | Self::Resume(_) => ("POST", &[Method::POST]),
-            Self::Leases
-            | Self::Accounts
-            | Self::Account(_)
-            | Self::Status
-            | Self::Jobs
-            | Self::Events
-            | Self::Metrics
-            | Self::Livez
-            | Self::Readyz
-            | Self::Healthz => ("GET, HEAD", &[Method::GET, Method::HEAD]),
-        };
-        if methods.contains(method) {
-            Ok(())
-        } else {
-            Err(Error::MethodNotAllowed { allow })
+        match request.uri().query() {
+            Some(query) if self.row.query.is_refused() => {
+                let name = query.split(['=', '&']).next().unwrap_or_default();
+                let expected = "unknown; this path takes no query";
+                Err(Error::bad_request(shown(name), expected))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -174,7 +88,23 @@ mod tests {
 
     #[test]
     fn every_route_is_found_by_its_name() {
-        let found = ROUTES.map(|name| Route::find(name).map(|route| route.as_str()));
-        assert_eq!(found, ROUTES.map(Some));
+        for row in &ROUTES {
+            let route = Route::find(row.template);
+            assert_eq!(route.unwrap().as_str(), row.template);
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_segment_and_not_nothing() {
+        for path in [
+            "/leases/",
+            "/leases/a/b",
+            "/accounts//drain",
+            "/accounts/a/",
+            "/accounts/%ff",
+        ] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
+        assert_eq!(Route::find("/accounts/a%2Fb/drain").unwrap().name, "a/b");
     }
 }

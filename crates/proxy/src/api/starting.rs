@@ -3,8 +3,10 @@
 use http::{Method, Request, StatusCode};
 
 use super::{
+    page,
     reply::{self, Reply},
     request_id::{REQUEST_ID, request_id},
+    route::{Endpoint, Route},
 };
 use crate::error::Error;
 
@@ -12,19 +14,25 @@ use crate::error::Error;
 /// reason `cause`.
 pub(crate) fn while_starting<B>(request: &Request<B>, cause: &str) -> Reply {
     let path = request.uri().path();
-    if path == "/livez" {
-        return reply::text(StatusCode::OK, "ok\n");
-    }
-    let error = Error::Learning(Some(cause.into()));
-    // A job that is told 503 is given up by vendor clients.
-    let may_start_job = *request.method() == Method::POST && path.starts_with("/v1/kling/");
-    let error = if may_start_job {
-        error.of_job_start()
-    } else {
-        error
-    };
     let request_id = request_id(request);
-    let mut reply = reply::error(&error, &request_id);
+    let mut reply = match Route::find(path).map(|route| route.endpoint()) {
+        Some(Endpoint::Livez) => reply::text(StatusCode::OK, "ok\n"),
+        // The page says to a person what all others are told.
+        Some(Endpoint::Page(file)) => page::file(file),
+        Some(Endpoint::Home) => page::redirect(),
+        endpoint => {
+            let error = Error::Learning(Some(cause.into()));
+            // A job that is told 503 is given up by vendor clients.
+            let may_start_job =
+                *request.method() == Method::POST && endpoint == Some(Endpoint::Upstream);
+            let error = if may_start_job {
+                error.of_job_start()
+            } else {
+                error
+            };
+            reply::error(&error, &request_id)
+        }
+    };
     if let Ok(value) = http::HeaderValue::try_from(&*request_id) {
         reply.headers_mut().insert(REQUEST_ID, value);
     }

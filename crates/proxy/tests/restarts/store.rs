@@ -175,6 +175,11 @@ async fn a_second_process_waits_for_the_book_and_says_so() {
     call(Method::POST, "/pick", "")
         .await
         .assert_refused(503, "learning");
+    // The page shows a person what `/status` says.
+    assert_eq!(call(Method::GET, "/dashboard/app.js", "").await.status, 200);
+    call(Method::GET, "/status", "")
+        .await
+        .assert_refused(503, "learning");
     // A job that is told 503 is given up.
     let start = send(addr, Method::POST, JOB, &[JSON], &body("keyed@x")).await;
     start.assert_refused(429, "learning");

@@ -212,10 +212,10 @@ async fn a_link_of_any_site_may_lead_to_our_pages() {
         ]
     };
     for site in ["cross-site", "same-site", "none"] {
-        for path in ["/", "/dashboard"] {
+        for (path, status) in [("/", StatusCode::FOUND), ("/dashboard", StatusCode::OK)] {
             let shown = visit(site, "navigate", "document");
             let answer = running.send(Method::GET, path, &shown, "").await;
-            answer.assert_refused(404, "no-route");
+            assert_eq!(answer.status, status, "{path}: {answer:?}");
         }
     }
     for (method, path, mode, dest) in [
@@ -246,6 +246,60 @@ async fn a_link_of_any_site_may_lead_to_our_pages() {
     answer.assert_refused(421, "wrong-host");
 }
 
+const PAGE: [&str; 3] = ["/dashboard", "/dashboard/app.js", "/dashboard/app.css"];
+
+#[tokio::test]
+async fn the_page_needs_no_token_and_what_it_shows_does() {
+    let settings = [("AUTH__TOKENS", "a-token-of-a-client")];
+    let running = Running::configured(&[("a@x", 1)], &settings).await;
+    // Beside tokens the host may be any.
+    for host in ["sidecar.internal:8080", "localhost"] {
+        for path in PAGE {
+            for method in [Method::GET, Method::HEAD] {
+                let answer = running.send(method, path, &[("host", host)], "").await;
+                assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+            }
+        }
+        let answer = running.send(Method::GET, "/", &[("host", host)], "").await;
+        assert_eq!(answer.status, StatusCode::FOUND);
+        assert_eq!(answer.header("location"), "/dashboard");
+    }
+    for path in ["/accounts", "/jobs"] {
+        let answer = running.send(Method::GET, path, &[], "").await;
+        answer.assert_refused(401, "unauthorized");
+    }
+    for path in PAGE.into_iter().chain(["/"]) {
+        let answer = running.send(Method::POST, path, &[], "").await;
+        answer.assert_refused(405, "method-not-allowed");
+        let framed = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-dest", "iframe"),
+        ];
+        let answer = running.send(Method::GET, path, &framed, "").await;
+        answer.assert_refused(403, "forbidden-origin");
+    }
+}
+
+#[tokio::test]
+async fn the_page_may_load_nothing_but_its_own_files() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    for (path, content_type) in PAGE
+        .into_iter()
+        .zip(["text/html", "text/javascript", "text/css"])
+    {
+        let answer = running.get(path).await;
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(answer.header("content-type").starts_with(content_type));
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        assert_eq!(answer.header("cache-control"), "no-cache");
+        assert!(!answer.text.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_rebound_host_is_refused() {
     let running = Running::configured(
@@ -261,7 +315,7 @@ async fn a_rebound_host_is_refused() {
         "10.0.0.1",
         "",
     ] {
-        for path in ["/pick", "/metrics", "/accounts"] {
+        for path in ["/pick", "/metrics", "/accounts", "/dashboard", "/"] {
             let answer = running.send(Method::GET, path, &[("host", host)], "").await;
             answer.assert_refused(421, "wrong-host");
         }
@@ -315,7 +369,14 @@ async fn the_metrics_listener_serves_monitoring_and_nothing_else() {
         let answer = send(addr, Method::GET, path, &[], "").await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
     }
-    for path in ["/pick", "/accounts", "/leases", "/healthz", "/"] {
+    for path in [
+        "/pick",
+        "/accounts",
+        "/leases",
+        "/healthz",
+        "/",
+        "/dashboard",
+    ] {
         send(addr, Method::GET, path, &[], "")
             .await
             .assert_refused(404, "no-route");
@@ -403,7 +464,7 @@ async fn odd_paths_are_refused_and_nothing_is_redirected() {
         assert!(answer.text.contains("path: "), "{answer:?}");
     }
     for path in [
-        "/",
+        "/dashboard/",
         "/pick/",
         "//pick",
         "/accounts/a@x/",

@@ -23,6 +23,7 @@ mod leases;
 mod list_faults;
 mod load;
 mod metrics;
+mod openapi;
 mod pick;
 mod process;
 mod program;

@@ -138,8 +138,9 @@ async fn pages_of_an_allowed_origin_use_the_sidecar_and_all_others_get_nothing()
     assert_used(&next(&mut reports).await, &closed).await;
     assert_eq!(open.held().await, 0, "by an image");
     assert_got_nothing(&next(&mut reports).await, &open).await;
-    // The link has led to a page of ours, which is not there yet.
-    let series = r#"kling_balancer_http_requests_total{code="404",method="GET",route="none"}"#;
+    // The link has led to our page, which asks for itself alone.
+    let series =
+        r#"kling_balancer_http_requests_total{code="200",method="GET",route="/dashboard"} 1"#;
     eventually(async || {
         open.get("/metrics")
             .await
