@@ -12,7 +12,7 @@ pub(super) const MONITORING_CONNECTIONS_MAX: usize = 16;
 /// there are clients that do not wait.
 const REQUESTS_MAX: usize = CONNECTIONS_FREE;
 /// The most clients that read events at once, beside those that do not wait: pages and programs of one site. Each
-/// takes a connection, and some 20 KB.
+/// takes a connection, and some 11 KB.
 const EVENT_READERS_MAX: usize = 1024;
 /// Open files besides connections of the API and of requests to the upstream: listeners, logs,
 /// fetches, the runtime's own, and what the metrics listener may take.

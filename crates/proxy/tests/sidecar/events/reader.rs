@@ -65,10 +65,15 @@ impl Reader {
 
     /// The next event. `None` at the end. It is read by the rules for event streams of WHATWG HTML.
     pub(super) async fn next(&mut self) -> Option<Told> {
+        // As a whole: heartbeats come as long as the stream lives.
+        within(self.read()).await
+    }
+
+    async fn read(&mut self) -> Option<Told> {
         let (mut id, mut kind, mut data) = (None, String::new(), String::new());
         loop {
             let mut line = String::new();
-            let read = within(self.stream.read_line(&mut line)).await;
+            let read = self.stream.read_line(&mut line).await;
             if read.unwrap_or(0) == 0 {
                 return None;
             }
