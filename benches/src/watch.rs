@@ -137,7 +137,7 @@ async fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<(u16, u64, S
         if line.is_empty() {
             return Ok((status, length, tag));
         }
-        let number = |text: &str| text.parse().map_err(io::Error::other);
+        let number = |text: &str| text.parse::<u64>().map_err(io::Error::other);
         if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
             let code = rest.get(..3).unwrap_or_default();
             status = code.parse().map_err(io::Error::other)?;

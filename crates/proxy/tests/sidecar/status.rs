@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use kling_sim::{Effect, Fault};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 const JOB: &str = "/v1/kling/videos/text2video";
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -51,8 +52,24 @@ fn file(lines: &str) -> tempfile::NamedTempFile {
     file
 }
 
-#[tokio::test]
-async fn everything_is_shown_with_its_cause() {
+/// A sidecar with something of everything: `a` is full, `b` has a lost submission and a pick, `c` is drained, `d` is
+/// quarantined, and a job start waits for `a`.
+struct Busy {
+    running: Arc<Running>,
+    shown: Value,
+    /// The job on `a`.
+    task_id: String,
+    pick: Value,
+    waiter: JoinHandle<Answer>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.waiter.abort();
+    }
+}
+
+async fn busy() -> Busy {
     let (clients, viewers) = (
         file("studio first-client-token\n"),
         file("viewer token-that-only-looks\n"),
@@ -69,7 +86,6 @@ async fn everything_is_shown_with_its_cause() {
         let headers = [JSON, STUDIO];
         running.send(Method::POST, JOB, &headers, &body).await
     };
-    // a is full, b has lost one and holds a pick, c is drained, d is quarantined.
     let task_id = start("a@x").await.json()["task"]["id"].to_string();
     let lost = Fault::new(Effect::ResetBefore).on_job_starts();
     running.sim.fault(lost.account("b@x").times(1));
@@ -97,6 +113,19 @@ async fn everything_is_shown_with_its_cause() {
         (shown["waiting"]["count"] == 1).then_some(shown)
     })
     .await;
+    Busy {
+        running,
+        shown,
+        task_id,
+        pick,
+        waiter,
+    }
+}
+
+#[tokio::test]
+async fn it_begins_with_how_it_is() {
+    let busy = busy().await;
+    let (running, shown) = (&busy.running, &busy.shown);
     let members = [
         "accounts",
         "events",
@@ -117,7 +146,7 @@ async fn everything_is_shown_with_its_cause() {
         "waiters",
         "waiting",
     ];
-    assert_eq!(names(&shown), members);
+    assert_eq!(names(shown), members);
     assert_eq!(shown["version"], env!("CARGO_PKG_VERSION"));
     let port = format!(":{}", running.addr.port());
     assert!(
@@ -139,7 +168,12 @@ async fn everything_is_shown_with_its_cause() {
     for later in [&shown["round"]["sentAt"], &shown["list"]["fetchedAt"]] {
         assert!(up_since <= time(later), "{shown}");
     }
+}
 
+#[tokio::test]
+async fn accounts_and_leases_are_shown_as_elsewhere() {
+    let busy = busy().await;
+    let (running, shown) = (&busy.running, &busy.shown);
     let rows = running
         .send(Method::GET, "/accounts", &[VIEWER], "")
         .await
@@ -159,13 +193,18 @@ async fn everything_is_shown_with_its_cause() {
     let [a, b] = ["a@x", "b@x"].map(str::to_owned);
     let word = str::to_owned;
     let expected = [
-        (a, word("bound"), word("forward"), task_id),
+        (a, word("bound"), word("forward"), busy.task_id.clone()),
         (b.clone(), word("uncertain"), word("forward"), word("")),
         (b, word("reserved"), word("pick"), word("")),
     ];
     assert!(of.eq(expected), "{leases:?}");
-    assert_eq!(leases[2]["leaseId"], pick["leaseId"]);
+    assert_eq!(leases[2]["leaseId"], busy.pick["leaseId"]);
+}
 
+#[tokio::test]
+async fn who_waits_what_happened_and_what_a_restart_would_cost_is_shown() {
+    let busy = busy().await;
+    let shown = &busy.shown;
     let waiting = &shown["waiters"][0];
     assert_eq!(waiting["since"], shown["waiting"]["oldestSince"]);
     let left = time(&waiting["deadline"]).duration_since(time(&waiting["since"]));
@@ -205,7 +244,6 @@ async fn everything_is_shown_with_its_cause() {
         shown["restart"],
         json!({"isSafe": false, "because": because})
     );
-    waiter.abort();
 }
 
 #[tokio::test]

@@ -41,7 +41,9 @@ impl Telling {
         calendar: impl Fn() -> Calendar,
     ) {
         loop {
-            let _turn = match self.waiting.lock().len() {
+            // The lock is free again before a turn is waited for: the one whose turn it is takes it.
+            let waiting_count = self.waiting.lock().len();
+            let _turn = match waiting_count {
                 0 => return,
                 1..=WAITING_MAX => match self.turn.try_lock() {
                     Some(turn) => turn,
