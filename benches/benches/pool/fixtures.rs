@@ -54,6 +54,7 @@ pub(crate) fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {
         operation: None,
         max_jobs: None,
         place: None,
+        wait: Duration::ZERO,
         body: None,
         mark: None,
     }

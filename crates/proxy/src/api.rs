@@ -151,10 +151,10 @@ impl Api {
         let mut reply = match admitted.instrument(span).await {
             Ok(reply) => reply,
             Err(error) => {
-                let reason = error.facts().reason;
                 debug_assert!(
-                    row.is_none_or(|row| row.may_refuse(method, reason)),
-                    "{method} {route_name} is refused for {reason}: ROUTES does not say so"
+                    row.is_none_or(|row| row.may_refuse(method, error.facts().reason)),
+                    "{method} {route_name} is refused for {}: ROUTES does not say so",
+                    error.facts().reason
                 );
                 reply::error(&error, &request_id)
             }

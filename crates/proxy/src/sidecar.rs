@@ -271,14 +271,8 @@ impl Sidecar {
         ));
         tasks.spawn(self.fetcher.run());
         tasks.spawn(self.reloader.run());
-        let api = Arc::clone(&self.api);
-        tasks.spawn(async move { api.keep_history().await });
         tasks.spawn(list::follow(self.listing, Arc::clone(&self.ledger)));
-        tasks.spawn(keep_time(Arc::clone(&self.ledger)));
-        if let Some(forward) = self.forward.clone() {
-            let ledger = Arc::clone(&self.ledger);
-            tasks.spawn(async move { forward.records().follow_results(&ledger).await });
-        }
+        tasks.spawn(keep_up(Arc::clone(&self.ledger), Arc::clone(&self.api)));
         if let Some((rounds, interval)) = self.rounds {
             tasks.spawn(async move { rounds.run(interval).await });
         }
@@ -340,9 +334,9 @@ impl Sidecar {
     }
 }
 
-/// Ends leases on time.
-async fn keep_time(ledger: Arc<Ledger>) {
-    ledger.keep_time().await;
+/// Ends leases on time, and keeps what is shown of the past.
+async fn keep_up(ledger: Arc<Ledger>, api: Arc<Api>) {
+    join!(ledger.keep_time(), api.keep_past());
 }
 
 /// Serves the metrics listener to the end.

@@ -1,6 +1,6 @@
 //! `/openapi.json`: this surface, described for programs.
 //!
-//! The document is a file that a test writes ([`written`]): from the table of routes, the table of errors, and the words
+//! The document is a file that a test writes (`written`): from the table of routes, the table of errors, and the words
 //! and schemas of `openapi/words.json`.
 
 #[cfg(test)]

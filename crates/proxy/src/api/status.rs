@@ -9,11 +9,12 @@ mod body;
 mod history;
 mod restart;
 
-use std::sync::Arc;
+use std::{future, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use rand::RngExt;
+use tokio::join;
 
 pub(super) use board::{Board, SharedText};
 pub(super) use history::History;
@@ -89,9 +90,16 @@ impl Api {
         Ok(reply)
     }
 
-    /// Keeps the history. Runs until dropped.
-    pub(crate) async fn keep_history(&self) {
-        self.status.history.keep(&self.deps.ledger).await;
+    /// Keeps what is shown of the past: how busy it was, and how jobs ended. Runs until dropped.
+    pub(crate) async fn keep_past(&self) {
+        let ledger = &self.deps.ledger;
+        let results = async {
+            match &self.deps.upstream {
+                Some(upstream) => upstream.forward.records().follow_results(ledger).await,
+                None => future::pending().await,
+            }
+        };
+        join!(self.status.history.keep(ledger), results);
     }
 
     /// What is to be shown now. Neither the accounts nor the ledger's lock is touched.

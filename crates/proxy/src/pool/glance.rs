@@ -73,7 +73,7 @@ impl Pool {
     }
 
     /// The first waiters in order, at most so many.
-    pub fn first_waiters(&self, count: usize) -> Vec<WaiterView> {
+    fn first_waiters(&self, count: usize) -> Vec<WaiterView> {
         let waiters = self.waiters.in_order().take(count);
         let waiters = waiters.map(|(id, waiter, only)| WaiterView {
             caller: waiter.terms.caller.clone(),

@@ -42,6 +42,7 @@ async fn answers_with_the_whole_lease() {
     let answer = running.send(Method::POST, "/pick?ttl=100s", &[], "").await;
     assert_eq!(answer.header("cache-control"), "no-store");
     let lease = answer.lease();
+    let request_id = answer.header("x-request-id");
     let id = lease["leaseId"].as_str().unwrap();
     assert!(
         id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
@@ -67,7 +68,7 @@ async fn answers_with_the_whole_lease() {
     let wanted = json!({
         "email": "a+b@x", "alias": accounts_fetcher::Account::new("a+b@x", 1).alias.as_ref(),
         "state": "reserved", "kind": "pick", "maxJobs": 3, "inFlight": 1, "taskId": null,
-        "mark": null,
+        "mark": null, "operation": null, "client": null, "requestId": request_id,
     });
     assert_eq!(rest, wanted);
 }

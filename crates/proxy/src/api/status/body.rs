@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use accounts_fetcher::{FetchResult, Listing};
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio::task::yield_now;
 
 use super::{
+    Seen,
     history::Point,
     restart::{AtRisk, Keeping, Restart},
 };
@@ -20,8 +20,8 @@ use crate::{
     },
     error::Error,
     events::Event,
-    ledger::{AccountsAfter, Dated, GlanceNow, LeasesAfter, Part, Walk},
-    pool::{AccountState, OperationName, WaiterView},
+    ledger::{AccountsAfter, Calendar, Dated, GlanceNow, LeasesAfter, Part, Walk},
+    pool::{AccountState, Glance, OperationName, WaiterView},
 };
 
 /// The most leases that are shown, oldest first: more than a person reads.
@@ -107,13 +107,13 @@ struct WaiterBody {
 }
 
 impl WaiterBody {
-    fn new(position: usize, waiter: WaiterView, at: impl Fn(Duration) -> Timestamp) -> Self {
+    fn new(position: usize, waiter: WaiterView, calendar: &Calendar) -> Self {
         Self {
             position,
             operation: waiter.operation,
             email: waiter.email,
-            since: WireTime(at(waiter.since)),
-            deadline: WireTime(at(waiter.deadline)),
+            since: WireTime(calendar.at(waiter.since)),
+            deadline: WireTime(calendar.at(waiter.deadline)),
             client: waiter.caller.client,
         }
     }
@@ -130,22 +130,19 @@ struct AccountRows {
 impl Api {
     /// Renders everything. Between the parts of the accounts the task steps back.
     pub(super) async fn render_status(&self) -> Result<Vec<Bytes>, Error> {
+        let ledger = &self.deps.ledger;
         let rows = self.account_rows().await?;
-        let glance = self.deps.ledger.call(GlanceNow).await?;
-        let Dated {
-            view: glance,
-            calendar,
-        } = glance;
+        let glance = ledger.call(GlanceNow).await?;
         let oldest = Part {
             after: None,
             limit: LEASES_SHOWN_MAX,
         };
-        let leases = self.deps.ledger.call(LeasesAfter(oldest)).await?;
+        let leases = ledger.call(LeasesAfter(oldest)).await?;
         let reasons = self.reasons().await;
         let seen = self.seen();
         let at_risk = AtRisk {
-            leases: glance.leases,
-            waiting: glance.waiters_count,
+            leases: glance.view.leases,
+            waiting: glance.view.waiters_count,
             drained: rows.drained,
             missed_answers: seen.missed_answers,
             keeping: Keeping {
@@ -154,20 +151,35 @@ impl Api {
                 reconciles: self.status.reconciles,
             },
         };
-        let head = Head {
+        let head = self.head(reasons, rows.slots, &glance, seen);
+        let leases = leases
+            .view
+            .rows
+            .iter()
+            .map(|lease| LeaseBody::of(lease, &leases.calendar));
+        let tail = self.tail(leases.collect(), glance, at_risk.restart());
+        Ok(joined(&head, rows.pieces, &tail))
+    }
+
+    fn head(
+        &self,
+        reasons: Vec<String>,
+        slots: Slots,
+        glance: &Dated<Glance>,
+        seen: Seen,
+    ) -> Head<'_> {
+        let first = glance.view.waiters.first();
+        Head {
             version: env!("CARGO_PKG_VERSION"),
             instance: &self.status.instance,
             up_since: WireTime(self.status.up_since),
             ready: reasons.is_empty(),
             reasons,
             role: "single",
-            slots: rows.slots,
+            slots,
             waiting: Waiting {
-                count: glance.waiters_count,
-                oldest_since: glance
-                    .waiters
-                    .first()
-                    .map(|waiter| WireTime(calendar.at(waiter.since))),
+                count: glance.view.waiters_count,
+                oldest_since: first.map(|waiter| WireTime(glance.calendar.at(waiter.since))),
             },
             list: ListBody {
                 fetched_at: seen.list.0.map(WireTime),
@@ -180,33 +192,25 @@ impl Api {
             upstream: UpstreamBody {
                 is_reachable: seen.is_reachable,
             },
-        };
-        let waiters = (1..).zip(glance.waiters);
-        let tail = Tail {
-            leases: leases
-                .view
-                .rows
-                .iter()
-                .map(|lease| LeaseBody::of(lease, &leases.calendar))
-                .collect(),
-            waiters: waiters
-                .map(|(position, waiter)| WaiterBody::new(position, waiter, |at| calendar.at(at)))
-                .collect(),
+        }
+    }
+
+    fn tail(&self, leases: Vec<LeaseBody>, glance: Dated<Glance>, restart: Restart) -> Tail {
+        let Dated { view, calendar } = glance;
+        let waiters = (1..).zip(view.waiters);
+        let waiters = waiters.map(|(position, it)| WaiterBody::new(position, it, &calendar));
+        let in_ms = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let usual = view.usual.into_iter();
+        Tail {
+            leases,
+            waiters: waiters.collect(),
             events: self.deps.events.recent(EVENTS_SHOWN_MAX),
             history: self.status.history.points(),
-            median_job_ms: glance
-                .usual
-                .into_iter()
-                .map(|(operation, took)| {
-                    (
-                        operation,
-                        u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    )
-                })
+            median_job_ms: usual
+                .map(|(operation, took)| (operation, in_ms(took)))
                 .collect(),
-            restart: at_risk.restart(),
-        };
-        Ok(joined(&head, rows.pieces, &tail))
+            restart,
+        }
     }
 
     async fn account_rows(&self) -> Result<AccountRows, Error> {

@@ -350,7 +350,7 @@ fn a_call_that_waits_again_after_it_was_sent_without_a_slot_is_shown_as_it_was_r
     run.records.wait_again(delivery.id());
     run.commit(LIVED);
     let run = run.next_knowing_nothing(LIVED);
-    let (_, record) = run.records.list(|_| true).pop().unwrap();
+    let (_, record) = run.records.all().pop().unwrap();
     assert_eq!(record.outcome, Outcome::Refused("full"));
 }
 

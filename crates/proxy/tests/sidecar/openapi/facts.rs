@@ -36,29 +36,37 @@ fn place(fact: &Fact) -> usize {
     }
 }
 
-/// One of every kind.
-fn facts() -> [Fact; 21] {
+fn job() -> JobFacts {
+    JobFacts {
+        request_id: Some("r".into()),
+        client: Some("studio".into()),
+        operation: Some("/videos/text2video".into()),
+        account: Some(AccountFacts::of("a@x")),
+        task_id: Some("42".parse().unwrap()),
+    }
+}
+
+fn list() -> ListFacts {
     let account = AccountFacts::of("a@x");
     let listed = Listed {
         account: account.clone(),
         max_jobs: 2,
     };
     let change = CapChange {
-        account: account.clone(),
+        account,
         from: 2,
         to: 3,
     };
     let mut list = ListFacts::default();
     list.add(|| listed.clone());
     list.remove(|| listed.clone());
-    list.change(|| change.clone());
-    let job = JobFacts {
-        request_id: Some("r".into()),
-        client: Some("studio".into()),
-        operation: Some("/videos/text2video".into()),
-        account: Some(account.clone()),
-        task_id: Some("42".parse().unwrap()),
-    };
+    list.change(|| change);
+    list
+}
+
+/// One of every kind.
+fn facts() -> [Fact; 21] {
+    let account = AccountFacts::of("a@x");
     [
         Fact::AccountState {
             account: account.clone(),
@@ -70,21 +78,21 @@ fn facts() -> [Fact; 21] {
         Fact::AccountDrained(account),
         Fact::JobStarted(JobFacts::default()),
         Fact::JobEnded {
-            job: job.clone(),
+            job: job(),
             result: JobEnd::Succeeded,
             duration: Duration::from_secs(60),
         },
         Fact::SubmissionLost {
-            job: job.clone(),
+            job: job(),
             mark: Some("klb-1".into()),
             error: "reset".into(),
         },
         Fact::SubmissionDecided {
-            job: job.clone(),
+            job: job(),
             outcome: Decision::Found,
         },
-        Fact::AnswerUndelivered(job),
-        Fact::ListChanged(list),
+        Fact::AnswerUndelivered(job()),
+        Fact::ListChanged(list()),
         Fact::SidecarStarted { version: "1.0.0" },
         Fact::Ready(Found {
             accounts: 1,
