@@ -1,15 +1,16 @@
 //! The command line: the subcommands and their flags.
 
+mod clients;
 mod flags;
 mod hints;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 pub use flags::{TOKEN_FILE_FLAG, URL_FLAG};
 pub use hints::with_hint;
 
-use crate::config::Purpose;
+use crate::{client::Wanted, config::Purpose};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,12 @@ pub enum Task {
         prints: bool,
     },
     /// Asking a running sidecar.
-    Ask(CliAsk),
+    Ask {
+        /// What.
+        ask: CliAsk,
+        /// Whether its answer is printed as JSON.
+        is_json: bool,
+    },
     /// Writing the completions for a shell.
     Completions(Shell),
 }
@@ -35,27 +41,48 @@ pub enum CliAsk {
         /// Whether it is alive.
         is_live: bool,
     },
+    /// Everything at a glance.
+    Status,
+    /// The same, drawn anew each second.
+    Top {
+        /// One picture, as plain text.
+        is_once: bool,
+    },
     /// Its accounts.
-    Accounts {
-        /// As JSON.
-        is_json: bool,
+    Accounts,
+    /// Who holds its slots.
+    Leases,
+    /// What became of job starts.
+    Jobs {
+        /// Which ones.
+        query: Vec<(&'static str, String)>,
+    },
+    /// What happens.
+    Events {
+        /// Which of it.
+        wanted: Wanted,
     },
     /// A slot.
     Pick {
         /// What the pick says.
         query: Vec<(&'static str, String)>,
-        /// As JSON.
-        is_json: bool,
     },
     /// What it keeps over restarts.
-    State {
-        /// As JSON.
-        is_json: bool,
-    },
+    State,
     /// Releasing a slot.
     Release {
         /// Which lease.
         lease_id: String,
+    },
+    /// Giving an account no new jobs.
+    Drain {
+        /// Its e-mail or alias.
+        account: String,
+    },
+    /// Giving an account jobs again.
+    Resume {
+        /// Its e-mail or alias.
+        account: String,
     },
 }
 
@@ -64,10 +91,17 @@ impl CliAsk {
     pub fn purpose(&self) -> Purpose {
         match self {
             Self::Health { .. } => Purpose::Probe,
-            Self::Accounts { .. }
+            Self::Status
+            | Self::Top { .. }
+            | Self::Accounts
+            | Self::Leases
+            | Self::Jobs { .. }
+            | Self::Events { .. }
             | Self::Pick { .. }
-            | Self::State { .. }
-            | Self::Release { .. } => Purpose::Api,
+            | Self::State
+            | Self::Release { .. }
+            | Self::Drain { .. }
+            | Self::Resume { .. } => Purpose::Api,
         }
     }
 }
@@ -103,24 +137,13 @@ pub fn command() -> Command {
                 .about("Asks a running sidecar whether it is ready: exit code 0 if it is")
                 .arg(flags::switch(LIVE, "Asks only whether it is alive, ready or not"))
                 .arg(flags::url())
-                .arg(listen())
+                .arg(clients::listen())
                 .arg(flags::fallback(
                     "metrics.listen",
                     "Asks the sidecar whose second listener is at this address",
                 )),
         )
-        .subcommand(
-            client("accounts", "Shows the accounts of a running sidecar").arg(flags::json()),
-        )
-        .subcommand(pick())
-        .subcommand(client("release", "Gives a lease back to a running sidecar").arg(release_id()))
-        .subcommand(
-            client(
-                "state",
-                "Shows what a running sidecar keeps over restarts, and what it knows of marks",
-            )
-            .arg(flags::json()),
-        )
+        .subcommands(clients::commands())
         .subcommand(
             Command::new("completions")
                 .about("Writes the completions for a shell to standard output")
@@ -135,128 +158,37 @@ pub fn command() -> Command {
         )
 }
 
-/// A command that asks a running sidecar.
-fn client(name: &'static str, about: &'static str) -> Command {
-    Command::new(name)
-        .about(about)
-        .arg(flags::url())
-        .arg(flags::token_file())
-        .arg(listen())
-        .arg(flags::fallback(
-            "auth.tokens_file",
-            "Shows the first token of the sidecar's own file [default: that of KLB_AUTH__TOKENS]",
-        ))
-}
-
-fn listen() -> Arg {
-    let help = "Asks the sidecar that listens there [default: 127.0.0.1:8080]";
-    flags::fallback("listen", help)
-}
-
-fn release_id() -> Arg {
-    Arg::new("lease")
-        .value_name("LEASE_ID")
-        .required(true)
-        .help("The lease: leaseId in the answer of a pick, LEASE on the terminal")
-}
-
-/// Flags of `pick`, with the fields of a pick that they fill.
-const PICK_FLAGS: [(&str, &str, &str, &str); 4] = [
-    (
-        "email",
-        "email",
-        "EMAIL",
-        "Takes a slot of this account only",
-    ),
-    (
-        "exclude",
-        "exclude",
-        "EMAIL",
-        "Takes a slot of any account but this one; can be repeated",
-    ),
-    (
-        "wait",
-        "wait",
-        "DURATION",
-        "Waits so long for a slot, such as 30s [default: the sidecar's selection.wait]",
-    ),
-    (
-        "ttl",
-        "ttl",
-        "DURATION",
-        "Holds the slot so long, such as 5m [default: the sidecar's leases.ttl]",
-    ),
-];
-const DRY_RUN: &str = "dry-run";
 const PRINT: &str = "print";
 const LIVE: &str = "live";
-
-fn pick() -> Command {
-    let flags = PICK_FLAGS.map(|(flag, _, value_name, help)| {
-        let action = if flag == "exclude" {
-            ArgAction::Append
-        } else {
-            ArgAction::Set
-        };
-        Arg::new(flag)
-            .long(flag)
-            .value_name(value_name)
-            .action(action)
-            .help(help)
-    });
-    client("pick", "Leases a slot of a running sidecar")
-        .args(flags)
-        .arg(flags::switch(
-            DRY_RUN,
-            "Takes nothing; says which accounts could be picked, and why not the others",
-        ))
-        .arg(flags::json())
-}
 
 /// Which task a command line names, with the flags that go with it.
 pub fn task(matches: &ArgMatches) -> (Task, &ArgMatches) {
     let Some((name, flags)) = matches.subcommand() else {
         return (Task::Serve, matches);
     };
-    let word = |id: &str| flags.get_one::<String>(id).cloned().unwrap_or_default();
     let task = match name {
         "check-config" => Task::CheckConfig {
             prints: flags.get_flag(PRINT),
         },
-        "healthcheck" => Task::Ask(CliAsk::Health {
-            is_live: flags.get_flag(LIVE),
-        }),
-        "accounts" => Task::Ask(CliAsk::Accounts {
-            is_json: flags.get_flag("json"),
-        }),
-        "pick" => Task::Ask(CliAsk::Pick {
-            query: pick_query(flags),
-            is_json: flags.get_flag("json"),
-        }),
-        "state" => Task::Ask(CliAsk::State {
-            is_json: flags.get_flag("json"),
-        }),
-        "release" => Task::Ask(CliAsk::Release {
-            lease_id: word("lease"),
-        }),
+        "healthcheck" => Task::Ask {
+            ask: CliAsk::Health {
+                is_live: flags.get_flag(LIVE),
+            },
+            is_json: false,
+        },
         "completions" => match flags.get_one::<Shell>("shell") {
             Some(shell) => Task::Completions(*shell),
             None => Task::Serve,
         },
-        _ => Task::Serve,
+        name => match clients::ask(name, flags) {
+            Some(ask) => Task::Ask {
+                ask,
+                is_json: flags.get_flag("json"),
+            },
+            None => Task::Serve,
+        },
     };
     (task, flags)
-}
-
-fn pick_query(flags: &ArgMatches) -> Vec<(&'static str, String)> {
-    let given = PICK_FLAGS.iter().flat_map(|(flag, field, ..)| {
-        let values = flags.get_many::<String>(flag).into_iter().flatten();
-        values.map(|value| (*field, value.clone()))
-    });
-    let dry_run = flags
-        .get_flag(DRY_RUN)
-        .then(|| ("dryRun", "true".to_owned()));
-    given.chain(dry_run).collect()
 }
 
 #[cfg(test)]
@@ -291,6 +223,10 @@ mod tests {
             ("accounts", "--json", vec![listen, tokens]),
             ("pick", "--wait", vec![listen, tokens]),
             ("release", "LEASE_ID", vec![listen, tokens]),
+            ("top", "--once", vec![listen, tokens]),
+            ("jobs", "--request-id", vec![listen, tokens]),
+            ("events", "--new", vec![listen, tokens]),
+            ("drain", "<ACCOUNT>", vec![listen, tokens]),
             ("healthcheck", "--live", vec![listen, "metrics.listen"]),
             ("completions", "Your shell", vec![]),
         ] {
@@ -397,6 +333,7 @@ mod tests {
         ];
         let query = query.map(|(name, value)| (name, value.to_owned())).to_vec();
         let is_json = true;
-        assert_eq!(task(&matches).0, Task::Ask(CliAsk::Pick { query, is_json }));
+        let ask = CliAsk::Pick { query };
+        assert_eq!(task(&matches).0, Task::Ask { ask, is_json });
     }
 }

@@ -1,291 +1,228 @@
-//! A small client of a running sidecar: `kling-balancer pick`, `accounts`, `release`, `healthcheck`.
+//! Commands that ask a running sidecar: `kling-balancer status`, `top`, `pick` and so on.
+//!
+//! What they print for people holds nothing that a terminal would obey, and no colours but on a terminal. With `--json` they
+//! print what the sidecar answered.
 
-mod accounts;
+mod answers;
+mod call;
+mod error;
+mod events;
+mod pages;
 mod state;
-mod table;
+mod summary;
+mod tables;
+mod times;
+mod top;
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::{collections::BTreeMap, io::Write, time::SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use http::Method;
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use thiserror::Error;
-use tokio::{net::TcpStream, time};
 
+#[cfg(test)]
+pub(crate) use self::top::picture_for_the_readme;
+use self::{
+    answers::{Account, Job, Lease, Status},
+    call::{Client, encoded, query},
+    top::Switch,
+};
+pub use self::{error::ClientError, events::Wanted};
 use crate::{
     cli::CliAsk,
-    config::{ClientConfig, in_words},
+    config::{ClientConfig, duration},
+    terminal::{Line, Output, shown_json, written},
 };
 
-/// How long the sidecar may take to answer from its memory. A pick may wait for as long as it asks.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// The most we read of an answer: ten thousand accounts, of which a page has far fewer.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What to print, and what is wrong all the same.
-#[derive(Debug)]
-pub struct Said {
-    /// For standard output.
-    pub text: String,
-    /// Why the answer is not what was hoped for.
-    pub problem: Option<ClientError>,
-}
-
-/// Why the sidecar's answer cannot be shown, or is none.
-#[derive(Debug, Error)]
-pub enum ClientError {
-    /// Nothing listens there.
-    #[error("nothing answers at {place}; is kling-balancer running there? See --url")]
-    Unreachable {
-        /// Where.
-        place: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something listens there, but does not answer as a sidecar.
-    #[error("{place} does not answer as kling-balancer does; see --url")]
-    Unexpected {
-        /// Where.
-        place: String,
-        /// What is unexpected.
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// It did not answer.
-    #[error("{0} did not answer within {DEADLINE:?}")]
-    TimedOut(String),
-    /// It refused, and says why.
-    #[error("{said}")]
-    Refused {
-        /// What it says.
-        said: String,
-    },
-    /// There is no account to show.
-    #[error("no account is known yet: {why}")]
-    NoAccount {
-        /// Why not.
-        why: String,
-    },
-    /// A pick would be refused now.
-    #[error("no account can be picked now")]
-    NoneEligible,
-}
-
-/// Asks a running sidecar.
+/// Asks a running sidecar, and writes its answer to `out`. What has to be told besides goes to `err`.
 ///
 /// # Errors
-/// [`ClientError`] if it refuses, or cannot be asked.
-pub async fn ask(config: &ClientConfig, ask: &CliAsk) -> Result<Said, ClientError> {
+/// [`ClientError`] if it refuses, cannot be asked, or its answer is a no.
+pub async fn ask(
+    config: &ClientConfig,
+    ask: &CliAsk,
+    is_json: bool,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<(), ClientError> {
     let client = Client { config };
-    match ask {
-        CliAsk::Health { is_live } => {
-            let path = if *is_live {
-                "/livez"
-            } else {
-                "/readyz?verbose"
-            };
-            let (status, said) = client.within(Method::GET, path).await?;
-            if status.is_success() {
-                return Ok(Said::whole(String::new()));
-            }
-            let said = String::from_utf8_lossy(&said);
-            let state = if *is_live { "not alive" } else { "not ready" };
-            let said = format!("{state}\n{}", said.trim_end());
-            Err(ClientError::Refused { said })
-        }
-        CliAsk::Accounts { is_json } => {
-            let json = client.accounts().await?;
-            let is_empty = json["accounts"].as_array().is_none_or(Vec::is_empty);
-            let problem = if is_empty {
-                Some(client.why_no_account().await?)
-            } else {
-                None
-            };
-            let text = match (is_json, is_empty) {
-                (false, true) => String::new(),
-                _ => shown(&json, *is_json, table::accounts),
-            };
-            Ok(Said { text, problem })
-        }
-        CliAsk::Pick { query, is_json } => {
-            let path = format!("/pick?{}", written(query));
-            let json = client.json(Method::POST, &path, false).await?;
-            let none_eligible = json["eligible"].as_array().is_some_and(Vec::is_empty);
-            let text = shown(&json, *is_json, table::picked);
-            let problem = none_eligible.then_some(ClientError::NoneEligible);
-            Ok(Said { text, problem })
-        }
-        CliAsk::State { is_json } => {
-            let text = client.text("/metrics").await?;
-            let state = state::of_metrics(&text);
-            let table = |state: &Value| state::table(state, Timestamp::now());
-            Ok(Said::whole(shown(&state, *is_json, table)))
-        }
-        CliAsk::Release { lease_id } => {
-            let id = utf8_percent_encode(lease_id, NON_ALPHANUMERIC);
-            let path = format!("/leases/{id}");
-            client.json(Method::DELETE, &path, true).await?;
-            Ok(Said::whole("released\n".to_owned()))
-        }
-    }
-}
-
-impl Said {
-    fn whole(text: String) -> Self {
-        let problem = None;
-        Self { text, problem }
-    }
-}
-
-fn shown(json: &Value, is_json: bool, table: impl FnOnce(&Value) -> String) -> String {
-    let text = if is_json {
-        json.to_string()
-    } else {
-        table(json)
+    let now = Timestamp::now();
+    let mut asked = Asked {
+        client,
+        is_json,
+        out,
     };
-    text + "\n"
+    match ask {
+        CliAsk::Health { is_live } => client.health(*is_live).await,
+        CliAsk::Status => {
+            let body = client.get("/status").await?;
+            asked.show(&body, |status: Status| {
+                summary::lines(&status, &client.place(), now)
+            })
+        }
+        CliAsk::Top { .. } if is_json => {
+            let body = client.get("/status").await?;
+            asked.show(&body, |_: Value| Vec::new())
+        }
+        CliAsk::Top { is_once } => top::run(client, *is_once, asked.out).await,
+        CliAsk::Accounts => {
+            let answer = client.whole("/accounts", "accounts").await?;
+            if !answer["accounts"].as_array().is_none_or(Vec::is_empty) {
+                return asked.show_member(answer, "accounts", |accounts: Vec<Account>| {
+                    tables::accounts(&accounts, now)
+                });
+            }
+            if is_json {
+                asked.show_member(answer, "accounts", |_: Vec<Account>| Vec::new())?;
+            }
+            Err(client.why_no_account().await?)
+        }
+        CliAsk::Leases => {
+            let answer = client.whole("/leases", "leases").await?;
+            asked.show_member(answer, "leases", |leases: Vec<Lease>| {
+                tables::leases(&leases, &BTreeMap::new(), now)
+            })
+        }
+        CliAsk::Jobs { query: asked_for } => {
+            let path = format!("/jobs?{}", query(&absolute(asked_for)?));
+            let answer = client.json(&client.get(&path).await?)?;
+            asked.show_member(answer, "jobs", |jobs: Vec<Job>| tables::jobs(&jobs))
+        }
+        CliAsk::Events { wanted } => events::follow(client, *wanted, is_json, asked.out, err).await,
+        CliAsk::Pick { query: wish } => {
+            let path = format!("/pick?{}", query(wish));
+            // It may wait for as long as it asks for.
+            let body = client.accepted(client.call(Method::POST, &path, None).await?)?;
+            asked.show(&body, |answer: Value| tables::picked(&answer))?;
+            let eligible = &client.json(&body)?["eligible"];
+            match eligible.as_array().is_some_and(Vec::is_empty) {
+                true => Err(ClientError::NoneEligible),
+                false => Ok(()),
+            }
+        }
+        CliAsk::State => asked.state(now).await,
+        CliAsk::Release { lease_id } => {
+            let path = format!("/leases/{}", encoded(lease_id));
+            client.accepted(client.within(Method::DELETE, &path, None).await?)?;
+            asked.say("released")
+        }
+        CliAsk::Drain { account } => asked.switch(Switch::Drain, account).await,
+        CliAsk::Resume { account } => asked.switch(Switch::Resume, account).await,
+    }
 }
 
-fn written(query: &[(&'static str, String)]) -> String {
-    let pairs = query.iter().map(|(name, value)| {
-        let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-        format!("{name}={value}")
-    });
-    pairs.collect::<Vec<_>>().join("&")
+/// Times as `/jobs` takes them: a duration, such as `2h`, is that long ago.
+fn absolute(query: &[(&'static str, String)]) -> Result<Vec<(&'static str, String)>, ClientError> {
+    let absolute = |(name, value): &(&'static str, String)| {
+        if *name != "since" || value.parse::<Timestamp>().is_ok() {
+            return Ok((*name, value.clone()));
+        }
+        let ago = duration(value).ok();
+        let since = ago.and_then(|ago| SystemTime::now().checked_sub(ago));
+        let since = since.and_then(|since| Timestamp::try_from(since).ok());
+        let since = since.ok_or_else(|| ClientError::Flag {
+            flag: "--since",
+            problem: "expected a time such as 2026-01-31T12:00:00Z, or a duration such as 2h"
+                .to_owned(),
+        })?;
+        Ok((*name, since.to_string()))
+    };
+    query.iter().map(absolute).collect()
 }
 
-struct Client<'a> {
-    config: &'a ClientConfig,
+/// A sidecar that is asked, and where its answer goes.
+struct Asked<'a, W> {
+    client: Client<'a>,
+    is_json: bool,
+    out: &'a mut W,
+}
+
+impl<W: Write> Asked<'_, W> {
+    /// Writes an answer as it came, or as the lines that it makes.
+    fn show<T: DeserializeOwned>(
+        &mut self,
+        body: &Bytes,
+        lines: impl FnOnce(T) -> Vec<Line>,
+    ) -> Result<(), ClientError> {
+        let answer: T =
+            serde_json::from_slice(body).map_err(|error| self.client.unexpected(error))?;
+        if self.is_json {
+            let json = shown_json(&String::from_utf8_lossy(body));
+            return Ok(writeln!(self.out, "{json}")?);
+        }
+        self.write(&lines(answer))
+    }
+
+    /// Writes an answer whole, or the lines that one of its members makes.
+    fn show_member<T: DeserializeOwned>(
+        &mut self,
+        mut answer: Value,
+        member: &str,
+        lines: impl FnOnce(T) -> Vec<Line>,
+    ) -> Result<(), ClientError> {
+        if self.is_json {
+            return Ok(writeln!(self.out, "{}", shown_json(&answer.to_string()))?);
+        }
+        let member = serde_json::from_value(answer[member].take());
+        let member = member.map_err(|error| self.client.unexpected(error))?;
+        self.write(&lines(member))
+    }
+
+    /// Writes a sentence. It is no answer of the sidecar's.
+    fn say(&mut self, text: &str) -> Result<(), ClientError> {
+        if self.is_json {
+            return Ok(());
+        }
+        Ok(writeln!(self.out, "{text}")?)
+    }
+
+    fn write(&mut self, lines: &[Line]) -> Result<(), ClientError> {
+        let text = written(lines, Output::new().is_colored);
+        Ok(writeln!(self.out, "{text}")?)
+    }
+
+    async fn state(&mut self, now: Timestamp) -> Result<(), ClientError> {
+        let metrics = self.client.get("/metrics").await?;
+        let state = state::of_metrics(&String::from_utf8_lossy(&metrics));
+        if self.is_json {
+            return Ok(writeln!(self.out, "{state}")?);
+        }
+        Ok(writeln!(self.out, "{}", state::table(&state, now))?)
+    }
+
+    async fn switch(&mut self, switch: Switch, account: &str) -> Result<(), ClientError> {
+        let body = self.client.switch(switch, account).await?;
+        self.show(&body, |account: Account| vec![summary::switched(&account)])
+    }
 }
 
 impl Client<'_> {
-    /// The JSON of an answer of 2xx.
-    async fn json(&self, method: Method, path: &str, is_quick: bool) -> Result<Value, ClientError> {
-        let (status, body) = if is_quick {
-            self.within(method, path).await?
+    async fn health(&self, is_live: bool) -> Result<(), ClientError> {
+        let (path, state) = if is_live {
+            ("/livez", "not alive")
         } else {
-            self.call(method, path).await?
+            ("/readyz?verbose", "not ready")
         };
-        if status == StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
+        let answer = self.within(Method::GET, path, None).await?;
+        if answer.status.is_success() {
+            return Ok(());
         }
-        let json: Value = serde_json::from_slice(&body).map_err(|error| self.unexpected(error))?;
-        if status.is_success() {
-            return Ok(json);
-        }
-        match self.refusal(status, &json) {
-            Some(said) => Err(ClientError::Refused { said }),
-            None => Err(self.unexpected(format!("it answers {status}"))),
-        }
-    }
-
-    /// The text of an answer of 2xx.
-    async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let (status, body) = self.within(Method::GET, path).await?;
-        if status.is_success() {
-            return String::from_utf8(body.into()).map_err(|error| self.unexpected(error));
-        }
-        let json = serde_json::from_slice(&body).unwrap_or_default();
-        match self.refusal(status, &json) {
-            Some(said) => Err(ClientError::Refused { said }),
-            None => Err(self.unexpected(format!("it answers {status}"))),
-        }
-    }
-
-    /// What a refusal says, in the words of a command line; `None` if it is not one of the sidecar's.
-    fn refusal(&self, status: StatusCode, json: &Value) -> Option<String> {
-        let (error, reason) = (json["error"].as_str()?, json["reason"].as_str()?);
-        let error = match (reason, &self.config.token) {
-            ("unauthorized", None) => {
-                "it asks for a client token; name a file that holds one with --token-file"
-            }
-            ("unauthorized", Some(_)) => {
-                "it does not take this client token; name a file that holds another one with \
-                 --token-file"
-            }
-            ("read-only", _) => {
-                "this client token may only look; name a file that holds another one with --token-file"
-            }
-            ("wrong-host", _) => {
-                "it is not called by this name; use its address in --url, or add the name to its \
-                 auth.allowed_hosts"
-            }
-            _ => error,
-        };
-        let mut said = format!("{error} ({status}, {reason})");
-        if let Some(after) = json["retryAfterMs"].as_u64() {
-            // In whole seconds, like the header.
-            let after = Duration::from_secs(after.div_ceil(1000));
-            said += &format!("; come back in {}", in_words(after));
-        }
-        Some(said)
+        let said = String::from_utf8_lossy(&answer.body);
+        let said = format!("{state}\n{}", said.trim_end());
+        let comes_back = false;
+        Err(ClientError::Refused { said, comes_back })
     }
 
     /// Why there is no account.
     async fn why_no_account(&self) -> Result<ClientError, ClientError> {
-        let (status, body) = self.within(Method::GET, "/readyz").await?;
-        let json: Option<Value> = serde_json::from_slice(&body).ok();
-        let refusal = json.and_then(|json| self.refusal(status, &json));
-        let why = refusal.unwrap_or_else(|| "the account list is empty".to_owned());
+        let answer = self.within(Method::GET, "/readyz", None).await?;
+        let json = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let why = match self.refusal(answer.status, &json) {
+            Some(ClientError::Refused { said, .. }) => said,
+            Some(_) | None => "the account list is empty".to_owned(),
+        };
         Ok(ClientError::NoAccount { why })
-    }
-
-    async fn within(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
-        let called = time::timeout(DEADLINE, self.call(method, path)).await;
-        called.unwrap_or_else(|_elapsed| Err(ClientError::TimedOut(self.place())))
-    }
-
-    async fn call(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
-        let url = &self.config.url;
-        let stream = TcpStream::connect((url.host(), url.port)).await;
-        let stream = stream.map_err(|source| ClientError::Unreachable {
-            place: self.place(),
-            source,
-        })?;
-        let answer = self.exchange(stream, method, path).await;
-        let answer = answer.map_err(|error| self.unexpected(error))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-        let body = body
-            .collect()
-            .await
-            .map_err(|error| self.unexpected(error))?;
-        Ok((status, body.to_bytes()))
-    }
-
-    async fn exchange(
-        &self,
-        stream: TcpStream,
-        method: Method,
-        path: &str,
-    ) -> Result<Response<Incoming>, Box<dyn StdError + Send + Sync>> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, self.config.url.authority());
-        if let Some(token) = &self.config.token {
-            let bearer = format!("Bearer {}", token.expose_secret());
-            request = request.header(header::AUTHORIZATION, bearer);
-        }
-        let request = request.body(Empty::<Bytes>::new())?;
-        Ok(sender.send_request(request).await?)
-    }
-
-    fn unexpected(&self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> ClientError {
-        ClientError::Unexpected {
-            place: self.place(),
-            source: source.into(),
-        }
-    }
-
-    fn place(&self) -> String {
-        self.config.url.to_string()
     }
 }

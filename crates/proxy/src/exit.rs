@@ -1,17 +1,38 @@
 //! How the program ends on failure: an exit code for scripts, a sentence for people.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io};
 
 use accounts_fetcher::Chain;
 
-use crate::{config::ConfigErrors, shutdown::CutOff, sidecar::StartError};
+use crate::{
+    client::ClientError,
+    config::{ConfigErrors, Purpose},
+    shutdown::CutOff,
+    sidecar::StartError,
+    terminal::shown,
+};
 
-/// Settings are wrong: `EX_CONFIG` of `sysexits.h`.
+/// Settings or flags are wrong: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
-/// A needed resource is unavailable: `EX_UNAVAILABLE`.
+/// A sidecar does not let its client do that: `EX_NOPERM`.
+const EXIT_NOT_ALLOWED: u8 = 77;
+/// An answer cannot be written: `EX_IOERR`.
+const EXIT_OUTPUT: u8 = 74;
+/// A needed resource is unavailable, such as the port, or a sidecar to ask: `EX_UNAVAILABLE`.
 const EXIT_UNAVAILABLE: u8 = 69;
-/// A running sidecar refused, or could not be asked.
-const EXIT_REFUSED: u8 = 1;
+/// A running sidecar answers, and the answer is a no.
+const EXIT_NO: u8 = 1;
+
+/// The codes of runs that no signal ended, as the README explains them.
+#[cfg(test)]
+pub(crate) const CODES: [u8; 6] = [
+    0,
+    EXIT_NO,
+    EXIT_UNAVAILABLE,
+    EXIT_OUTPUT,
+    EXIT_NOT_ALLOWED,
+    EXIT_CONFIG,
+];
 
 /// The result of a failed run.
 #[derive(Debug)]
@@ -34,13 +55,48 @@ impl Failure {
         Self::of(code, error)
     }
 
-    /// A running sidecar did not do what was asked.
-    pub fn refused(error: &dyn Error) -> Self {
-        Self::of(EXIT_REFUSED, error)
+    /// A command that asks a running sidecar was not answered as hoped for.
+    pub fn of_asking(error: &ClientError, purpose: Purpose) -> Self {
+        let code = match (purpose, error) {
+            // Docker knows one code for what is not healthy.
+            (Purpose::Probe, _) => EXIT_NO,
+            (Purpose::Api, ClientError::NotAllowed { .. }) => EXIT_NOT_ALLOWED,
+            (Purpose::Api, ClientError::Flag { .. }) => EXIT_CONFIG,
+            (
+                Purpose::Api,
+                ClientError::Refused { .. }
+                | ClientError::NoAccount { .. }
+                | ClientError::NoneEligible,
+            ) => EXIT_NO,
+            (
+                Purpose::Api,
+                ClientError::Unreachable { .. }
+                | ClientError::Unexpected { .. }
+                | ClientError::TimedOut(_)
+                | ClientError::Lost { .. }
+                | ClientError::Silent { .. },
+            ) => EXIT_UNAVAILABLE,
+            (Purpose::Api, ClientError::Output(_)) => EXIT_OUTPUT,
+            (Purpose::Api, ClientError::Ended(signal)) => signal.exit_code(),
+        };
+        Self::of(code, error)
+    }
+
+    /// The answer cannot be written.
+    pub fn of_output(error: &io::Error) -> Self {
+        Self::of(EXIT_OUTPUT, error)
+    }
+
+    /// No thread, no memory.
+    pub fn of_system(error: &(dyn Error + 'static)) -> Self {
+        Self::of(EXIT_UNAVAILABLE, error)
     }
 
     fn of(code: u8, error: &dyn Error) -> Self {
+        // It may hold words of others, on several lines.
         let text = format!("kling-balancer: {}", Chain(error));
+        let lines: Vec<_> = text.lines().map(shown).collect();
+        let text = lines.join("\n");
         Self { code, text }
     }
 }

@@ -57,14 +57,18 @@ fn run(task: Task, flags: &ArgMatches) -> Result<(), Failure> {
             let served = on_runtime(config.workers, serve(&config));
             served.map_err(|error| Failure::of_serving(&*error))?;
         }
-        Task::Ask(ask) => {
+        Task::Ask { ask, is_json } => {
             let purpose = ask.purpose();
-            let client_config = ClientConfig::load(flags, config::environment(), file, purpose)?;
-            let asking = async { Ok(client::ask(&client_config, &ask).await?) };
-            let said = on_runtime(Some(1), asking).map_err(|error| Failure::refused(&*error))?;
-            say(&said.text)?;
-            if let Some(problem) = said.problem {
-                return Err(Failure::refused(&problem));
+            let config = ClientConfig::load(flags, config::environment(), file, purpose)?;
+            let asking = async {
+                let (mut out, mut err) = (io::stdout(), io::stderr());
+                Ok(client::ask(&config, &ask, is_json, &mut out, &mut err).await)
+            };
+            match on_runtime(Some(1), asking).map_err(|error| Failure::of_system(&*error))? {
+                Err(error) if !error.is_broken_pipe() => {
+                    return Err(Failure::of_asking(&error, purpose));
+                }
+                Ok(()) | Err(_) => {}
             }
         }
         Task::Completions(shell) => {
@@ -100,7 +104,7 @@ fn say(text: &str) -> Result<(), Failure> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match said {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::refused(&error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::of_output(&error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -1,13 +1,15 @@
 //! Checks that the tables of the README agree with the code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use accounts_fetcher::Listing;
 
 use crate::{
     api::ROUTES,
+    cli, client,
     config::{AccountLabel, SETTINGS},
     error::Error,
+    exit,
     ledger::{Statistics, tests::ledger_of},
     metrics::{AccountSums, Metrics, Scrape},
 };
@@ -127,6 +129,34 @@ fn routes() {
         .collect();
     let expected: Vec<_> = ROUTES.iter().map(|row| row.template).collect();
     assert_eq!(given, expected);
+}
+
+#[test]
+fn commands() {
+    let given = rows("On the terminal");
+    let given = given
+        .iter()
+        .filter_map(|row| row.split('`').nth(1)?.split(' ').nth(1));
+    let given: BTreeSet<_> = given.collect();
+    let command = cli::command();
+    let known = command.get_subcommands().map(|command| command.get_name());
+    assert_eq!(given, known.collect());
+}
+
+#[test]
+fn exit_codes() {
+    let given = rows("Exit codes").into_iter();
+    let given = given.filter_map(|row| row.split('|').nth(1)?.trim().parse().ok());
+    assert_eq!(given.collect::<Vec<u8>>(), exit::CODES);
+}
+
+#[test]
+fn the_picture_of_top() {
+    let picture = format!("```text\n{}\n```", client::picture_for_the_readme());
+    assert!(
+        README.contains(&picture),
+        "the README is to show\n{picture}"
+    );
 }
 
 #[test]

@@ -58,6 +58,13 @@ pub struct Ending {
     kind: SignalKind,
 }
 
+impl Ending {
+    /// The exit code of a process that it ended, as shells give it.
+    pub fn exit_code(self) -> u8 {
+        u8::try_from(128 + self.kind.as_raw_value()).unwrap_or(u8::MAX)
+    }
+}
+
 /// Calls were cut off before they were answered.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("calls were cut off before they were answered; {hint}")]
@@ -67,9 +74,9 @@ pub struct CutOff {
 }
 
 impl CutOff {
-    /// The exit code of a process that a signal ended, as shells give it.
+    /// The exit code of a process that a signal ended.
     pub fn exit_code(&self) -> u8 {
-        u8::try_from(128 + self.signal.kind.as_raw_value()).unwrap_or(u8::MAX)
+        self.signal.exit_code()
     }
 }
 

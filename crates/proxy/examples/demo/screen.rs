@@ -4,11 +4,11 @@
 //! as the demo's: a wrapped line would spoil the way back up.
 
 use std::{
-    env,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     time::Duration,
 };
 
+use proxy::terminal::{Color, Line, Output, bar, table, written};
 use tokio::time::Instant;
 
 use crate::{
@@ -29,32 +29,17 @@ const AGES_MAX: usize = 5;
 /// Standard output and what stands on it.
 #[derive(Debug)]
 pub(crate) struct Screen {
-    is_live: bool,
-    is_colored: bool,
+    output: Output,
     started: Instant,
     /// The table as it stands at the bottom, or the last plain line without its time.
     drawn: String,
 }
 
-/// A colour, as its ANSI parameter.
-#[derive(Clone, Copy)]
-enum Color {
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
-    Grey = 90,
-}
-
 impl Screen {
-    /// Standard output. Live if it is a terminal that can move its cursor; colored unless
-    /// `NO_COLOR` is set, <https://no-color.org>.
+    /// Standard output.
     pub(crate) fn new() -> Self {
-        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let is_live = io::stdout().is_terminal() && !is_dumb;
         Self {
-            is_live,
-            is_colored: is_live && !is_set("NO_COLOR"),
+            output: Output::new(),
             started: Instant::now(),
             drawn: String::new(),
         }
@@ -62,7 +47,7 @@ impl Screen {
 
     /// How often a new picture is worth asking for.
     pub(crate) fn pace(&self) -> Duration {
-        if self.is_live {
+        if self.output.is_live {
             FRAME_PAUSE
         } else {
             LINE_PAUSE
@@ -74,7 +59,7 @@ impl Screen {
     /// # Errors
     /// If standard output is closed.
     pub(crate) fn say(&mut self, text: &str) -> io::Result<()> {
-        if self.is_live {
+        if self.output.is_live {
             return print(&format!("{}{text}\n{}", self.rewind(), self.drawn));
         }
         print(&format!("{text}\n"))
@@ -91,15 +76,18 @@ impl Screen {
         tally: &Tally,
         over_limit: u64,
     ) -> io::Result<()> {
-        let drawn = if self.is_live {
-            self.table(view, board, tally, over_limit)
+        let drawn = if self.output.is_live {
+            written(
+                &picture(view, board, tally, over_limit),
+                self.output.is_colored,
+            ) + "\n"
         } else {
             line(view, tally, over_limit)
         };
         if drawn == self.drawn {
             return Ok(());
         }
-        let text = if self.is_live {
+        let text = if self.output.is_live {
             format!("{}{drawn}", self.rewind())
         } else {
             format!("{:6.1}s  {drawn}\n", self.started.elapsed().as_secs_f64())
@@ -114,7 +102,7 @@ impl Screen {
     /// If standard output is closed.
     pub(crate) fn freeze(&mut self) -> io::Result<()> {
         self.drawn.clear();
-        if self.is_live {
+        if self.output.is_live {
             // Over the `^C` that the terminal shows for a key pressed.
             return print(&format!("{}\n", self.rewind()));
         }
@@ -128,78 +116,53 @@ impl Screen {
             height => format!("\r\x1b[{height}A\x1b[J"),
         }
     }
+}
 
-    fn table(&self, view: &View, board: &Board, tally: &Tally, over_limit: u64) -> String {
-        let emails = view.accounts.iter().map(|account| account.email.len());
-        let name_width = emails.max().unwrap_or(0).max("account".len());
-        let slots = view.accounts.iter().map(|account| account.max_jobs);
-        let bar_width = slots.max().unwrap_or(0);
-        let slots_width = bar_width + " 00/00".len();
-        let heading = format!(
-            "{:name_width$}  {:slots_width$}  {:11}  {:>5} {:>5}  {}",
-            "account", "slots", "state", "proxy", "/pick", "running for"
-        );
-        let mut table = self.paint(Color::Grey, &heading);
-        table.push('\n');
-        for account in &view.accounts {
-            let used = account.in_flight.min(account.max_jobs);
-            let (free, foreign) = (account.max_jobs - used, account.foreign_jobs.min(used));
-            let picked = account.picked.min(used - foreign);
-            let color = match account.state.as_str() {
-                "available" => Color::Green,
-                "full" => Color::Yellow,
-                _ => Color::Red,
-            };
-            let carried = used - foreign - picked;
-            let bar = [("█", carried), ("▓", picked), ("▒", foreign), ("░", free)];
-            let bar: String = bar
-                .iter()
-                .map(|(cell, count)| cell.repeat(*count))
-                .collect();
-            let bar = self.paint(color, &bar);
-            let indent = " ".repeat(bar_width - account.max_jobs);
-            let count = format!("{}/{}", account.in_flight, account.max_jobs);
-            let state = self.paint(color, &format!("{:11}", account.state));
-            table += &format!(
-                "{:name_width$}  {bar}{indent} {count:<5}  {state}  {:>5} {:>5}  {}\n",
-                account.email,
-                tally.done_on(&account.email, Way::Proxy),
-                tally.done_on(&account.email, Way::Pick),
-                running(account),
-            );
-        }
-        let trouble = |name: &str, count: u64| match count {
-            0 => format!("{name} 0"),
-            count => self.paint(Color::Red, &format!("{name} {count}")),
-        };
-        table += &self.paint(Color::Grey, "█ proxy  ▓ /pick  ▒ another tool  ░ free");
-        table += &format!(
-            "\n\nproxy {}\n/pick {}\n",
-            board.line(Way::Proxy),
-            board.line(Way::Pick)
-        );
-        table += &self.paint(
-            Color::Grey,
-            "3 a: client 3 has a job on a   4 …2: client 4 has waited for 2 s",
-        );
-        table += &format!(
-            "\nwaiting {:<4} done {}/{}   {}   {}\n",
-            view.waiting,
-            tally.done_count(),
-            tally.total_count(),
-            trouble("over-limit attempts", over_limit),
-            trouble("failures", tally.failed_count().into()),
-        );
-        table
+/// The accounts, the clients, and how far they are.
+fn picture(view: &View, board: &Board, tally: &Tally, over_limit: u64) -> Vec<Line> {
+    let grey = |text: &str| Line::colored(Color::Grey, text);
+    let slots = view.accounts.iter().map(|account| account.max_jobs);
+    let bar_width = slots.max().unwrap_or(0);
+    let head = ["account", "slots", "state", "proxy", "/pick", "running for"];
+    let mut rows = vec![head.map(grey).into()];
+    for account in &view.accounts {
+        let used = account.in_flight.min(account.max_jobs);
+        let (free, foreign) = (account.max_jobs - used, account.foreign_jobs.min(used));
+        let picked = account.picked.min(used - foreign);
+        let carried = used - foreign - picked;
+        let kinds = [("█", carried), ("▓", picked), ("▒", foreign), ("░", free)];
+        let color = Color::of_state(&account.state);
+        let indent = " ".repeat(bar_width - account.max_jobs);
+        let count = format!("{indent} {}/{}", account.in_flight, account.max_jobs);
+        let done = |way| Line::from(tally.done_on(&account.email, way).to_string());
+        rows.push(vec![
+            Line::from(&*account.email),
+            Line::colored(color, &bar(&kinds, bar_width)).and(&count),
+            // Wide enough for every state, so that nothing moves when one changes.
+            Line::colored(color, &format!("{:11}", account.state)),
+            done(Way::Proxy),
+            done(Way::Pick),
+            Line::from(running(account)),
+        ]);
     }
-
-    fn paint(&self, color: Color, text: &str) -> String {
-        if self.is_colored {
-            format!("\x1b[{}m{text}\x1b[0m", color as u8)
-        } else {
-            text.to_owned()
-        }
-    }
+    let mut lines = table(rows);
+    let trouble = |name: &str, count: u64| match count {
+        0 => Line::from(format!("{name} 0")),
+        count => Line::colored(Color::Red, &format!("{name} {count}")),
+    };
+    let done = format!("done {}/{}", tally.done_count(), tally.total_count());
+    lines.extend([
+        grey("█ proxy  ▓ /pick  ▒ another tool  ░ free"),
+        Line::new(),
+        Line::from(format!("proxy {}", board.line(Way::Proxy))),
+        Line::from(format!("/pick {}", board.line(Way::Pick))),
+        grey("3 a: client 3 has a job on a   4 …2: client 4 has waited for 2 s"),
+        Line::from(format!("waiting {:<4} {done}   ", view.waiting))
+            .and_line(trouble("over-limit attempts", over_limit))
+            .and("   ")
+            .and_line(trouble("failures", tally.failed_count().into())),
+    ]);
+    lines
 }
 
 /// For how many seconds the account's slots have been held, and by how many other tools' jobs.

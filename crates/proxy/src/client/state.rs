@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::columns::aligned;
+use crate::terminal::aligned;
 
 const PREFIX: &str = "kling_balancer_";
 

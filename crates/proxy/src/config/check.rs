@@ -10,7 +10,7 @@ use super::{
     source::Text,
     value::in_words,
 };
-use crate::columns::aligned;
+use crate::terminal::aligned;
 
 /// What a check of the settings finds.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use super::{
     returns::Returns,
     shown::Shown,
 };
-use told::Told;
+use told::Telling;
 
 use crate::{
     events::Events,
@@ -50,6 +50,7 @@ pub struct Local {
     /// `None`: nothing is written.
     commits: Option<Commits>,
     events: Events,
+    telling: Telling,
 }
 
 #[derive(Debug)]
@@ -174,6 +175,7 @@ impl Local {
             clock,
             commits,
             events,
+            telling: Telling::default(),
             state: Mutex::new(LedgerState {
                 pool,
                 rng: StdRng::from_rng(&mut rand::rng()),
@@ -323,14 +325,6 @@ impl Local {
         names.iter().map(|name| state.pool.record(name)).collect()
     }
 
-    pub(super) fn shown(&self) -> &Shown {
-        &self.shown
-    }
-
-    pub(super) fn results(&self) -> &JobResults {
-        &self.results
-    }
-
     /// Something changed that is written with the changes of the ledger, and that the ledger does not know of. Returns
     /// the version that is committed with it.
     pub(super) fn note_change_elsewhere(&self) -> Version {
@@ -340,6 +334,14 @@ impl Local {
             commits.note_change();
         }
         state.version
+    }
+
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    pub(super) fn results(&self) -> &JobResults {
+        &self.results
     }
 
     pub(super) fn events(&self) -> &Events {
@@ -452,10 +454,11 @@ impl Local {
             self.shown.note();
         }
         let version = state.version;
-        let told = Told::take(&mut state.pool);
+        self.telling.note(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        told.tell(&self.events, &self.results, || self.clock.calendar());
+        self.telling
+            .tell(&self.events, &self.results, || self.clock.calendar());
         version
     }
 

@@ -94,18 +94,18 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     let listen = running.addr.to_string();
     let (code, said) = output(&["accounts"], &[("KLB_LISTEN", &listen)]).await;
     assert!(
-        code == Some(1) && said.contains("name a file that holds one with --token-file"),
+        code == Some(77) && said.contains("name a file that holds one with --token-file"),
         "{said}"
     );
     let nobody = running.sim.addr().to_string();
     let (code, said) = output(&["accounts"], &[("KLB_LISTEN", &nobody)]).await;
     assert!(
-        code == Some(1) && said.contains("does not answer as"),
+        code == Some(69) && said.contains("does not answer as"),
         "{said}"
     );
     let (code, said) = output(&["accounts"], &[("KLB_LISTEN", "127.0.0.1:1")]).await;
     assert!(
-        code == Some(1) && said.contains("is kling-balancer running"),
+        code == Some(69) && said.contains("is kling-balancer running"),
         "{said}"
     );
     let (code, said) = output(&["accounts"], &[("KLB_LISTEN", "nowhere")]).await;
@@ -127,7 +127,7 @@ async fn a_client_needs_no_setting_of_the_sidecar() {
     std::fs::write(&path, "another-client-token\n").unwrap();
     let (code, said) = output(&args, &[]).await;
     assert!(
-        code == Some(1) && said.contains("it does not take this client token"),
+        code == Some(77) && said.contains("it does not take this client token"),
         "{said}"
     );
 }
@@ -146,8 +146,11 @@ async fn a_client_token_that_may_only_look_is_told_as_such() {
         output(&args, &[]).await
     };
     assert_eq!(ask("accounts").await.0, Some(0));
+    for command in ["status", "top", "leases", "jobs"] {
+        assert_eq!(ask(command).await.0, Some(0), "{command}");
+    }
     let (code, said) = ask("pick").await;
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(77));
     assert!(
         said.contains("this client token may only look; name a file"),
         "{said}"
@@ -288,13 +291,19 @@ async fn shells_can_complete_command_lines() {
 
 #[tokio::test]
 async fn a_reader_that_has_gone_has_read_enough() {
+    let running = Running::with(&[("a@x", 1)]).await;
+    let listen = running.addr.to_string();
     for args in [
         &["completions", "bash"] as &[&str],
         &["check-config", "--print"],
+        &["status"],
+        &["accounts", "--json"],
+        &["top"],
+        &["events"],
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = program(args, &[]);
+        let mut command = program(args, &[("KLB_LISTEN", &listen)]);
         let ended = command
             .stdout(writer)
             .spawn()

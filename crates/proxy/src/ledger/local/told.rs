@@ -1,14 +1,69 @@
 //! What is told of the accounts, of jobs, and of marks.
 
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
 use crate::{
     events::{AccountFacts, Events, Fact},
     ledger::{Calendar, results::JobResults},
     pool::{AccountNames, JobChange, LossDecided, MarksChange, MarksKnown, Pool, StateChange},
 };
 
-/// What is to be told of an operation, taken under the lock and told after it.
+/// How many operations may wait to be told of before their threads wait for that, too: a burst of some milliseconds.
+const WAITING_MAX: usize = 1024;
+
+/// What is to be told, in the order in which it happened.
+///
+/// It is noted under the ledger's lock, and told without it. One thread tells at a time, and no other waits for it
+/// unless it falls behind.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    waiting: Mutex<VecDeque<Told>>,
+    /// Held by the one that tells.
+    turn: Mutex<()>,
+}
+
+impl Telling {
+    /// Notes what an operation leaves to be told. Called under the ledger's lock.
+    pub(super) fn note(&self, pool: &mut Pool) {
+        let told = Told::take(pool);
+        if !told.is_empty() {
+            self.waiting.lock().push_back(told);
+        }
+    }
+
+    /// Tells what was noted, unless another thread is about to.
+    pub(super) fn tell(
+        &self,
+        events: &Events,
+        results: &JobResults,
+        calendar: impl Fn() -> Calendar,
+    ) {
+        loop {
+            let _turn = match self.waiting.lock().len() {
+                0 => return,
+                1..=WAITING_MAX => match self.turn.try_lock() {
+                    Some(turn) => turn,
+                    // It looks again after its turn.
+                    None => return,
+                },
+                _ => self.turn.lock(),
+            };
+            while let Some(told) = self.next() {
+                told.tell(events, results, &calendar);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Told> {
+        self.waiting.lock().pop_front()
+    }
+}
+
+/// What is to be told of an operation.
 #[derive(Debug)]
-pub(super) struct Told {
+struct Told {
     state_changes: Vec<StateChange>,
     job_changes: Vec<JobChange>,
     decided_losses: Vec<LossDecided>,
@@ -18,7 +73,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Takes it from the pool.
-    pub(super) fn take(pool: &mut Pool) -> Self {
+    fn take(pool: &mut Pool) -> Self {
         Self {
             state_changes: pool.take_state_changes(),
             job_changes: pool.take_job_changes(),
@@ -28,13 +83,15 @@ impl Told {
         }
     }
 
-    /// Tells it.
-    pub(super) fn tell(
-        self,
-        events: &Events,
-        results: &JobResults,
-        calendar: impl FnOnce() -> Calendar,
-    ) {
+    fn is_empty(&self) -> bool {
+        self.state_changes.is_empty()
+            && self.job_changes.is_empty()
+            && self.decided_losses.is_empty()
+            && self.drained.is_empty()
+            && self.marks_changes.is_empty()
+    }
+
+    fn tell(self, events: &Events, results: &JobResults, calendar: impl FnOnce() -> Calendar) {
         if !self.state_changes.is_empty() {
             let calendar = calendar();
             for change in self.state_changes {

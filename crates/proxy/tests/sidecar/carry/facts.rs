@@ -25,6 +25,17 @@ async fn start_on(running: &Running, email: &str, prompt: &str) -> i64 {
     task_id(&running.post(JOB, &body).await)
 }
 
+/// The accounts, once no slot of theirs is in use.
+async fn idle(running: &Running) -> Vec<Value> {
+    eventually(async || {
+        let accounts = running.get("/accounts").await.json();
+        let accounts = accounts["accounts"].as_array().unwrap().clone();
+        let is_idle = accounts.iter().all(|account| account["inFlight"] == 0);
+        is_idle.then_some(accounts)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn each_job_is_counted_as_the_upstream_accepted_it_and_as_it_ended() {
     let accounts = [("a@x", 9), ("b@x", 9)];
@@ -78,17 +89,11 @@ async fn each_job_is_counted_as_the_upstream_accepted_it_and_as_it_ended() {
         running.get(&task_path(read)).await.json()["status_final"],
         true
     );
-    let ended = eventually(async || {
-        let accounts = running.get("/accounts").await.json();
-        let accounts = accounts["accounts"].as_array().unwrap().clone();
-        let is_idle = accounts.iter().all(|account| account["inFlight"] == 0);
-        is_idle.then_some(accounts)
-    });
     let sum = |accounts: &[Value], member: &str| -> u64 {
         let jobs = accounts.iter().map(|account| &account["jobs"][member]);
         jobs.map(|count| count.as_u64().unwrap()).sum()
     };
-    let ended = ended.await;
+    let ended = idle(&running).await;
     let started = audit.accounts.iter().map(|it| it.accepted).sum::<u64>();
     assert_eq!(
         (sum(&ended, "failed"), sum(&ended, "unknown")),
