@@ -190,9 +190,12 @@ impl Pool {
         self.outbox.take_state_changes()
     }
 
-    /// The draining accounts whose last job was over, in order.
+    /// The draining accounts that have come to run no job since the last call, and run none now.
     pub fn take_drained(&mut self) -> Vec<AccountNames> {
-        self.outbox.take_drained()
+        let drained = self.outbox.take_drained().into_iter();
+        let drained = drained.filter_map(|key| self.accounts.get(key));
+        let drained = drained.filter(|account| account.is_drained());
+        drained.map(|account| account.names()).collect()
     }
 
     /// The jobs that started and ended since the last call, in order.

@@ -156,7 +156,7 @@ impl Accounts {
             }
         }
         if account.is_drained() && !was_drained {
-            outbox.note_drained(account.names());
+            outbox.note_drained(key);
         }
         if account.is_forgettable() {
             self.idle.push(key);

@@ -1,8 +1,11 @@
 //! What is reported after an operation. Nothing here decides about a slot.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use super::{Handover, JobChange, LossDecided, StateChange};
+use super::{AccountKey, Handover, JobChange, LossDecided, StateChange};
 
 /// An account, as what is told of it names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +23,8 @@ pub(super) struct Outbox {
     state_changes: Vec<StateChange>,
     job_changes: Vec<JobChange>,
     decided_losses: Vec<LossDecided>,
-    drained: Vec<AccountNames>,
+    /// Accounts that were drained at a moment of the operation, each once.
+    drained: BTreeSet<AccountKey>,
     is_round_due: bool,
     is_history_due: bool,
 }
@@ -58,12 +62,13 @@ impl Outbox {
         std::mem::take(&mut self.decided_losses)
     }
 
-    /// The last job of a draining account is over.
-    pub(super) fn note_drained(&mut self, account: AccountNames) {
-        self.drained.push(account);
+    /// The last slot of a draining account is free. By the end of the operation it may be in use again: a job outlives
+    /// its lease, and after a restart the leases come back one after the other.
+    pub(super) fn note_drained(&mut self, account: AccountKey) {
+        self.drained.insert(account);
     }
 
-    pub(super) fn take_drained(&mut self) -> Vec<AccountNames> {
+    pub(super) fn take_drained(&mut self) -> BTreeSet<AccountKey> {
         std::mem::take(&mut self.drained)
     }
 

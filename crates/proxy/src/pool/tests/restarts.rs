@@ -118,6 +118,30 @@ fn accept(stage: &mut Stage, id: LeaseId, job: u64, text: &str, seconds: u64) {
 }
 
 #[test]
+fn an_account_that_drains_is_not_told_as_drained_while_its_leases_come_back() {
+    let mut stage = Stage::new();
+    let known = stage.submit("a@x", None, "known", 1);
+    accept(&mut stage, known, 1, "known", 2);
+    let pool = &mut stage.bench.pool;
+    for email in ["a@x", "b@x"] {
+        pool.set_draining_named(&Name::new(email), true, at(3))
+            .unwrap();
+    }
+    let told = |pool: &mut Pool| {
+        let drained = pool.take_drained().into_iter();
+        drained.map(|it| it.email.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(pool), ["b@x"]);
+    stage.crash(4);
+    assert_eq!(told(&mut stage.bench.pool), ["b@x"]);
+    stage.learn(5, &[("a@x", 1)]);
+    assert!(stage.bench.pool.release(known, at(6)));
+    assert!(told(&mut stage.bench.pool).is_empty(), "its job runs on");
+    stage.round(7, &[]);
+    assert_eq!(told(&mut stage.bench.pool), ["a@x"]);
+}
+
+#[test]
 fn the_first_round_gives_no_job_to_a_submission_that_was_cut_off() {
     let mut stage = Stage::new();
     let known = stage.submit("a@x", Some("known"), "known", 1);
