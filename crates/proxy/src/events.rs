@@ -36,6 +36,7 @@ pub use fact::{AccountFacts, CapChange, Fact, Found, JobFacts, LIST_NAMES_MAX, L
 pub use ring::{EVENTS_BYTES_MAX, EVENTS_MAX, Event};
 pub use subscription::{Subscription, TooSlow};
 
+use crate::pool::JobEnd;
 use durations::JobDurations;
 use ring::Ring;
 
@@ -56,7 +57,7 @@ struct Shared {
     has_changed: Notify,
     /// Readers that were cut off since they were too slow.
     cut_count: AtomicU64,
-    /// How long jobs took.
+    /// How long jobs took whose ends were seen.
     durations: JobDurations,
     /// Whether each finished job has a line in the log.
     logs_jobs: bool,
@@ -104,11 +105,16 @@ impl Events {
         }))
     }
 
-    /// Tells what happened. It waits for nobody, and may be called under a lock.
+    /// Tells what happened. It waits for no reader, and may be called under a lock.
     pub fn publish(&self, fact: &Fact) {
         let at = Timestamp::now();
         line::log(fact, self.0.logs_jobs);
-        if let Fact::JobEnded { job, duration, .. } = fact {
+        if let Fact::JobEnded {
+            job,
+            result: JobEnd::Succeeded | JobEnd::Failed,
+            duration,
+        } = fact
+        {
             self.0.durations.note(job.operation.as_deref(), *duration);
         }
         let told = Told {
@@ -167,7 +173,7 @@ impl Events {
         self.0.cut_count.load(Ordering::Relaxed)
     }
 
-    /// How long the jobs took that have ended.
+    /// How long the jobs took whose ends were seen.
     pub(crate) fn job_durations(&self) -> &JobDurations {
         &self.0.durations
     }

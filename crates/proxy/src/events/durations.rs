@@ -14,7 +14,7 @@ const BUCKETS: [f64; 13] = [
 /// What has no operation of the vendor: extra jobs, and those of picks.
 const OTHER: &str = "other";
 
-/// How long the jobs took that have ended.
+/// How long the jobs took whose ends were seen. A lease that is given back, or that lapses, says nothing of its job.
 #[derive(Clone, Debug)]
 pub(crate) struct JobDurations(HistogramVec);
 
@@ -22,7 +22,7 @@ impl JobDurations {
     pub(super) fn new() -> Self {
         let options = HistogramOpts::new(
             "job_duration_seconds",
-            "Time from when a job was known until its end was, by operation.",
+            "Time from when a job was known until its end was, by operation; of jobs whose result is known.",
         );
         let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["operation"]);
         let durations = durations.expect("the name, the label and the buckets are valid");

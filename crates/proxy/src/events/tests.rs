@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pool::{AccountState, JobEnd};
+use crate::pool::AccountState;
 
 fn account(email: &str) -> AccountFacts {
     AccountFacts {
@@ -79,6 +79,21 @@ fn an_event_is_one_frame_with_its_id_type_and_members() {
         })
     );
     assert_eq!(serde_json::to_value(event).unwrap()["id"], 7);
+}
+
+#[test]
+fn only_jobs_whose_ends_were_seen_have_taken_their_time() {
+    let events = Events::default();
+    for result in JobEnd::ALL {
+        events.publish(&Fact::JobEnded {
+            job: job(),
+            result,
+            duration: Duration::from_secs(1),
+        });
+    }
+    let durations = events.job_durations().collector();
+    let of_operation = durations.with_label_values(&["/videos/text2video"]);
+    assert_eq!(of_operation.get_sample_count(), 2);
 }
 
 #[test]
