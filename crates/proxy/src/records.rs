@@ -374,7 +374,7 @@ impl JobRecords {
         }
     }
 
-    /// Learns how jobs ended, whoever saw it. Runs until dropped.
+    /// Learns how jobs ended, as the ledger does. Runs until dropped.
     pub(crate) async fn follow_results(&self, ledger: &Ledger) {
         loop {
             let results = ledger.job_results().await;
@@ -392,10 +392,7 @@ impl JobRecords {
 
     /// How many answers their clients missed that are kept for them.
     pub(crate) fn missed_count(&self) -> usize {
-        let records = self.lock();
-        let missed = records.missed.iter().filter_map(|id| records.by_id.get(id));
-        let settled = missed.filter_map(|record| record.settled_at);
-        settled.filter(|at| at.elapsed() < self.redeliver).count()
+        self.lock().missed_count(self.redeliver, Instant::now())
     }
 
     /// One record.
@@ -454,7 +451,6 @@ impl JobRecords {
             return;
         }
         record.is_counted = true;
-        records.missed.insert(id);
         let undelivered = JobFacts {
             request_id: Some(Arc::clone(&record.request_id)),
             client: record.client_name.clone(),
@@ -465,6 +461,7 @@ impl JobRecords {
         if let Some(changes) = &mut records.changes {
             changes.note(id, true);
         }
+        records.note_missed(id);
         self.metrics.count_undelivered();
         self.events.publish(&Fact::AnswerUndelivered(undelivered));
     }

@@ -35,8 +35,8 @@ pub(super) struct Records {
     /// Those that may be delivered to a twin, oldest first.
     pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
     pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
-    /// Those whose clients missed the answer, and that may still be delivered to them.
-    pub(super) missed: BTreeSet<RecordId>,
+    /// Those whose clients missed the answer, and that may still be delivered to them, by when they were settled.
+    missed: BTreeSet<(Instant, RecordId)>,
     pub(super) begun_count: u64,
     /// `None`: nothing is stored.
     pub(super) changes: Option<Changes>,
@@ -111,6 +111,24 @@ impl Records {
         None
     }
 
+    /// The client of an accepted start has missed the answer.
+    pub(super) fn note_missed(&mut self, id: RecordId) {
+        let record = self.by_id.get(&id);
+        let settled_at = record.and_then(|record| record.settled_at);
+        self.missed.extend(settled_at.map(|at| (at, id)));
+    }
+
+    /// How many answers their clients missed that are not older than `redeliver`. Those that are, are forgotten here:
+    /// each is looked at once.
+    pub(super) fn missed_count(&mut self, redeliver: Duration, now: Instant) -> usize {
+        while let Some((settled_at, _)) = self.missed.first()
+            && now.duration_since(*settled_at) >= redeliver
+        {
+            self.missed.pop_first();
+        }
+        self.missed.len()
+    }
+
     /// Whether there is a twin whose answer is not used up.
     pub(super) fn has(&self, twin: &Twin) -> bool {
         self.by_twin
@@ -167,8 +185,10 @@ impl Records {
 
     /// A record is delivered to no twin. Returns the lease by which its answer is kept for one.
     pub(super) fn forget_twin(&mut self, id: RecordId) -> Option<LeaseId> {
-        self.missed.remove(&id);
         let record = self.by_id.get(&id)?;
+        if let Some(at) = record.settled_at {
+            self.missed.remove(&(at, id));
+        }
         let twin = record.twin.as_ref()?;
         if let Some(twins) = self.by_twin.get_mut(twin) {
             twins.retain(|other| *other != id);

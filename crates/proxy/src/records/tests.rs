@@ -143,6 +143,22 @@ fn a_job_that_has_failed_is_delivered_to_nobody_though_two_records_name_it() {
     enter(&records, Some(1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_counts_as_missed_until_it_is_of_no_use_or_too_old() {
+    let records = records();
+    for fingerprint in 1..=3 {
+        abandoned(&records, fingerprint).settle(accepted(&fingerprint.to_string()));
+    }
+    assert_eq!(records.missed_count(), 3);
+    let failed = promised(&records, 2);
+    records.note_failed(failed.delivery.id());
+    assert_eq!(records.missed_count(), 2);
+    tokio::time::advance(records.redeliver - Duration::from_nanos(1)).await;
+    assert_eq!(records.missed_count(), 2);
+    tokio::time::advance(Duration::from_nanos(1)).await;
+    assert_eq!(records.missed_count(), 0);
+}
+
 #[test]
 fn an_answer_that_no_call_can_ask_for_is_not_kept() {
     let records = records();
