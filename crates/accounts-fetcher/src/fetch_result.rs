@@ -74,6 +74,29 @@ impl FetchResult {
         FetchResult::File,
     ];
 
+    /// Whether a list was answered and believed.
+    pub fn is_believed(self) -> bool {
+        match self {
+            FetchResult::Ok | FetchResult::Partial | FetchResult::Empty => true,
+            FetchResult::ShrinkHeld
+            | FetchResult::EmptyHeld
+            | FetchResult::NotConfigured
+            | FetchResult::Unauthorized
+            | FetchResult::Status
+            | FetchResult::Redirect
+            | FetchResult::ContentType
+            | FetchResult::Encoding
+            | FetchResult::Parse
+            | FetchResult::Schema
+            | FetchResult::TooLarge
+            | FetchResult::Timeout
+            | FetchResult::Connect
+            | FetchResult::Certificate
+            | FetchResult::Transport
+            | FetchResult::File => false,
+        }
+    }
+
     /// What an operator can do about it, if anything.
     #[must_use]
     pub fn advice(self) -> Option<&'static str> {

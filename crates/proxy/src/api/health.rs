@@ -43,10 +43,7 @@ impl Api {
                 Some(advice) => format!("{} ({advice})", result.as_str()),
             },
         };
-        let is_fetched = matches!(
-            listing.last_result,
-            Some(FetchResult::Ok | FetchResult::Partial | FetchResult::Empty)
-        );
+        let is_fetched = listing.last_result.is_some_and(FetchResult::is_believed);
         let list = match (&listing.snapshot, listing.fetched_at) {
             (Some(snapshot), Some(at)) => {
                 format!("{} accounts, fetched {at:.0}", snapshot.accounts.len())

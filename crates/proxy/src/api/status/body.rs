@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use accounts_fetcher::{FetchResult, Listing};
+use accounts_fetcher::Listing;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::yield_now;
@@ -245,13 +245,9 @@ impl Api {
 
 /// Why the list could not be fetched last, in words.
 pub(super) fn list_error(listing: &Listing) -> Option<String> {
-    let result = listing.last_result?;
-    let is_fetched = matches!(
-        result,
-        FetchResult::Ok | FetchResult::Partial | FetchResult::Empty
-    );
+    let result = listing.last_result.filter(|it| !it.is_believed())?;
     let problem = listing.last_problem.as_deref();
-    (!is_fetched).then(|| problem.unwrap_or(result.as_str()).to_owned())
+    Some(problem.unwrap_or(result.as_str()).to_owned())
 }
 
 /// One object with the members of `head`, the accounts, and the members of `tail`.
