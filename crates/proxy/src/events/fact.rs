@@ -50,7 +50,7 @@ pub enum Fact {
         /// How it ended.
         #[serde(serialize_with = "end_word")]
         result: JobEnd,
-        /// From the grant of its slot.
+        /// From when it was known until its end was, or else until its slot came free.
         #[serde(rename = "durationMs", serialize_with = "milliseconds")]
         duration: Duration,
     },
@@ -174,28 +174,10 @@ impl Fact {
 
     /// The account that it is about, if it is about one.
     pub(super) fn account(&self) -> Option<&AccountFacts> {
-        match self {
-            Self::AccountState { account, .. } | Self::AccountDrained(account) => Some(account),
-            Self::JobStarted(_)
-            | Self::JobEnded { .. }
-            | Self::SubmissionLost { .. }
-            | Self::SubmissionDecided { .. }
-            | Self::AnswerUndelivered(_)
-            | Self::ListChanged(_)
-            | Self::SidecarStarted { .. }
-            | Self::Ready(_)
-            | Self::NotReady { .. }
-            | Self::TokenRejected { .. }
-            | Self::TokenAccepted
-            | Self::UpstreamUnreachable { .. }
-            | Self::UpstreamReachable
-            | Self::ListFailed { .. }
-            | Self::ListFetched
-            | Self::RoundsFailed { .. }
-            | Self::RoundsAnswered { .. }
-            | Self::StateFailing { .. }
-            | Self::StateWritten => self.job()?.account.as_ref(),
+        if let Self::AccountState { account, .. } | Self::AccountDrained(account) = self {
+            return Some(account);
         }
+        self.job()?.account.as_ref()
     }
 
     /// The job that it is about, if it is about one.

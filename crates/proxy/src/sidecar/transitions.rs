@@ -96,16 +96,14 @@ async fn tell_readiness(
         }
         Some(_) if *was_ready == Some(false) => {}
         Some(Error::Learning(_)) if was_ready.is_none() => {}
+        // `tell_end` tells it, and the service manager knows.
         Some(Error::ShuttingDown) => *was_ready = Some(false),
         Some(error) => {
             *was_ready = Some(false);
             let reasons = vec![error.facts().reason];
             let status = format!("Not ready: {}", reasons.join(", "));
             events.publish(&Fact::NotReady { reasons });
-            // It knows of the drain.
-            if !matches!(error, Error::ShuttingDown) {
-                service_manager::tell(Notice::Status(status)).await;
-            }
+            service_manager::tell(Notice::Status(status)).await;
         }
     }
 }
