@@ -163,7 +163,7 @@ fn is_of_own_page(headers: &HeaderMap) -> bool {
         && sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// Whether someone opens one of [`PAGES`], perhaps by a link on another site.
+/// Whether a person opens one of [`PAGES`], perhaps by a link on another site.
 fn is_visit<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     request.method() == Method::GET

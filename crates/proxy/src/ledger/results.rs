@@ -1,4 +1,4 @@
-//! How jobs ended, for the one who keeps records of calls.
+//! How jobs ended, for the records of calls.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! How often calls are sent again, how searches for the owner of a task end, and how many answers nobody got.
+//! How often calls are sent again, how searches for the owner of a task end, and how many answers reached no client.
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 

@@ -42,7 +42,7 @@ impl Decision {
 /// It is known what became of a lost submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LossDecided {
-    /// Who made it. Nobody, if that was forgotten with its lease.
+    /// Who made it. Empty if that was forgotten with its lease.
     pub caller: Caller,
     /// What it does, if that is known.
     pub operation: Option<OperationName>,

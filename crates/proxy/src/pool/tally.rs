@@ -3,7 +3,7 @@
 //! A job is counted as started when a lease is bound to it, once for each lease, and as ended when its slot comes
 //! free: at that moment its result is known or it is not, and it counts so for ever. What becomes known later is
 //! seen in the records of calls, not here. A job that only a round gave to a lease, and that turned out to be
-//! another's, is uncounted. A job without a lease is nobody's here: its client or an operator gave the lease back, its
+//! another's, is uncounted. A job without a lease is not counted here: its client or an operator gave the lease back, its
 //! account is not in the list, or it was found after the slot of its lost submission had come free.
 //!
 //! There is one place for each: [`Pool::note_job_of`], called by `Pool::set_phase`, and [`Pool::note_job_ended`], called

@@ -24,7 +24,7 @@ const REST_MAX: Duration = Duration::from_secs(5);
 /// for a newer one.
 const EARLIER_MAX: usize = 3;
 
-/// A text, which is made when somebody asks. `S` tells what it shows: an equal one means an equal text.
+/// A text, which is made when a client asks. `S` tells what it shows: an equal one means an equal text.
 #[derive(Debug)]
 pub(in crate::api) struct Board<S> {
     /// Tells the tags of this process from those of others.

@@ -84,7 +84,7 @@ async fn what_changed_while_it_was_rendered_is_rendered_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_leaves_while_rendering_holds_nobody_up() {
+async fn a_client_that_leaves_while_it_renders_delays_no_other() {
     let (world, board) = (World::default(), Board::new(1));
     {
         let mut leaving = Box::pin(ask(&world, &board));
