@@ -105,14 +105,19 @@ impl Api {
     /// What is to be shown now. Neither the accounts nor the ledger's lock is touched.
     fn seen(&self) -> Seen {
         let (ledger, upstream) = (&self.deps.ledger, self.deps.upstream.as_ref());
-        let listing = self.deps.listing.borrow();
+        // Let go before anything is called that may look at the listing, too: between two looks of one thread at a
+        // channel the fetcher may wait for it, and then neither goes on.
+        let list = {
+            let listing = self.deps.listing.borrow();
+            (listing.fetched_at, body::list_error(&listing))
+        };
         let counts = upstream.and_then(|it| it.rounds.as_ref());
         let counts = counts.map(|rounds| rounds.counts());
         Seen {
             ledger: ledger.shown_version(),
             event: self.deps.events.newest_id(),
             points: self.status.history.points_count(),
-            list: (listing.fetched_at, body::list_error(&listing)),
+            list,
             round: (
                 counts.and_then(|counts| counts.last_sent()),
                 counts.and_then(|counts| counts.last_failure()),
