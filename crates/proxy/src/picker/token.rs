@@ -61,16 +61,18 @@ impl Token {
             answered_count,
             probe_at: now + PROBE_PAUSE,
         };
-        let before = self.stop.send_replace(Some(stop));
-        if before.is_some_and(|before| before.fault == fault) {
-            return;
-        }
-        let status = match fault {
-            TokenFault::Unknown => 401,
-            TokenFault::Unpaid => 402,
-        };
-        let text = words.to_owned();
-        self.events.publish(&Fact::TokenRejected { status, text });
+        self.stop.send_modify(|current| {
+            let before = current.replace(stop);
+            if before.is_none_or(|before| before.fault != fault) {
+                let status = match fault {
+                    TokenFault::Unknown => 401,
+                    TokenFault::Unpaid => 402,
+                };
+                let text = words.to_owned();
+                // Told while nothing else can change it: what is told last is what holds.
+                self.events.publish(&Fact::TokenRejected { status, text });
+            }
+        });
     }
 
     /// A job start that was sent at `sent_at` got an answer other than 401 and 402.
@@ -132,12 +134,13 @@ impl Token {
         if self.stop.borrow().is_none() {
             return;
         }
-        let is_ended = self
-            .stop
-            .send_if_modified(|stop| stop.take_if(is_over).is_some());
-        if is_ended {
-            self.events.publish(&Fact::TokenAccepted);
-        }
+        self.stop.send_if_modified(|stop| {
+            let is_ended = stop.take_if(is_over).is_some();
+            if is_ended {
+                self.events.publish(&Fact::TokenAccepted);
+            }
+            is_ended
+        });
     }
 }
 
