@@ -81,8 +81,10 @@ impl Api {
 
     fn state_line(&self) -> String {
         let book = self.deps.book.borrow();
+        if !book.is_kept() {
+            return "[+] state: in memory, it ends with the process".to_owned();
+        }
         match (book.kind, book.committed_at) {
-            ("memory", _) => "[+] state: in memory, it ends with the process".to_owned(),
             _ if self.deps.ledger.is_failing() => {
                 "[-] state: it cannot be written; the log says why".to_owned()
             }
