@@ -62,7 +62,7 @@ impl Pool {
         self.outbox.take_decided_losses()
     }
 
-    /// The lease of a lost submission was bound to a job.
+    /// The lease of a lost submission was bound to a job, be it before the submission was lost.
     pub(super) fn note_loss_bound(&mut self, id: LeaseId) {
         if let Some(lease) = self.leases.get(id)
             && let Some(binding) = lease.binding()

@@ -41,7 +41,7 @@ impl Pool {
         settlement: Settlement,
         now: Duration,
     ) {
-        self.count_submission(id, &settlement);
+        let is_first = self.count_submission(id, &settlement);
         let on = email.map(|email| Arc::clone(email.given()));
         match settlement {
             Settlement::Accepted { task_id, task_type } => {
@@ -105,6 +105,9 @@ impl Pool {
                 if state == Some(LeaseState::Bound) {
                     // A round has listed its job with its mark, or somebody has named it.
                     self.resolutions.note_found(id, false);
+                    if is_first {
+                        self.note_loss_bound(id);
+                    }
                     return;
                 }
                 if state.is_none() {

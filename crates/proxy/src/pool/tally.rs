@@ -218,15 +218,17 @@ impl Pool {
         }
     }
 
-    /// Counts what became of a submission that has a slot, once.
-    pub(super) fn count_submission(&mut self, id: LeaseId, settlement: &Settlement) {
+    /// Counts what became of a submission that has a slot, once. False if it has none, or was counted before.
+    pub(super) fn count_submission(&mut self, id: LeaseId, settlement: &Settlement) -> bool {
         let Some(outcome) = SubmissionOutcome::of(settlement) else {
-            return;
+            return false;
         };
-        if let Some(account) = self.leases.note_counted(id) {
-            let count = |tally: &mut Tally| tally.submissions[outcome as usize] += 1;
-            self.accounts.count(account, count);
-        }
+        let Some(account) = self.leases.note_counted(id) else {
+            return false;
+        };
+        let count = |tally: &mut Tally| tally.submissions[outcome as usize] += 1;
+        self.accounts.count(account, count);
+        true
     }
 
     /// A lease is bound to another job than before, or to none. If the job that it had turns out to be another's, the

@@ -88,8 +88,14 @@ fn a_job_that_is_listed_with_a_mark_is_that_submissions_while_the_call_is_under_
     assert_eq!(bench.job_of(first), None);
     assert_eq!(bench.fate(marked), Fate::Job(task(7)));
     assert_eq!(bench.in_use(), Slots::held(2));
-    // The call ends in doubt: that is no news.
-    bench.lose(marked, 11, "boat");
+    // The call ends in doubt: that is no news, but that it was found is told once, as it is told that it was lost.
+    for found_count in [1, 0] {
+        bench.lose(marked, 11, "boat");
+        let decided = bench.pool.take_decided_losses();
+        let found = decided.iter().map(|it| (it.decision, it.task_id.clone()));
+        let expected = (Decision::Found, Some(task(7)));
+        assert!(found.eq(vec![expected; found_count]), "{decided:?}");
+    }
     assert_eq!(bench.fate(marked), Fate::Job(task(7)));
     assert_eq!(bench.in_use(), Slots::held(2));
 }
