@@ -38,7 +38,10 @@ pub(super) fn sentence(fact: &Fact, email: Option<&str>) -> Cow<'static, str> {
         }
         Fact::SubmissionDecided { outcome, .. } => match outcome {
             Decision::Found => format!("lost submission found{on}: it is a job"),
-            Decision::Absent => format!("lost submission became no job{on}"),
+            // Two rounds prove no absence: a job may have come and gone between them.
+            Decision::Absent => {
+                format!("lost submission is not among the running jobs{on}; its slot is free")
+            }
             Decision::Unverified => {
                 format!("lost submission could not be looked for in time{on}; its slot is free")
             }

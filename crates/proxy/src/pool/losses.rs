@@ -10,7 +10,7 @@ use super::{AccountKey, Caller, Cause, Lease, LeaseId, LeaseState, OperationName
 pub enum Decision {
     /// It is a job.
     Found,
-    /// It became none.
+    /// Rounds list no job of it. One that came and went between them may still be found.
     Absent,
     /// It could not be looked for in time. Its slot is free again.
     Unverified,
