@@ -341,7 +341,7 @@ impl Local {
         let is_due = pool.expire(now, rng);
         state.has_moved = is_due || !returned.is_empty();
         for settle in returned {
-            state.take_back(settle, now);
+            settle.settle(&mut state.pool, now);
         }
         (state, now)
     }
@@ -397,10 +397,6 @@ impl Local {
 }
 
 impl LedgerState {
-    fn take_back(&mut self, settle: Settle, now: Duration) {
-        settle.settle(&mut self.pool, now);
-    }
-
     fn tell_waiters(&mut self, now: Duration) {
         while let Some(handover) = self.pool.next_handover() {
             let Some(seat) = self.waiting.remove(&handover.waiter) else {
