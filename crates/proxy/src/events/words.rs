@@ -31,7 +31,8 @@ pub(super) fn sentence(fact: &Fact, email: Option<&str>) -> Cow<'static, str> {
         Fact::JobEnded { result, .. } => match result {
             JobEnd::Succeeded => format!("job succeeded{on}"),
             JobEnd::Failed => format!("job failed{on}"),
-            JobEnd::Unknown => format!("job is over{on}; its result is not known"),
+            // It may run: its lease may have been given back.
+            JobEnd::Unknown => format!("job is not followed any more{on}; its result is not known"),
         },
         Fact::SubmissionLost { .. } => {
             format!("submission outcome unknown{on}; its slot stays held as uncertain")
