@@ -190,8 +190,12 @@ impl Pool {
         self.outbox.take_state_changes()
     }
 
-    /// The draining accounts that have come to run no job since the last call, and run none now.
+    /// The draining accounts that have come to run no job since the last call, and run none now. None is told before it
+    /// is known what runs.
     pub fn take_drained(&mut self) -> Vec<AccountNames> {
+        if self.is_learning() {
+            return Vec::new();
+        }
         let drained = self.outbox.take_drained().into_iter();
         let drained = drained.filter_map(|key| self.accounts.get(key));
         let drained = drained.filter(|account| account.is_drained());
