@@ -30,6 +30,16 @@ pub enum Settlement {
     },
 }
 
+/// What is known of a submission whose outcome is not.
+struct Lost {
+    body: Option<Body>,
+    /// The account that it was sent on.
+    on: Option<Arc<str>>,
+    sent_at: Duration,
+    /// It is reported for the first time, and has a slot.
+    is_first: bool,
+}
+
 impl Pool {
     /// Learns what became of a slot, or of a submission that had none, on the account `email`. A
     /// second report of the same changes nothing.
@@ -88,34 +98,50 @@ impl Pool {
                 self.end(id, Cause::Undelivered, now);
             }
             Settlement::Uncertain { sent_ago } => {
-                let sent_at = now.saturating_sub(sent_ago);
-                let lease = self.leases.get(id);
-                let state = lease.map(Lease::state);
-                if state == Some(LeaseState::Uncertain) || lease.is_some_and(Lease::is_tied) {
-                    return;
-                }
-                let since = lease.map(|lease| (lease.account, lease.created_at));
-                let mark = lease.and_then(|lease| lease.mark);
-                let marked = lease.filter(|lease| lease.is_marked);
-                let marked = marked.and_then(|lease| lease.operation.clone());
-                let is_news = self.resolutions.lose(id, body, on, since, mark, sent_at);
-                if let Some(operation) = marked.filter(|_| is_news) {
-                    self.marks.note_failed(&operation);
-                }
-                if state == Some(LeaseState::Bound) {
-                    // A round has listed its job with its mark, or somebody has named it.
-                    self.resolutions.note_found(id, false);
-                    if is_first {
-                        self.note_loss_bound(id);
-                    }
-                    return;
-                }
-                if state.is_none() {
-                    self.resolutions.let_expire(id, now);
-                }
-                self.mark_uncertain(id, sent_at, now);
+                let lost = Lost {
+                    body,
+                    on,
+                    sent_at: now.saturating_sub(sent_ago),
+                    is_first,
+                };
+                self.lose(id, lost, now);
             }
         }
+    }
+
+    /// It is not known whether a submission became a job.
+    fn lose(&mut self, id: LeaseId, lost: Lost, now: Duration) {
+        let Lost {
+            body,
+            on,
+            sent_at,
+            is_first,
+        } = lost;
+        let lease = self.leases.get(id);
+        let state = lease.map(Lease::state);
+        if state == Some(LeaseState::Uncertain) || lease.is_some_and(Lease::is_tied) {
+            return;
+        }
+        let since = lease.map(|lease| (lease.account, lease.created_at));
+        let mark = lease.and_then(|lease| lease.mark);
+        let marked = lease.filter(|lease| lease.is_marked);
+        let marked = marked.and_then(|lease| lease.operation.clone());
+        let is_news = self.resolutions.lose(id, body, on, since, mark, sent_at);
+        if let Some(operation) = marked.filter(|_| is_news) {
+            self.marks.note_failed(&operation);
+        }
+        if state == Some(LeaseState::Bound) {
+            // A round has listed its job with its mark, or a client has named it.
+            self.resolutions.note_found(id, false);
+            if is_first {
+                self.note_loss_bound(id);
+            }
+            return;
+        }
+        if state.is_none() {
+            self.resolutions.let_expire(id, now);
+        }
+        self.mark_uncertain(id, sent_at, now);
     }
 
     /// A submission became no job.
