@@ -87,7 +87,10 @@ async fn tell_readiness(
     match picker.unavailable_reason().await {
         None if *was_ready == Some(true) => {}
         None => {
-            if let Ok(found) = inventory::found(ledger).await {
+            // Counting many accounts takes a while: the end may have been told meanwhile, and is the last word.
+            if let Ok(found) = inventory::found(ledger).await
+                && !picker.shutdown().is_cancelled()
+            {
                 *was_ready = Some(true);
                 let status = format!("Ready: accounts {}, slots {}", found.accounts, found.slots);
                 events.publish(&Fact::Ready(found));
