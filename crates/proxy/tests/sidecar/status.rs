@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use harness::{Answer, Running, eventually, manual, send, with_accounts};
+use harness::{Answer, Running, eventually, manual, send, with_accounts, within};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use kling_sim::{Effect, Fault};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 const JOB: &str = "/v1/kling/videos/text2video";
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -275,37 +275,90 @@ async fn why_it_is_not_ready_is_told_in_the_words_of_readyz() {
     assert_eq!(shown["restart"], json!({"isSafe": true, "because": []}));
 }
 
-/// A tag that does not change any more.
-async fn settled(running: &Running) -> String {
-    eventually(async || {
-        let tag = running.get("/status").await.header("etag").to_owned();
-        for _ in 0..10 {
-            if asked(running, &tag).await.status != StatusCode::NOT_MODIFIED {
-                return None;
-            }
+/// After a text was made there is none for so many times as long as that took (`api/status/board.rs`).
+const REST_FACTOR: u32 = 20;
+
+/// The only client that asks for `/status`. So it sees each text being made.
+struct Page<'a> {
+    running: &'a Running,
+    /// Of the text that it has.
+    tag: String,
+    /// Until then nothing new is made, whatever happens.
+    rests_until: Instant,
+}
+
+impl<'a> Page<'a> {
+    /// One that has seen everything, the start included.
+    async fn open(running: &'a Running) -> Self {
+        let mut page = Self {
+            running,
+            tag: String::new(),
+            rests_until: Instant::now(),
+        };
+        within(async { while !page.has_started().await {} }).await;
+        page.settle().await;
+        page
+    }
+
+    /// Whether all is shown that a start brings.
+    async fn has_started(&mut self) -> bool {
+        let shown = self.ask("\"0\"").await.json();
+        let mut events = shown["events"].as_array().unwrap().iter();
+        events.any(|event| event["type"] == "ready") && shown["history"][0].is_object()
+    }
+
+    async fn ask(&mut self, known: &str) -> Answer {
+        let begun = Instant::now();
+        let answer = asked(self.running, known).await;
+        let tag = answer.header("etag");
+        if tag != self.tag {
+            self.tag = tag.to_owned();
+            self.rests_until = Instant::now() + REST_FACTOR * begun.elapsed();
         }
-        Some(tag)
-    })
-    .await
+        answer
+    }
+
+    /// Asks once. Whether there is a new text.
+    async fn is_new(&mut self) -> bool {
+        let before = self.tag.clone();
+        let answer = self.ask(&before).await;
+        let is_new = answer.status != StatusCode::NOT_MODIFIED;
+        assert_eq!(is_new, self.tag != before);
+        is_new
+    }
+
+    /// Asks until there is nothing new, and not just because nothing new is made yet. Whether there was something new.
+    async fn settle(&mut self) -> bool {
+        let mut was_new = false;
+        within(async {
+            loop {
+                let may_be_new = Instant::now() >= self.rests_until;
+                let is_new = self.is_new().await;
+                was_new |= is_new;
+                if may_be_new && !is_new {
+                    return;
+                }
+            }
+        })
+        .await;
+        was_new
+    }
+
+    /// Asks until there is something new, and then until there is nothing more.
+    async fn change(&mut self) {
+        within(async { while !self.is_new().await {} }).await;
+        self.settle().await;
+    }
 }
 
 #[tokio::test]
 async fn the_tag_stays_while_nothing_happens_and_changes_when_something_does() {
     let running = Arc::new(Running::configured(&[("a@x", 1), ("b@x", 1)], &QUIET).await);
-    let mut tag = settled(&running).await;
-    let changed = async |what: &str, tag: &mut String| {
-        let is_new = async || {
-            let answer = asked(&running, tag).await;
-            (answer.status == StatusCode::OK).then_some(answer)
-        };
-        let answer = eventually(is_new).await;
-        assert_ne!(answer.header("etag"), tag, "{what}");
-        *tag = settled(&running).await;
-    };
+    let mut page = Page::open(&running).await;
     let a = running.pick("?email=a@x").await;
-    changed("a pick", &mut tag).await;
+    page.change().await;
     let b = running.pick("?email=b@x").await;
-    changed("another", &mut tag).await;
+    page.change().await;
     // What is refused or only looked at changes nothing.
     running.get("/pick").await.assert_refused(429, "saturated");
     for path in [
@@ -317,33 +370,33 @@ async fn the_tag_stays_while_nothing_happens_and_changes_when_something_does() {
     ] {
         running.get(path).await;
     }
-    assert_eq!(settled(&running).await, tag);
+    assert!(!page.settle().await);
     let waiting = Arc::clone(&running);
     let waiter = tokio::spawn(async move { waiting.get("/pick?wait=60s").await });
-    changed("a waiter", &mut tag).await;
+    page.change().await;
     waiter.abort();
-    changed("a waiter that left", &mut tag).await;
+    page.change().await;
     let path = format!("/leases/{}", a["leaseId"].as_str().unwrap());
     running.put(&path, r#"{"taskId":"7"}"#).await;
-    changed("a bound job", &mut tag).await;
+    page.change().await;
     running.release(&b).await;
-    changed("a release", &mut tag).await;
+    page.change().await;
     for path in ["/accounts/a@x/drain", "/accounts/a@x/resume"] {
         assert_eq!(running.post(path, "").await.status, StatusCode::OK);
-        changed(path, &mut tag).await;
+        page.change().await;
     }
     let refused = Fault::status(400).on_job_starts();
     running.sim.fault(refused.account("b@x").times(1));
     running
         .post(JOB, r#"{"prompt":"a boat","email":"b@x"}"#)
         .await;
-    changed("a refused start", &mut tag).await;
+    page.change().await;
     running.sim.set_account("c@x", 1);
     // An account that is not known asks for the list.
     running
         .post(JOB, r#"{"prompt":"a boat","email":"c@x"}"#)
         .await;
-    changed("another list", &mut tag).await;
+    page.change().await;
     eventually(async || {
         let shown = asked(&running, "\"0\"").await.json();
         (shown["accounts"][2]["email"] == "c@x").then_some(())
@@ -354,7 +407,7 @@ async fn the_tag_stays_while_nothing_happens_and_changes_when_something_does() {
 #[tokio::test]
 async fn a_known_text_is_not_sent_again() {
     let running = Running::configured(&[("a@x", 1)], &QUIET).await;
-    let tag = settled(&running).await;
+    let tag = Page::open(&running).await.tag;
     let known = asked(&running, &format!("\"0\", W/{tag}")).await;
     assert_eq!((known.status, &*known.text), (StatusCode::NOT_MODIFIED, ""));
     assert_eq!(
@@ -388,7 +441,7 @@ async fn many_who_ask_share_one_text() {
     let sim = manual(&accounts).start().await.unwrap();
     let running = Arc::new(Running::beside(sim, &QUIET).await);
     running.until(|it| it.status == StatusCode::OK).await;
-    settled(&running).await;
+    Page::open(&running).await;
     running.pick("").await;
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..100 {
