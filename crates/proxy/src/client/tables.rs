@@ -116,11 +116,10 @@ pub(super) fn overview(
 /// Its slots: held by us, uncertain, of other tools, free.
 fn slot_bar(account: &Account) -> Line {
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX >> 8);
-    let uncertain = account.uncertain.min(account.held);
     let free = account.max_jobs.saturating_sub(account.in_flight);
     let kinds = [
-        ("█", count(account.held - uncertain)),
-        ("?", count(uncertain)),
+        ("█", count(account.held)),
+        ("?", count(account.uncertain)),
         ("▒", count(account.foreign_jobs)),
         ("░", count(free)),
     ];
@@ -289,7 +288,7 @@ long@example.com  a-22   50/50  49    0          1        cooling    20s ago  in
         let account = Account {
             max_jobs: 6,
             in_flight: 5,
-            held: 3,
+            held: 2,
             uncertain: 1,
             foreign_jobs: 2,
             ..Account::default()
