@@ -36,6 +36,8 @@ use crate::{
     terminal::{Line, Output, shown_json, written},
 };
 
+const NO_JOBS: &str = "no such job start is known: those that were sent are kept for 24 hours";
+
 /// Asks a running sidecar, and writes its answer to `out`. What has to be told besides goes to `err`.
 ///
 /// # Errors
@@ -59,7 +61,7 @@ pub async fn ask(
         CliAsk::Status => {
             let body = client.get("/status").await?;
             asked.show(&body, |status: Status| {
-                summary::lines(&status, &client.place(), now)
+                summary::lines(&status.told_at(now), &client.place(), now)
             })
         }
         CliAsk::Top { .. } if is_json => {
@@ -82,13 +84,19 @@ pub async fn ask(
         CliAsk::Leases => {
             let answer = client.whole("/leases", "leases").await?;
             asked.show_member(answer, "leases", |leases: Vec<Lease>| {
-                tables::leases(&leases, &BTreeMap::new(), now)
+                match leases.is_empty() {
+                    true => vec![Line::from("no slot is held")],
+                    false => tables::leases(&leases, &BTreeMap::new(), now),
+                }
             })
         }
         CliAsk::Jobs { query: asked_for } => {
             let path = format!("/jobs?{}", query(&absolute(asked_for)?));
             let answer = client.json(&client.get(&path).await?)?;
-            asked.show_member(answer, "jobs", |jobs: Vec<Job>| tables::jobs(&jobs))
+            asked.show_member(answer, "jobs", |jobs: Vec<Job>| match jobs.is_empty() {
+                true => vec![Line::from(NO_JOBS)],
+                false => tables::jobs(&jobs),
+            })
         }
         CliAsk::Events { wanted } => events::follow(client, *wanted, is_json, asked.out, err).await,
         CliAsk::Pick { query: wish } => {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     answers::{Account, Asked, Event, Status},
     tables,
-    times::{age, date},
+    times::{about, age, date},
 };
 use crate::terminal::{Color, Line};
 
@@ -28,8 +28,12 @@ pub(super) fn health(status: &Status, place: &str, now: Timestamp) -> Vec<Line> 
     }
     first = first.and(&format!("  up for {}", age(status.up_since, now)));
     let slots = status.slots;
-    let mut second = Line::from(format!("slots {}/{} in use  ", slots.in_flight, slots.max));
-    second = second.and(&match status.waiting.count {
+    let mut second = Line::from(format!("slots {}/{} in use", slots.in_flight, slots.max));
+    let next = about(status.next_free_at(), now);
+    if !next.is_empty() {
+        second = second.and(&format!(", the next is free {next}"));
+    }
+    second = second.and("  ").and(&match status.waiting.count {
         0 => "nothing waits".to_owned(),
         count => {
             let oldest = age(status.waiting.oldest_since, now);
@@ -139,5 +143,5 @@ pub(super) fn event(event: &Event) -> Line {
         .and("  ")
         .and(&kind)
         .and("  ")
-        .and(&event.message)
+        .and(&event.told())
 }

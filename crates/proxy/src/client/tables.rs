@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    answers::{Account, Event, Job, Lease, Waiter},
-    times::{age, clock, date, left, span},
+    answers::{Account, Event, Job, Lease, Time, Waiter},
+    times::{about, age, clock, date, left, span},
 };
 use crate::terminal::{Color, Line, bar, table};
 
@@ -93,11 +93,13 @@ pub(super) fn overview(
             0 => Line::from("0 failed"),
             count => Line::colored(Color::Red, &format!("{count} failed")),
         };
-        let free_in = account.next_free_in_ms.filter(|_| account.state == "full");
-        let until = match free_in {
+        let others = [(jobs.unknown, "unknown"), (jobs.moved, "moved")];
+        let others = others.iter().filter(|(count, _)| *count > 0);
+        let others = others.map(|(count, word)| format!(", {count} {word}"));
+        let until = match account.free_at() {
+            Time(None) => with(left(account.until, now), "in ", ""),
             // Full until then, if it is as it usually is.
-            Some(ms) => format!("~in {}", span(Duration::from_millis(ms))),
-            None => with(left(account.until, now), "in ", ""),
+            free_at => about(free_at, now),
         };
         vec![
             Line::from(&*account.email),
@@ -106,7 +108,9 @@ pub(super) fn overview(
             state(account),
             Line::from(with(age(account.since, now), "", " ago")),
             Line::from(until),
-            Line::from(format!("{} done, ", jobs.succeeded)).and_line(failed),
+            Line::from(format!("{} done, ", jobs.succeeded))
+                .and_line(failed)
+                .and(&others.collect::<String>()),
             Line::from(account.why()),
         ]
     }));
@@ -201,7 +205,7 @@ pub(super) fn events<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Line> {
         vec![
             Line::from(clock(event.at)),
             Line::from(&*event.kind),
-            Line::from(&*event.message),
+            Line::from(event.told()),
         ]
     }));
     table(rows)

@@ -34,6 +34,15 @@ pub(crate) fn left(time: Time, now: Timestamp) -> String {
     span(time.duration_since(now).try_into().unwrap_or_default())
 }
 
+/// In how long it is expected; blank where it is not known.
+pub(crate) fn about(time: Time, now: Timestamp) -> String {
+    match left(time, now) {
+        left if left.is_empty() => left,
+        left if left == "0s" => "soon".to_owned(),
+        left => format!("~in {left}"),
+    }
+}
+
 /// The time of day, in UTC like the log.
 pub(crate) fn clock(time: Time) -> String {
     let time = time.0.map(|time| time.round(Unit::Second).unwrap_or(time));
@@ -73,6 +82,9 @@ mod tests {
         assert_eq!(left(at(1_000_000_130), now), "30s");
         assert_eq!(left(at(1_000_000_000), now), "0s");
         assert_eq!(age(Time(None), now), "");
+        assert_eq!(about(at(1_000_000_130), now), "~in 30s");
+        assert_eq!(about(at(1_000_000_000), now), "soon");
+        assert_eq!(about(Time(None), now), "");
         assert_eq!(clock(at(1_000_000_000)), "01:46:40Z");
         assert_eq!(date(at(1_000_000_000)), "2001-09-09T01:46:40Z");
     }
