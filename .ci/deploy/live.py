@@ -87,8 +87,11 @@ class Live:
         self.directory.cleanup()
 
     def start(self, command, environment):
-        log = open(f"{self.directory.name}/{os.path.basename(command[0])}.log", "w")
+        log = open(self.log_of(command), "w")
         self.running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+
+    def log_of(self, command):
+        return f"{self.directory.name}/{os.path.basename(command[0])}.log"
 
     def start_prometheus(self, sidecar, listen):
         settings = {
@@ -103,7 +106,9 @@ class Live:
 
     def until_up(self, url):
         for process in self.running:
-            check(process.poll() is None, f"{process.args[0]} does not start: see its log")
+            # Its log goes with the directory.
+            ended = process.poll() is not None
+            check(not ended, ended and f"{process.args[0]} does not start:\n{open(self.log_of(process.args)).read()}")
         for _ in range(300):
             try:
                 if call(url)[0] == 200:

@@ -36,8 +36,6 @@ use crate::{
     terminal::{Line, Output, shown_json, written},
 };
 
-const NO_JOBS: &str = "no such job start is known: those that were sent are kept for 24 hours";
-
 /// Asks a running sidecar, and writes its answer to `out`. What has to be told besides goes to `err`.
 ///
 /// # Errors
@@ -84,19 +82,13 @@ pub async fn ask(
         CliAsk::Leases => {
             let answer = client.whole("/leases", "leases").await?;
             asked.show_member(answer, "leases", |leases: Vec<Lease>| {
-                match leases.is_empty() {
-                    true => vec![Line::from("no slot is held")],
-                    false => tables::leases(&leases, &BTreeMap::new(), now),
-                }
+                tables::leases(&leases, &BTreeMap::new(), now)
             })
         }
         CliAsk::Jobs { query: asked_for } => {
             let path = format!("/jobs?{}", query(&absolute(asked_for)?));
             let answer = client.json(&client.get(&path).await?)?;
-            asked.show_member(answer, "jobs", |jobs: Vec<Job>| match jobs.is_empty() {
-                true => vec![Line::from(NO_JOBS)],
-                false => tables::jobs(&jobs),
-            })
+            asked.show_member(answer, "jobs", |jobs: Vec<Job>| tables::jobs(&jobs))
         }
         CliAsk::Events { wanted } => events::follow(client, *wanted, is_json, asked.out, err).await,
         CliAsk::Pick { query: wish } => {

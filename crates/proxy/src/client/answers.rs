@@ -237,11 +237,12 @@ impl Event {
             listed("added", &self.added, self.added_count),
             listed("removed", &self.removed, self.removed_count),
             listed("changed", &self.changed, self.changed_count),
+            // First, since a narrow terminal cuts the line.
+            with("request ", &self.request_id),
             self.operation.clone(),
             with("task ", &self.task_id),
             took.map(|took| format!("took {}", span(took))),
             with("client ", &self.client),
-            with("request ", &self.request_id),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }
@@ -317,7 +318,7 @@ mod tests {
         let told = |event| serde_json::from_value::<Event>(event).unwrap().told();
         let ended = json!({"message": "job failed on a@x", "operation": "/videos/text2video", "taskId": "7",
                            "durationMs": 65_000, "client": "studio", "requestId": "r-1"});
-        let expected = "job failed on a@x · /videos/text2video · task 7 · took 1m 5s · client studio · request r-1";
+        let expected = "job failed on a@x · request r-1 · /videos/text2video · task 7 · took 1m 5s · client studio";
         assert_eq!(told(ended), expected);
         let changed = json!({"message": "account list changed", "addedCount": 3, "changedCount": 1,
                              "added": [{"email": "a@x", "maxJobs": 2}, {"email": "b@x", "maxJobs": 1}],

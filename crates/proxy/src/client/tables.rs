@@ -139,6 +139,9 @@ pub(super) fn leases(
     medians: &BTreeMap<String, u64>,
     now: Timestamp,
 ) -> Vec<Line> {
+    if leases.is_empty() {
+        return vec![Line::from("no slot is held")];
+    }
     let mut rows = rows([
         "SLOT ON",
         "STATE",
@@ -213,6 +216,10 @@ pub(super) fn events<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Line> {
 
 /// What became of job starts.
 pub(super) fn jobs(jobs: &[Job]) -> Vec<Line> {
+    if jobs.is_empty() {
+        let none = "no such job start is known: those that were sent are kept for up to 24 hours";
+        return vec![Line::from(none)];
+    }
     let mut rows = rows([
         "AT",
         "OPERATION",
