@@ -106,9 +106,10 @@ class Live:
 
     def until_up(self, url):
         for process in self.running:
-            # Its log goes with the directory.
-            ended = process.poll() is not None
-            check(not ended, ended and f"{process.args[0]} does not start:\n{open(self.log_of(process.args)).read()}")
+            if process.poll() is not None:
+                # It goes with the directory.
+                log = open(self.log_of(process.args)).read()
+                check(False, f"{process.args[0]} does not start:\n{log}")
         for _ in range(300):
             try:
                 if call(url)[0] == 200:
