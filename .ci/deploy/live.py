@@ -105,12 +105,8 @@ class Live:
         self.start(["prometheus", f"--config.file={path}", storage, f"--web.listen-address={listen}"], {})
 
     def until_up(self, url):
-        for process in self.running:
-            if process.poll() is not None:
-                # It goes with the directory.
-                log = open(self.log_of(process.args)).read()
-                check(False, f"{process.args[0]} does not start:\n{log}")
         for _ in range(300):
+            self.check_running()
             try:
                 if call(url)[0] == 200:
                     return
@@ -118,6 +114,13 @@ class Live:
                 pass
             time.sleep(0.1)
         check(False, f"{url} does not become ready")
+
+    def check_running(self):
+        for process in self.running:
+            if process.poll() is not None:
+                # It goes with the directory.
+                log = open(self.log_of(process.args)).read()
+                check(False, f"{process.args[0]} has ended:\n{log}")
 
     # What the sidecar is asked for meanwhile.
 

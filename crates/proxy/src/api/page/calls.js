@@ -37,6 +37,7 @@ class CallsView {
     const wanted = byId('calls-text').value.trim();
     const onlyFailed = this.onlyFailed.checked;
     const period = onlyFailed ? KEPT_MS : RECENT_MS;
+    byId('calls-text').placeholder = `nothing: the last ${span(period)}`;
     const since = new Date(this.sidecar.clock.now() - period).toISOString();
     const [name, value] = wanted ? [byId('calls-by').value, wanted] : ['since', since];
     this.#asked += 1;
