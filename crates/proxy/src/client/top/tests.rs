@@ -122,6 +122,22 @@ fn the_next_free_slot_is_told_where_none_is_free() {
 }
 
 #[test]
+fn a_long_error_hides_nothing() {
+    let mut view = view();
+    view.status.list.error = Some("no connection to the upstream: Connection refused ".repeat(3));
+    view.status.upstream.is_reachable = false;
+    let text = shown(&view, (120, 30));
+    let lines: Vec<_> = text.lines().take(4).collect();
+    assert!(lines[1].contains("upstream unreachable"), "{text}");
+    assert!(lines[1].ends_with("running jobs 3s old"), "{text}");
+    assert!(
+        lines[2].starts_with("account list: no connection"),
+        "{text}"
+    );
+    assert!(lines[3].starts_with("safe to restart: "), "{text}");
+}
+
+#[test]
 fn the_chosen_account_is_always_shown() {
     let mut view = view_of(300);
     for (key, expected) in [
