@@ -87,8 +87,11 @@ class Live:
         self.directory.cleanup()
 
     def start(self, command, environment):
-        log = open(f"{self.directory.name}/{os.path.basename(command[0])}.log", "w")
+        log = open(self.log_of(command), "w")
         self.running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+
+    def log_of(self, command):
+        return f"{self.directory.name}/{os.path.basename(command[0])}.log"
 
     def start_prometheus(self, sidecar, listen):
         settings = {
@@ -102,9 +105,8 @@ class Live:
         self.start(["prometheus", f"--config.file={path}", storage, f"--web.listen-address={listen}"], {})
 
     def until_up(self, url):
-        for process in self.running:
-            check(process.poll() is None, f"{process.args[0]} does not start: see its log")
         for _ in range(300):
+            self.check_running()
             try:
                 if call(url)[0] == 200:
                     return
@@ -112,6 +114,13 @@ class Live:
                 pass
             time.sleep(0.1)
         check(False, f"{url} does not become ready")
+
+    def check_running(self):
+        for process in self.running:
+            if process.poll() is not None:
+                # It goes with the directory.
+                log = open(self.log_of(process.args)).read()
+                check(False, f"{process.args[0]} has ended:\n{log}")
 
     # What the sidecar is asked for meanwhile.
 

@@ -59,7 +59,7 @@ pub async fn ask(
         CliAsk::Status => {
             let body = client.get("/status").await?;
             asked.show(&body, |status: Status| {
-                summary::lines(&status, &client.place(), now)
+                summary::lines(&status.told_at(now), &client.place(), now)
             })
         }
         CliAsk::Top { .. } if is_json => {

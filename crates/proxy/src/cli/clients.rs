@@ -126,7 +126,7 @@ pub(super) fn commands() -> impl Iterator<Item = Command> {
         .arg(account()),
         client(
             "resume",
-            "Gives an account jobs again, whatever kept them from it",
+            "Gives an account jobs again: ends a drain, a rest, a quarantine or parking",
         )
         .arg(account()),
         client(

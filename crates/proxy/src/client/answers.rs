@@ -1,9 +1,11 @@
 //! Answers of a sidecar as commands read them. What a sidecar does not tell, as an older one may, is empty.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
+
+use super::times::span;
 
 /// What `/status` answers.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -86,6 +88,9 @@ pub(crate) struct Account {
     pub(crate) last_refusal: Option<Refusal>,
     pub(crate) jobs: Jobs,
     pub(crate) next_free_in_ms: Option<u64>,
+    /// When it is expected to have a free slot: see [`Status::told_at`].
+    #[serde(skip)]
+    pub(crate) free_at: Time,
 }
 
 /// What the upstream last said against a job.
@@ -145,6 +150,27 @@ pub(crate) struct Event {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     pub(crate) message: String,
+    operation: Option<String>,
+    task_id: Option<String>,
+    duration_ms: Option<u64>,
+    client: Option<String>,
+    request_id: Option<String>,
+    added: Vec<Listed>,
+    added_count: u64,
+    removed: Vec<Listed>,
+    removed_count: u64,
+    changed: Vec<Listed>,
+    changed_count: u64,
+}
+
+/// An account that a change of the list names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Listed {
+    email: String,
+    max_jobs: Option<u64>,
+    from: Option<u64>,
+    to: Option<u64>,
 }
 
 /// What became of a job start.
@@ -180,7 +206,76 @@ impl Default for Upstream {
     }
 }
 
+impl Status {
+    /// The status with forecasts as times: they were made when it was answered.
+    pub(crate) fn told_at(mut self, now: Timestamp) -> Self {
+        for account in &mut self.accounts {
+            let ahead = account.next_free_in_ms.map(Duration::from_millis);
+            account.free_at = Time(ahead.and_then(|ahead| now.checked_add(ahead).ok()));
+        }
+        self
+    }
+
+    /// When the next slot is expected to be free, where there is none now.
+    pub(crate) fn next_free_at(&self) -> Time {
+        if self.accounts.iter().any(|it| it.state == "available") {
+            return Time(None);
+        }
+        Time(self.accounts.iter().filter_map(|it| it.free_at().0).min())
+    }
+}
+
+impl Event {
+    /// Its sentence, and what tells it from others of its type.
+    pub(crate) fn told(&self) -> String {
+        let with = |before: &str, text: &Option<String>| {
+            text.as_deref().map(|text| format!("{before}{text}"))
+        };
+        let took = self.duration_ms.map(Duration::from_millis);
+        let parts = [
+            Some(self.message.clone()),
+            listed("added", &self.added, self.added_count),
+            listed("removed", &self.removed, self.removed_count),
+            listed("changed", &self.changed, self.changed_count),
+            // First, since a narrow terminal cuts the line.
+            with("request ", &self.request_id),
+            self.operation.clone(),
+            with("task ", &self.task_id),
+            took.map(|took| format!("took {}", span(took))),
+            with("client ", &self.client),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+    }
+}
+
+/// Accounts with their slots; of `count`, the first ones are named.
+fn listed(word: &str, accounts: &[Listed], count: u64) -> Option<String> {
+    let names = accounts
+        .iter()
+        .map(|it| match (it.max_jobs, it.from, it.to) {
+            (Some(max), ..) => format!("{} ({max})", it.email),
+            (None, Some(from), Some(to)) => format!("{} ({from} → {to})", it.email),
+            (None, ..) => it.email.clone(),
+        });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let more = match count.saturating_sub(accounts.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!accounts.is_empty()).then(|| format!("{word}: {names}{more}"))
+}
+
 impl Account {
+    /// When a full one is expected to have a free slot.
+    pub(crate) fn free_at(&self) -> Time {
+        Time(self.free_at.0.filter(|_| self.state == "full"))
+    }
+
+    /// When its state ends: as the sidecar says, or as it expects.
+    pub(crate) fn ends_at(&self) -> Time {
+        Time(self.until.0.or(self.free_at().0))
+    }
+
     /// How much an operator has to look at it: the most comes first.
     pub(crate) fn trouble(&self) -> u8 {
         match self.state.as_str() {
@@ -209,5 +304,31 @@ impl Account {
             Some(Refusal { status, text, .. }) => format!("{reason} ({status}: {text})"),
             None => reason.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_tells_which_call_and_which_accounts_it_is_of() {
+        let told = |event| serde_json::from_value::<Event>(event).unwrap().told();
+        let ended = json!({"message": "job failed on a@x", "operation": "/videos/text2video", "taskId": "7",
+                           "durationMs": 65_000, "client": "studio", "requestId": "r-1"});
+        let expected = "job failed on a@x · request r-1 · /videos/text2video · task 7 · took 1m 5s · client studio";
+        assert_eq!(told(ended), expected);
+        let changed = json!({"message": "account list changed", "addedCount": 3, "changedCount": 1,
+                             "added": [{"email": "a@x", "maxJobs": 2}, {"email": "b@x", "maxJobs": 1}],
+                             "removed": [], "changed": [{"email": "c@x", "from": 5, "to": 2}]});
+        let expected =
+            "account list changed · added: a@x (2), b@x (1) and 1 more · changed: c@x (5 → 2)";
+        assert_eq!(told(changed), expected);
+        // These two members have another meaning here.
+        let state =
+            json!({"message": "a@x is available again", "from": "cooling", "to": "available"});
+        assert_eq!(told(state), "a@x is available again");
     }
 }

@@ -11,7 +11,7 @@ use crate::shutdown::Ending;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nothing listens there.
-    #[error("nothing answers at {place}; is kling-balancer running there? See --url")]
+    #[error("nothing answers at {place} (is kling-balancer running there? see --url)")]
     Unreachable {
         /// Where.
         place: String,
@@ -85,7 +85,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether whoever read the answer is gone, such as `head`: it has read enough.
+    /// Whether the reader of the answer is gone, such as `head`: it has read enough.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

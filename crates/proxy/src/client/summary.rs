@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     answers::{Account, Asked, Event, Status},
     tables,
-    times::{age, date},
+    times::{about, age, date},
 };
 use crate::terminal::{Color, Line};
 
@@ -14,7 +14,7 @@ const ACCOUNTS_MAX: usize = 10;
 const WAITERS_MAX: usize = 5;
 const EVENTS_MAX: usize = 8;
 
-/// The state of a sidecar at `place`, in three lines.
+/// The state of a sidecar at `place`: three lines, and one for each question that the upstream did not answer.
 pub(super) fn health(status: &Status, place: &str, now: Timestamp) -> Vec<Line> {
     let mut first = Line::from(format!("kling-balancer {} at {place}  ", status.version));
     first = if status.ready {
@@ -28,24 +28,33 @@ pub(super) fn health(status: &Status, place: &str, now: Timestamp) -> Vec<Line> 
     }
     first = first.and(&format!("  up for {}", age(status.up_since, now)));
     let slots = status.slots;
-    let mut second = Line::from(format!("slots {}/{} in use  ", slots.in_flight, slots.max));
-    second = second.and(&match status.waiting.count {
+    let mut second = Line::from(format!("slots {}/{} in use", slots.in_flight, slots.max));
+    let next = about(status.next_free_at(), now);
+    if !next.is_empty() {
+        second = second.and(&format!(", the next is free {next}"));
+    }
+    second = second.and("  ").and(&match status.waiting.count {
         0 => "nothing waits".to_owned(),
         count => {
             let oldest = age(status.waiting.oldest_since, now);
             format!("{count} waiting, the first for {oldest}")
         }
     });
-    second = second
-        .and("  ")
-        .and_line(asked("account list", &status.list, now));
-    second = second
-        .and("  ")
-        .and_line(asked("running jobs", &status.round, now));
     if !status.upstream.is_reachable {
         second = second
             .and("  ")
             .and_colored(Color::Red, "upstream unreachable");
+    }
+    let questions = [
+        ("account list", &status.list),
+        ("running jobs", &status.round),
+    ];
+    let mut errors = Vec::new();
+    for (what, answer) in questions {
+        second = second.and("  ").and_line(asked(what, answer, now));
+        // An error is long: what stands behind it would be cut off.
+        let error = answer.error.iter();
+        errors.extend(error.map(|error| Line::colored(Color::Red, &format!("{what}: {error}"))));
     }
     let restart = &status.restart;
     let third = if restart.is_safe {
@@ -54,10 +63,13 @@ pub(super) fn health(status: &Status, place: &str, now: Timestamp) -> Vec<Line> 
         let why = restart.because.join(", ");
         Line::from("safe to restart: ").and_colored(Color::Yellow, &format!("no: {why}"))
     };
-    vec![first, second, third]
+    let mut lines = vec![first, second];
+    lines.append(&mut errors);
+    lines.push(third);
+    lines
 }
 
-/// How old the answer to a question is, and why there is no newer one.
+/// How old the answer to a question is; red if there should be a newer one.
 fn asked(what: &str, asked: &Asked, now: Timestamp) -> Line {
     let age = age(asked.at, now);
     let known = if age.is_empty() {
@@ -66,7 +78,7 @@ fn asked(what: &str, asked: &Asked, now: Timestamp) -> Line {
         format!("{what} {age} old")
     };
     match &asked.error {
-        Some(error) => Line::colored(Color::Red, &format!("{known} ({error})")),
+        Some(_) => Line::colored(Color::Red, &known),
         None => Line::from(known),
     }
 }
@@ -139,5 +151,5 @@ pub(super) fn event(event: &Event) -> Line {
         .and("  ")
         .and(&kind)
         .and("  ")
-        .and(&event.message)
+        .and(&event.told())
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    answers::{Account, Event, Job, Lease, Waiter},
-    times::{age, clock, date, left, span},
+    answers::{Account, Event, Job, Lease, Time, Waiter},
+    times::{about, age, clock, date, left, span},
 };
 use crate::terminal::{Color, Line, bar, table};
 
@@ -93,11 +93,13 @@ pub(super) fn overview(
             0 => Line::from("0 failed"),
             count => Line::colored(Color::Red, &format!("{count} failed")),
         };
-        let free_in = account.next_free_in_ms.filter(|_| account.state == "full");
-        let until = match free_in {
+        let others = [(jobs.unknown, "unknown"), (jobs.moved, "moved")];
+        let others = others.iter().filter(|(count, _)| *count > 0);
+        let others = others.map(|(count, word)| format!(", {count} {word}"));
+        let until = match account.free_at() {
+            Time(None) => with(left(account.until, now), "in ", ""),
             // Full until then, if it is as it usually is.
-            Some(ms) => format!("~in {}", span(Duration::from_millis(ms))),
-            None => with(left(account.until, now), "in ", ""),
+            free_at => about(free_at, now),
         };
         vec![
             Line::from(&*account.email),
@@ -106,7 +108,9 @@ pub(super) fn overview(
             state(account),
             Line::from(with(age(account.since, now), "", " ago")),
             Line::from(until),
-            Line::from(format!("{} done, ", jobs.succeeded)).and_line(failed),
+            Line::from(format!("{} done, ", jobs.succeeded))
+                .and_line(failed)
+                .and(&others.collect::<String>()),
             Line::from(account.why()),
         ]
     }));
@@ -116,11 +120,10 @@ pub(super) fn overview(
 /// Its slots: held by us, uncertain, of other tools, free.
 fn slot_bar(account: &Account) -> Line {
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX >> 8);
-    let uncertain = account.uncertain.min(account.held);
     let free = account.max_jobs.saturating_sub(account.in_flight);
     let kinds = [
-        ("█", count(account.held - uncertain)),
-        ("?", count(uncertain)),
+        ("█", count(account.held)),
+        ("?", count(account.uncertain)),
         ("▒", count(account.foreign_jobs)),
         ("░", count(free)),
     ];
@@ -136,6 +139,9 @@ pub(super) fn leases(
     medians: &BTreeMap<String, u64>,
     now: Timestamp,
 ) -> Vec<Line> {
+    if leases.is_empty() {
+        return vec![Line::from("no slot is held")];
+    }
     let mut rows = rows([
         "SLOT ON",
         "STATE",
@@ -202,7 +208,7 @@ pub(super) fn events<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Line> {
         vec![
             Line::from(clock(event.at)),
             Line::from(&*event.kind),
-            Line::from(&*event.message),
+            Line::from(event.told()),
         ]
     }));
     table(rows)
@@ -210,6 +216,10 @@ pub(super) fn events<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Line> {
 
 /// What became of job starts.
 pub(super) fn jobs(jobs: &[Job]) -> Vec<Line> {
+    if jobs.is_empty() {
+        let none = "no such job start is known: those that were sent are kept for up to 24 hours";
+        return vec![Line::from(none)];
+    }
     let mut rows = rows([
         "AT",
         "OPERATION",
@@ -289,7 +299,7 @@ long@example.com  a-22   50/50  49    0          1        cooling    20s ago  in
         let account = Account {
             max_jobs: 6,
             in_flight: 5,
-            held: 3,
+            held: 2,
             uncertain: 1,
             foreign_jobs: 2,
             ..Account::default()

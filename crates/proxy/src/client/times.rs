@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, Unit};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use super::answers::Time;
 use crate::config::in_words;
@@ -34,17 +34,27 @@ pub(crate) fn left(time: Time, now: Timestamp) -> String {
     span(time.duration_since(now).try_into().unwrap_or_default())
 }
 
-/// The time of day, in UTC like the log.
-pub(crate) fn clock(time: Time) -> String {
-    let time = time.0.map(|time| time.round(Unit::Second).unwrap_or(time));
-    let time = time.map(|time| time.to_string());
-    // 2026-01-31T12:00:00Z
-    time.map_or(String::new(), |time| time.chars().skip(11).collect())
+/// In how long it is expected; blank where it is not known.
+pub(crate) fn about(time: Time, now: Timestamp) -> String {
+    match left(time, now) {
+        left if left.is_empty() => left,
+        left if left == "0s" => "soon".to_owned(),
+        left => format!("~in {left}"),
+    }
 }
 
-/// Date and time, to the second.
+/// The time of day, in UTC like the log.
+pub(crate) fn clock(time: Time) -> String {
+    // 2026-01-31T12:00:00Z
+    date(time).chars().skip(11).collect()
+}
+
+/// Date and time. The second is that of the log, also when the next one is nearer.
 pub(crate) fn date(time: Time) -> String {
-    let time = time.0.map(|time| time.round(Unit::Second).unwrap_or(time));
+    let whole = TimestampRound::new()
+        .smallest(Unit::Second)
+        .mode(RoundMode::Trunc);
+    let time = time.0.map(|time| time.round(whole).unwrap_or(time));
     time.map_or(String::new(), |time| time.to_string())
 }
 
@@ -73,7 +83,11 @@ mod tests {
         assert_eq!(left(at(1_000_000_130), now), "30s");
         assert_eq!(left(at(1_000_000_000), now), "0s");
         assert_eq!(age(Time(None), now), "");
+        assert_eq!(about(at(1_000_000_130), now), "~in 30s");
+        assert_eq!(about(at(1_000_000_000), now), "soon");
+        assert_eq!(about(Time(None), now), "");
         assert_eq!(clock(at(1_000_000_000)), "01:46:40Z");
-        assert_eq!(date(at(1_000_000_000)), "2001-09-09T01:46:40Z");
+        let late = Timestamp::new(1_000_000_000, 900_000_000).unwrap();
+        assert_eq!(date(Time(Some(late))), "2001-09-09T01:46:40Z");
     }
 }

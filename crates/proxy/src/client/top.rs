@@ -67,7 +67,9 @@ impl Client<'_> {
         }
         let tag = answer.headers.get(header::ETAG).cloned();
         let body = self.accepted(answer)?;
-        let status = serde_json::from_slice(&body).map_err(|error| self.unexpected(error))?;
+        let status: Status =
+            serde_json::from_slice(&body).map_err(|error| self.unexpected(error))?;
+        let status = status.told_at(Timestamp::now());
         Ok(Some(Seen { status, tag }))
     }
 

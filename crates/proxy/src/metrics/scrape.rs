@@ -38,7 +38,7 @@ impl Scrape<'_> {
         registry.register(Box::new(waiters))?;
         let oldest = Gauge::new(
             "oldest_waiter_seconds",
-            "How long the first of those that wait for a slot has waited; 0 if nobody waits.",
+            "How long the first of those that wait for a slot has waited; 0 if none waits.",
         )?;
         let waits_for = self.stats.oldest_waits_for.unwrap_or_default();
         oldest.set(waits_for.as_secs_f64());

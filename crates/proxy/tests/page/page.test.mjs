@@ -127,6 +127,32 @@ test('a call is found by its request id', async () => {
   await page.context().close();
 });
 
+test('what failed is shown alone', async () => {
+  const page = await open(browser, stage);
+  await page.locator('#calls-count', { hasText: 'in the last 10 min' }).waitFor();
+  const all = await page.locator('#calls-rows tr').count();
+  await page.getByLabel('Only failed ones').check();
+  await page.locator('#calls-count', { hasText: `2 failed of ${all} calls in the last 24 h` }).waitFor();
+  const failed = await page.locator('#calls-rows tr').allTextContents();
+  assert.match(failed.join('\n'), /no credit.*\n.*session is broken/);
+  await page.context().close();
+});
+
+test('where no slot is free, it is told when one is expected', async () => {
+  const full = await Stage.set([['a@x', 1], ['b@x', 1]]);
+  try {
+    await full.start('a@x');
+    const page = await open(browser, full);
+    await untilState(page, 'a@x', 'full');
+    assert.equal(await page.locator('#slots-next').textContent(), '');
+    await full.start('b@x');
+    await page.locator('#slots-next', { hasText: /^the next is free in about \d+ (min|s)/ }).waitFor();
+    await page.context().close();
+  } finally {
+    await full.end();
+  }
+});
+
 test('a slot is released once that is confirmed', async () => {
   const pick = await (await stage.ask('/pick?email=idle@x&ttl=10m', { method: 'POST' })).json();
   const page = await open(browser, stage);

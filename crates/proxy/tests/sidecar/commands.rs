@@ -257,7 +257,10 @@ async fn no_command_writes_what_a_terminal_would_obey() {
         "email": NASTY, "alias": NASTY, "state": NASTY, "reason": NASTY, "maxJobs": 2, "inFlight": 1,
         "lastRefusal": {"status": 400, "text": NASTY},
     });
-    let event = json!({"id": 1, "type": NASTY, "message": NASTY, "at": NASTY});
+    let event = json!({
+        "id": 1, "type": NASTY, "message": NASTY, "at": NASTY, "operation": NASTY, "client": NASTY, "requestId": NASTY,
+        "taskId": NASTY, "added": [{"email": NASTY}],
+    });
     let body = json!({
         "version": NASTY, "ready": false, "reasons": [NASTY], "role": NASTY,
         "list": {"error": NASTY}, "restart": {"because": [NASTY]}, "waiting": {"count": 1},

@@ -120,9 +120,7 @@ class AccountRow {
   #nextSlot({ state, nextFreeInMs }) {
     if (state === 'available') return 'now';
     if (typeof nextFreeInMs !== 'number') return state === 'full' ? 'not known' : '';
-    // The forecast was made when the answer was.
-    const left = nextFreeInMs - (this.view.clock.now() - this.view.toldAt);
-    return left > 0 ? `in about ${span(left)}` : 'soon';
+    return forecast(nextFreeInMs, this.view.toldAt, this.view.clock.now());
   }
 
   /** @param {Account} account */

@@ -68,7 +68,7 @@ class App {
   #draw() {
     if (!this.status) return;
     this.#showButtons(false);
-    this.health.show(this.status);
+    this.health.show(this.status, this.accounts.toldAt);
     this.history.show(this.status);
     this.accounts.show(this.status.accounts);
     this.slots.show(this.status);

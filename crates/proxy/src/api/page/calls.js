@@ -2,6 +2,16 @@
 
 /** How far back calls are shown if nothing is searched for. */
 const RECENT_MS = 10 * 60_000;
+/** How far back failed ones are: as long as the sidecar keeps them. */
+const KEPT_MS = 24 * 3_600_000;
+
+/** Those that have a job, or may get one. @type {Set<string>} */
+const GOOD_OUTCOMES = new Set(['waiting', 'submitting', 'accepted']);
+
+/** @param {Job} job */
+function isFailed({ outcome, result }) {
+  return result === 'failed' || !GOOD_OUTCOMES.has(outcome);
+}
 
 /** The search for calls. */
 class CallsView {
@@ -18,12 +28,17 @@ class CallsView {
       event.preventDefault();
       this.ask();
     });
+    this.onlyFailed = byId('calls-failed');
+    this.onlyFailed.addEventListener('change', () => this.ask());
   }
 
   /** Shows what is searched for, or the recent calls. An answer that comes after a later search is not shown. */
   async ask() {
     const wanted = byId('calls-text').value.trim();
-    const since = new Date(this.sidecar.clock.now() - RECENT_MS).toISOString();
+    const onlyFailed = this.onlyFailed.checked;
+    const period = onlyFailed ? KEPT_MS : RECENT_MS;
+    byId('calls-text').placeholder = `nothing: the last ${span(period)}`;
+    const since = new Date(this.sidecar.clock.now() - period).toISOString();
     const [name, value] = wanted ? [byId('calls-by').value, wanted] : ['since', since];
     this.#asked += 1;
     const asked = this.#asked;
@@ -32,11 +47,14 @@ class CallsView {
       (/** @type {Error} */ error) => ({ status: 0, body: { error: error.message }, etag: null, access: null }),
     );
     if (asked !== this.#asked) return;
-    this.#jobs = answer.status === 200 ? answer.body.jobs : [];
+    /** @type {Job[]} */
+    const jobs = answer.status === 200 ? answer.body.jobs : [];
+    this.#jobs = onlyFailed ? jobs.filter(isFailed) : jobs;
     this.pager.turnTo(0);
     const now = this.sidecar.clock.now();
-    const found = counted(this.#jobs.length, 'call', 'calls');
-    const which = wanted ? `${found} found` : `${found} in the last ${span(RECENT_MS)}`;
+    const failed = onlyFailed ? `${number(this.#jobs.length)} failed of ` : '';
+    const found = wanted ? 'found' : `in the last ${span(period)}`;
+    const which = `${failed}${counted(jobs.length, 'call', 'calls')} ${found}`;
     say(byId('calls-count'), answer.status === 200 ? `${which}, as of ${localTime(now, now)}.` : refusalOf(answer));
   }
 

@@ -41,7 +41,6 @@ function detailsOf(event) {
     typeof event.durationMs === 'number' && `took ${span(event.durationMs)}`,
     event.client && `client ${event.client}`,
     event.requestId && `request ${event.requestId}`,
-    event.reasons?.join('; '),
   ].filter(Boolean).join(' · ');
 }
 

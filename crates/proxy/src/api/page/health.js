@@ -22,13 +22,17 @@ class HealthView {
     tint(line, tone);
   }
 
-  /** @param {Status} status */
-  show(status) {
+  /**
+   * @param {Status} status
+   * @param {number} toldAt when the sidecar told it
+   */
+  show(status, toldAt) {
     const { ready, reasons, slots } = status;
     this.announce(ready ? 'Ready: jobs can be started.' : `Not ready: ${reasons.join('; ')}`, ready ? 'good' : 'bad');
     document.title = `${ready ? 'Ready' : 'Not ready'} · ${slots.inFlight} of ${slots.max} · kling-balancer`;
     this.#showSidecar(status);
     this.#showFigures(status);
+    this.#showNextSlot(status.accounts, toldAt);
     say(byId('restart'), status.restart.isSafe ? 'Yes' : 'No');
     tint(byId('restart'), status.restart.isSafe ? 'good' : 'warn');
     this.reasons.show(status.restart.isSafe ? [] : status.restart.because, (_reason, place) => place);
@@ -53,6 +57,19 @@ class HealthView {
     this.#showSource('round', round?.sentAt, round?.error);
     say(byId('upstream-now'), upstream.isReachable ? 'reachable' : 'cannot be reached');
     tint(byId('upstream-now'), upstream.isReachable ? 'good' : 'bad');
+  }
+
+  /**
+   * Tells when a slot is expected to be free, where none is now.
+   * @param {Account[]} accounts
+   * @param {number} toldAt
+   */
+  #showNextSlot(accounts, toldAt) {
+    const isNoneFree = accounts.every(({ state }) => state !== 'available');
+    const full = accounts.filter(({ state }) => state === 'full');
+    const next = Math.min(...full.map(({ nextFreeInMs }) => nextFreeInMs ?? Infinity));
+    const isTold = isNoneFree && Number.isFinite(next);
+    say(byId('slots-next'), isTold ? `the next is free ${forecast(next, toldAt, this.clock.now())}` : '');
   }
 
   /** @param {number} at */

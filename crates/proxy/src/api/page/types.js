@@ -56,7 +56,6 @@
  * @property {number} [durationMs]
  * @property {string | null} [client]
  * @property {string} [requestId]
- * @property {string[]} [reasons]
  * @property {ListedAccount[]} [added]
  * @property {number} [addedCount]
  * @property {ListedAccount[]} [removed]

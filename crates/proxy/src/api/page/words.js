@@ -65,6 +65,17 @@ function span(ms) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/**
+ * When a slot is expected to be free.
+ * @param {number} ms as the sidecar said
+ * @param {number} toldAt when it did
+ * @param {number} now
+ */
+function forecast(ms, toldAt, now) {
+  const left = ms - (now - toldAt);
+  return left > 0 ? `in about ${span(left)}` : 'soon';
+}
+
 const CLOCK = new Intl.DateTimeFormat(undefined, {
   hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23',
 });

@@ -29,7 +29,7 @@ impl Switch {
     pub(super) fn effect(self) -> &'static str {
         match self {
             Self::Drain => "it gets no new jobs; those that run go on",
-            Self::Resume => "it gets jobs again, whatever kept them from it",
+            Self::Resume => "it gets jobs again: a drain, a rest, a quarantine or parking ends",
         }
     }
 }

@@ -20,8 +20,10 @@ const EVENTS_MAX: usize = 10;
 /// A part of the picture with fewer rows is left out: a blank one, the names of the columns, and one of what it shows.
 const PART_ROWS_MIN: usize = 3;
 
-/// So many rows belong to the accounts before anything else gets one: a title, the names of the columns, six accounts.
-const ACCOUNT_ROWS_MIN: usize = 8;
+/// What is found, the names of the columns, and why the chosen account is in its state.
+const ROWS_BESIDE_ACCOUNTS: usize = 3;
+/// So many rows belong to the accounts before anything else gets one: six accounts, and what is beside them.
+const ACCOUNT_ROWS_MIN: usize = 6 + ROWS_BESIDE_ACCOUNTS;
 
 /// One picture of everything, however long.
 pub(super) fn plain(status: &Status, place: &str, now: Timestamp) -> Vec<Line> {
@@ -86,8 +88,7 @@ impl View {
             0 | 1 => 0,
             count => count + 1,
         });
-        // What is found, the names of the columns, the accounts.
-        let [accounts, shares @ ..] = shares(room, rows.len() + 2, wanted);
+        let [accounts, shares @ ..] = shares(room, rows.len() + ROWS_BESIDE_ACCOUNTS, wanted);
         let mut lines = self.accounts(&rows, accounts, now);
         for (part, share) in others.into_iter().zip(shares) {
             if share > 0 {
@@ -100,7 +101,9 @@ impl View {
 
     /// So many lines of accounts, the chosen one among them.
     fn accounts(&self, rows: &[&Account], room: usize, now: Timestamp) -> Vec<Line> {
-        let shown_max = room.saturating_sub(2);
+        // On a small terminal one more account goes before why one of them is stuck.
+        let has_why = room >= ACCOUNT_ROWS_MIN.min(rows.len() + ROWS_BESIDE_ACCOUNTS);
+        let shown_max = room.saturating_sub(ROWS_BESIDE_ACCOUNTS - usize::from(!has_why));
         let cursor = self.cursor_idx(rows).unwrap_or(0);
         // A page at a time, so that the rows stand still while the cursor moves on one.
         let first = cursor.checked_div(shown_max).unwrap_or(0) * shown_max;
@@ -122,6 +125,9 @@ impl View {
             }
             Line::from("  ").and_line(line)
         }));
+        // The last column of a narrow terminal has no room for it.
+        let why = rows.get(cursor).map(|chosen| chosen.why());
+        lines.push(Line::from(format!("  {}", why.unwrap_or_default())));
         lines.truncate(room);
         lines
     }

@@ -12,8 +12,9 @@ use crate::{
 
 /// A status with everything in it, and when it was asked for.
 pub(super) fn example() -> (Status, Timestamp) {
-    let status = serde_json::from_str(include_str!("example.json")).unwrap();
-    (status, "2026-01-31T12:00:00Z".parse().unwrap())
+    let status: Status = serde_json::from_str(include_str!("example.json")).unwrap();
+    let now = "2026-01-31T12:00:00Z".parse().unwrap();
+    (status.told_at(now), now)
 }
 
 fn view() -> View {
@@ -88,9 +89,52 @@ fn what_has_no_room_beside_the_accounts_is_left_out() {
     );
     let many = shown(&view_of(300), (120, 40));
     assert!(
-        many.contains("EVENTS") && many.contains("1 to 23 shown"),
+        many.contains("EVENTS") && many.contains("1 to 22 shown"),
         "{many}"
     );
+}
+
+#[test]
+fn why_the_chosen_account_is_stuck_has_a_line_of_its_own() {
+    let mut view = view();
+    let why = "its session is broken (596: session expired)";
+    let narrow = shown(&view, (80, 24));
+    assert!(narrow.lines().any(|line| line.trim() == why), "{narrow}");
+    press(&mut view, KeyCode::Down);
+    assert!(!shown(&view, (80, 24)).contains(why));
+}
+
+#[test]
+fn the_next_free_slot_is_told_where_none_is_free() {
+    let mut view = view();
+    assert!(!shown(&view, (120, 30)).contains("the next is free"));
+    view.status
+        .accounts
+        .retain(|account| account.state != "available");
+    let full = shown(&view, (120, 30));
+    assert!(
+        full.contains("slots 5/11 in use, the next is free ~in 42s"),
+        "{full}"
+    );
+    let later = example().1 + std::time::Duration::from_secs(60);
+    let late = written(&view.lines((120, 30), later), false);
+    assert!(late.contains("the next is free soon"), "{late}");
+}
+
+#[test]
+fn a_long_error_hides_nothing() {
+    let mut view = view();
+    view.status.list.error = Some("no connection to the upstream: Connection refused ".repeat(3));
+    view.status.upstream.is_reachable = false;
+    let text = shown(&view, (120, 30));
+    let lines: Vec<_> = text.lines().take(4).collect();
+    assert!(lines[1].contains("upstream unreachable"), "{text}");
+    assert!(lines[1].ends_with("running jobs 3s old"), "{text}");
+    assert!(
+        lines[2].starts_with("account list: no connection"),
+        "{text}"
+    );
+    assert!(lines[3].starts_with("safe to restart: "), "{text}");
 }
 
 #[test]
@@ -135,7 +179,8 @@ fn accounts_are_sorted_by_each_column_and_back() {
         (Sort::Account, ["a", "b", "c", "d"]),
         (Sort::Slots, ["d", "a", "c", "b"]),
         (Sort::Since, ["c", "a", "b", "d"]),
-        (Sort::Until, ["b", "d", "c", "a"]),
+        // The full one is expected to have a free slot.
+        (Sort::Until, ["b", "a", "d", "c"]),
         (Sort::Jobs, ["a", "d", "b", "c"]),
     ] {
         assert_eq!((view.sort, emails(&view)), (sort, expected.to_vec()));

@@ -60,7 +60,7 @@ impl Sort {
             Self::Account => accounts.sort_by(|a, b| a.email.cmp(&b.email)),
             Self::Slots => accounts.sort_by_key(|it| Reverse(it.in_flight)),
             Self::Since => accounts.sort_by_key(|it| Reverse(it.since)),
-            Self::Until => accounts.sort_by_key(|it| (it.until.0.is_none(), it.until)),
+            Self::Until => accounts.sort_by_key(|it| (it.ends_at().0.is_none(), it.ends_at())),
             Self::Jobs => accounts.sort_by_key(|it| Reverse(it.jobs.failed)),
         }
     }
