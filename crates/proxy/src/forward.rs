@@ -222,14 +222,15 @@ impl Forward {
         let call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
+            // The futures of these are large: reads and polls, which are most calls, have no room for them.
             Class::JobStart => {
-                let started = self.start_job(call, body, origin).await;
+                let started = Box::pin(self.start_job(call, body, origin)).await;
                 started.map_err(Error::of_job_start)
             }
-            Class::Create => self.create(call, body).await,
+            Class::Create => Box::pin(self.create(call, body)).await,
             Class::Task => self.about_task(call, body, origin).await,
             Class::Untrack => self.untrack(call, body).await,
-            Class::Download => self.download(call, body).await,
+            Class::Download => Box::pin(self.download(call, body)).await,
             Class::Read => {
                 let email = self.router.any_account(&call).await?;
                 let answer = self.read(&call, body, email.clone()).await?;

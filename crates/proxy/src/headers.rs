@@ -4,16 +4,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Headers of one connection, whatever `Connection` says: RFC 9110 §7.6.1 and the older
 /// `Keep-Alive` and `Proxy-Connection`. Framing is made anew from the body we pass on.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// The most lines of an answer's head that are passed on. Python's and Rust's clients read no answer of more
 /// than 100, and a client that cannot read the answer to a job start loses a paid job; the rest is room for
@@ -27,8 +30,9 @@ const OURS: &str = "x-kling-";
 /// behind the same edge refuses them, and they tell where clients are.
 const OF_CLIENTS_PREFIXES: [&str; 4] = [OURS, "proxy-", "cf-", "x-forwarded-"];
 /// The same: credentials, the host, how to read the method, and single names of an edge.
-const OF_CLIENTS: [&str; 8] = [
+const OF_CLIENTS: [&str; 9] = [
     "authorization",
+    "expect",
     "cookie",
     "host",
     "x-http-method-override",
@@ -38,16 +42,19 @@ const OF_CLIENTS: [&str; 8] = [
     "true-client-ip",
 ];
 
-/// Removes the headers of one connection, and those that any `Connection` line names.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
+/// Removes the headers of one connection, those that any `Connection` line names, and the `others`.
+fn strip(headers: &mut HeaderMap, others: impl Fn(&str) -> bool) {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let named = lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+        .filter_map(|name| name.trim().parse().ok());
+    let unwanted = headers.keys().filter(|name| {
+        let name = name.as_str();
+        is_hop_by_hop(name) || others(name)
+    });
+    let unwanted: Vec<HeaderName> = named.chain(unwanted.cloned()).collect();
+    for name in &unwanted {
         headers.remove(name);
     }
 }
@@ -56,22 +63,19 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// (`x-kling-…`), what an edge says of it, and `Expect`, which is answered here. Many servers read `_` in a name as
 /// `-`, so such a name goes as well.
 pub(crate) fn strip_client(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    remove_all(headers, |name| {
+    strip(headers, |name| {
         let twin = name.contains('_').then(|| name.replace('_', "-"));
         let name = twin.as_deref().unwrap_or(name);
         let mut prefixes = OF_CLIENTS_PREFIXES.iter();
         OF_CLIENTS.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
     });
-    headers.remove(header::EXPECT);
 }
 
 /// Removes from an answer the headers of its connection, and those that only we set. One plain length is
 /// left of several equal ones.
 pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     settle_length(headers);
-    strip_hop_by_hop(headers);
-    remove_all(headers, |name| name.starts_with(OURS));
+    strip(headers, |name| name.starts_with(OURS));
     shorten(headers);
 }
 
@@ -134,17 +138,6 @@ pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
-    let unwanted: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_unwanted(name.as_str()))
-        .cloned()
-        .collect();
-    for name in &unwanted {
-        headers.remove(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +169,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("keep-alive", "timeout=5"),
         ]);
-        strip_hop_by_hop(&mut headers);
+        strip(&mut headers, |_| false);
         assert_eq!(names(&headers), ["x-three"]);
     }
 

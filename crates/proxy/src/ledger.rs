@@ -181,6 +181,11 @@ impl Ledger {
         self.keeper().give_back(settle);
     }
 
+    /// Whether picks are told marks now: where they are not, none need be made.
+    pub(crate) fn offers_marks(&self) -> bool {
+        self.keeper().offers_marks()
+    }
+
     /// Waits until the accounts and the jobs that run on them are known. Cancel-safe.
     pub async fn learnt(&self) {
         self.keeper().learnt().await;

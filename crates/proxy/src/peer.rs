@@ -24,6 +24,7 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     time::{self, Instant, Sleep},
 };
 
@@ -31,7 +32,7 @@ pub(crate) use request::RequestBody;
 
 /// How long a client may take no byte of its answer.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
-/// How often the socket of a long call is checked.
+/// How often the sockets of long calls are checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long after its answer was written a client may still reset the connection: then the answer did not
@@ -69,6 +70,20 @@ pub(crate) struct Answering(Client);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.0.is_answering.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Says when calls that wait look at their clients: one timer for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(Notify);
+
+impl Looks {
+    /// Says so again and again. Runs until dropped; cancel-safe.
+    pub(crate) async fn run(&self) {
+        loop {
+            time::sleep(LOOK_INTERVAL).await;
+            self.0.notify_waiters();
+        }
     }
 }
 
@@ -241,9 +256,11 @@ impl Client {
 
     /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same. What
     /// can be answered in a moment is answered. Cancel-safe.
-    pub(crate) async fn left(&self) {
+    pub(crate) async fn left(&self, looks: &Looks) {
+        // The first look may be due at once.
+        looks.0.notified().await;
         loop {
-            time::sleep(LOOK_INTERVAL).await;
+            looks.0.notified().await;
             if !self.is_bound() && self.is_gone() {
                 return;
             }

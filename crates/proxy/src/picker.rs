@@ -168,7 +168,9 @@ impl Picker {
         }
         let lease = request.lease;
         let lease = lease.unwrap_or_else(|| LeaseId::random(&mut rand::rng()));
-        let key = self.mark_key.as_ref();
+        // A hash costs as much as all else that a pick does under the ledger's lock.
+        let has_mark = is_job_start || self.ledger.offers_marks();
+        let key = self.mark_key.as_ref().filter(|_| has_mark);
         let request = PickRequest {
             mark: key.map(|key| Mark::of(key, lease)),
             ..request.clone()

@@ -23,14 +23,17 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use connections::{Connection, Connections};
 pub(crate) use starting::answer_while_starting;
 
 use crate::{
     api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},
-    peer::{Client, RequestBody},
+    peer::{Client, Looks, RequestBody},
 };
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
@@ -110,9 +113,12 @@ pub(crate) async fn serve(
     let Listener { socket, is_passed } = listener;
     let mut is_failing = false;
     let served = TaskTracker::new();
+    let looks = Arc::<Looks>::default();
+    let looking = Arc::clone(&looks);
+    let _looking = AbortOnDropHandle::new(tokio::spawn(async move { looking.run().await }));
     let serve = |connection| {
-        let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
-        served.spawn(serve_connection(connection, api, kind, shutdown));
+        let (api, looks, shutdown) = (Arc::clone(&api), Arc::clone(&looks), shutdown.clone());
+        served.spawn(serve_connection(connection, api, kind, looks, shutdown));
     };
     // It was accepted, and waits until it may be served.
     let mut next = None;
@@ -159,13 +165,20 @@ pub(crate) async fn serve(
 }
 
 /// Answers the calls of one connection.
-async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, shutdown: Shutdown) {
+async fn serve_connection(
+    open: Connection,
+    api: Arc<Api>,
+    kind: ListenerKind,
+    looks: Arc<Looks>,
+    shutdown: Shutdown,
+) {
     let (client, calls) = (open.client(), open.calls());
     let (is_told, is_endless) = (AtomicBool::new(false), AtomicBool::new(false));
     let answer = service_fn(|request: Request<Incoming>| {
         let (api, call) = (Arc::clone(&api), calls.token());
         let (begun, client, open) = (&shutdown.begun, client, &open);
         let (is_told, is_endless) = (&is_told, &is_endless);
+        let looks = &*looks;
         let version = request.version();
         open.note_call();
         let answering = client.begin_answer();
@@ -173,7 +186,7 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
             let mut reply = tokio::select! {
                 biased;
                 reply = answer(&api, request, kind, client) => reply,
-                () = client.left() => return Err(HungUp),
+                () = client.left(looks) => return Err(HungUp),
             };
             // No second call follows on the connection of an answer without an end.
             if begun.is_cancelled() || reply.body().is_endless() {

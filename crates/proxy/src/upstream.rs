@@ -10,7 +10,7 @@
 mod answer;
 mod ask;
 mod breaker;
-mod connector;
+mod connections;
 mod dialer;
 mod idle;
 mod outgoing;
@@ -19,18 +19,15 @@ mod stream;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use accounts_fetcher::{Credentials, read_heads_leniently};
+use accounts_fetcher::Credentials;
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, Request, Response, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri,
     header::{AUTHORIZATION, HOST},
+    uri::{PathAndQuery, Scheme},
 };
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{Client, connect::capture_connection},
-    rt::{TokioExecutor, TokioTimer},
-};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use rustls::ClientConfig;
 use thiserror::Error;
@@ -43,23 +40,15 @@ use tokio_util::sync::CancellationToken;
 pub use answer::Answer;
 pub use ask::AskError;
 pub use breaker::FAILURES_MAX;
+pub use connections::KEPT_MAX;
 pub use idle::{Idle, IdleError};
 pub use places::{GIVES_WAY_AFTER, Traffic};
 
 use crate::events::Events;
 use breaker::Breaker;
-use connector::Connector;
+use connections::{Connection, Connections};
 use outgoing::{OutgoingBody, Progress};
 use places::Places;
-
-/// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
-/// so that no request meets a closing connection.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How many unused connections are kept: a burst's worth, each for a few seconds.
-pub const POOL_IDLE_MAX: usize = 64;
-/// The most hyper buffers of one answer, its head included: the size of a socket's own buffer. A
-/// slow reader takes four times as much, with what is buffered on its own side.
-const ANSWER_BUFFER_MAX: usize = 64 * 1024;
 
 /// The characters that are encoded in a query to the upstream: everything but the unreserved
 /// characters of RFC 3986 §2.3.
@@ -126,12 +115,11 @@ pub enum SendError {
 
 /// A client of the upstream. Share it: its connections are pooled.
 pub struct Upstream {
-    pooled: Client<Connector, OutgoingBody>,
-    /// For job starts: each gets a connection of its own. A server may close a kept one at the moment of the next
-    /// request, and then it is unknown whether there is a job.
-    unpooled: Client<Connector, OutgoingBody>,
+    connections: Connections,
     breaker: Arc<Breaker>,
     base_url: Uri,
+    /// What requests name as their host.
+    host: HeaderValue,
     /// The path of the base URL, without a final slash.
     base_path: String,
     credentials: Credentials,
@@ -152,20 +140,10 @@ impl Upstream {
             return Err(UpstreamError::RelativeUrl);
         }
         let breaker = Arc::new(Breaker::new(settings.events.clone()));
-        let connector = Connector::new(&settings, tls, Arc::clone(&breaker));
-        // `retry_canceled_requests` stays on: it repeats only what a reused connection handed back
-        // unstarted.
-        let client = |idle_max| {
-            read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-                .pool_max_idle_per_host(idle_max)
-                .http1_max_buf_size(ANSWER_BUFFER_MAX)
-                .build(connector.clone())
-        };
+        let connections = Connections::new(&settings, tls, Arc::clone(&breaker));
         Ok(Self {
-            pooled: client(POOL_IDLE_MAX),
-            unpooled: client(0),
+            connections,
+            host: host(&base_url).ok_or(UpstreamError::RelativeUrl)?,
             breaker,
             base_path: base_url.path().trim_end_matches('/').to_owned(),
             base_url,
@@ -221,7 +199,7 @@ impl Upstream {
         }
         let place = self.places.take(traffic, self.connect_timeout);
         let place = place.await.ok_or(SendError::NoPlace)?;
-        headers.remove(HOST);
+        headers.insert(HOST, self.host.clone());
         headers.insert(AUTHORIZATION, self.credentials.authorization());
         let progress = Arc::new(Progress::begin());
         let answered = CancellationToken::new();
@@ -229,11 +207,7 @@ impl Upstream {
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
-        let client = match traffic {
-            Traffic::JobStart => &self.unpooled,
-            Traffic::Round | Traffic::Question | Traffic::Other => &self.pooled,
-        };
-        let answer = self.exchange(client, request, &progress).await?;
+        let (answer, connection) = self.exchange(traffic, request, &progress).await?;
         if answer.status().is_informational() {
             return Err(SendError::Lost(
                 "the upstream switched to another protocol".into(),
@@ -241,31 +215,56 @@ impl Upstream {
         }
         Ok(answer.map(|body| {
             let body = Idle::new(body, self.idle_timeout);
-            Answer::new(body, answered.drop_guard(), place)
+            Answer::new(body, connection, answered.drop_guard(), place)
         }))
     }
 
-    /// Connecting has a deadline of its own. The request's deadline starts once it has a
-    /// connection, and restarts with every piece of its body.
+    /// Sends a request on a connection that is kept, or else on a new one. Returns the connection if it is to be kept.
     async fn exchange(
         &self,
-        client: &Client<Connector, OutgoingBody>,
+        traffic: Traffic,
         mut request: Request<OutgoingBody>,
         progress: &Progress,
-    ) -> Result<Response<Incoming>, SendError> {
-        let mut connection = capture_connection(&mut request);
-        let sending = client.request(request);
-        pin!(sending);
-        select! {
-            biased;
-            answer = &mut sending => return answer.map_err(|error| classify(error, progress)),
-            _ = connection.wait_for_connection_metadata() => progress.mark(),
+    ) -> Result<(Response<Incoming>, Option<Connection>), SendError> {
+        // A server may close a kept connection at the moment of the next request. Then it is unknown whether there is a
+        // job: so each job start gets a connection of its own.
+        let may_reuse = traffic != Traffic::JobStart;
+        loop {
+            let connection = if may_reuse {
+                self.connections.get().await
+            } else {
+                self.connections.open().await
+            };
+            let mut connection = connection.map_err(SendError::NotSent)?;
+            progress.mark();
+            let mut error = match self.in_time(connection.send(request), progress).await? {
+                Ok(answer) => return Ok((answer, Some(connection).filter(|_| may_reuse))),
+                Err(error) => error,
+            };
+            match error.take_message() {
+                // It was closed before a byte of the request was sent.
+                Some(unsent) if connection.is_reused => request = unsent,
+                Some(_) => return Err(SendError::NotSent(error.into_error().into())),
+                None if progress.has_failed() => {
+                    return Err(SendError::Unfinished(error.into_error().into()));
+                }
+                None => return Err(SendError::Lost(error.into_error().into())),
+            }
         }
+    }
+
+    /// The deadline of a request starts once it has a connection, and restarts with every piece of its body.
+    async fn in_time<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        progress: &Progress,
+    ) -> Result<T, SendError> {
+        pin!(sending);
         loop {
             let deadline = progress.last() + self.request_timeout;
             select! {
                 biased;
-                answer = &mut sending => return answer.map_err(|error| classify(error, progress)),
+                sent = &mut sending => return Ok(sent),
                 () = sleep_until(deadline) => {}
             }
             if progress.last() + self.request_timeout <= Instant::now() {
@@ -274,13 +273,16 @@ impl Upstream {
         }
     }
 
+    /// The target of a request, as it stands in its first line.
     fn uri(&self, path_and_query: &str) -> Result<Uri, BoxError> {
         if !path_and_query.starts_with('/') {
             return Err("the path does not begin with a slash".into());
         }
-        let mut parts = self.base_url.clone().into_parts();
-        parts.path_and_query = Some(format!("{}{path_and_query}", self.base_path).parse()?);
-        Ok(Uri::from_parts(parts)?)
+        let mut target = String::with_capacity(self.base_path.len() + path_and_query.len());
+        target.push_str(&self.base_path);
+        target.push_str(path_and_query);
+        let target = PathAndQuery::from_maybe_shared(Bytes::from(target))?;
+        Ok(Uri::from(target))
     }
 }
 
@@ -293,13 +295,16 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// A request counts as sent unless it provably was not.
-fn classify(error: hyper_util::client::legacy::Error, progress: &Progress) -> SendError {
-    if error.is_connect() {
-        SendError::NotSent(error.into())
-    } else if progress.has_failed() {
-        SendError::Unfinished(error.into())
-    } else {
-        SendError::Lost(error.into())
-    }
+/// The host of a URL, with its port unless that is the usual one of the scheme. RFC 9110 §7.2.
+fn host(url: &Uri) -> Option<HeaderValue> {
+    let host = url.host()?;
+    let usual = match url.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTPS => 443,
+        Some(_) | None => 80,
+    };
+    let named = match url.port_u16() {
+        Some(port) if port != usual => format!("{host}:{port}"),
+        Some(_) | None => host.to_owned(),
+    };
+    HeaderValue::try_from(named).ok()
 }

@@ -21,7 +21,7 @@ use hyper_util::{
 use rustls::ClientConfig;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
-use super::{encoding::Encoding, head::read_heads_leniently, retry_after};
+use super::{encoding::Encoding, head::read_leniently, retry_after};
 use crate::{
     Credentials, USER_AGENT,
     error::FetchError,
@@ -59,7 +59,7 @@ impl HttpSource {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
         HttpSource {
-            client: read_heads_leniently(&mut Client::builder(TokioExecutor::new()))
+            client: read_leniently(&mut Client::builder(TokioExecutor::new()))
                 .pool_max_idle_per_host(0)
                 .build(HttpsConnector::from((tcp, tls))),
             uri: accounts_uri(base_url),

@@ -12,7 +12,7 @@ use std::{
 
 use accounts_fetcher::Credentials;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{self, AsHeaderName},
     uri::Authority,
 };
@@ -27,9 +27,9 @@ use crate::{config::Auth, error::Error};
 
 /// What a browser says of a request, beside the origin of its page: where the page is from, whether the request
 /// shows another page, and what its answer is for. W3C Fetch Metadata.
-const FETCH_SITE: &str = "sec-fetch-site";
-const FETCH_MODE: &str = "sec-fetch-mode";
-const FETCH_DEST: &str = "sec-fetch-dest";
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The pages that a link of any site may lead to: showing one changes nothing.
 const PAGES: [&str; 2] = ["/", "/dashboard"];
@@ -40,6 +40,8 @@ pub(crate) struct Gate {
     clients: watch::Receiver<Arc<Clients>>,
     /// The token of the upstream, which lets clients in, too.
     upstream: Option<Credentials>,
+    /// What most programs name as their host.
+    listen: String,
     hosts: HashSet<String>,
     origins: HashSet<String>,
 }
@@ -53,10 +55,12 @@ impl Gate {
         upstream: Option<Credentials>,
     ) -> Self {
         let mut hosts = auth.allowed_hosts.clone();
-        hosts.extend(host_of(&listen.to_string()).map(str::to_owned));
+        let listen = listen.to_string();
+        hosts.extend(host_of(&listen).map(str::to_owned));
         Self {
             clients,
             upstream,
+            listen,
             hosts,
             origins: auth.allowed_origins.clone(),
         }
@@ -112,6 +116,9 @@ impl Gate {
     }
 
     fn is_served(&self, named: &str, kind: ListenerKind) -> bool {
+        if named == self.listen {
+            return true;
+        }
         let named = named.to_ascii_lowercase();
         let Some(host) = host_of(&named) else {
             return false;
@@ -138,6 +145,10 @@ impl Gate {
 
     fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Error> {
         let headers = request.headers();
+        // Most programs say nothing of a page.
+        if !headers.contains_key(header::ORIGIN) && !headers.contains_key(FETCH_SITE) {
+            return Ok(());
+        }
         // The setting wins over what the browser says of the site.
         if self.allowed_origin(headers).is_some() || is_of_own_page(headers) || is_visit(request) {
             return Ok(());

@@ -314,7 +314,7 @@ pub(super) enum Media<'a> {
 /// [`Error::BadRequest`] if there are two; [`Error::UnsupportedMedia`] for text in a charset in which ASCII
 /// bytes mean something else than in UTF-8, as in UTF-7.
 pub(super) fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
-    let named = only(headers, header::CONTENT_TYPE.as_str())?;
+    let named = only(headers, header::CONTENT_TYPE)?;
     let named = named
         .and_then(|named| named.to_str().ok())
         .unwrap_or_default();

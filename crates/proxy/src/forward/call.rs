@@ -18,7 +18,7 @@ use crate::{
     pool::{OperationName, TaskId},
 };
 use http::{
-    HeaderMap, HeaderValue, Method,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{self, ACCEPT_ENCODING},
     request,
 };
@@ -26,9 +26,9 @@ use http::{
 /// The prefix of the upstream's paths at our address.
 pub(super) const PREFIX: &str = "/v1/kling";
 /// The header by which a job start says how long it waits for a slot.
-const WAIT: &str = "x-kling-wait";
+const WAIT: HeaderName = HeaderName::from_static("x-kling-wait");
 /// The header by which a call says what its `email` means.
-const EMAIL: &str = "x-kling-email";
+const EMAIL: HeaderName = HeaderName::from_static("x-kling-email");
 
 /// The longest path with its query: URLs here are limited to 64 KiB, and the upstream's own path and an
 /// e-mail are added.
@@ -135,7 +135,7 @@ impl Call {
                 && endpoint.class.takes_any_account(),
             asks_first,
             wait,
-            target: text.map_or_else(|| path.to_owned(), |text| format!("{path}?{text}")),
+            target: text.map_or_else(|| path.to_owned(), |text| [path, "?", text].concat()),
             path_bytes: path.len(),
             operation: plain.into(),
             method: head.method,
@@ -159,8 +159,7 @@ impl Call {
 
     /// Path and query below the base URL, with `email` in the query.
     pub(super) fn target_with(&self, email: &str) -> String {
-        let path = self.path();
-        format!("{path}?{}", self.query.with_email(email))
+        [self.path(), "?", &self.query.with_email(email)].concat()
     }
 
     /// The task in the last segment of the path.
@@ -180,7 +179,7 @@ impl Call {
     pub(super) fn wait(&self) -> Result<Option<std::time::Duration>, Error> {
         let read = |wait: &HeaderValue| {
             let text = String::from_utf8_lossy(wait.as_bytes());
-            duration(&text).map_err(|expected| Error::bad_request(WAIT, expected))
+            duration(&text).map_err(|expected| Error::bad_request(WAIT.as_str(), expected))
         };
         self.wait.as_ref().map(read).transpose()
     }
@@ -200,12 +199,12 @@ impl Call {
 /// The one value of a header that must not be given twice.
 pub(super) fn only<'a>(
     headers: &'a HeaderMap,
-    name: &'static str,
+    name: HeaderName,
 ) -> Result<Option<&'a HeaderValue>, Error> {
-    let mut values = headers.get_all(name).iter();
+    let mut values = headers.get_all(&name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        (_, Some(_)) => Err(Error::bad_request(name, "given twice")),
+        (_, Some(_)) => Err(Error::bad_request(name.as_str(), "given twice")),
     }
 }
 
@@ -213,7 +212,7 @@ fn client_email(word: &HeaderValue) -> Result<ClientEmail, Error> {
     let mut words = ClientEmail::WORDS.iter();
     let known = words.find(|(known, _)| word.as_bytes().eq_ignore_ascii_case(known.as_bytes()));
     let (_, client_email) =
-        known.ok_or_else(|| Error::bad_request(EMAIL, "expected respect or ignore"))?;
+        known.ok_or_else(|| Error::bad_request(EMAIL.as_str(), "expected respect or ignore"))?;
     Ok(*client_email)
 }
 

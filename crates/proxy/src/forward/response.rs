@@ -1,12 +1,14 @@
 //! The upstream's answers on their way back to the client.
 
 use std::{
+    borrow::Cow,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -19,8 +21,9 @@ use crate::{
 };
 
 /// Which account answered, and after how many attempts.
-const ACCOUNT: &str = "x-kling-account";
-const ATTEMPTS: &str = "x-kling-attempts";
+const ACCOUNT: HeaderName = HeaderName::from_static("x-kling-account");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-kling-attempts");
+const ONE_ATTEMPT: HeaderValue = HeaderValue::from_static("1");
 
 /// What is percent-encoded in a header value. The percent sign is, too, so that the value can be decoded.
 const INVISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
@@ -89,18 +92,21 @@ pub(super) fn delivered(answer: Carried, delivery: Delivery) -> Carried {
 /// Names the account that answered, if it is known, and one attempt.
 pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     let headers = answer.headers_mut();
-    headers.insert(ATTEMPTS, HeaderValue::from(1));
-    let value = email.map(|email| utf8_percent_encode(email, INVISIBLE).to_string());
-    if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+    headers.insert(ATTEMPTS, ONE_ATTEMPT);
+    let value = email.map(|email| Cow::from(utf8_percent_encode(email, INVISIBLE)));
+    if let Some(Ok(value)) = value.map(|value| HeaderValue::from_str(&value)) {
         headers.insert(ACCOUNT, value);
     }
 }
 
 /// Tells how many attempts the answer took.
 pub(super) fn count_attempts<B>(answer: &mut Response<B>, attempts: u32) {
-    answer
-        .headers_mut()
-        .insert(ATTEMPTS, HeaderValue::from(attempts));
+    // It is named with one attempt.
+    if attempts != 1 {
+        answer
+            .headers_mut()
+            .insert(ATTEMPTS, HeaderValue::from(attempts));
+    }
 }
 
 /// A body that was read to its end, or up to [`ANSWER_BYTES_MAX`].
@@ -126,23 +132,31 @@ enum PeekEnd {
 /// Reads a body to its end, or up to [`ANSWER_BYTES_MAX`].
 pub(super) async fn peek(mut body: Answer) -> PeekedBody {
     let is_sized = body.size_hint().exact().is_some();
-    let mut bytes = BytesMut::new();
+    // Most answers come in one piece.
+    let (mut bytes, mut joined) = (Bytes::new(), BytesMut::new());
     let mut trailers = None;
     let end = loop {
         match body.frame().await {
             None => break PeekEnd::Whole,
             Some(Err(error)) => break PeekEnd::Broken(error),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => bytes.extend_from_slice(&data),
+                Ok(data) if bytes.is_empty() && joined.is_empty() => bytes = data,
+                Ok(data) => {
+                    joined.extend_from_slice(&mem::take(&mut bytes));
+                    joined.extend_from_slice(&data);
+                }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
-        if bytes.len() > ANSWER_BYTES_MAX {
+        if bytes.len() + joined.len() > ANSWER_BYTES_MAX {
             break PeekEnd::Longer;
         }
     };
+    if bytes.is_empty() {
+        bytes = joined.freeze();
+    }
     PeekedBody {
-        bytes: bytes.freeze(),
+        bytes,
         trailers,
         is_sized,
         rest: Some(body).filter(|_| !matches!(end, PeekEnd::Whole)),

@@ -153,7 +153,9 @@ impl Router {
         match &*list.accounts {
             [only] => FoundOwner::Account(Arc::clone(&only.email)),
             _ => {
-                let found = self.search.find_task(task_id, first, deadline).await;
+                // Its future is large, and most owners are known.
+                let searching = Box::pin(self.search.find_task(task_id, first, deadline));
+                let found = searching.await;
                 self.metrics.count_search(&found);
                 found
             }

@@ -104,13 +104,14 @@ impl Submissions {
         request_id: &str,
     ) -> Result<Submitted, Error> {
         let (submissions, start) = (Arc::clone(self), Arc::clone(start));
-        let submitted = async move {
+        // Its future is large, and would be moved several times until it runs.
+        let submitted = Box::pin(async move {
             let attempts = submissions.attempt_all(&start, reservation, sent_count, &under_way);
             let ended = attempts.await;
             let (submitted, fate) = ended.unwrap_or_else(|error| (Err(error), Fate::unsent()));
             under_way.settle(fate);
             submitted
-        };
+        });
         detached(&self.under_way, request_id, submitted).await
     }
 

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     error::Error,
-    kling::task::TaskStatus,
+    kling::{
+        shapes,
+        task::{TaskAnswer, TaskStatus},
+    },
     ledger::{JobOver, JobUntracked},
     owners::FoundOwner,
     peer::RequestBody,
@@ -54,7 +57,7 @@ impl Forward {
                     let scope = origin.caller.scope();
                     self.records.note_polled(&task_id, scope, origin.ip());
                 }
-                self.observe_task(&call, answer, &task_id, &asked).await
+                self.observe_task(answer, &task_id, &asked).await
             }
             Some(_) | None => response::into_response(answer),
         }
@@ -77,19 +80,17 @@ impl Forward {
     /// Learns from what the account `asked` says about a task, and passes the answer on.
     async fn observe_task(
         &self,
-        call: &Call,
         answer: Response<PeekedBody>,
         task_id: &TaskId,
         asked: &Arc<str>,
     ) -> Result<Carried, Error> {
         let (head, read) = answer.into_parts();
         if let Some(text) = read.text(&head.headers).filter(|_| read.is_whole()) {
-            let status = TaskStatus::read(head.status, &text, task_id);
+            let TaskAnswer { status, works } = TaskAnswer::read(head.status, &text, task_id);
             self.note_status(status, task_id, asked).await;
-            if matches!(status, TaskStatus::Final(_) | TaskStatus::Unfinished)
-                && let Some(shape) = call.shape
-            {
-                self.owners.learn_from(shape, &text, Some(asked));
+            if let Some(works) = works {
+                let works = works.get().as_bytes();
+                self.owners.learn_from(&shapes::WORKS, works, Some(asked));
             }
         }
         response::into_response(Response::from_parts(head, read))

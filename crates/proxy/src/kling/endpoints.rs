@@ -266,7 +266,7 @@ pub(crate) fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endp
         method
     };
     let mut rows = ENDPOINTS.iter();
-    let row = rows.find(|row| row.method == method.as_str() && fits(row.path, path));
+    let row = rows.find(|row| fits(row.path, path) && row.method == method.as_str());
     let endpoint = row.copied().unwrap_or(UNKNOWN);
     let mut extra_jobs = extra_jobs.iter();
     if method == Method::POST && extra_jobs.any(|job| job == path) {
@@ -276,15 +276,13 @@ pub(crate) fn lookup(method: &Method, path: &str, extra_jobs: &[String]) -> Endp
     endpoint
 }
 
+/// Whether a plain path fits a row: exactly, or with one segment in place of a `*` at the end.
 fn fits(template: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return true,
-            (Some("*"), Some(_)) => {}
-            (Some(wanted), Some(segment)) if wanted == segment => {}
-            _ => return false,
-        }
+    match template.strip_suffix('*') {
+        None => template == path,
+        Some(start) => path
+            .strip_prefix(start)
+            .is_some_and(|id| !id.is_empty() && !id.contains('/')),
     }
 }
 

@@ -38,7 +38,8 @@ const WORK: Shape = Members(&[
     ("resource", Urls),
     ("cover", Urls),
 ]);
-const WORKS: Shape = Each(&WORK);
+/// The works of a task.
+pub(crate) const WORKS: Shape = Each(&WORK);
 const ELEMENT: Shape = Members(&[("id", Id(ReferenceKind::Element))]);
 const UPLOAD: Shape = Members(&[
     ("id", Id(ReferenceKind::Upload)),

@@ -121,43 +121,63 @@ pub(crate) enum TaskStatus {
     Unknown,
 }
 
-impl TaskStatus {
-    /// What the answer of one account to `GET /tasks/{task_id}` says about the task.
-    pub(crate) fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
+/// The answer of one account to `GET /tasks/{task_id}`, read in one pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TaskAnswer<'a> {
+    /// What it says about the task.
+    pub(crate) status: TaskStatus,
+    /// The works that the task made so far, as [`WORKS`](super::shapes::WORKS) describes them.
+    pub(crate) works: Option<&'a RawValue>,
+}
+
+impl<'a> TaskAnswer<'a> {
+    /// Reads an answer.
+    pub(crate) fn read(status: StatusCode, body: &'a [u8], task_id: &TaskId) -> Self {
+        let silent = |status| Self {
+            status,
+            works: None,
+        };
         match status {
-            StatusCode::OK => Self::of_task(body, task_id),
-            StatusCode::NOT_FOUND if !is_about_account(body) => Self::Missing,
-            _ => Self::Unknown,
+            StatusCode::OK => {
+                Self::of_task(body, task_id).unwrap_or_else(|| silent(TaskStatus::Unknown))
+            }
+            StatusCode::NOT_FOUND if !is_about_account(body) => silent(TaskStatus::Missing),
+            _ => silent(TaskStatus::Unknown),
         }
     }
 
     /// An answer about another task, or an empty one, says nothing.
-    fn of_task(body: &[u8], task_id: &TaskId) -> Self {
+    fn of_task(body: &'a [u8], task_id: &TaskId) -> Option<Self> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
             task: Option<&'a RawValue>,
             status_final: Option<bool>,
             status_name: Option<Cow<'a, str>>,
+            works: Option<&'a RawValue>,
         }
-        let Ok(answer) = object::<Answer<'_>>(body) else {
-            return Self::Unknown;
-        };
+        let answer: Answer<'_> = object(body).ok()?;
         let task = answer
             .task
             .map(|task| object::<Identified<'_>>(task.get().as_bytes()));
-        let Ok(task) = task.transpose() else {
-            return Self::Unknown;
-        };
-        let id = task.and_then(|task| task.id);
+        let id = task.transpose().ok()?.and_then(|task| task.id);
         let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
-        match (is_same, answer.status_final) {
-            (Some(false), _) | (None, None) => Self::Unknown,
+        let status = match (is_same, answer.status_final) {
+            (Some(false), _) | (None, None) => return None,
             (Some(true) | None, Some(true)) => {
-                Self::Final(JobResult::of(answer.status_name.as_deref()))
+                TaskStatus::Final(JobResult::of(answer.status_name.as_deref()))
             }
-            (Some(true), Some(false) | None) | (None, Some(false)) => Self::Unfinished,
-        }
+            (Some(true), Some(false) | None) | (None, Some(false)) => TaskStatus::Unfinished,
+        };
+        let works = answer.works;
+        Some(Self { status, works })
+    }
+}
+
+impl TaskStatus {
+    /// What the answer of one account to `GET /tasks/{task_id}` says about the task.
+    pub(crate) fn read(status: StatusCode, body: &[u8], task_id: &TaskId) -> Self {
+        TaskAnswer::read(status, body, task_id).status
     }
 }
 

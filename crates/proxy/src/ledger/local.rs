@@ -6,7 +6,15 @@
 mod told;
 mod waiting;
 
-use std::{collections::HashMap, process, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 use rand::{SeedableRng, rngs::StdRng};
@@ -55,6 +63,8 @@ pub struct Local {
     commits: Option<Commits>,
     events: Events,
     telling: Telling,
+    /// See [`Ledger::offers_marks`](super::Ledger::offers_marks).
+    offers_marks: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -93,6 +103,7 @@ impl Local {
 
     fn with(pool: Pool, clock: Clock, commits: Option<Commits>, events: Events) -> Self {
         Self {
+            offers_marks: AtomicBool::new(pool.offers_marks()),
             clock,
             commits,
             events,
@@ -257,6 +268,10 @@ impl Local {
         state.version
     }
 
+    pub(super) fn offers_marks(&self) -> bool {
+        self.offers_marks.load(Ordering::Relaxed)
+    }
+
     pub(super) fn shown(&self) -> &Shown {
         &self.shown
     }
@@ -374,6 +389,8 @@ impl Local {
         if state.has_moved {
             self.shown.note();
         }
+        let offers_marks = state.pool.offers_marks();
+        self.offers_marks.store(offers_marks, Ordering::Relaxed);
         let version = state.version;
         self.telling.note(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.

@@ -47,6 +47,11 @@ impl Pool {
         }
     }
 
+    /// Whether picks are told marks: of some operation they are known to be kept.
+    pub fn offers_marks(&self) -> bool {
+        self.marks.is_offered(None)
+    }
+
     /// What became known of the marks of operations since the last call.
     pub fn take_marks_changes(&mut self) -> Vec<MarksChange> {
         self.marks.take_changes()

@@ -2,7 +2,7 @@
 
 use tokio::sync::Semaphore;
 
-use crate::upstream::POOL_IDLE_MAX;
+use crate::upstream::KEPT_MAX;
 
 /// Connections kept free for clients that do not wait.
 const CONNECTIONS_FREE: usize = 1024;
@@ -38,7 +38,7 @@ impl ConnectionLimits {
         let allowed = allowed.min(Semaphore::MAX_PERMITS);
         let requests_max = REQUESTS_MAX.min(allowed / 4);
         // Unused connections are kept beside those of the requests under way.
-        let allowed = allowed - requests_max - POOL_IDLE_MAX.min(requests_max);
+        let allowed = allowed - requests_max - KEPT_MAX.min(requests_max);
         // Where files are few, most of them are for those who start jobs.
         let event_readers_max = EVENT_READERS_MAX.min(allowed / 8);
         let connections_max = waiters_max

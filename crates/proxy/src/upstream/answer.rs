@@ -15,6 +15,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     Idle, IdleError,
+    connections::Connection,
     places::{Listed, Place},
 };
 
@@ -38,17 +39,34 @@ struct Parts {
     /// Since when a piece of it is not asked for. `None` while a reader waits for the upstream.
     unread_since: Option<Instant>,
     _upload: DropGuard,
+    /// `None`: it closes after the answer.
+    connection: Option<Connection>,
     _place: Place,
 }
 
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // An answer that was not read to its end closes it.
+        if let Some(connection) = self.connection.take() {
+            connection.keep();
+        }
+    }
+}
+
 impl Answer {
-    pub(super) fn new(body: Idle<Incoming>, upload: DropGuard, place: Place) -> Self {
+    pub(super) fn new(
+        body: Idle<Incoming>,
+        connection: Option<Connection>,
+        upload: DropGuard,
+        place: Place,
+    ) -> Self {
         let mut listed = None;
         let held = Arc::new_cyclic(|held| {
             listed = place.list(held.clone());
             Held(Mutex::new(Some(Parts {
                 body,
                 unread_since: Some(Instant::now()),
+                connection,
                 _upload: upload,
                 _place: place,
             })))

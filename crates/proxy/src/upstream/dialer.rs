@@ -3,11 +3,7 @@
 //! hyper's own connect timeout ends with TCP. A handshake that stalls later would look like a
 //! request that was sent.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::Uri;
 use hyper_rustls::HttpsConnector;
@@ -51,10 +47,6 @@ impl Dialer {
             https: HttpsConnector::from((Tcp(tcp), tls)),
             connect_timeout,
         }
-    }
-
-    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
     }
 
     /// Opens a connection to the host of `uri`. Nothing is sent.

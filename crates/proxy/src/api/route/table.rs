@@ -34,6 +34,8 @@ pub(crate) struct Row {
     pub(crate) endpoint: Endpoint,
     /// Its path, with `{…}` for a segment that is a name.
     pub(crate) template: &'static str,
+    /// What stands before and behind the name.
+    around: Option<(&'static str, &'static str)>,
     /// Its methods, as in the `Allow` header. `HEAD` is among them wherever reading changes nothing. Empty: any.
     pub(crate) allow: &'static str,
     pub(crate) access: Access,
@@ -106,20 +108,22 @@ impl Query {
 
 impl Row {
     pub(super) fn has_name(&self) -> bool {
-        self.template.contains('{')
+        self.around.is_some()
     }
 
     /// The segment of `path` where the template has its name.
     pub(super) fn name_in<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let (before, rest) = self.template.split_once('{')?;
-        let (_, after) = rest.split_once('}')?;
+        let (before, after) = self.around?;
         let name = path.strip_prefix(before)?.strip_suffix(after)?;
         (!name.contains('/')).then_some(name)
     }
 
     /// Whether `method` is one of the route's.
     pub(super) fn allows(&self, method: &str) -> bool {
-        self.allow.is_empty() || self.allow.split(", ").any(|allowed| allowed == method)
+        let mut operations = self.operations.iter();
+        self.allow.is_empty()
+            || operations.any(|operation| operation.method == method)
+            || self.allow.split(", ").any(|allowed| allowed == method)
     }
 
     /// Whether a request with `method` may be refused for `reason`. Of methods that are not served, and of calls of the
@@ -147,6 +151,24 @@ impl Row {
     }
 }
 
+/// What stands before and behind the name in a template.
+const fn around_name(template: &'static str) -> Option<(&'static str, &'static str)> {
+    let (mut idx, mut start) = (0, template.len());
+    let bytes = template.as_bytes();
+    while idx < bytes.len() {
+        if bytes[idx] == b'{' {
+            start = idx;
+        }
+        if bytes[idx] == b'}' {
+            let (before, _) = template.split_at(start);
+            let (_, behind) = template.split_at(idx + 1);
+            return Some((before, behind));
+        }
+        idx += 1;
+    }
+    None
+}
+
 const GET: &str = "GET, HEAD";
 
 /// A route that is only read, and refuses nothing of its own.
@@ -154,6 +176,7 @@ const fn read(endpoint: Endpoint, template: &'static str, query: Query) -> Row {
     Row {
         endpoint,
         template,
+        around: around_name(template),
         allow: GET,
         access: Access::Clients,
         query,

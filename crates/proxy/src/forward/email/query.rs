@@ -4,7 +4,7 @@
 //! `%2B`. What we write has everything but unreserved characters percent-encoded (RFC 3986 §2.3),
 //! so that no reader can take it for a space.
 
-use std::{fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
@@ -152,7 +152,7 @@ impl Query {
     #[must_use]
     pub fn with_email(&self, email: &str) -> String {
         let Place { at, before, after } = &self.place;
-        let spelled = encoded(email).to_string();
+        let spelled = Cow::from(encoded(email));
         [
             &self.text[..at.start],
             before,
