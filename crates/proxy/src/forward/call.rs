@@ -197,10 +197,7 @@ impl Call {
 }
 
 /// The one value of a header that must not be given twice.
-pub(super) fn only<'a>(
-    headers: &'a HeaderMap,
-    name: HeaderName,
-) -> Result<Option<&'a HeaderValue>, Error> {
+pub(super) fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Error> {
     let mut values = headers.get_all(&name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
