@@ -23,6 +23,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/sidecar.js"),
     include_str!("page/health.js"),
     include_str!("page/history.js"),
+    include_str!("page/durations.js"),
     include_str!("page/accounts.js"),
     include_str!("page/slots.js"),
     include_str!("page/calls.js"),

@@ -85,6 +85,22 @@ test('states, slots, the waiter and events are shown, the worst account first', 
   await page.context().close();
 });
 
+test('the median duration of an account is that of its jobs that ended', async () => {
+  const page = await open(browser, stage);
+  let id = Number.MAX_SAFE_INTEGER - 9;
+  const at = new Date().toISOString();
+  const ended = (result, durationMs) => (
+    { id: (id += 1), at, type: 'job-ended', message: 'over', email: 'idle@x', result, durationMs });
+  const events = [ended('succeeded', 300_000), ended('failed', 120_000), ended('succeeded', 60_000), ended('unknown', 1)];
+  await page.route(/status$/, async (route) => {
+    const answer = await route.fetch({ headers: { ...route.request().headers(), 'if-none-match': '' } });
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), events } });
+  });
+  await rowOf(page, 'idle@x').getByText('median 2 min').waitFor();
+  assert.doesNotMatch(await rowOf(page, 'full@x').innerText(), /median/);
+  await page.context().close();
+});
+
 test('drain and resume are done by their buttons', async () => {
   const page = await open(browser, stage);
   for (const email of ['idle@x', MARKUP]) {

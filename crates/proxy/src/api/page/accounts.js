@@ -79,6 +79,7 @@ class AccountRow {
     this.jobs = make('span');
     this.failedJobs = make('span', { class: 'minor', 'data-tone': 'bad' });
     this.otherJobs = make('span', { class: 'minor' });
+    this.median = make('span', { class: 'minor' });
     this.next = make('span');
     this.drain = this.#button('Drain', 'drain');
     this.resume = this.#button('Resume', 'resume');
@@ -88,7 +89,7 @@ class AccountRow {
       cell('Slots in use', this.bar.node, this.slots, this.uses),
       cell('State', this.state, this.since, this.until),
       cell('Why', this.reason, this.refusal),
-      cell('Jobs', this.jobs, this.failedJobs, this.otherJobs),
+      cell('Jobs', this.jobs, this.failedJobs, this.otherJobs, this.median),
       cell('Next slot', this.next),
       cell('Switch', this.drain, this.resume),
     );
@@ -138,7 +139,9 @@ class AccountRow {
   }
 
   /** @param {Account} account */
-  #updateJobs({ jobs }) {
+  #updateJobs({ email, jobs }) {
+    const median = this.view.durations.median(email);
+    say(this.median, median === null ? '' : `median ${span(median)}`);
     say(this.jobs, jobs ? `${number(jobs.started)} started` : '');
     say(this.failedJobs, jobs?.failed ? `${number(jobs.failed)} failed` : '');
     const others = jobs ? /** @type {const} */ (['succeeded', 'unknown', 'moved']).filter((name) => jobs[name]) : [];
@@ -166,6 +169,7 @@ class AccountsView {
   isGone = false;
   /** When the accounts were told, by the sidecar's clock. */
   toldAt = 0;
+  durations = new Durations();
   /** @type {Account[]} */
   #accounts = [];
   /** The e-mails on the page, in order. @type {string[]} */
@@ -193,9 +197,10 @@ class AccountsView {
     }
   }
 
-  /** @param {Account[]} accounts */
-  show(accounts) {
+  /** @param {Status} status */
+  show({ accounts, events }) {
     this.#accounts = accounts;
+    this.durations.note(events);
     if (this.#isInUse() && this.#shown.length) this.#refresh();
     else this.#choose();
   }

@@ -70,7 +70,7 @@ class App {
     this.#showButtons(false);
     this.health.show(this.status, this.accounts.toldAt);
     this.history.show(this.status);
-    this.accounts.show(this.status.accounts);
+    this.accounts.show(this.status);
     this.slots.show(this.status);
     this.events.show(this.status.events);
   }
@@ -90,7 +90,7 @@ class App {
     show(byId('read-only'), !this.#mayChange);
     document.body.classList.toggle('read-only', !this.#mayChange);
     if (isDrawn && this.status) {
-      this.accounts.show(this.status.accounts);
+      this.accounts.show(this.status);
       this.slots.show(this.status);
     }
   }
@@ -126,7 +126,7 @@ class App {
     if (!answer || !this.status) return;
     const changed = answer.body;
     this.status.accounts = this.status.accounts.map((known) => (known.email === email ? changed : known));
-    this.accounts.show(this.status.accounts);
+    this.accounts.show(this.status);
     this.#notice(`${email}: ${action === 'drain' ? 'gets no more jobs; those that run go on.' : 'is used again.'}`);
   }
 

@@ -49,6 +49,7 @@
  * @property {string} at
  * @property {string} type
  * @property {string} message
+ * @property {string} [email]
  * @property {string} [to]
  * @property {string} [result]
  * @property {string} [operation]
