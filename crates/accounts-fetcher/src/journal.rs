@@ -74,7 +74,7 @@ impl Journal {
                 removed,
                 changed,
             }) => {
-                // Whoever takes the list over tells which accounts these are.
+                // The part that takes the list over tells which accounts these are.
                 debug!(added, removed, changed, "account list changed");
             }
             Some(Change { is_any: false, .. }) => {}

@@ -65,7 +65,7 @@ impl CarriedCounts {
             ),
             &["result"],
         )?;
-        for result in ["found", "nobody", "unknown"] {
+        for result in ["found", "not-found", "unknown"] {
             searches.with_label_values(&[result]);
         }
         let undelivered = IntCounter::with_opts(Opts::new(
@@ -93,7 +93,7 @@ impl CarriedCounts {
     pub(super) fn count_search(&self, found: &FoundOwner) {
         let result = match found {
             FoundOwner::Account(_) => "found",
-            FoundOwner::Nobody => "nobody",
+            FoundOwner::Nobody => "not-found",
             FoundOwner::Unknown => "unknown",
         };
         self.searches.with_label_values(&[result]).inc();

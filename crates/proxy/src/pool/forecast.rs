@@ -43,7 +43,7 @@ pub(super) struct Forecast {
     /// When slots will be free, soonest first, as of `made_at`.
     ends: Vec<(Duration, AccountKey)>,
     made_at: Option<Duration>,
-    /// The first of the ends of each account. Made when somebody looks at accounts.
+    /// The first of the ends of each account. Made when accounts are looked at.
     firsts: HashMap<AccountKey, Duration, RandomState>,
     /// Of which forecast they are.
     firsts_of: Option<Duration>,

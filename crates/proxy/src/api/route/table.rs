@@ -60,9 +60,9 @@ pub(crate) enum Access {
     /// Who calls by a `Host` of ours, also while the state is opened: a browser that opens the page cannot show a
     /// token. Beside tokens the `Host` may be any.
     Visitors,
-    /// Everybody, also while the state is opened.
+    /// Any caller, also while the state is opened.
     Liveness,
-    /// Everybody.
+    /// Any caller.
     Probes,
 }
 

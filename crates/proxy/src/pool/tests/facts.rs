@@ -422,7 +422,7 @@ fn an_alias_of_two_accounts_names_neither() {
     apply(&mut bench, accounts, 1);
     let name = Name::or_alias("a-1");
     assert!(bench.pool.account_named(&name, START).is_err());
-    // Whoever excludes it excludes both.
+    // A pick that excludes it excludes both.
     assert_eq!(bench.pick_of(None, &["a-1"]), Err(Refusal::NoUsableAccount));
     // Another spelling brings another alias.
     let accounts = vec![aliased("a@X", "a-2"), aliased("b@x", "a-1")];

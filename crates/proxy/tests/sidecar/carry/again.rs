@@ -65,7 +65,7 @@ async fn searches_for_owners_are_counted_by_their_result() {
     let running = ready(sim, &[("RECONCILE__INTERVAL", "1h")]).await;
     let searches = async || {
         let mut counts = Vec::new();
-        for result in ["found", "nobody", "unknown"] {
+        for result in ["found", "not-found", "unknown"] {
             let series = format!(r#"kling_balancer_owner_searches_total{{result="{result}"}}"#);
             counts.push(running.metric(&series).await);
         }
