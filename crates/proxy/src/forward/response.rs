@@ -23,7 +23,6 @@ use crate::{
 /// Which account answered, and after how many attempts.
 const ACCOUNT: HeaderName = HeaderName::from_static("x-kling-account");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-kling-attempts");
-const ONE_ATTEMPT: HeaderValue = HeaderValue::from_static("1");
 
 /// What is percent-encoded in a header value. The percent sign is, too, so that the value can be decoded.
 const INVISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
@@ -92,7 +91,7 @@ pub(super) fn delivered(answer: Carried, delivery: Delivery) -> Carried {
 /// Names the account that answered, if it is known, and one attempt.
 pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     let headers = answer.headers_mut();
-    headers.insert(ATTEMPTS, ONE_ATTEMPT);
+    headers.insert(ATTEMPTS, attempts_value(1));
     let value = email.map(|email| Cow::from(utf8_percent_encode(email, INVISIBLE)));
     if let Some(Ok(value)) = value.map(|value| HeaderValue::from_str(&value)) {
         headers.insert(ACCOUNT, value);
@@ -101,11 +100,16 @@ pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
 
 /// Tells how many attempts the answer took.
 pub(super) fn count_attempts<B>(answer: &mut Response<B>, attempts: u32) {
-    // It is named with one attempt.
-    if attempts != 1 {
-        answer
-            .headers_mut()
-            .insert(ATTEMPTS, HeaderValue::from(attempts));
+    answer
+        .headers_mut()
+        .insert(ATTEMPTS, attempts_value(attempts));
+}
+
+/// Most calls take one attempt, which is written without an allocation.
+fn attempts_value(attempts: u32) -> HeaderValue {
+    match attempts {
+        1 => HeaderValue::from_static("1"),
+        _ => HeaderValue::from(attempts),
     }
 }
 
