@@ -123,7 +123,7 @@ impl Row {
         let mut operations = self.operations.iter();
         self.allow.is_empty()
             || operations.any(|operation| operation.method == method)
-            || self.allow.split(", ").any(|allowed| allowed == method)
+            || method == "HEAD" && self.allow.contains(method)
     }
 
     /// Whether a request with `method` may be refused for `reason`. Of methods that are not served, and of calls of the
