@@ -45,5 +45,5 @@ mod targets;
 mod tasks;
 mod transparency;
 mod unread;
-mod unsent;
+pub(crate) mod unsent;
 mod vendor_client;

@@ -7,7 +7,6 @@ use http::{Method, StatusCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::Command,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -48,23 +47,10 @@ async fn the_system_takes_a_burst_of_connections_before_one_is_accepted() {
     running.await.unwrap().unwrap();
 }
 
-/// A sidecar that may open few files: eight clients may be connected at once.
-async fn short_of_files(sim: &kling_sim::Sim) -> Process {
-    let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -n 64; exec \"$0\" serve",
-        env!("CARGO_BIN_EXE_kling-balancer"),
-    ]);
-    let process = Process::launch(command, sim, &[]).await;
-    process.until_ready().await;
-    process
-}
-
 #[tokio::test]
 async fn idle_clients_give_way_to_those_that_call() {
     let sim = manual(&[("a@x", 5)]).start().await.unwrap();
-    let process = short_of_files(&sim).await;
+    let process = Process::short_of_files(&sim).await;
     let addr = process.addr;
     let mut idle = Vec::new();
     for sent in [
@@ -100,7 +86,7 @@ async fn waiting(addr: SocketAddr) -> TcpStream {
 #[tokio::test]
 async fn a_call_that_runs_gives_way_to_none() {
     let sim = manual(&[("a@x", 1)]).start().await.unwrap();
-    let process = short_of_files(&sim).await;
+    let process = Process::short_of_files(&sim).await;
     let lease = send(process.addr, Method::POST, "/pick", &[], "")
         .await
         .lease();
@@ -131,7 +117,7 @@ async fn clients_that_read_nothing_give_way_to_those_that_call() {
     let file = kling_sim::Answer::new(200).body("x".repeat(64 * 1024 * 1024));
     let sim = manual(&[("a@x", 5)]).start().await.unwrap();
     sim.fault(kling_sim::Fault::new(kling_sim::Effect::Answer(file)).on("GET", "/any"));
-    let process = short_of_files(&sim).await;
+    let process = Process::short_of_files(&sim).await;
     let mut slow = Vec::new();
     for _ in 0..10 {
         let mut client = TcpStream::connect(process.addr).await.unwrap();

@@ -8,7 +8,6 @@ use kling_sim::{Answer, Effect, Fault, ListFault, Sim};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    process::Command,
 };
 
 use crate::program::{Process, output};
@@ -118,14 +117,7 @@ async fn does_not_wait_for_a_request_that_has_not_arrived() {
 #[tokio::test]
 async fn waiting_picks_leave_room_for_releases_where_files_are_few() {
     let sim = sim().await;
-    let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -n 64; exec \"$0\" serve",
-        env!("CARGO_BIN_EXE_kling-balancer"),
-    ]);
-    let process = Process::launch(command, &sim, &[]).await;
-    process.until_ready().await;
+    let process = Process::short_of_files(&sim).await;
     let addr = process.addr;
     let lease = send(addr, Method::GET, "/pick", &[], "").await.lease();
     let waiting: Vec<_> = (0..40)

@@ -114,6 +114,19 @@ impl Process {
         }
     }
 
+    /// One that may open few files, ready: eight clients may be connected at once, one of which may read events.
+    pub(crate) async fn short_of_files(sim: &Sim) -> Self {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "ulimit -n 64; exec \"$0\" serve",
+            env!("CARGO_BIN_EXE_kling-balancer"),
+        ]);
+        let process = Self::launch(command, sim, &[]).await;
+        process.until_ready().await;
+        process
+    }
+
     /// From now on its log is open, and not read.
     pub(crate) fn stop_reading(&self) {
         self.stop_reading.notify_one();

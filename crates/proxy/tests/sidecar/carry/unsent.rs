@@ -15,7 +15,7 @@ use super::client::{JOB, JSON, PROMPT, slots};
 const TRIED: &str = r#"kling_balancer_upstream_request_duration_seconds_count{class="job-start"}"#;
 
 /// A sidecar whose upstream has bound its port, but refuses connections until it listens.
-async fn unreachable() -> (Arc<Running>, TcpSocket, NamedTempFile) {
+pub(crate) async fn unreachable() -> (Arc<Running>, TcpSocket, NamedTempFile) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let base_url = format!("http://{}/v1/kling", socket.local_addr().unwrap());

@@ -1,13 +1,13 @@
 //! Every type of event, each told of something that happened. Those of the state are told in the tests of the book.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::collections::BTreeSet;
 
 use harness::{Running, eventually};
 use kling_sim::{Effect, Fault, ListFault};
-use tempfile::NamedTempFile;
-use tokio::{io::AsyncWriteExt, net::TcpSocket, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{reader::Reader, until};
+use crate::carry::unsent::unreachable;
 
 const JOB: &str = "/v1/kling/videos/text2video";
 const PROMPT: &str = r#"{"prompt":"a boat"}"#;
@@ -224,17 +224,7 @@ async fn what_happens_to_the_whole_is_told() {
 
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_told_and_when_it_can() {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let base_url = format!("http://{}/v1/kling", socket.local_addr().unwrap());
-    let list = NamedTempFile::new().unwrap();
-    std::fs::write(list.path(), r#"{"a@x":{"maxJobs":2}}"#).unwrap();
-    let settings = [
-        ("UPSTREAM__BASE_URL", base_url.as_str()),
-        ("ACCOUNTS__FILE", list.path().to_str().unwrap()),
-        ("RECONCILE__INTERVAL", "0"),
-    ];
-    let running = Running::configured(&[], &settings).await;
+    let (running, socket, _list) = unreachable().await;
     let mut reader = Reader::after(&running, 0).await;
     let headers = [
         ("content-type", "application/json"),

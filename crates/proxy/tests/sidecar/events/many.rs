@@ -7,7 +7,6 @@ use http::{Method, StatusCode};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    process::Command,
     sync::watch,
 };
 
@@ -158,15 +157,7 @@ async fn a_reader_that_takes_nothing_holds_up_no_shutdown() {
 #[tokio::test]
 async fn more_readers_than_may_be_are_told_to_come_back() {
     let sim = manual(&[("a@x", 5)]).start().await.unwrap();
-    // It may open few files: one client may read events.
-    let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -n 64; exec \"$0\" serve",
-        env!("CARGO_BIN_EXE_kling-balancer"),
-    ]);
-    let process = Process::launch(command, &sim, &[]).await;
-    process.until_ready().await;
+    let process = Process::short_of_files(&sim).await;
     let first = Reader::open(process.addr, &[("last-event-id", "0")]).await;
     let second = send(process.addr, Method::GET, "/events", &[], "").await;
     second.assert_refused(429, "queue-full");
