@@ -1,17 +1,22 @@
-//! Bytes as hex digits, in texts that are stored.
-
-use std::fmt::Write as _;
+//! Bytes as hex digits.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Two lower case digits for each byte, written to `digits`, which has room for them.
+pub(crate) fn put(bytes: &[u8], digits: &mut [u8]) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
+    }
+}
+
 /// Two lower case digits for each byte.
 pub(crate) fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // A string takes all that is written.
-        _ = write!(text, "{byte:02x}");
-    }
-    text
+    let mut digits = vec![0; 2 * bytes.len()];
+    put(bytes, &mut digits);
+    digits.into_iter().map(char::from).collect()
 }
 
 /// Reads what [`encode`] wrote of so many bytes.

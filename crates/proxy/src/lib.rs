@@ -61,3 +61,4 @@ mod sync;
 pub mod telemetry;
 pub mod terminal;
 pub mod upstream;
+mod wire_time;

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{
     Api,
-    leases::WireTime,
     reply::{self, Reply},
     slices::{self, JsonWriter, PageParams},
 };
@@ -14,6 +13,7 @@ use crate::{
     error::Error,
     ledger::{self, AccountsAfter, Calendar, Dated, Ledger, ShowAccount},
     pool::{AccountPlace, AccountView, JobEnd, Name, Tally},
+    wire_time::WireTime,
 };
 
 /// An account on the wire. Never a password: the fetcher does not even keep it.

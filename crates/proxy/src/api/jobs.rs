@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::{
     Api,
-    leases::WireTime,
     params::{query_pairs, shown},
     reply::Reply,
     slices::{self, JsonWriter},
@@ -16,6 +15,7 @@ use crate::{
     error::Error,
     pool::TaskId,
     records::{JobRecords, Record},
+    wire_time::WireTime,
 };
 
 /// Which records are wanted. All optional.

@@ -6,8 +6,9 @@ use accounts_fetcher::alias;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::pool::{
-    self, AccountNames, AccountState, Caller, Decision, JobEnd, LossDecided, Mark, TaskId,
+use crate::{
+    pool::{self, AccountNames, AccountState, Caller, Decision, JobEnd, LossDecided, Mark, TaskId},
+    wire_time::WireTime,
 };
 
 /// The most accounts of one kind that a change of the list names. The rest is counted.
@@ -393,7 +394,7 @@ fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
 
 /// RFC 3339 in UTC, to the millisecond, as everywhere in the API.
 pub(super) fn time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{at:.3}"))
+    WireTime(*at).serialize(serializer)
 }
 
 fn optional_time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::{
     AccountKey, Body, Caller, JobResult, Limits, Mark, OperationName, TaskId, account::Account,
 };
+use crate::hex;
 
 /// A client is told an expiry at most this much too early, so that the slot still covers a
 /// submission sent in the last moment.
@@ -29,12 +30,8 @@ impl LeaseId {
 impl LeaseId {
     /// Its digits, in ASCII.
     fn digits(self) -> [u8; 32] {
-        let mut rest = self.0;
         let mut digits = [0; 32];
-        for digit in digits.iter_mut().rev() {
-            *digit = b"0123456789abcdef"[(rest & 0xf) as usize];
-            rest >>= 4;
-        }
+        hex::put(&self.0.to_be_bytes(), &mut digits);
         digits
     }
 }

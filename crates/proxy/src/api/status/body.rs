@@ -13,15 +13,12 @@ use super::{
     restart::{AtRisk, Keeping, Restart},
 };
 use crate::{
-    api::{
-        Api,
-        accounts::AccountBody,
-        leases::{LeaseBody, WireTime},
-    },
+    api::{Api, accounts::AccountBody, leases::LeaseBody},
     error::Error,
     events::Event,
     ledger::{AccountsAfter, Calendar, Dated, GlanceNow, LeasesAfter, Part, Walk},
     pool::{AccountState, Glance, OperationName, WaiterView},
+    wire_time::WireTime,
 };
 
 /// The most leases that are shown, oldest first: more than a person reads.

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
-    api::leases::WireTime,
     ledger::{GlanceNow, Ledger, Unavailable},
+    wire_time::WireTime,
 };
 
 /// The time from one point to the next.
