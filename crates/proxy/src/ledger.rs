@@ -41,6 +41,7 @@ pub use operations::{
     UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
+pub(crate) use slot::Hold;
 use slot::Unsent;
 pub use slot::{Dated, Slot, Submission};
 pub use walk::{Part, ROWS_MAX, Walk};

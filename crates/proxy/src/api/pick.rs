@@ -238,8 +238,9 @@ async fn write_dry_run(found: Vec<Standing>, mut json: JsonWriter) -> Result<(),
 }
 
 fn granted(slot: Slot) -> Reply {
-    let mut reply = reply::json(&LeaseBody::new(slot.lease()));
-    reply.body_mut().carry(slot);
+    let (lease, hold) = slot.into_parts();
+    let mut reply = reply::json(&LeaseBody::new(&lease));
+    reply.body_mut().carry(hold);
     reply
 }
 

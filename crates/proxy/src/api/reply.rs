@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Facts},
     events::Subscription,
     forward::{Carried, CarriedBody},
-    ledger::Slot,
+    ledger::Hold,
     peer::Answering,
     pool::TaskId,
     upstream::BoxError,
@@ -35,10 +35,12 @@ const JSON_BYTES_USUAL: usize = 320;
 ///
 /// The slot is kept once the bytes are taken for writing. If the answer is dropped before that, its
 /// slot goes back: no client can have learned of the lease.
+///
+/// It is moved some thirty times on its way to hyper, so it is kept small.
 #[derive(Debug, Default)]
 pub(crate) struct ReplyBody {
     content: Content,
-    slot: Option<Slot>,
+    slot: Option<Hold>,
     call: Option<TaskTrackerToken>,
     answering: Option<Answering>,
 }
@@ -48,7 +50,7 @@ enum Content {
     /// Ours, in one piece.
     Own(Option<Bytes>),
     /// Ours, slice by slice.
-    Sliced(Slices),
+    Sliced(Box<Slices>),
     /// Ours, and others read it, too.
     Shared(SharedText),
     /// What happens, as long as the client reads it.
@@ -91,7 +93,7 @@ impl ReplyBody {
     }
 
     /// Ties `slot` to the delivery of this body.
-    pub(super) fn carry(&mut self, slot: Slot) {
+    pub(super) fn carry(&mut self, slot: Hold) {
         self.slot = Some(slot);
     }
 }
@@ -172,7 +174,7 @@ pub(super) fn with_type(
 /// An answer that is written slice by slice.
 pub(super) fn sliced(content_type: &'static str, slices: Slices) -> Reply {
     let body = ReplyBody {
-        content: Content::Sliced(slices),
+        content: Content::Sliced(Box::new(slices)),
         ..ReplyBody::default()
     };
     with_body(StatusCode::OK, content_type, body)
@@ -280,9 +282,16 @@ mod tests {
     async fn held_after(deliver: impl AsyncFnOnce(ReplyBody)) -> u32 {
         let (ledger, request) = (ledger_of(1), any_account());
         let mut body = ReplyBody::new("{}");
-        body.carry(pick(&ledger, &request).await.unwrap());
+        let (_, hold) = pick(&ledger, &request).await.unwrap().into_parts();
+        body.carry(hold);
         deliver(body).await;
         held(&ledger).await
+    }
+
+    #[test]
+    fn the_body_of_an_answer_is_cheap_to_move() {
+        let bytes = size_of::<ReplyBody>();
+        assert!(bytes <= 128, "{bytes}");
     }
 
     #[tokio::test]

@@ -29,18 +29,27 @@ impl<T> Deref for Dated<T> {
 #[derive(Debug)]
 #[must_use = "a dropped slot goes back at once"]
 pub struct Slot {
-    ledger: Arc<Ledger>,
     lease: Dated<LeaseView>,
+    hold: Hold,
+}
+
+/// The part of a [`Slot`] that goes back when it is dropped.
+#[derive(Debug)]
+#[must_use = "a dropped slot goes back at once"]
+pub(crate) struct Hold {
+    ledger: Arc<Ledger>,
+    lease: LeaseId,
     is_kept: bool,
 }
 
 impl Slot {
     pub(super) fn new(ledger: Arc<Ledger>, lease: Dated<LeaseView>) -> Self {
-        Self {
+        let hold = Hold {
             ledger,
-            lease,
+            lease: lease.id,
             is_kept: false,
-        }
+        };
+        Self { lease, hold }
     }
 
     /// The lease that holds the slot.
@@ -49,23 +58,36 @@ impl Slot {
     }
 
     /// Leaves the slot to its lease: from now on the holder or the ttl ends it.
-    pub fn keep(mut self) {
-        self.is_kept = true;
+    pub fn keep(self) {
+        self.hold.keep();
+    }
+
+    /// What the caller is told of the slot, and what holds it until then.
+    pub(crate) fn into_parts(self) -> (Dated<LeaseView>, Hold) {
+        (self.lease, self.hold)
     }
 
     /// Takes the slot for a submission of `body` that is sent now.
-    pub fn submit(mut self, body: Body) -> Submission {
-        self.is_kept = true;
+    pub fn submit(self, body: Body) -> Submission {
         let email = Name::new(&self.lease.email);
-        Submission::new(Arc::clone(&self.ledger), self.lease.id, Some(email), body)
+        let ledger = Arc::clone(&self.hold.ledger);
+        self.hold.keep();
+        Submission::new(ledger, self.lease.id, Some(email), body)
     }
 }
 
-impl Drop for Slot {
+impl Hold {
+    /// Leaves the slot to its lease.
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
         if !self.is_kept {
             self.ledger.give_back(Settle {
-                lease: self.lease.id,
+                lease: self.lease,
                 email: None,
                 body: None,
                 settlement: Settlement::Undelivered,
