@@ -137,7 +137,7 @@ impl CallOrigin {
     /// The address that tells the client from others, if it shows no token.
     fn ip(&self) -> Option<IpAddr> {
         let has_token = !self.caller.scope().is_empty();
-        if has_token { None } else { self.client.ip() }
+        (!has_token).then(|| self.client.ip())
     }
 }
 

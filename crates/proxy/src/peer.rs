@@ -3,13 +3,14 @@
 //! hyper notices that a client is gone only while its read buffer is empty: after one byte beyond
 //! the request, a pick would go on waiting for a client that hung up. It also lets a client that
 //! never reads keep its connection for ever. This module fixes both. What a client still sends when it is answered:
-//! [`request`].
+//! [`request`]. Whether a call runs on its connection: [`call`].
 
+mod call;
 mod request;
 
 use std::{
     io::{self, IoSlice},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -24,16 +25,15 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
     time::{self, Instant, Sleep},
 };
 
+use call::CallState;
+pub(crate) use call::RunningCall;
 pub(crate) use request::RequestBody;
 
 /// How long a client may take no byte of its answer.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
-/// How often the sockets of long calls are checked.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long after its answer was written a client may still reset the connection: then the answer did not
 /// reach it. It is looked at so often meanwhile.
@@ -47,6 +47,7 @@ pub(crate) struct Client(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     stream: Mutex<TcpStream>,
+    ip: IpAddr,
     /// Since when the client takes none of the bytes that wait for it.
     write_blocked_since: Mutex<Option<Instant>>,
     /// Whether reading or writing has failed.
@@ -54,37 +55,11 @@ struct Shared {
     /// Whether the call is answered even if the client closes its sending side. hyper would take the end of what
     /// the client sends for the end of the client.
     is_bound: AtomicBool,
-    /// Whether a call is being answered. It decides by itself what the end of what the client sends means.
-    is_answering: AtomicBool,
+    call: CallState,
     /// Whether the last byte of an answer waits to be written.
     is_unflushed: AtomicBool,
     /// Whether the client had closed its sending side when the last byte of its answer had been written.
     had_left: AtomicBool,
-}
-
-/// A call that is being answered. While it lasts, hyper is not told the end of what the client sends: it would take
-/// that for the end of the client.
-#[derive(Debug)]
-pub(crate) struct Answering(Client);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.0.is_answering.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Says when calls that wait look at their clients: one timer for all of them.
-#[derive(Debug, Default)]
-pub(crate) struct Looks(Notify);
-
-impl Looks {
-    /// Says so again and again. Runs until dropped; cancel-safe.
-    pub(crate) async fn run(&self) {
-        loop {
-            time::sleep(LOOK_INTERVAL).await;
-            self.0.notify_waiters();
-        }
-    }
 }
 
 /// A client whose connection may have ended.
@@ -113,13 +88,15 @@ impl WeakClient {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    /// The client at `addr`, at the other end of `stream`.
+    pub(crate) fn new(stream: TcpStream, addr: SocketAddr) -> Self {
         Self(Arc::new(Shared {
             stream: Mutex::new(stream),
+            ip: addr.ip().to_canonical(),
             write_blocked_since: Mutex::default(),
             is_broken: AtomicBool::new(false),
             is_bound: AtomicBool::new(false),
-            is_answering: AtomicBool::new(false),
+            call: CallState::idle(),
             is_unflushed: AtomicBool::new(false),
             had_left: AtomicBool::new(false),
         }))
@@ -129,10 +106,9 @@ impl Client {
         WeakClient(Arc::downgrade(&self.0))
     }
 
-    /// The address that it calls from, if the system knows it.
-    pub(crate) fn ip(&self) -> Option<IpAddr> {
-        let addr = self.stream().peer_addr().ok()?;
-        Some(addr.ip().to_canonical())
+    /// The address that it calls from.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.0.ip
     }
 
     /// Whether it has closed its sending side, or the connection is broken. What the runtime has noticed so far
@@ -182,6 +158,7 @@ impl Client {
         Socket {
             client: self.clone(),
             stall: None,
+            has_hidden_end: false,
         }
     }
 
@@ -243,28 +220,37 @@ impl Client {
         self.0.is_bound.load(Ordering::Relaxed)
     }
 
-    fn decides_about_end(&self) -> bool {
-        self.is_bound() || self.0.is_answering.load(Ordering::Relaxed)
+    /// Whether hyper is not told the end of what the client sends: it would take that for the end of the client.
+    fn hides_end(&self) -> bool {
+        self.is_bound() || self.0.call.hides_end()
     }
 
-    /// A call begins to be answered. hyper may read the end of what the client sends before it polls the answer for the
-    /// first time.
-    pub(crate) fn begin_answer(&self) -> Answering {
-        self.0.is_answering.store(true, Ordering::Relaxed);
-        Answering(self.clone())
+    /// A call begins: its head was read. hyper may read the end of what the client sends before it polls the answer
+    /// for the first time.
+    pub(crate) fn begin_call(&self) -> RunningCall {
+        RunningCall::begin(self.clone())
     }
 
-    /// Waits until the client has closed its side, whatever it sent before, and is not answered all the same. What
-    /// can be answered in a moment is answered. Cancel-safe.
-    pub(crate) async fn left(&self, looks: &Looks) {
-        // The first look may be due at once.
-        looks.0.notified().await;
-        loop {
-            looks.0.notified().await;
-            if !self.is_bound() && self.is_gone() {
-                return;
-            }
-        }
+    /// If no call runs, the next one is waited for from now on.
+    pub(crate) fn note_idle(&self) {
+        self.0.call.note_idle();
+    }
+
+    /// Since when no call runs. `None` while one does: from its head until its answer was taken for writing.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.0.call.idle_since()
+    }
+
+    /// Whether a call still waits for its answer that did so when this was asked last, and that ends with its client.
+    /// What can be answered in a moment is answered.
+    pub(crate) fn is_waiting_still(&self) -> bool {
+        self.0.call.is_waiting_still() && !self.is_bound()
+    }
+
+    /// Whether a call waits for its answer in vain: its client has closed its side, whatever it sent before, and is not
+    /// answered all the same. It asks the system.
+    pub(crate) fn has_left(&self) -> bool {
+        self.0.call.is_watched() && !self.is_bound() && self.is_gone()
     }
 
     /// Reads and forgets what the client still sends, until it closes its side. Cancel-safe.
@@ -295,6 +281,8 @@ impl Client {
 pub(crate) struct Socket {
     client: Client,
     stall: Option<Pin<Box<Sleep>>>,
+    /// Whether hyper was not told the end of what the client sends.
+    has_hidden_end: bool,
 }
 
 impl Socket {
@@ -306,8 +294,11 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         let mut blocked_since = self.client.0.write_blocked_since.lock();
         if written.is_ready() {
-            *blocked_since = None;
-            self.stall = None;
+            if blocked_since.take().is_some() {
+                self.stall = None;
+                // Only now it can have the answer that its next call follows.
+                self.client.0.call.note_idle();
+            }
             return written;
         }
         blocked_since.get_or_insert_with(Instant::now);
@@ -335,15 +326,16 @@ impl Drop for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
         let read = self.client.with_stream(|stream| stream.poll_read(cx, buf));
         let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
-        if has_ended && self.client.decides_about_end() {
-            // hyper is told once the call is answered: the same task drives both.
+        if has_ended && self.client.hides_end() {
+            // It is told once the call is answered.
+            self.has_hidden_end = true;
             return Poll::Pending;
         }
         read
@@ -376,7 +368,12 @@ impl AsyncWrite for Socket {
     }
 
     /// hyper has written what it had.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_hidden_end && !self.client.hides_end() {
+            // The socket has nothing more to tell: hyper would not read again by itself.
+            self.has_hidden_end = false;
+            cx.waker().wake_by_ref();
+        }
         let client = &self.client;
         if client.is_unflushed() {
             // After the last byte: a client that leaves now has it, or resets the connection.
@@ -404,7 +401,8 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let client = Client::new(listener.accept().await.unwrap().0);
+        let (stream, addr) = listener.accept().await.unwrap();
+        let client = Client::new(stream, addr);
         let mut socket = client.socket();
         let bytes = [0; 64 * 1024];
         while !client.is_write_blocked() {

@@ -1,10 +1,12 @@
 //! A listener and its connections: HTTP/1.1, bounded, drained on shutdown.
 
+mod bell;
 mod connections;
 mod starting;
 
 use std::{
-    future, io,
+    convert::Infallible,
+    future, io, iter,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -17,8 +19,7 @@ use std::{
 
 use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use thiserror::Error;
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time,
@@ -28,18 +29,14 @@ use tokio_util::{
     task::{AbortOnDropHandle, TaskTracker},
 };
 
-use connections::{Connection, Connections};
+use connections::{Connection, Connections, Interrupt};
 pub(crate) use starting::answer_while_starting;
 
 use crate::{
     api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},
-    peer::{Client, Looks, RequestBody},
+    peer::{Client, RequestBody},
 };
 
-/// How long a request head may take, and how long a connection may idle between requests. Longer
-/// than the idle times of common clients (Node 5 s, Go 90 s), so that the client closes first and
-/// no request meets a closing connection.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(100);
 /// The pause after the system ran out of descriptors or memory: accepting at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -93,11 +90,6 @@ pub(crate) struct Shutdown {
     pub(crate) closing: CancellationToken,
 }
 
-/// The client closed its side before its call was answered.
-#[derive(Debug, Error)]
-#[error("the client hung up")]
-struct HungUp;
-
 /// Serves `api` until the listener has to close, then lets running calls finish. Returns when no call is
 /// left.
 ///
@@ -113,12 +105,10 @@ pub(crate) async fn serve(
     let Listener { socket, is_passed } = listener;
     let mut is_failing = false;
     let served = TaskTracker::new();
-    let looks = Arc::<Looks>::default();
-    let looking = Arc::clone(&looks);
-    let _looking = AbortOnDropHandle::new(tokio::spawn(async move { looking.run().await }));
+    let _looking = AbortOnDropHandle::new(tokio::spawn(connections.looking()));
     let serve = |connection| {
-        let (api, looks, shutdown) = (Arc::clone(&api), Arc::clone(&looks), shutdown.clone());
-        served.spawn(serve_connection(connection, api, kind, looks, shutdown));
+        let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
+        served.spawn(serve_connection(connection, api, kind, shutdown));
     };
     // It was accepted, and waits until it may be served.
     let mut next = None;
@@ -160,69 +150,46 @@ pub(crate) async fn serve(
         };
         serve(connection);
     }
+    connections.note_closed();
     served.close();
     served.wait().await;
 }
 
 /// Answers the calls of one connection.
-async fn serve_connection(
-    open: Connection,
-    api: Arc<Api>,
-    kind: ListenerKind,
-    looks: Arc<Looks>,
-    shutdown: Shutdown,
-) {
-    let (client, calls) = (open.client(), open.calls());
-    let (is_told, is_endless) = (AtomicBool::new(false), AtomicBool::new(false));
-    let answer = service_fn(|request: Request<Incoming>| {
-        let (api, call) = (Arc::clone(&api), calls.token());
-        let (begun, client, open) = (&shutdown.begun, client, &open);
-        let (is_told, is_endless) = (&is_told, &is_endless);
-        let looks = &*looks;
-        let version = request.version();
-        open.note_call();
-        let answering = client.begin_answer();
-        async move {
-            let mut reply = tokio::select! {
-                biased;
-                reply = answer(&api, request, kind, client) => reply,
-                () = client.left(looks) => return Err(HungUp),
-            };
-            // No second call follows on the connection of an answer without an end.
-            if begun.is_cancelled() || reply.body().is_endless() {
-                say_close(&mut reply, version);
-                is_told.store(true, Ordering::Relaxed);
-            }
-            if reply.body().is_endless() {
-                is_endless.store(true, Ordering::Relaxed);
-            }
-            reply.body_mut().belong_to(call, answering);
-            open.note_call();
-            Ok(reply)
-        }
-    });
+async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, shutdown: Shutdown) {
+    let calls = Calls {
+        api: &api,
+        kind,
+        client: open.client(),
+        begun: &shutdown.begun,
+        is_told: AtomicBool::new(false),
+        is_endless: AtomicBool::new(false),
+    };
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
+        // The connections themselves look after late heads.
+        .header_read_timeout(None)
         // Twice what we allow, so that the answer to a head that is too large is ours.
         .max_headers(2 * HEADERS_MAX)
         .max_buf_size(2 * HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(client.socket()), answer);
+        .serve_connection(
+            TokioIo::new(open.client().socket()),
+            service_fn(|request| calls.answer(request)),
+        );
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        () = shutdown.closing.cancelled() => {
-            let idle = until_idle(&open, &is_told, &is_endless);
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => ended,
-                () = idle => Ok(()),
-            }
-        }
-        ended = connection.as_mut() => ended,
-        () = open.gives_way() => {
-            tracing::debug!("an idle connection was closed for a new one");
-            return;
+    let mut idle = pin!(calls.until_idle());
+    let mut is_closing = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = idle.as_mut(), if is_closing => break Ok(()),
+            interrupt = open.interrupted() => match interrupt {
+                Interrupt::ListenerClosed => is_closing = true,
+                Interrupt::GivesWay | Interrupt::HeadIsLate | Interrupt::ClientLeft => {
+                    tracing::debug!(cause = ?interrupt, "connection closed");
+                    return;
+                }
+            },
         }
     };
     if let Err(error) = &ended {
@@ -233,53 +200,79 @@ async fn serve_connection(
         tokio::select! {
             biased;
             () = shutdown.closing.cancelled() => {}
-            _ = time::timeout(LINGER_MAX, client.linger()) => {}
+            _ = time::timeout(LINGER_MAX, open.client().linger()) => {}
         }
     }
 }
 
-/// Waits until a connection has nothing more to do, after the listener has closed. It is polled when the connection is.
-/// `is_told`: its client knows that it closes. `is_endless`: what it answers has no end of its own.
-async fn until_idle(open: &Connection, is_told: &AtomicBool, is_endless: &AtomicBool) {
-    let (client, calls) = (open.client(), open.calls());
-    // The answer that tells the client closes the connection.
-    let mut late = pin!(time::sleep(LAST_REQUEST_MAX));
-    // A request that has not fully arrived is not running.
-    future::poll_fn(|cx| {
-        let is_expected = !is_told.load(Ordering::Relaxed) && late.as_mut().poll(cx).is_pending();
-        let is_stuck = client.is_write_blocked();
-        // An answer without an end that its client does not take is not waited for.
-        let is_given_up = is_stuck && is_endless.load(Ordering::Relaxed);
-        let is_running = (!calls.is_empty() || is_stuck) && !is_given_up;
-        if is_expected || is_running {
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
-}
-
-/// Answers one call. An answer that comes before the whole request was read says that the connection closes,
-/// unless what is left is read at once.
-async fn answer(
-    api: &Api,
-    request: Request<Incoming>,
+/// The calls of a connection.
+struct Calls<'a> {
+    api: &'a Api,
     kind: ListenerKind,
-    client: &Client,
-) -> Reply {
-    let version = request.version();
-    let (request, mut rest) = RequestBody::split(request);
-    let mut reply = api.answer(request, kind, client).await;
-    // An answer of the upstream is not held up.
-    let is_read = if reply.body().is_carried() {
-        rest.has_ended()
-    } else {
-        rest.read().await
-    };
-    if !is_read {
-        say_close(&mut reply, version);
+    client: &'a Client,
+    /// The process ends soon.
+    begun: &'a CancellationToken,
+    /// The client knows that the connection closes.
+    is_told: AtomicBool,
+    /// What is answered has no end of its own.
+    is_endless: AtomicBool,
+}
+
+impl Calls<'_> {
+    /// Answers one call. An answer that comes before the whole request was read says that the connection closes, unless
+    /// what is left is read at once.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Reply, Infallible>> + Send {
+        let call = self.client.begin_call();
+        async move {
+            let version = request.version();
+            let (request, mut rest) = RequestBody::split(request);
+            let mut reply = self.api.answer(request, self.kind, self.client).await;
+            // An answer of the upstream is not held up.
+            let is_read = if reply.body().is_carried() {
+                rest.has_ended()
+            } else {
+                rest.read().await
+            };
+            let is_endless = reply.body().is_endless();
+            // No second call follows on the connection of an answer without an end.
+            let is_last = self.begun.is_cancelled() || is_endless;
+            if is_last {
+                self.is_told.store(true, Ordering::Relaxed);
+            }
+            if is_endless {
+                self.is_endless.store(true, Ordering::Relaxed);
+            }
+            if is_last || !is_read {
+                say_close(&mut reply, version);
+            }
+            reply.body_mut().belong_to(call);
+            Ok(reply)
+        }
     }
-    reply
+
+    /// Waits until a connection has nothing more to do, after the listener has closed. It is polled when the connection
+    /// is.
+    async fn until_idle(&self) {
+        // The answer that tells the client closes the connection.
+        let mut late = pin!(time::sleep(LAST_REQUEST_MAX));
+        // A request that has not fully arrived is not running.
+        future::poll_fn(|cx| {
+            let is_told = self.is_told.load(Ordering::Relaxed);
+            let is_expected = !is_told && late.as_mut().poll(cx).is_pending();
+            let is_stuck = self.client.is_write_blocked();
+            // An answer without an end that its client does not take is not waited for.
+            let is_given_up = is_stuck && self.is_endless.load(Ordering::Relaxed);
+            let is_running = self.client.idle_since().is_none() || is_stuck;
+            if is_expected || (is_running && !is_given_up) {
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
 }
 
 /// Says that the connection closes. `version` is that of the request: to a client of HTTP/1.0 that keeps connections,
@@ -299,9 +292,9 @@ async fn accept(
     let client = match next {
         Some(client) => client,
         None => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, addr) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            next.insert(Client::new(stream))
+            next.insert(Client::new(stream, addr))
         }
     };
     Ok(connections.open(client).await)
@@ -312,13 +305,12 @@ fn accepted_by_system(listener: TcpListener) -> Vec<Client> {
     let Ok(listener) = listener.into_std() else {
         return Vec::new();
     };
-    let waiting = listener.incoming().take(BACKLOG as usize);
-    let clients = waiting.map_while(|stream| {
-        let stream = stream.ok()?;
+    let waiting = iter::from_fn(|| {
+        let (stream, addr) = listener.accept().ok()?;
         stream.set_nonblocking(true).ok()?;
-        TcpStream::from_std(stream).ok().map(Client::new)
+        Some(Client::new(TcpStream::from_std(stream).ok()?, addr))
     });
-    clients.collect()
+    waiting.take(BACKLOG as usize).collect()
 }
 
 /// Whether the error concerns one connection only: the peer left before it was accepted.

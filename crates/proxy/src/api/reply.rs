@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde::Serialize;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     slices::Slices,
@@ -20,7 +19,7 @@ use crate::{
     events::Subscription,
     forward::{Carried, CarriedBody},
     ledger::Hold,
-    peer::Answering,
+    peer::RunningCall,
     pool::TaskId,
     upstream::BoxError,
 };
@@ -41,8 +40,7 @@ const JSON_BYTES_USUAL: usize = 320;
 pub(crate) struct ReplyBody {
     content: Content,
     slot: Option<Hold>,
-    call: Option<TaskTrackerToken>,
-    answering: Option<Answering>,
+    call: Option<RunningCall>,
 }
 
 #[derive(Debug)]
@@ -87,9 +85,9 @@ impl ReplyBody {
     ///
     /// An answer of ours reaches a client that has closed its sending side. One of the upstream ends with its client,
     /// since it may still be long in coming; so does one without an end.
-    pub(crate) fn belong_to(&mut self, call: TaskTrackerToken, answering: Answering) {
+    pub(crate) fn belong_to(&mut self, call: RunningCall) {
+        call.note_answer(self.is_carried() || self.is_endless());
         self.call = Some(call);
-        self.answering = Some(answering).filter(|_| !self.is_carried() && !self.is_endless());
     }
 
     /// Ties `slot` to the delivery of this body.

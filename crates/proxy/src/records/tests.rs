@@ -23,10 +23,11 @@ fn client() -> Client {
     static STAGE: LazyLock<(Runtime, TcpListener, Client)> = LazyLock::new(|| {
         let runtime = Runtime::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(addr).unwrap();
         stream.set_nonblocking(true).unwrap();
         let context = runtime.enter();
-        let client = Client::new(tokio::net::TcpStream::from_std(stream).unwrap());
+        let client = Client::new(tokio::net::TcpStream::from_std(stream).unwrap(), addr);
         drop(context);
         (runtime, listener, client)
     });
@@ -177,7 +178,8 @@ async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let theirs = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
     let (theirs, ours) = tokio::join!(theirs, listener.accept());
-    let client = Client::new(ours.unwrap().0);
+    let (stream, addr) = ours.unwrap();
+    let client = Client::new(stream, addr);
     let arrival = Arrival {
         client: client.clone(),
         ..arrival(Some(1))

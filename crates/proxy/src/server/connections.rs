@@ -1,18 +1,25 @@
 //! The connections of a listener: how many there may be, and which gives way to a new one.
 
-use std::{sync::Arc, time::Duration};
+use std::{future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use slotmap::{DefaultKey, SlotMap};
 use tokio::{
     select,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep},
 };
-use tokio_util::task::TaskTracker;
 
+use super::bell::{Bell, CLOSING, GIVE_WAY, LOOK};
 use crate::peer::Client;
 
+/// How long a request head may take, and how long a connection may idle between requests. Longer
+/// than the idle times of common clients (Node 5 s, Go 90 s), so that the client closes first and
+/// no request meets a closing connection.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(100);
+/// How often all connections are looked at: whether the clients of long calls are still there, and whether a head
+/// is late. One timer for all of them: one of its own for each head cost 1,400 instructions a call.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// An idle connection may give way after so long: its first request may be on its way.
 const IDLE_MIN: Duration = Duration::from_millis(100);
 /// A connection whose client takes nothing of its answer may give way after so long, if no other is idle.
@@ -33,11 +40,20 @@ type Open = Mutex<SlotMap<DefaultKey, Arc<Activity>>>;
 #[derive(Debug)]
 struct Activity {
     client: Client,
-    /// The calls that run: from the head of a request until its answer was taken for writing.
-    calls: TaskTracker,
-    /// When the last call began or was answered.
-    last: Mutex<Instant>,
-    gives_way: Notify,
+    bell: Bell,
+}
+
+/// Why a connection does not go on as it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interrupt {
+    /// The listener has closed: it ends once nothing runs on it.
+    ListenerClosed,
+    /// It gives way to a new one.
+    GivesWay,
+    /// No head came in time.
+    HeadIsLate,
+    /// The client closed its side before its call was answered.
+    ClientLeft,
 }
 
 /// An open connection. It is counted until this is dropped.
@@ -89,6 +105,29 @@ impl Connections {
         }
     }
 
+    /// Looks at all connections again and again. Runs until dropped; cancel-safe.
+    pub(super) fn looking(&self) -> impl Future<Output = ()> + use<> {
+        let open = Arc::clone(&self.open);
+        async move {
+            loop {
+                sleep(LOOK_INTERVAL).await;
+                let now = Instant::now();
+                for activity in open.lock().values() {
+                    if activity.client.is_waiting_still() || activity.is_late(now) {
+                        activity.bell.ring(LOOK);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The listener has closed: tells those that are open.
+    pub(super) fn note_closed(&self) {
+        for activity in self.open.lock().values() {
+            activity.bell.ring(CLOSING);
+        }
+    }
+
     /// Lets the connection give way that has been idle longest; if none is idle, the one whose client has taken
     /// nothing for longest.
     pub(super) fn free_one(&self) {
@@ -97,16 +136,16 @@ impl Connections {
             .values()
             .filter_map(|it| Some((it.may_give_way()?, it)));
         if let Some((_, activity)) = may.min_by_key(|(order, _)| *order) {
-            activity.gives_way.notify_one();
+            activity.bell.ring(GIVE_WAY);
         }
     }
 
     fn opened(&self, client: &Client, permit: OwnedSemaphorePermit) -> Connection {
+        // It may have waited for its place.
+        client.note_idle();
         let activity = Arc::new(Activity {
             client: client.clone(),
-            calls: TaskTracker::new(),
-            last: Mutex::new(Instant::now()),
-            gives_way: Notify::new(),
+            bell: Bell::default(),
         });
         let key = self.open.lock().insert(Arc::clone(&activity));
         Connection {
@@ -123,10 +162,16 @@ impl Activity {
     fn may_give_way(&self) -> Option<(bool, Instant)> {
         let (is_slow, since, min) = match self.client.write_blocked_since() {
             Some(blocked) => (true, blocked, BLOCKED_MIN),
-            None if self.calls.is_empty() => (false, *self.last.lock(), IDLE_MIN),
-            None => return None,
+            None => (false, self.client.idle_since()?, IDLE_MIN),
         };
         (since.elapsed() >= min).then_some((is_slow, since))
+    }
+
+    /// Whether the next head should have come by now. While the client takes its last answer, it has time.
+    fn is_late(&self, now: Instant) -> bool {
+        let since = self.client.idle_since();
+        since.is_some_and(|since| now.duration_since(since) >= HEAD_TIME_MAX)
+            && !self.client.is_write_blocked()
     }
 }
 
@@ -135,23 +180,24 @@ impl Connection {
         &self.activity.client
     }
 
-    /// The calls that run.
-    pub(super) fn calls(&self) -> &TaskTracker {
-        &self.activity.calls
-    }
-
-    /// A call begins, or is answered.
-    pub(super) fn note_call(&self) {
-        *self.activity.last.lock() = Instant::now();
-    }
-
-    /// Waits until the connection has to give way. Cancel-safe.
-    pub(super) async fn gives_way(&self) {
+    /// Waits until something keeps the connection from going on as it did. Cancel-safe.
+    pub(super) async fn interrupted(&self) -> Interrupt {
+        let Activity { client, bell } = &*self.activity;
         loop {
-            self.activity.gives_way.notified().await;
+            let causes = future::poll_fn(|cx| bell.poll_rung(cx)).await;
+            // Looks come again; the end of the listener does not.
+            if causes & CLOSING != 0 {
+                return Interrupt::ListenerClosed;
+            }
             // A call may have come meanwhile.
-            if self.activity.may_give_way().is_some() {
-                return;
+            if causes & GIVE_WAY != 0 && self.activity.may_give_way().is_some() {
+                return Interrupt::GivesWay;
+            }
+            if causes & LOOK != 0 && client.has_left() {
+                return Interrupt::ClientLeft;
+            }
+            if causes & LOOK != 0 && self.activity.is_late(Instant::now()) {
+                return Interrupt::HeadIsLate;
             }
         }
     }
@@ -160,5 +206,98 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.open.lock().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::{advance, timeout},
+    };
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+
+    /// A connection that is looked at, and its client's end.
+    struct Stage {
+        connection: Connection,
+        client: Option<TcpStream>,
+        _looking: AbortOnDropHandle<()>,
+    }
+
+    impl Stage {
+        async fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap());
+            let (client, accepted) = tokio::join!(client, listener.accept());
+            let (stream, addr) = accepted.unwrap();
+            let mut connections = Connections::new(1);
+            let looking = AbortOnDropHandle::new(tokio::spawn(connections.looking()));
+            Self {
+                connection: connections.try_open(&Client::new(stream, addr)).unwrap(),
+                client: client.ok(),
+                _looking: looking,
+            }
+        }
+
+        /// What interrupts the connection within `time`, and how long that takes.
+        async fn interrupt(&self, time: Duration) -> Option<(Interrupt, Duration)> {
+            let begun = Instant::now();
+            let interrupt = timeout(time, self.connection.interrupted()).await.ok();
+            interrupt.map(|interrupt| (interrupt, begun.elapsed()))
+        }
+    }
+
+    /// Whether it comes within two looks after the time that it may not come before.
+    fn is_within_a_look(took: Duration, least: Duration) -> bool {
+        (least..=least + 2 * LOOK_INTERVAL).contains(&took)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_may_take_its_time_and_no_longer() {
+        let stage = Stage::new().await;
+        let (interrupt, took) = stage.interrupt(2 * HEAD_TIME_MAX).await.unwrap();
+        assert_eq!(interrupt, Interrupt::HeadIsLate);
+        assert!(is_within_a_look(took, HEAD_TIME_MAX), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_head_begins_when_the_last_call_is_over() {
+        let stage = Stage::new().await;
+        advance(HEAD_TIME_MAX / 2).await;
+        let call = stage.connection.client().begin_call();
+        assert_eq!(stage.interrupt(2 * HEAD_TIME_MAX).await, None);
+        call.note_answer(true);
+        assert_eq!(stage.interrupt(2 * HEAD_TIME_MAX).await, None);
+        drop(call);
+        let (interrupt, took) = stage.interrupt(2 * HEAD_TIME_MAX).await.unwrap();
+        assert_eq!(interrupt, Interrupt::HeadIsLate);
+        assert!(is_within_a_look(took, HEAD_TIME_MAX), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_interrupts_a_call_that_waits_and_no_other() {
+        let mut stage = Stage::new().await;
+        let client = stage.connection.client().clone();
+        let call = client.begin_call();
+        stage.client = None;
+        while !client.is_gone() {
+            tokio::task::yield_now().await;
+        }
+        client.bind(true);
+        assert_eq!(stage.interrupt(10 * LOOK_INTERVAL).await, None);
+        client.bind(false);
+        let (interrupt, took) = stage.interrupt(10 * LOOK_INTERVAL).await.unwrap();
+        assert_eq!(interrupt, Interrupt::ClientLeft);
+        assert!(took <= LOOK_INTERVAL, "{took:?}");
+        call.note_answer(false);
+        assert_eq!(stage.interrupt(10 * LOOK_INTERVAL).await, None);
+        drop(call);
+        // What can be answered in a moment is answered.
+        let _call = client.begin_call();
+        let (interrupt, took) = stage.interrupt(10 * LOOK_INTERVAL).await.unwrap();
+        assert_eq!(interrupt, Interrupt::ClientLeft);
+        assert!(is_within_a_look(took, LOOK_INTERVAL), "{took:?}");
     }
 }

@@ -1,0 +1,93 @@
+//! Whether a call runs on a connection, as others than the task of the connection see it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Client;
+
+/// No call runs: from the moment the last answer was taken for writing until a head was read.
+const IDLE: u8 = 0;
+/// A call waits for its answer since a moment.
+const NEW: u8 = 1;
+/// A call waits for its answer for longer: it is looked whether its client is still there.
+const WATCHED: u8 = 2;
+/// An answer is being written that reaches a client that has closed its sending side, too.
+const ANSWERED: u8 = 3;
+/// An answer is being written that ends with its client.
+const PASSING: u8 = 4;
+
+/// What a connection does. Its own task tells it, and others read it.
+#[derive(Debug)]
+pub(super) struct CallState {
+    phase: AtomicU8,
+    /// When the last call ended, or the connection began.
+    idle_since: Mutex<Instant>,
+}
+
+impl CallState {
+    pub(super) fn idle() -> Self {
+        Self {
+            phase: AtomicU8::new(IDLE),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Acquire)
+    }
+
+    fn set(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Release);
+    }
+
+    pub(super) fn hides_end(&self) -> bool {
+        matches!(self.phase(), NEW | WATCHED | ANSWERED)
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.phase() == WATCHED
+    }
+
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.phase() == IDLE).then(|| *self.idle_since.lock())
+    }
+
+    /// If no call runs, the next one is waited for from now on.
+    pub(super) fn note_idle(&self) {
+        *self.idle_since.lock() = Instant::now();
+    }
+
+    pub(super) fn is_waiting_still(&self) -> bool {
+        let (order, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let was = self.phase.compare_exchange(NEW, WATCHED, order, failed);
+        was == Err(WATCHED)
+    }
+}
+
+/// A call that runs. Its connection is idle again once this is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningCall(Client);
+
+impl RunningCall {
+    pub(super) fn begin(client: Client) -> Self {
+        client.0.call.set(NEW);
+        Self(client)
+    }
+
+    /// Its answer is known, and goes on until this is dropped. `ends_with_client`: not if the client closes its sending
+    /// side.
+    pub(crate) fn note_answer(&self, ends_with_client: bool) {
+        let phase = if ends_with_client { PASSING } else { ANSWERED };
+        self.0.0.call.set(phase);
+    }
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        let state = &self.0.0.call;
+        *state.idle_since.lock() = Instant::now();
+        state.set(IDLE);
+    }
+}
