@@ -7,6 +7,7 @@
 //!
 //! The caller decides what an answer means.
 
+mod alarm;
 mod answer;
 mod ask;
 mod breaker;
@@ -17,7 +18,15 @@ mod outgoing;
 mod places;
 mod stream;
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use accounts_fetcher::Credentials;
 use bytes::Bytes;
@@ -31,11 +40,7 @@ use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use rustls::ClientConfig;
 use thiserror::Error;
-use tokio::{
-    pin, select,
-    time::{Instant, sleep_until},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 pub use answer::Answer;
 pub use ask::AskError;
@@ -45,9 +50,10 @@ pub use idle::{Idle, IdleError};
 pub use places::{GIVES_WAY_AFTER, Traffic};
 
 use crate::events::Events;
+use alarm::Alarm;
 use breaker::Breaker;
 use connections::{Connection, Connections};
-use outgoing::{OutgoingBody, Progress};
+use outgoing::{OutgoingBody, Progress, Upload};
 use places::Places;
 
 /// The characters that are encoded in a query to the upstream: everything but the unreserved
@@ -188,8 +194,7 @@ impl Upstream {
         body: B,
     ) -> Result<Response<Answer>, SendError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let uri = self.uri(path_and_query).map_err(SendError::NotSent)?;
         if !self.is_reachable() {
@@ -201,13 +206,11 @@ impl Upstream {
         let place = place.await.ok_or(SendError::NoPlace)?;
         headers.insert(HOST, self.host.clone());
         headers.insert(AUTHORIZATION, self.credentials.authorization());
-        let progress = Arc::new(Progress::begin());
-        let answered = CancellationToken::new();
-        let body = OutgoingBody::new(body, Arc::clone(&progress), answered.clone());
+        let (body, progress) = OutgoingBody::new(body);
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
-        let (answer, connection) = self.exchange(traffic, request, &progress).await?;
+        let (answer, connection) = self.exchange(traffic, request, progress.as_deref()).await?;
         if answer.status().is_informational() {
             return Err(SendError::Lost(
                 "the upstream switched to another protocol".into(),
@@ -215,16 +218,17 @@ impl Upstream {
         }
         Ok(answer.map(|body| {
             let body = Idle::new(body, self.idle_timeout);
-            Answer::new(body, connection, answered.drop_guard(), place)
+            Answer::new(body, connection, progress.map(Upload), place)
         }))
     }
 
     /// Sends a request on a connection that is kept, or else on a new one. Returns the connection if it is to be kept.
+    /// `progress`: that of its body, if it has one.
     async fn exchange(
         &self,
         traffic: Traffic,
         mut request: Request<OutgoingBody>,
-        progress: &Progress,
+        progress: Option<&Progress>,
     ) -> Result<(Response<Incoming>, Option<Connection>), SendError> {
         // A server may close a kept connection at the moment of the next request. Then it is unknown whether there is a
         // job: so each job start gets a connection of its own.
@@ -236,8 +240,13 @@ impl Upstream {
                 self.connections.open().await
             };
             let mut connection = connection.map_err(SendError::NotSent)?;
-            progress.mark();
-            let mut error = match self.in_time(connection.send(request), progress).await? {
+            if let Some(progress) = progress {
+                progress.mark();
+            }
+            // Not moved any more: it holds the whole request.
+            let sending = pin!(connection.send(request));
+            let sent = self.in_time(sending, &mut connection.alarm, progress);
+            let mut error = match sent.await? {
                 Ok(answer) => return Ok((answer, Some(connection).filter(|_| may_reuse))),
                 Err(error) => error,
             };
@@ -245,7 +254,7 @@ impl Upstream {
                 // It was closed before a byte of the request was sent.
                 Some(unsent) if connection.is_reused => request = unsent,
                 Some(_) => return Err(SendError::NotSent(error.into_error().into())),
-                None if progress.has_failed() => {
+                None if progress.is_some_and(Progress::has_failed) => {
                     return Err(SendError::Unfinished(error.into_error().into()));
                 }
                 None => return Err(SendError::Lost(error.into_error().into())),
@@ -256,21 +265,20 @@ impl Upstream {
     /// The deadline of a request starts once it has a connection, and restarts with every piece of its body.
     async fn in_time<T>(
         &self,
-        sending: impl Future<Output = T>,
-        progress: &Progress,
+        mut sending: Pin<&mut impl Future<Output = T>>,
+        alarm: &mut Alarm,
+        progress: Option<&Progress>,
     ) -> Result<T, SendError> {
-        pin!(sending);
-        loop {
-            let deadline = progress.last() + self.request_timeout;
-            select! {
-                biased;
-                sent = &mut sending => return Ok(sent),
-                () = sleep_until(deadline) => {}
+        let begun = Instant::now();
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                return Poll::Ready(Ok(sent));
             }
-            if progress.last() + self.request_timeout <= Instant::now() {
-                return Err(SendError::TimedOut(self.request_timeout));
-            }
-        }
+            let moved = progress.map_or(begun, Progress::last);
+            ready!(alarm.poll_passed(cx, moved + self.request_timeout));
+            Poll::Ready(Err(SendError::TimedOut(self.request_timeout)))
+        })
+        .await
     }
 
     /// The target of a request, as it stands in its first line.

@@ -104,8 +104,7 @@ impl Sender {
         body: B,
     ) -> Result<Response<Answer>, SendError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let begun = Instant::now();
         let traffic = match call.class {

@@ -11,11 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::sync::DropGuard;
 
 use super::{
     Idle, IdleError,
     connections::Connection,
+    outgoing::Upload,
     places::{Listed, Place},
 };
 
@@ -38,7 +38,7 @@ struct Parts {
     body: Idle<Incoming>,
     /// Since when a piece of it is not asked for. `None` while a reader waits for the upstream.
     unread_since: Option<Instant>,
-    _upload: DropGuard,
+    _upload: Option<Upload>,
     /// `None`: it closes after the answer.
     connection: Option<Connection>,
     _place: Place,
@@ -57,7 +57,7 @@ impl Answer {
     pub(super) fn new(
         body: Idle<Incoming>,
         connection: Option<Connection>,
-        upload: DropGuard,
+        upload: Option<Upload>,
         place: Place,
     ) -> Self {
         let mut listed = None;

@@ -19,7 +19,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{BoxError, UpstreamSettings, breaker::Breaker, dialer::Dialer, outgoing::OutgoingBody};
+use super::{
+    BoxError, UpstreamSettings, alarm::Alarm, breaker::Breaker, dialer::Dialer,
+    outgoing::OutgoingBody,
+};
 
 /// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
 /// so that no request meets a closing connection.
@@ -44,6 +47,8 @@ pub(super) struct Connections {
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: http1::SendRequest<OutgoingBody>,
+    /// For the deadlines of its requests.
+    pub(super) alarm: Alarm,
     kept: Arc<Kept>,
     /// A request was sent on it before.
     pub(super) is_reused: bool,
@@ -72,8 +77,9 @@ impl Connections {
     /// Why none could be opened.
     pub(super) async fn get(&self) -> Result<Connection, BoxError> {
         match self.kept.take() {
-            Some(requests) => Ok(Connection {
-                requests,
+            Some(unused) => Ok(Connection {
+                requests: unused.requests,
+                alarm: unused.alarm,
                 kept: Arc::clone(&self.kept),
                 is_reused: true,
             }),
@@ -105,6 +111,7 @@ impl Connections {
         });
         Ok(Connection {
             requests,
+            alarm: Alarm::default(),
             kept: Arc::clone(&self.kept),
             is_reused: false,
         })
@@ -130,37 +137,39 @@ impl Connection {
 
     /// Keeps it for further requests. It may still be busy with the end of an answer.
     pub(super) fn keep(self) {
-        Kept::put(&self.kept, self.requests);
+        Kept::put(&self.kept, self.requests, self.alarm);
     }
 }
 
-/// The connections that are not in use, each with the time since when, oldest first.
+/// The connections that are not in use, oldest first.
 #[derive(Debug, Default)]
 struct Kept(Mutex<KeptList>);
 
 #[derive(Debug, Default)]
 struct KeptList {
-    unused: VecDeque<(http1::SendRequest<OutgoingBody>, Instant)>,
+    unused: VecDeque<Unused>,
     /// A task closes those that are unused for too long.
     is_watched: bool,
 }
 
+#[derive(Debug)]
+struct Unused {
+    requests: http1::SendRequest<OutgoingBody>,
+    alarm: Alarm,
+    since: Instant,
+}
+
 impl Kept {
     /// The one that was used last, if it is ready.
-    fn take(&self) -> Option<http1::SendRequest<OutgoingBody>> {
+    fn take(&self) -> Option<Unused> {
         let mut list = self.0.lock();
-        let now = Instant::now();
-        list.close_old(now);
-        list.unused.retain(|(requests, _)| !requests.is_closed());
-        let idx = list
-            .unused
-            .iter()
-            .rposition(|(requests, _)| requests.is_ready())?;
-        let (requests, _) = list.unused.remove(idx)?;
-        Some(requests)
+        list.close_old(Instant::now());
+        // One that was closed is not ready.
+        let idx = list.unused.iter().rposition(|it| it.requests.is_ready())?;
+        list.unused.remove(idx)
     }
 
-    fn put(kept: &Arc<Self>, requests: http1::SendRequest<OutgoingBody>) {
+    fn put(kept: &Arc<Self>, requests: http1::SendRequest<OutgoingBody>, alarm: Alarm) {
         // At the end of the process an answer may be dropped after the runtime.
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -172,7 +181,11 @@ impl Kept {
         if list.unused.len() >= KEPT_MAX {
             list.unused.pop_front();
         }
-        list.unused.push_back((requests, Instant::now()));
+        list.unused.push_back(Unused {
+            requests,
+            alarm,
+            since: Instant::now(),
+        });
         if !std::mem::replace(&mut list.is_watched, true) {
             runtime.spawn(close_unused(Arc::downgrade(kept)));
         }
@@ -181,12 +194,8 @@ impl Kept {
 
 impl KeptList {
     fn close_old(&mut self, now: Instant) {
-        let is_old = |since: Instant| now.duration_since(since) >= KEPT_FOR;
-        while self
-            .unused
-            .pop_front_if(|(_, since)| is_old(*since))
-            .is_some()
-        {}
+        let is_old = |it: &mut Unused| now.duration_since(it.since) >= KEPT_FOR;
+        while self.unused.pop_front_if(is_old).is_some() {}
     }
 }
 
@@ -199,11 +208,11 @@ async fn close_unused(kept: Weak<Kept>) {
             };
             let mut list = kept.0.lock();
             list.close_old(Instant::now());
-            let Some((_, since)) = list.unused.front() else {
+            let Some(oldest) = list.unused.front() else {
                 list.is_watched = false;
                 return;
             };
-            *since + KEPT_FOR
+            oldest.since + KEPT_FOR
         };
         sleep_until(due).await;
     }

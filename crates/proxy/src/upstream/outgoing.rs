@@ -6,31 +6,37 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::BoxError;
 
-/// When a request last moved, and whether its body failed.
+/// When a request with a body last moved, and whether its body failed or is of no more use.
 #[derive(Debug)]
 pub(super) struct Progress {
     last: Mutex<Instant>,
     has_failed: AtomicBool,
+    /// The answer is over: what is left of the body is not sent.
+    is_cut_off: AtomicBool,
+    /// Who waits for the next piece of the body.
+    sender: AtomicWaker,
 }
 
 impl Progress {
-    pub(super) fn begin() -> Self {
+    fn begin() -> Self {
         Self {
             last: Mutex::new(Instant::now()),
             has_failed: AtomicBool::new(false),
+            is_cut_off: AtomicBool::new(false),
+            sender: AtomicWaker::new(),
         }
     }
 
@@ -45,18 +51,33 @@ impl Progress {
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
+
+    fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(Ordering::Acquire)
+    }
 }
 
-/// Any body. Every piece of it that is taken marks progress.
+/// The upload of a request that is answered. Dropped with the answer, it ends.
+#[derive(Debug)]
+pub(super) struct Upload(pub(super) Arc<Progress>);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.is_cut_off.store(true, Ordering::Release);
+        self.0.sender.wake();
+    }
+}
+
+/// Any body. `None`: there is nothing to send, as in most requests.
+pub(super) struct OutgoingBody(Option<UnsyncBoxBody<Bytes, BoxError>>);
+
+/// A body that is sent. Every piece of it that is taken marks progress.
 ///
 /// It fails once the answer is dropped: otherwise hyper would wait for the rest of the body and
 /// neither close nor reuse the connection, <https://github.com/hyperium/hyper/issues/4176>.
-pub(super) struct OutgoingBody {
-    body: UnsyncBoxBody<Bytes, BoxError>,
+struct Sent<B> {
+    body: B,
     progress: Arc<Progress>,
-    answered: CancellationToken,
-    /// Set once the body waits for its next piece.
-    cut_off: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// The upstream does not read the rest of the request.
@@ -65,17 +86,54 @@ pub(super) struct OutgoingBody {
 struct Answered;
 
 impl OutgoingBody {
-    pub(super) fn new<B>(body: B, progress: Arc<Progress>, answered: CancellationToken) -> Self
+    /// `body`, and its progress, if there is something to send.
+    pub(super) fn new<B>(body: B) -> (Self, Option<Arc<Progress>>)
     where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        Self {
-            body: body.map_err(Into::into).boxed_unsync(),
-            progress,
-            answered,
-            cut_off: None,
+        if body.is_end_stream() {
+            return (Self(None), None);
         }
+        let progress = Arc::new(Progress::begin());
+        let sent = Sent {
+            body,
+            progress: Arc::clone(&progress),
+        };
+        (Self(Some(UnsyncBoxBody::new(sent))), Some(progress))
+    }
+}
+
+impl<B> Body for Sent<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.progress.mark();
+            if let Some(Err(_)) = &frame {
+                self.progress.has_failed.store(true, Ordering::Relaxed);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.progress.sender.register(cx.waker());
+        if self.progress.is_cut_off() {
+            return Poll::Ready(Some(Err(Answered.into())));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -87,27 +145,18 @@ impl Body for OutgoingBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let outgoing = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut outgoing.body).poll_frame(cx) {
-            outgoing.progress.mark();
-            if let Some(Err(_)) = &frame {
-                outgoing.progress.has_failed.store(true, Ordering::Relaxed);
-            }
-            return Poll::Ready(frame);
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
         }
-        let answered = &outgoing.answered;
-        let cut_off = outgoing
-            .cut_off
-            .get_or_insert_with(|| Box::pin(answered.clone().cancelled_owned()));
-        ready!(cut_off.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Answered.into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let none = || SizeHint::with_exact(0);
+        self.0.as_ref().map_or_else(none, Body::size_hint)
     }
 }
