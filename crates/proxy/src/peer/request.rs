@@ -53,13 +53,11 @@ impl RequestBody {
     /// Takes the body of a request, so that what is left of it can be read later.
     pub(crate) fn split(request: Request<Incoming>) -> (Request<Self>, Rest) {
         let (head, incoming) = request.into_parts();
-        let is_held_back = head.version > Version::HTTP_10 && asks_first(&head.headers);
-        let (rest, left) = if incoming.is_end_stream() {
-            (None, None)
-        } else {
-            let (rest, left) = oneshot::channel();
-            (Some(rest), Some(left))
-        };
+        // Most calls have no body, and nothing is left of it.
+        let has_ended = incoming.is_end_stream();
+        let is_held_back =
+            !has_ended && head.version > Version::HTTP_10 && asks_first(&head.headers);
+        let (rest, left) = (!has_ended).then(oneshot::channel).unzip();
         let body = Self {
             incoming: Some(incoming),
             rest,
