@@ -3,12 +3,40 @@
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The two digits of each byte.
+static PAIRS: [[u8; 2]; 256] = pairs();
+/// What [`VALUES`] has for a byte that is no digit: more bits than any digit has.
+const NO_DIGIT: u8 = 0xff;
+/// The value of each byte as a digit.
+static VALUES: [u8; 256] = values();
+
+const fn pairs() -> [[u8; 2]; 256] {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+}
+
+const fn values() -> [u8; 256] {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = DIGITS[value as usize];
+        values[digit as usize] = value;
+        values[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
+    }
+    values
+}
 
 /// Two lower case digits for each byte, written to `digits`, which has room for them.
 pub(crate) fn put(bytes: &[u8], digits: &mut [u8]) {
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0xf)];
+    let (pairs, _) = digits.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = PAIRS[usize::from(*byte)];
     }
 }
 
@@ -19,14 +47,20 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     digits.into_iter().map(char::from).collect()
 }
 
-/// Reads what [`encode`] wrote of so many bytes.
+/// Reads what [`encode`] wrote of so many bytes. Upper case digits are digits, too.
 pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let is_hex = text.len() == 2 * N && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut bytes = [0; N];
-    for (idx, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
-        *byte = u8::from_str_radix(text.get(2 * idx..2 * idx + 2)?, 16).ok()?;
+    let (pairs, rest) = text.as_bytes().as_chunks();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
     }
-    is_hex.then_some(bytes)
+    let mut bytes = [0; N];
+    let mut seen = 0;
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        seen |= high | low;
+        *byte = high << 4 | low & 0xf;
+    }
+    (seen != NO_DIGIT).then_some(bytes)
 }
 
 /// The same for serde.
@@ -51,6 +85,11 @@ mod tests {
         assert_eq!(decode("000AFF"), Some([0, 10, 255]));
         for text in ["", "0", "000aff0", "000aff00", "00 aff", "+00aff", "äaff"] {
             assert_eq!(decode::<3>(text), None, "{text}");
+        }
+        for byte in 0..=u8::MAX {
+            let text = format!("a{}", char::from(byte));
+            let value = u8::from_str_radix(&text, 16).ok().map(|value| [value]);
+            assert_eq!(decode(&text), value, "{text}");
         }
     }
 }

@@ -29,7 +29,7 @@ impl LeaseId {
 
 impl LeaseId {
     /// Its digits, in ASCII.
-    fn digits(self) -> [u8; 32] {
+    pub(crate) fn digits(self) -> [u8; 32] {
         let mut digits = [0; 32];
         hex::put(&self.0.to_be_bytes(), &mut digits);
         digits
@@ -70,13 +70,8 @@ impl FromStr for LeaseId {
     type Err = LeaseIdError;
 
     fn from_str(text: &str) -> Result<Self, LeaseIdError> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(LeaseIdError);
-        }
-        match u128::from_str_radix(text, 16) {
-            Ok(bits) => Ok(Self(bits)),
-            Err(_) => Err(LeaseIdError),
-        }
+        let bytes = hex::decode(text).ok_or(LeaseIdError)?;
+        Ok(Self(u128::from_be_bytes(bytes)))
     }
 }
 
