@@ -1,5 +1,7 @@
 //! `/leases`: shows, renews, binds and releases leases.
 
+mod written;
+
 use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
@@ -19,6 +21,8 @@ use crate::{
     pool::{LeaseId, LeasePlace, LeaseView, Mark, TaskId, Update},
     wire_time::WireTime,
 };
+
+pub(super) use written::written;
 
 /// A lease on the wire.
 #[derive(Debug, Serialize)]

@@ -6,11 +6,12 @@ pub(crate) mod check;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::Request;
+use http_body::Body;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Api,
-    leases::LeaseBody,
+    leases::{self, LeaseBody},
     params::{self, query_pairs, shown},
     reply::{self, Reply},
     slices::{self, JsonWriter},
@@ -168,12 +169,18 @@ impl Api {
         request_id: &Arc<str>,
     ) -> Result<Reply, Error> {
         let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;
-        let in_query = Params::from_query(request.uri().query().unwrap_or_default())?;
-        let params = in_query.join(params::json_object(request).await?)?;
+        let mut params = Params::from_query(request.uri().query().unwrap_or_default())?;
+        if request.body().is_end_stream() {
+            // Nothing of the request is kept while the pick waits.
+            drop(request);
+        } else {
+            let in_body = Box::pin(params::json_object(request)).await?;
+            params = params.join(in_body)?;
+        }
         let is_dry_run = params.dry_run.unwrap_or(false);
         let mut request = params.request(&self.selection, &self.leases)?;
         if is_dry_run {
-            return self.dry_run(request).await;
+            return Box::pin(self.dry_run(request)).await;
         }
         request.caller = caller.of_call(Arc::clone(request_id));
         request.claim = key.map(|key| Claim {
@@ -239,7 +246,7 @@ async fn write_dry_run(found: Vec<Standing>, mut json: JsonWriter) -> Result<(),
 
 fn granted(slot: Slot) -> Reply {
     let (lease, hold) = slot.into_parts();
-    let mut reply = reply::json(&LeaseBody::new(&lease));
+    let mut reply = reply::written_json(leases::written(&lease));
     reply.body_mut().carry(hold);
     reply
 }

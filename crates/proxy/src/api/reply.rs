@@ -27,7 +27,12 @@ use crate::{
 /// The product's name in `Proxy-Status`, RFC 9209 §2.
 const PROXY_NAME: &str = "kling-balancer";
 
-/// Enough for a lease, the most frequent answer.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// Every answer is about this moment; a cached lease would give one slot to two clients.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Enough for a refusal, or for a lease without a job.
 const JSON_BYTES_USUAL: usize = 320;
 
 /// The body of an answer, and the slot that it grants.
@@ -154,11 +159,16 @@ pub(super) fn json(value: &impl Serialize) -> Reply {
     let mut bytes = Vec::with_capacity(JSON_BYTES_USUAL);
     serde_json::to_writer(&mut bytes, value)
         .expect("our answers have string keys and no failing parts");
-    with_type(StatusCode::OK, "application/json", bytes)
+    written_json(bytes)
+}
+
+/// JSON that was written before.
+pub(super) fn written_json(bytes: Vec<u8>) -> Reply {
+    with_body(StatusCode::OK, JSON, ReplyBody::new(bytes))
 }
 
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
-    with_type(status, "text/plain; charset=utf-8", text)
+    with_body(status, TEXT, ReplyBody::new(text))
 }
 
 pub(super) fn with_type(
@@ -166,6 +176,7 @@ pub(super) fn with_type(
     content_type: &'static str,
     bytes: impl Into<Bytes>,
 ) -> Reply {
+    let content_type = HeaderValue::from_static(content_type);
     with_body(status, content_type, ReplyBody::new(bytes))
 }
 
@@ -175,7 +186,7 @@ pub(super) fn sliced(content_type: &'static str, slices: Slices) -> Reply {
         content: Content::Sliced(Box::new(slices)),
         ..ReplyBody::default()
     };
-    with_body(StatusCode::OK, content_type, body)
+    with_body(StatusCode::OK, HeaderValue::from_static(content_type), body)
 }
 
 /// An answer that others read, too.
@@ -184,7 +195,7 @@ pub(super) fn shared(content_type: &'static str, text: StatusText) -> Reply {
         content: Content::Shared(SharedText::new(text)),
         ..ReplyBody::default()
     };
-    with_body(StatusCode::OK, content_type, body)
+    with_body(StatusCode::OK, HeaderValue::from_static(content_type), body)
 }
 
 /// An answer that tells what happens until the client leaves.
@@ -193,20 +204,20 @@ pub(super) fn events(subscription: Subscription) -> Reply {
         content: Content::Events(subscription),
         ..ReplyBody::default()
     };
-    let mut reply = with_body(StatusCode::OK, "text/event-stream", body);
+    let content_type = HeaderValue::from_static("text/event-stream");
+    let mut reply = with_body(StatusCode::OK, content_type, body);
     // nginx would hold events back until its buffer is full.
     let unbuffered = HeaderValue::from_static("no");
     reply.headers_mut().insert("x-accel-buffering", unbuffered);
     reply
 }
 
-fn with_body(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
+fn with_body(status: StatusCode, content_type: HeaderValue, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // Every answer is about this moment; a cached lease would give one slot to two clients.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
     reply
 }
 
