@@ -202,6 +202,12 @@ impl Pool {
         drained.map(|account| account.names()).collect()
     }
 
+    /// Whether there may be anything to tell since it was last taken: changes of states, jobs and marks, decided
+    /// losses, drained accounts.
+    pub fn has_news(&self) -> bool {
+        self.outbox.has_news() || self.marks.has_changes()
+    }
+
     /// The jobs that started and ended since the last call, in order.
     pub fn take_job_changes(&mut self) -> Vec<JobChange> {
         self.outbox.take_job_changes()

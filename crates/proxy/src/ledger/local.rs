@@ -392,11 +392,13 @@ impl Local {
         let offers_marks = state.pool.offers_marks();
         self.offers_marks.store(offers_marks, Ordering::Relaxed);
         let version = state.version;
-        self.telling.note(&mut state.pool);
+        let has_news = self.telling.note(&mut state.pool);
         // Told after unlocking: writing it must not extend the critical section.
         drop(state);
-        self.telling
-            .tell(&self.events, &self.results, || self.clock.calendar());
+        if has_news {
+            self.telling
+                .tell(&self.events, &self.results, || self.clock.calendar());
+        }
         version
     }
 

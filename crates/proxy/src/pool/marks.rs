@@ -235,6 +235,11 @@ impl Marks {
         self.unjudged.iter().copied().collect()
     }
 
+    /// Whether anything became known since the last call.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// What became known since the last call.
     pub(super) fn take_changes(&mut self) -> Vec<MarksChange> {
         mem::take(&mut self.changes)

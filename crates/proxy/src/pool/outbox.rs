@@ -38,6 +38,14 @@ impl Outbox {
         self.handovers.pop_front()
     }
 
+    /// Whether anything is to be told.
+    pub(super) fn has_news(&self) -> bool {
+        !self.state_changes.is_empty()
+            || !self.job_changes.is_empty()
+            || !self.decided_losses.is_empty()
+            || !self.drained.is_empty()
+    }
+
     pub(super) fn note_state_change(&mut self, change: StateChange) {
         self.state_changes.push(change);
     }

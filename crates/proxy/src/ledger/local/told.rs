@@ -25,12 +25,18 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// Notes what an operation leaves to be told. Called under the ledger's lock.
-    pub(super) fn note(&self, pool: &mut Pool) {
+    /// Notes what an operation leaves to be told, and returns whether that is anything. Called under the ledger's lock.
+    pub(super) fn note(&self, pool: &mut Pool) -> bool {
+        // Most operations leave nothing.
+        if !pool.has_news() {
+            return false;
+        }
         let told = Told::take(pool);
-        if !told.is_empty() {
+        let is_some = !told.is_empty();
+        if is_some {
             self.waiting.lock().push_back(told);
         }
+        is_some
     }
 
     /// Tells what was noted, unless another thread is about to.
