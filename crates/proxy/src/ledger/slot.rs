@@ -29,7 +29,8 @@ impl<T> Deref for Dated<T> {
 #[derive(Debug)]
 #[must_use = "a dropped slot goes back at once"]
 pub struct Slot {
-    lease: Dated<LeaseView>,
+    /// Boxed: it is passed on a dozen times until the call is answered.
+    lease: Box<Dated<LeaseView>>,
     hold: Hold,
 }
 
@@ -49,7 +50,10 @@ impl Slot {
             lease: lease.id,
             is_kept: false,
         };
-        Self { lease, hold }
+        Self {
+            lease: Box::new(lease),
+            hold,
+        }
     }
 
     /// The lease that holds the slot.
@@ -63,7 +67,7 @@ impl Slot {
     }
 
     /// What the caller is told of the slot, and what holds it until then.
-    pub(crate) fn into_parts(self) -> (Dated<LeaseView>, Hold) {
+    pub(crate) fn into_parts(self) -> (Box<Dated<LeaseView>>, Hold) {
         (self.lease, self.hold)
     }
 
