@@ -1,6 +1,9 @@
 //! The clock of leases, and the calendar time that people see.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -8,7 +11,7 @@ use tokio::time::Instant;
 
 /// How far the calendar may drift from a ledger's clock before it is read again: more than the
 /// corrections of a time server, far less than the sleep of a suspended machine.
-const CALENDAR_DRIFT_MAX: SignedDuration = SignedDuration::from_secs(1);
+const CALENDAR_DRIFT_MAX: Duration = Duration::from_secs(1);
 
 /// The clock of a ledger: the time that its processes have lived so far. So no wall clock decides about a slot.
 #[derive(Debug)]
@@ -18,7 +21,27 @@ pub struct Clock {
     base: Duration,
     earlier: Option<Arc<Earlier>>,
     /// The calendar time at which it would have shown zero, had no process ended since. It changes when the calendar is set or the machine slept.
-    started_at: Mutex<Timestamp>,
+    started_at: Mutex<StartedAt>,
+}
+
+/// A calendar time, twice: every pick compares it, and few need it as such.
+#[derive(Debug)]
+struct StartedAt {
+    /// Nanoseconds since 1970.
+    nanos: i128,
+    time: Timestamp,
+}
+
+impl StartedAt {
+    fn new(nanos: i128) -> Self {
+        let limit = if nanos < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        };
+        let time = Timestamp::from_nanosecond(nanos).unwrap_or(limit);
+        Self { nanos, time }
+    }
 }
 
 impl Clock {
@@ -31,13 +54,11 @@ impl Clock {
     /// times of these; in order.
     pub fn go_on(base: Duration, runs: Vec<(Duration, Timestamp)>) -> Self {
         let earlier = (!runs.is_empty()).then(|| Arc::new(Earlier { base, runs }));
-        let lived = SignedDuration::try_from(base).unwrap_or(SignedDuration::MAX);
-        let started_at = Timestamp::now().saturating_sub(lived);
         Self {
             started: Instant::now(),
             base,
             earlier,
-            started_at: Mutex::new(started_at.unwrap_or(Timestamp::MIN)),
+            started_at: Mutex::new(StartedAt::new(calendar_nanos() - nanos(base))),
         }
     }
 
@@ -55,19 +76,28 @@ impl Clock {
     /// Converts times of this clock to calendar times, for people. The same time gives the same
     /// calendar time until the calendar jumps.
     pub fn calendar(&self) -> Calendar {
-        let elapsed = SignedDuration::try_from(self.now()).unwrap_or(SignedDuration::MAX);
-        let start = Timestamp::now()
-            .saturating_sub(elapsed)
-            .unwrap_or(Timestamp::MIN);
+        let start = calendar_nanos() - nanos(self.now());
         let mut started_at = self.started_at.lock();
-        if start.duration_since(*started_at).abs() > CALENDAR_DRIFT_MAX {
-            *started_at = start;
+        if (start - started_at.nanos).abs() > nanos(CALENDAR_DRIFT_MAX) {
+            *started_at = StartedAt::new(start);
         }
         Calendar {
-            started_at: *started_at,
+            started_at: started_at.time,
             earlier: self.earlier.clone(),
         }
     }
+}
+
+/// The calendar time, in nanoseconds since 1970.
+fn calendar_nanos() -> i128 {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => nanos(since),
+        Err(error) => -nanos(error.duration()),
+    }
+}
+
+fn nanos(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
 }
 
 /// Which calendar times the times of a clock are. The clock stands still between two processes.
