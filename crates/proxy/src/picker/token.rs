@@ -81,10 +81,10 @@ impl Token {
     }
 
     /// Why nothing is picked. `answered_count`: how many fetches were answered so far.
-    pub(super) fn fault(&self, answered_count: u64) -> Option<TokenFault> {
+    pub(super) fn fault(&self, answered_count: impl FnOnce() -> u64) -> Option<TokenFault> {
         self.end_if(|stop| match stop.fault {
             TokenFault::Unknown if self.has_own_list => stop.since.elapsed() >= REJECTED_PAUSE,
-            TokenFault::Unknown => stop.answered_count < answered_count,
+            TokenFault::Unknown => stop.answered_count < answered_count(),
             TokenFault::Unpaid => false,
         });
         let stop = self.stop.borrow();
@@ -178,13 +178,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_401_is_over_with_the_next_answered_fetch_and_nothing_else() {
         let token = Token::new(false, Events::default());
-        assert_eq!(token.fault(3), None);
+        assert_eq!(token.fault(|| 3), None);
         token.reject(TokenFault::Unknown, "", 3);
         advance(100 * PROBE_PAUSE).await;
         token.note_answer(Instant::now());
         assert!(token.probe().is_none());
-        assert_eq!(token.fault(3), UNKNOWN);
-        assert_eq!(token.fault(4), None);
+        assert_eq!(token.fault(|| 3), UNKNOWN);
+        assert_eq!(token.fault(|| 4), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -192,9 +192,9 @@ mod tests {
         let token = Token::new(true, Events::default());
         token.reject(TokenFault::Unknown, "", 0);
         advance(REJECTED_PAUSE - MOMENT).await;
-        assert_eq!(token.fault(9), UNKNOWN);
+        assert_eq!(token.fault(|| 9), UNKNOWN);
         advance(MOMENT).await;
-        assert_eq!(token.fault(9), None);
+        assert_eq!(token.fault(|| 9), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -205,9 +205,9 @@ mod tests {
             token.reject(TokenFault::Unpaid, "", 0);
             token.note_answer(earlier);
             advance(100 * PROBE_PAUSE).await;
-            assert_eq!(token.fault(9), UNPAID);
+            assert_eq!(token.fault(|| 9), UNPAID);
             token.note_answer(Instant::now());
-            assert_eq!(token.fault(9), None);
+            assert_eq!(token.fault(|| 9), None);
         }
     }
 
