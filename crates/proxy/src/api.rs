@@ -8,6 +8,7 @@ mod clients;
 mod cors;
 mod events;
 mod gate;
+mod head;
 mod health;
 mod jobs;
 mod leases;
@@ -22,7 +23,7 @@ mod slices;
 mod starting;
 mod status;
 
-use std::{mem, sync::Arc};
+use std::{future::ready, mem, pin::Pin, sync::Arc};
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -42,14 +43,14 @@ use crate::{
     forward::{CallOrigin, Forward},
     jobs::Rounds,
     ledger::{Ledger, Statistics},
-    metrics::{self, AccountSums, Metrics, Scrape},
+    metrics::{self, AccountSums, MethodLabel, Metrics, RouteLabel, Scrape},
     peer::{Client, RequestBody},
     picker::Picker,
 };
+use head::Head;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use pick::check::params as pick_params;
 use request_id::{REQUEST_ID, request_id};
-#[cfg(test)]
 pub(crate) use route::ROUTES;
 use route::{Endpoint, Route};
 use status::Status;
@@ -105,6 +106,11 @@ pub(crate) struct UpstreamDeps {
     pub rounds: Option<Arc<Rounds>>,
 }
 
+/// The answer to a call that was let in.
+///
+/// It is boxed, since every connection has room for what a call is awaited with, also while it is idle.
+type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
+
 impl Api {
     /// A surface over `deps` behind `gate`.
     pub(crate) fn new(config: &Config, gate: Gate, mut deps: ApiDeps) -> Self {
@@ -120,127 +126,162 @@ impl Api {
         }
     }
 
-    /// Answers one call.
+    /// Answers one call. It is let in when this is called, so that its request is moved no further.
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
-    pub(crate) async fn answer(
-        &self,
+    pub(crate) fn answer<'a>(
+        &'a self,
         request: Request<RequestBody>,
         kind: ListenerKind,
         client: &Client,
-    ) -> Reply {
-        let request_id = request_id(&request);
-        let uri = request.uri().clone();
-        let route = Route::find(uri.path());
+    ) -> impl Future<Output = Reply> + Send + use<'a> {
+        let head = Head::of(request.headers());
+        let request_id = request_id(&head);
+        let route = Route::find(request.uri().path());
         let route = route.filter(|route| kind == ListenerKind::Main || route.is_monitoring());
-        let route_name = route.as_ref().map_or("none", Route::as_str);
         let row = route.as_ref().map(|route| route.row);
-        let method = method_name(request.method());
-        let count = self.deps.metrics.count_request(route_name, method);
-        let origin = self.gate.allowed_origin(request.headers());
-        let admitted = async {
-            // A browser shows no token before it knows that it may.
-            if origin.is_some() && cors::is_preflight(&request) {
-                return Ok(cors::preflight(request.headers()));
-            }
-            // Every connection has room for the future of a call, also while it is idle: most of that is here.
-            let admitted = self.admitted(request, route, kind, &request_id, client);
-            Box::pin(admitted).await
-        };
-        let span = tracing::debug_span!("request", request_id = &*request_id);
-        let mut reply = match admitted.instrument(span).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                debug_assert!(
-                    row.is_none_or(|row| row.may_refuse(method, error.facts().reason)),
-                    "{method} {route_name} is refused for {}: ROUTES does not say so",
-                    error.facts().reason
-                );
-                reply::error(&error, &request_id)
+        let route_label = RouteLabel::of(route.as_ref().map(|route| route.place));
+        let method = MethodLabel::of(request.method());
+        let count = self.deps.metrics.count_request(route_label, method);
+        let origin = self.gate.allowed_origin(&head);
+        // A browser shows no token before it knows that it may.
+        let admitted = if origin.is_some() && cors::is_preflight(&request) {
+            let allowed = cors::preflight(request.headers());
+            Ok(Box::pin(ready(Ok(allowed))) as Answering<'_>)
+        } else {
+            match self.admit(&request, &head, route, kind) {
+                Ok((route, by)) => {
+                    let request_id = Arc::clone(&request_id);
+                    Ok(self.answer_admitted(request, route, by, request_id, client))
+                }
+                Err(error) => Err(error),
             }
         };
-        // An answer of the upstream passes unchanged.
-        if !reply.body().is_carried()
-            && let Ok(value) = HeaderValue::try_from(&*request_id)
-        {
-            reply.headers_mut().insert(REQUEST_ID, value);
+        async move {
+            let span = tracing::debug_span!("request", request_id = &*request_id);
+            let answered = match admitted {
+                Ok(answering) => answering.instrument(span).await,
+                Err(error) => Err(error),
+            };
+            let mut reply = match answered {
+                Ok(reply) => reply,
+                Err(error) => {
+                    debug_assert!(
+                        row.is_none_or(|row| row.may_refuse(method.as_str(), error.facts().reason)),
+                        "{} {} is refused for {}: ROUTES does not say so",
+                        method.as_str(),
+                        route_label.as_str(),
+                        error.facts().reason
+                    );
+                    reply::error(&error, &request_id)
+                }
+            };
+            // An answer of the upstream passes unchanged.
+            if !reply.body().is_carried()
+                && let Ok(value) = HeaderValue::try_from(&*request_id)
+            {
+                reply.headers_mut().insert(REQUEST_ID, value);
+            }
+            if let Some(origin) = origin {
+                cors::allow(&mut reply, origin);
+            }
+            let status = reply.status();
+            let elapsed = count.end(status);
+            tracing::debug!(
+                request_id = &*request_id,
+                http.request.method = method.as_str(),
+                http.route = route_label.as_str(),
+                http.response.status_code = status.as_u16(),
+                elapsed_ms = elapsed.as_millis(),
+                "request answered"
+            );
+            reply
         }
-        if let Some(origin) = origin {
-            cors::allow(&mut reply, origin);
-        }
-        let status = reply.status();
-        let elapsed = count.end(status);
-        tracing::debug!(
-            request_id = &*request_id,
-            http.request.method = method,
-            http.route = route_name,
-            http.response.status_code = status.as_u16(),
-            elapsed_ms = elapsed.as_millis(),
-            "request answered"
-        );
-        reply
     }
 
-    async fn admitted(
+    /// Lets a call in, or says why not. Returns its route, and who makes it.
+    fn admit(
         &self,
-        request: Request<RequestBody>,
-        route: Option<Route<'_>>,
+        request: &Request<RequestBody>,
+        head: &Head<'_>,
+        route: Option<Route>,
         kind: ListenerKind,
-        request_id: &Arc<str>,
-        client: &Client,
-    ) -> Result<Reply, Error> {
-        check_head(&request)?;
+    ) -> Result<(Route, clients::Client), Error> {
+        check_size(request, head)?;
         check_method(request.method())?;
-        let admitted = self.gate.admit(&request, route.as_ref(), kind)?;
+        let caller = self.gate.admit(request, head, route.as_ref(), kind)?;
         let route = route.ok_or(Error::NoRoute)?;
-        route.check(&request)?;
-        match route.endpoint() {
-            Endpoint::Pick => self.pick(request, admitted.caller, request_id).await,
+        route.check(request)?;
+        Ok((route, caller))
+    }
+
+    fn answer_admitted<'a>(
+        &'a self,
+        request: Request<RequestBody>,
+        route: Route,
+        by: clients::Client,
+        request_id: Arc<str>,
+        client: &Client,
+    ) -> Answering<'a> {
+        let name = route.name;
+        let query = |request: &Request<_>| request.uri().query().unwrap_or_default().to_owned();
+        match route.row.endpoint {
+            Endpoint::Pick => Box::pin(self.pick(request, by.caller, request_id)),
+            Endpoint::Lease if request.method() == Method::DELETE => {
+                Box::pin(async move { self.release(&name).await })
+            }
+            Endpoint::Lease => Box::pin(async move { self.lease(request, &name).await }),
             Endpoint::Leases => {
-                let query = request.uri().query().unwrap_or_default();
-                self.list_leases(query).await
+                let query = query(&request);
+                Box::pin(async move { self.list_leases(&query).await })
             }
-            Endpoint::Lease => self.lease(request, &route.name).await,
             Endpoint::Accounts => {
-                let query = request.uri().query().unwrap_or_default();
-                self.list_accounts(query).await
+                let query = query(&request);
+                Box::pin(async move { self.list_accounts(&query).await })
             }
-            Endpoint::Account => self.account(&route.name).await,
-            Endpoint::Drain => self.set_draining(&route.name, true).await,
-            Endpoint::Resume => self.set_draining(&route.name, false).await,
-            Endpoint::Upstream => match &self.deps.upstream {
-                Some(upstream) => {
-                    let origin = CallOrigin {
-                        caller: admitted.caller,
-                        client: client.clone(),
-                        request_id: Arc::clone(request_id),
-                    };
-                    // Far larger than the futures of other calls.
-                    let carried = Box::pin(upstream.forward.carry(request, &origin));
-                    Ok(reply::carried(carried.await?))
-                }
-                None => Err(Error::NotForwarding),
-            },
-            Endpoint::Status => {
+            Endpoint::Account => Box::pin(async move { self.account(&name).await }),
+            Endpoint::Drain => Box::pin(async move { self.set_draining(&name, true).await }),
+            Endpoint::Resume => Box::pin(async move { self.set_draining(&name, false).await }),
+            Endpoint::Upstream => {
+                let origin = CallOrigin {
+                    caller: by.caller,
+                    client: client.clone(),
+                    request_id,
+                };
+                Box::pin(self.carry(request, origin))
+            }
+            Endpoint::Status => Box::pin(async move {
                 let mut reply = self.status(request.headers()).await?;
-                page::tell_access(&mut reply, admitted.is_read_only);
+                page::tell_access(&mut reply, by.is_read_only);
                 Ok(reply)
-            }
+            }),
             Endpoint::Jobs => {
-                let query = request.uri().query().unwrap_or_default();
-                self.list_jobs(query).await
+                let query = query(&request);
+                Box::pin(async move { self.list_jobs(&query).await })
             }
-            Endpoint::Events => self.read_events(request.headers()),
-            Endpoint::Home => Ok(page::redirect()),
-            Endpoint::Page(file) => Ok(page::file(file)),
-            Endpoint::OpenApi => Ok(openapi::document()),
-            Endpoint::Metrics => self.scrape().await,
-            Endpoint::Livez => Ok(reply::text(StatusCode::OK, "alive\n")),
+            Endpoint::Events => Box::pin(async move { self.read_events(request.headers()) }),
+            Endpoint::Home => Box::pin(ready(Ok(page::redirect()))),
+            Endpoint::Page(file) => Box::pin(ready(Ok(page::file(file)))),
+            Endpoint::OpenApi => Box::pin(ready(Ok(openapi::document()))),
+            Endpoint::Metrics => Box::pin(self.scrape()),
+            Endpoint::Livez => Box::pin(ready(Ok(reply::text(StatusCode::OK, "alive\n")))),
             Endpoint::Readyz | Endpoint::Healthz => {
-                let query = request.uri().query().unwrap_or_default();
-                Ok(self.readiness(query, request_id).await)
+                let query = query(&request);
+                Box::pin(async move { Ok(self.readiness(&query, &request_id).await) })
             }
         }
+    }
+
+    async fn carry(
+        &self,
+        request: Request<RequestBody>,
+        origin: CallOrigin,
+    ) -> Result<Reply, Error> {
+        let upstream = self.deps.upstream.as_ref();
+        let upstream = upstream.ok_or(Error::NotForwarding)?;
+        // Far larger than the futures of other calls.
+        let carried = Box::pin(upstream.forward.carry(request, &origin));
+        Ok(reply::carried(carried.await?))
     }
 
     async fn scrape(&self) -> Result<Reply, Error> {
@@ -280,13 +321,9 @@ impl Api {
     }
 }
 
-fn check_head(request: &Request<RequestBody>) -> Result<(), Error> {
-    let headers = request.headers();
-    let lines = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len());
+fn check_size(request: &Request<RequestBody>, head: &Head<'_>) -> Result<(), Error> {
     let target_bytes = request.uri().path().len() + request.uri().query().map_or(0, str::len);
-    if headers.len() > HEADERS_MAX || target_bytes + lines.sum::<usize>() > HEAD_BYTES_MAX {
+    if head.lines_count() > HEADERS_MAX || target_bytes + head.bytes > HEAD_BYTES_MAX {
         return Err(Error::HeadersTooLarge {
             lines_max: HEADERS_MAX,
             bytes_max: HEAD_BYTES_MAX,
@@ -302,20 +339,4 @@ fn check_method(method: &Method) -> Result<(), Error> {
         return Err(Error::MethodNotAllowed { allow: ALLOW });
     }
     Ok(())
-}
-
-/// The method as a label: one of a closed set, even if a client invents a method.
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::PATCH => "PATCH",
-        Method::OPTIONS => "OPTIONS",
-        Method::CONNECT => "CONNECT",
-        Method::TRACE => "TRACE",
-        _ => metrics::OTHER,
-    }
 }

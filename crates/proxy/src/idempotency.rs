@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use secrecy::ExposeSecret;
 
 use crate::{
@@ -73,12 +73,13 @@ impl Caller {
     }
 }
 
-/// The header.
+/// The header, and how people know it.
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const NAME: &str = "Idempotency-Key";
 
 /// The key as the client chose it, without quotes.
 pub(crate) fn word(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(NAME)?.to_str().ok()?;
+    let text = headers.get(&HEADER)?.to_str().ok()?;
     let unquoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
     Some(unquoted.unwrap_or(text))
 }
@@ -94,10 +95,10 @@ pub(crate) fn read(
     method: &Method,
     operation: &str,
 ) -> Result<Option<Key>, Error> {
-    let mut values = headers.get_all(NAME).iter();
-    if values.next().is_none() {
+    if !headers.contains_key(&HEADER) {
         return Ok(None);
     }
+    let mut values = headers.get_all(&HEADER).iter().skip(1);
     match (word(headers), values.next()) {
         (Some(word), None)
             if (1..=WORD_CHARS_MAX).contains(&word.len())

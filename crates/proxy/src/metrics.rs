@@ -7,10 +7,11 @@
 mod accounts;
 mod carried;
 mod commits;
+mod requests;
 mod scrape;
 mod state;
 
-use std::{slice, sync::Arc, time::Duration};
+use std::{slice, time::Duration};
 
 use http::StatusCode;
 use prometheus::{
@@ -21,11 +22,13 @@ use tokio::{task::yield_now, time::Instant};
 
 use carried::CarriedCounts;
 use commits::Commits;
+use requests::Requests;
 
 use crate::{error::Error, kling::endpoints::Class, owners::FoundOwner};
 
 pub(crate) use accounts::AccountSums;
 pub(crate) use carried::RetryReason;
+pub(crate) use requests::{MethodLabel, RouteLabel};
 pub(crate) use scrape::Scrape;
 
 /// The type of what [`Metrics::render`] writes.
@@ -40,14 +43,9 @@ const REQUEST_BUCKETS: [f64; 14] = WAIT_BUCKETS;
 
 /// The client left before its pick was decided.
 const CLIENT_GONE: &str = "client-gone";
-/// The status under which calls are counted whose client left before the answer.
-const CLIENT_GONE_CODE: &str = "499";
 
 /// The label of what has none of its own: each further value of a label is one more series for ever.
 pub(crate) const OTHER: &str = "other";
-/// Statuses that have labels of their own, beside the registered ones: those of gateways on the way to the upstream,
-/// and the upstream's own.
-const GATEWAY_CODES: [u16; 11] = [499, 520, 521, 522, 523, 524, 525, 526, 527, 530, 596];
 
 /// The counters of this process.
 #[derive(Debug)]
@@ -56,8 +54,7 @@ pub struct Metrics {
     picks: IntCounterVec,
     granted: IntCounter,
     pick_wait: Histogram,
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
+    requests: Requests,
     upstream_duration: HistogramVec,
     carried: CarriedCounts,
     commits: Commits,
@@ -78,18 +75,6 @@ impl Metrics {
             HistogramOpts::new("pick_wait_seconds", "Time from a pick to its grant.")
                 .buckets(WAIT_BUCKETS.to_vec()),
         )?;
-        let requests = IntCounterVec::new(
-            Opts::new(
-                "http_requests_total",
-                "Calls answered, by route, method and status.",
-            ),
-            &["route", "method", "code"],
-        )?;
-        let request_duration = HistogramVec::new(
-            HistogramOpts::new("http_request_duration_seconds", "Time from head to answer.")
-                .buckets(REQUEST_BUCKETS.to_vec()),
-            &["route"],
-        )?;
         let upstream_duration = HistogramVec::new(
             HistogramOpts::new(
                 "upstream_request_duration_seconds",
@@ -104,8 +89,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(picks.clone()))?;
         registry.register(Box::new(pick_wait.clone()))?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(request_duration.clone()))?;
+        let requests = Requests::new(&registry)?;
         registry.register(Box::new(upstream_duration.clone()))?;
         let carried = CarriedCounts::new(&registry)?;
         let commits = Commits::new(&registry)?;
@@ -117,9 +101,6 @@ impl Metrics {
             picks.with_label_values(&[refusal.facts().reason]);
         }
         picks.with_label_values(&[CLIENT_GONE]);
-        requests.with_label_values(&["/pick", "GET", "200"]);
-        requests.with_label_values(&["/pick", "POST", "200"]);
-        request_duration.with_label_values(&["/pick"]);
         for class in Class::ALL {
             upstream_duration.with_label_values(&[class.as_str()]);
         }
@@ -130,7 +111,6 @@ impl Metrics {
             granted,
             pick_wait,
             requests,
-            request_duration,
             upstream_duration,
             carried,
             commits,
@@ -147,13 +127,9 @@ impl Metrics {
     }
 
     /// Begins to count a call. If it is dropped before its end, it counts as one whose client left.
-    pub fn count_request(
-        self: &Arc<Self>,
-        route: &'static str,
-        method: &'static str,
-    ) -> RequestCount {
+    pub(crate) fn count_request(&self, route: RouteLabel, method: MethodLabel) -> RequestCount<'_> {
         RequestCount {
-            metrics: Arc::clone(self),
+            requests: &self.requests,
             route,
             method,
             started: Instant::now(),
@@ -201,16 +177,6 @@ impl Metrics {
         scraped.sort_unstable();
         let texts = own.into_iter().chain(scraped).map(|(_, text)| text);
         Ok(texts.collect::<Vec<_>>().concat())
-    }
-
-    fn end_request(&self, count: &RequestCount, code: &str) {
-        self.requests
-            .with_label_values(&[count.route, count.method, code])
-            .inc();
-        let elapsed = count.started.elapsed();
-        self.request_duration
-            .with_label_values(&[count.route])
-            .observe(elapsed.as_secs_f64());
     }
 }
 
@@ -271,33 +237,33 @@ impl Drop for PickCount<'_> {
 
 /// A call being counted.
 #[derive(Debug)]
-pub struct RequestCount {
-    metrics: Arc<Metrics>,
-    route: &'static str,
-    method: &'static str,
+pub(crate) struct RequestCount<'a> {
+    requests: &'a Requests,
+    route: RouteLabel,
+    method: MethodLabel,
     started: Instant,
     is_ended: bool,
 }
 
-impl RequestCount {
+impl RequestCount<'_> {
     /// The call was answered with `status`. Returns the time it took.
-    pub fn end(mut self, status: StatusCode) -> Duration {
+    pub(crate) fn end(mut self, status: StatusCode) -> Duration {
         self.is_ended = true;
-        self.metrics.end_request(&self, code_label(&status));
-        self.started.elapsed()
+        self.count(Some(status))
+    }
+
+    fn count(&self, status: Option<StatusCode>) -> Duration {
+        let took = self.started.elapsed();
+        let (route, method) = (self.route, self.method);
+        self.requests.count(route, method, status, took);
+        took
     }
 }
 
-impl Drop for RequestCount {
+impl Drop for RequestCount<'_> {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.metrics.end_request(self, CLIENT_GONE_CODE);
+            self.count(None);
         }
     }
-}
-
-/// A status as a label: one of a closed set, even if the upstream invents a status.
-fn code_label(status: &StatusCode) -> &str {
-    let is_known = status.canonical_reason().is_some() || GATEWAY_CODES.contains(&status.as_u16());
-    if is_known { status.as_str() } else { OTHER }
 }

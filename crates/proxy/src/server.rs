@@ -226,10 +226,11 @@ impl Calls<'_> {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Reply, Infallible>> + Send {
         let call = self.client.begin_call();
+        let version = request.version();
+        let (request, mut rest) = RequestBody::split(request);
+        let answering = self.api.answer(request, self.kind, self.client);
         async move {
-            let version = request.version();
-            let (request, mut rest) = RequestBody::split(request);
-            let mut reply = self.api.answer(request, self.kind, self.client).await;
+            let mut reply = answering.await;
             // An answer of the upstream is not held up.
             let is_read = if reply.body().is_carried() {
                 rest.has_ended()

@@ -11,16 +11,14 @@ use std::{
 };
 
 use accounts_fetcher::Credentials;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
-    header::{self, AsHeaderName},
-    uri::Authority,
-};
+use http::{HeaderName, HeaderValue, Method, Request, Version, uri::Authority};
+use memchr::memchr3;
 use tokio::sync::watch;
 
 use super::{
     ListenerKind,
     clients::{Client, Clients},
+    head::Head,
     route::{Endpoint, Route},
 };
 use crate::{config::Auth, error::Error};
@@ -73,7 +71,8 @@ impl Gate {
     pub(super) fn admit<B>(
         &self,
         request: &Request<B>,
-        route: Option<&Route<'_>>,
+        head: &Head<'_>,
+        route: Option<&Route>,
         kind: ListenerKind,
     ) -> Result<Client, Error> {
         check_path(request.uri().path())?;
@@ -81,19 +80,19 @@ impl Gate {
         let has_tokens = !clients.is_empty() && kind == ListenerKind::Main;
         if route.is_none_or(|route| route.access().checks_host()) {
             if has_tokens {
-                check_host_form(request)?;
+                check_host_form(request, head)?;
             } else {
-                self.check_host(request, kind)?;
+                self.check_host(request, head, kind)?;
             }
         }
-        self.check_origin(request)?;
-        check_purpose(request, route)?;
+        self.check_origin(request, head)?;
+        check_purpose(request, head, route)?;
         if !has_tokens || route.is_some_and(|route| route.access().is_open()) {
             return Ok(Client::default());
         }
         let upstream = self.upstream.as_ref().map(Credentials::authorization);
         let upstream = upstream.as_ref().and_then(bearer_token);
-        let shown = only(request.headers(), header::AUTHORIZATION).and_then(bearer_token);
+        let shown = head.authorization.only().and_then(bearer_token);
         let client = clients.find(shown.ok_or(Error::Unauthorized)?, upstream);
         let client = client.ok_or(Error::Unauthorized)?;
         if client.is_read_only && !is_look(request.method(), route) {
@@ -103,10 +102,18 @@ impl Gate {
     }
 
     /// Without a token the host must be ours: a page whose name resolves to this machine shows its own.
-    fn check_host<B>(&self, request: &Request<B>, kind: ListenerKind) -> Result<(), Error> {
-        let host = named_host(request.headers())?.unwrap_or_default();
-        // A target in absolute form names the host too, RFC 9112 §3.2.2: both must be ours.
+    fn check_host<B>(
+        &self,
+        request: &Request<B>,
+        head: &Head<'_>,
+        kind: ListenerKind,
+    ) -> Result<(), Error> {
         let target = request.uri().authority().map(Authority::as_str);
+        if target.is_none() && head.host.only().is_some_and(|host| host == &self.listen) {
+            return Ok(());
+        }
+        let host = named_host(head)?.unwrap_or_default();
+        // A target in absolute form names the host too, RFC 9112 §3.2.2: both must be ours.
         let mut named = [Some(host), target].into_iter().flatten();
         if named.all(|named| self.is_served(named, kind)) {
             Ok(())
@@ -116,9 +123,6 @@ impl Gate {
     }
 
     fn is_served(&self, named: &str, kind: ListenerKind) -> bool {
-        if named == self.listen {
-            return true;
-        }
         let named = named.to_ascii_lowercase();
         let Some(host) = host_of(&named) else {
             return false;
@@ -137,26 +141,26 @@ impl Gate {
     }
 
     /// The origin of the web page that makes a request, if pages of it may call.
-    pub(super) fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let origin = only(headers, header::ORIGIN)?;
+    pub(super) fn allowed_origin(&self, head: &Head<'_>) -> Option<HeaderValue> {
+        let origin = head.origin.only()?;
         let is_allowed = self.origins.contains(origin.to_str().ok()?);
         is_allowed.then(|| origin.clone())
     }
 
-    fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Error> {
-        let headers = request.headers();
+    fn check_origin<B>(&self, request: &Request<B>, head: &Head<'_>) -> Result<(), Error> {
+        let has_origin = head.origin.first.is_some();
         // Most programs say nothing of a page.
-        if !headers.contains_key(header::ORIGIN) && !headers.contains_key(FETCH_SITE) {
+        if !has_origin && !head.has_fetch_metadata {
             return Ok(());
         }
         // The setting wins over what the browser says of the site.
-        if self.allowed_origin(headers).is_some() || is_of_own_page(headers) || is_visit(request) {
+        if self.allowed_origin(head).is_some() || is_of_own_page(head) || is_visit(request, head) {
             return Ok(());
         }
-        let mut sites = headers.get_all(FETCH_SITE).iter();
+        let mut sites = head.all(&FETCH_SITE).iter();
         let is_of_another_site =
             |site: &HeaderValue| matches!(site.as_bytes(), b"cross-site" | b"same-site");
-        if sites.any(is_of_another_site) || headers.contains_key(header::ORIGIN) {
+        if sites.any(is_of_another_site) || has_origin {
             return Err(Error::ForbiddenOrigin);
         }
         Ok(())
@@ -165,28 +169,38 @@ impl Gate {
 
 /// Whether a page that came from here makes the request: its origin is the `Host`, and the browser, if it says
 /// anything of the site, does not disagree. Browsers say it only to loopback and over TLS.
-fn is_of_own_page(headers: &HeaderMap) -> bool {
-    let origin = only(headers, header::ORIGIN).and_then(|origin| origin.to_str().ok());
+fn is_of_own_page(head: &Head<'_>) -> bool {
+    let origin = head.origin.only().and_then(|origin| origin.to_str().ok());
     let named = origin.and_then(|origin| origin.split_once("://"));
-    let host = only(headers, header::HOST).and_then(|host| host.to_str().ok());
-    let mut sites = headers.get_all(FETCH_SITE).iter();
+    let host = head.host.only().and_then(|host| host.to_str().ok());
+    let mut sites = head.all(&FETCH_SITE).iter();
     named.is_some_and(|(_, named)| Some(named) == host)
         && sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
 /// Whether a person opens one of [`PAGES`], perhaps by a link on another site.
-fn is_visit<B>(request: &Request<B>) -> bool {
-    let headers = request.headers();
+fn is_visit<B>(request: &Request<B>, head: &Head<'_>) -> bool {
+    let is_only = |name: &HeaderName, value: &str| {
+        let mut values = head.all(name).iter();
+        values.next().is_some_and(|it| it == value) && values.next().is_none()
+    };
     request.method() == Method::GET
         && PAGES.contains(&request.uri().path())
-        && !headers.contains_key(header::ORIGIN)
-        && only(headers, FETCH_MODE).is_some_and(|mode| mode == "navigate")
-        && only(headers, FETCH_DEST).is_some_and(|dest| dest == "document")
+        && head.origin.first.is_none()
+        && is_only(&FETCH_MODE, "navigate")
+        && is_only(&FETCH_DEST, "document")
 }
 
 /// Refuses a pick that a page makes by showing an image, a frame or the like: the lease would reach no client.
-fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(), Error> {
-    let mut purposes = request.headers().get_all(FETCH_DEST).iter();
+fn check_purpose<B>(
+    request: &Request<B>,
+    head: &Head<'_>,
+    route: Option<&Route>,
+) -> Result<(), Error> {
+    if !head.has_fetch_metadata {
+        return Ok(());
+    }
+    let mut purposes = head.all(&FETCH_DEST).iter();
     let is_read = |dest: &HeaderValue| matches!(dest.as_bytes(), b"empty" | b"document");
     let is_pick =
         route.map(Route::endpoint) == Some(Endpoint::Pick) && request.method() == Method::GET;
@@ -197,15 +211,15 @@ fn check_purpose<B>(request: &Request<B>, route: Option<&Route<'_>>) -> Result<(
 }
 
 /// Whether a client that may only look may make the request.
-fn is_look(method: &Method, route: Option<&Route<'_>>) -> bool {
+fn is_look(method: &Method, route: Option<&Route>) -> bool {
     let endpoint = route.map(Route::endpoint);
     matches!(*method, Method::GET | Method::HEAD)
         && !matches!(endpoint, Some(Endpoint::Pick | Endpoint::Upstream))
 }
 
 /// Refuses a request whose host can be read in two ways, RFC 9112 §3.2. Which host it is does not matter here.
-fn check_host_form<B>(request: &Request<B>) -> Result<(), Error> {
-    let named = named_host(request.headers())?;
+fn check_host_form<B>(request: &Request<B>, head: &Head<'_>) -> Result<(), Error> {
+    let named = named_host(head)?;
     if named.is_none() && request.version() >= Version::HTTP_11 {
         return Err(Error::bad_request("Host", "expected one Host header"));
     }
@@ -222,19 +236,12 @@ fn check_host_form<B>(request: &Request<B>) -> Result<(), Error> {
 }
 
 /// What the `Host` header says, if there is one. Bytes that are no text are no host.
-fn named_host(headers: &HeaderMap) -> Result<Option<&str>, Error> {
-    let mut named = headers.get_all(header::HOST).iter();
-    let first = named.next();
-    if named.next().is_some() {
+fn named_host<'a>(head: &Head<'a>) -> Result<Option<&'a str>, Error> {
+    if head.host.are_many {
         return Err(Error::bad_request("Host", "expected one Host header"));
     }
-    Ok(first.map(|host| host.to_str().unwrap_or_default()))
-}
-
-/// The one value of a header.
-fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
+    let named = head.host.first;
+    Ok(named.map(|host| host.to_str().unwrap_or_default()))
 }
 
 /// The token in an `Authorization` header.
@@ -259,8 +266,8 @@ fn host_of(named: &str) -> Option<&str> {
 
 /// Refuses paths that mean different things to different readers.
 fn check_path(path: &str) -> Result<(), Error> {
-    // The usual path: nothing to decode, nothing ambiguous.
-    if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | 0)) && !path.contains("/.") {
+    // The usual path: nothing to decode, nothing ambiguous. No request is parsed that has a NUL as such.
+    if memchr3(b'%', b'\\', b'.', path.as_bytes()).is_none() {
         return Ok(());
     }
     let is_odd_byte = |byte: &u8| matches!(byte, b'\\' | 0);

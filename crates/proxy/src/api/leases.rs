@@ -101,23 +101,24 @@ impl Api {
         slices::json(|json| write_leases(ledger, page, json)).await
     }
 
+    /// Gives a slot back.
+    pub(super) async fn release(&self, id: &str) -> Result<Reply, Error> {
+        let id = read_id(id)?;
+        if self.deps.ledger.call(Release { id }).await? {
+            Ok(reply::empty(StatusCode::NO_CONTENT))
+        } else {
+            Err(Error::UnknownLease)
+        }
+    }
+
+    /// Renews a lease, binds it, or shows it.
     pub(super) async fn lease(
         &self,
         request: Request<RequestBody>,
         id: &str,
     ) -> Result<Reply, Error> {
-        // Text that is not an id names no lease.
-        let id: LeaseId = id.parse().map_err(|_error| Error::UnknownLease)?;
-        let method = request.method().clone();
-        if method == Method::DELETE {
-            let is_released = self.deps.ledger.call(Release { id }).await?;
-            return if is_released {
-                Ok(reply::empty(StatusCode::NO_CONTENT))
-            } else {
-                Err(Error::UnknownLease)
-            };
-        }
-        let lease = if method == Method::PUT {
+        let id = read_id(id)?;
+        let lease = if request.method() == Method::PUT {
             let update = self.read_update(params::json_object(request).await?)?;
             self.deps.ledger.call(UpdateLease { id, update }).await??
         } else {
@@ -161,6 +162,11 @@ async fn write_leases(
     json.raw("]");
     json.close_page(&page, &walk).await;
     Ok(())
+}
+
+/// Text that is not an id names no lease.
+fn read_id(text: &str) -> Result<LeaseId, Error> {
+    text.parse().map_err(|_error| Error::UnknownLease)
 }
 
 fn read_task_id(raw: &RawValue) -> Result<TaskId, Error> {

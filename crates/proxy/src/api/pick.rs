@@ -166,7 +166,7 @@ impl Api {
         &self,
         request: Request<RequestBody>,
         caller: Caller,
-        request_id: &Arc<str>,
+        request_id: Arc<str>,
     ) -> Result<Reply, Error> {
         let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;
         let mut params = Params::from_query(request.uri().query().unwrap_or_default())?;
@@ -182,7 +182,7 @@ impl Api {
         if is_dry_run {
             return Box::pin(self.dry_run(request)).await;
         }
-        request.caller = caller.of_call(Arc::clone(request_id));
+        request.caller = caller.of_call(request_id);
         request.claim = key.map(|key| Claim {
             key,
             fingerprint: fingerprint(&request),

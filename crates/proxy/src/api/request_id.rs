@@ -2,54 +2,45 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Request};
+use http::{HeaderName, HeaderValue};
 use rand::RngExt;
 
+use super::head::Head;
+use crate::hex;
+
 /// The header of the request id.
-pub(super) const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id that a client may give.
 const REQUEST_ID_CHARS_MAX: usize = 128;
-/// The header of W3C Trace Context.
-const TRACE_PARENT: &str = "traceparent";
 /// `00-<trace id>-<parent id>-<flags>`: where the parts begin, and the whole length.
 const TRACE_PARENT_CHARS: usize = 55;
 
 /// The id of the request.
-pub(super) fn request_id<B>(request: &Request<B>) -> Arc<str> {
-    let headers = request.headers();
-    let id = given_id(headers).or_else(|| trace_id(headers));
-    match id {
+pub(super) fn request_id(head: &Head<'_>) -> Arc<str> {
+    let given = head.request_id.first.and_then(given_id);
+    // It is not known which one of two counts.
+    let traced = || head.trace_parent.only().and_then(trace_id);
+    match given.or_else(traced) {
         Some(id) => id.into(),
         None => {
             // Every call has one: it takes no more than the one allocation that its lease keeps.
-            let digits = drawn_digits(rand::rng().random());
+            let mut digits = [0; 16];
+            hex::put(&rand::rng().random::<[u8; 8]>(), &mut digits);
             str::from_utf8(&digits).unwrap_or_default().into()
         }
     }
 }
 
-/// The 16 hex digits of a number.
-fn drawn_digits(number: u64) -> [u8; 16] {
-    std::array::from_fn(|place| {
-        let nibble = (number >> (60 - 4 * place)) & 0xf;
-        b"0123456789abcdef"[nibble as usize]
-    })
-}
-
-fn given_id(headers: &HeaderMap) -> Option<&str> {
-    let given = headers.get(REQUEST_ID)?.to_str().ok()?;
+fn given_id(given: &HeaderValue) -> Option<&str> {
+    let given = given.to_str().ok()?;
     let is_fit = (1..=REQUEST_ID_CHARS_MAX).contains(&given.len())
         && given.bytes().all(|byte| byte.is_ascii_graphic());
     is_fit.then_some(given)
 }
 
-/// The trace id of the one `traceparent`, if that is valid: W3C Trace Context, §3.2.2. Of a later version the parts
+/// The trace id of a `traceparent`, if that is valid: W3C Trace Context, §3.2.2. Of a later version the parts
 /// that are known are read, §3.2.4.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(TRACE_PARENT).iter();
-    let (Some(given), None) = (given.next(), given.next()) else {
-        return None;
-    };
+fn trace_id(given: &HeaderValue) -> Option<&str> {
     let given = given.to_str().ok()?;
     let (known, rest) = given.split_at_checked(TRACE_PARENT_CHARS)?;
     let mut parts = known.split('-');
@@ -76,8 +67,11 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
+    const TRACE_PARENT: &str = "traceparent";
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
     fn id(headers: &[(&str, &str)]) -> String {
@@ -85,7 +79,8 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request_id(&request.body(()).unwrap()).to_string()
+        let request = request.body(()).unwrap();
+        request_id(&Head::of(request.headers())).to_string()
     }
 
     #[test]
@@ -100,10 +95,10 @@ mod tests {
         ] {
             let parent = rest.replace("{}", TRACE);
             assert_eq!(id(&[(TRACE_PARENT, &parent)]), TRACE, "{parent}");
-            let both = [(TRACE_PARENT, &*parent), (REQUEST_ID, "mine")];
+            let both = [(TRACE_PARENT, &*parent), ("x-request-id", "mine")];
             assert_eq!(id(&both), "mine");
             // An id that is none does not count.
-            let both = [(TRACE_PARENT, &*parent), (REQUEST_ID, "not mine")];
+            let both = [(TRACE_PARENT, &*parent), ("x-request-id", "not mine")];
             assert_eq!(id(&both), TRACE);
         }
     }

@@ -2,9 +2,8 @@
 
 mod table;
 
-use std::borrow::Cow;
-
 use http::Request;
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
 use super::params::shown;
@@ -17,39 +16,37 @@ pub(super) use table::{Access, Endpoint, Row};
 
 /// What is asked for: a row of the table, and the name in its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Route<'a> {
+pub(super) struct Route {
     pub(super) row: &'static Row,
+    /// The place of the row in the table.
+    pub(super) place: usize,
     /// The lease or the account. Empty where the path has none.
-    pub(super) name: Cow<'a, str>,
+    pub(super) name: String,
 }
 
-impl<'a> Route<'a> {
+impl Route {
     /// Finds the route of `path`. `None`: nothing is served there.
-    pub(super) fn find(path: &'a str) -> Option<Self> {
-        let find = |is_it: &dyn Fn(&Row) -> bool| ROUTES.iter().find(|row| is_it(row));
-        let unnamed = if is_upstream(path) {
-            find(&|row| row.endpoint == Endpoint::Upstream)
-        } else {
-            find(&|row| row.template == path && !row.has_name())
+    pub(super) fn find(path: &str) -> Option<Self> {
+        let is_upstream = is_upstream(path);
+        let (place, row, name) = ROUTES.iter().enumerate().find_map(|(place, row)| {
+            let name = if row.endpoint == Endpoint::Upstream {
+                is_upstream.then_some("")?
+            } else if row.has_name() {
+                row.name_in(path).filter(|name| !name.is_empty())?
+            } else {
+                (row.template == path).then_some("")?
+            };
+            Some((place, row, name))
+        })?;
+        let name = match memchr(b'%', name.as_bytes()) {
+            Some(_) => percent_decode_str(name).decode_utf8().ok()?.into_owned(),
+            None => name.to_owned(),
         };
-        if let Some(row) = unnamed {
-            let name = Cow::Borrowed("");
-            return Some(Self { row, name });
-        }
-        let (row, name) = ROUTES
-            .iter()
-            .find_map(|row| Some((row, row.name_in(path)?)))?;
-        let name = percent_decode_str(name).decode_utf8().ok()?;
-        (!name.is_empty()).then_some(Self { row, name })
+        Some(Self { row, place, name })
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
         self.row.endpoint
-    }
-
-    /// The route as metrics and logs name it: a template, never what a client sent.
-    pub(super) fn as_str(&self) -> &'static str {
-        self.row.template
     }
 
     /// Who may call.
@@ -89,8 +86,8 @@ mod tests {
     #[test]
     fn every_route_is_found_by_its_name() {
         for row in &ROUTES {
-            let route = Route::find(row.template);
-            assert_eq!(route.unwrap().as_str(), row.template);
+            let route = Route::find(row.template).unwrap();
+            assert_eq!((route.row, &ROUTES[route.place]), (row, row));
         }
     }
 

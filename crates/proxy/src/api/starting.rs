@@ -3,6 +3,7 @@
 use http::{Method, Request, StatusCode};
 
 use super::{
+    head::Head,
     page,
     reply::{self, Reply},
     request_id::{REQUEST_ID, request_id},
@@ -14,7 +15,7 @@ use crate::error::Error;
 /// reason `cause`.
 pub(crate) fn while_starting<B>(request: &Request<B>, cause: &str) -> Reply {
     let path = request.uri().path();
-    let request_id = request_id(request);
+    let request_id = request_id(&Head::of(request.headers()));
     let mut reply = match Route::find(path).map(|route| route.endpoint()) {
         Some(Endpoint::Livez) => reply::text(StatusCode::OK, "ok\n"),
         // The page says to a person what all others are told.

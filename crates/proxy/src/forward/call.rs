@@ -25,6 +25,8 @@ use http::{
 
 /// The prefix of the upstream's paths at our address.
 pub(super) const PREFIX: &str = "/v1/kling";
+/// Its segments.
+const PREFIX_NAMES: [&str; 2] = ["v1", "kling"];
 /// The header by which a job start says how long it waits for a slot.
 const WAIT: HeaderName = HeaderName::from_static("x-kling-wait");
 /// The header by which a call says what its `email` means.
@@ -47,7 +49,7 @@ pub fn is_upstream(path: &str) -> bool {
 /// these as one.
 fn below_prefix(path: &str) -> Option<&str> {
     let mut rest = path;
-    for name in PREFIX.split('/').skip(1) {
+    for name in PREFIX_NAMES {
         let segment = rest.strip_prefix('/')?.trim_start_matches('/');
         rest = segment.strip_prefix(name)?;
     }

@@ -2,6 +2,8 @@
 //!
 //! The code that routes reads it, and so do the README's tests and the OpenAPI document (`api/openapi`).
 
+use memchr::memchr;
+
 use crate::api::page::PageFile;
 
 /// What is served at a path.
@@ -115,7 +117,7 @@ impl Row {
     pub(super) fn name_in<'p>(&self, path: &'p str) -> Option<&'p str> {
         let (before, after) = self.around?;
         let name = path.strip_prefix(before)?.strip_suffix(after)?;
-        (!name.contains('/')).then_some(name)
+        memchr(b'/', name.as_bytes()).is_none().then_some(name)
     }
 
     /// Whether `method` is one of the route's.
