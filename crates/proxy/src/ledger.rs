@@ -298,7 +298,7 @@ pub(crate) mod tests {
     pub(crate) fn ledger_over(list: &Snapshot) -> Arc<Ledger> {
         let hour = Duration::from_secs(3600);
         let ledger = Ledger::local(Limits {
-            waiters_max: 0,
+            waiters_max: 9,
             job_ttl: hour,
             reconciles: false,
             settle: hour,

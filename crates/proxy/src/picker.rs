@@ -372,6 +372,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pick_that_waits_is_stopped() {
+        for stop in [Error::ShuttingDown, UNPAID] {
+            let (picker, _publish) = picker(1);
+            picks(&picker, &any_account()).await.unwrap();
+            let request = PickRequest {
+                wait: HOUR,
+                ..any_account()
+            };
+            let stopping = async {
+                if stop == UNPAID {
+                    picker.reject_token(TokenFault::Unpaid, "no");
+                } else {
+                    picker.shutdown.cancel();
+                }
+            };
+            let (picked, ()) = tokio::join!(biased; picks(&picker, &request), stopping);
+            assert_eq!(picked, Err(stop));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_call_gets_the_lease_that_it_has_drawn() {
         let (picker, _publish) = picker(1);
         let lease = LeaseId::random(&mut rand::rng());

@@ -135,14 +135,14 @@ mod tests {
 
     #[test]
     fn a_time_before_a_restart_keeps_its_calendar_time() {
-        let second = Duration::from_secs(1);
+        let hour = Duration::from_secs(3600);
         let hour_ago = Timestamp::now() - SignedDuration::from_hours(1);
         let day_ago = Timestamp::now() - SignedDuration::from_hours(24);
-        let runs = vec![(Duration::ZERO, day_ago), (9 * second, hour_ago)];
-        let calendar = Clock::go_on(12 * second, runs).calendar();
-        assert_eq!(calendar.at(second), day_ago + second);
-        assert_eq!(calendar.at(11 * second), hour_ago + 2 * second);
-        let age = Timestamp::now().duration_since(calendar.at(12 * second));
+        let runs = vec![(Duration::ZERO, day_ago), (9 * hour, hour_ago)];
+        let calendar = Clock::go_on(12 * hour, runs).calendar();
+        assert_eq!(calendar.at(hour), day_ago + hour);
+        assert_eq!(calendar.at(11 * hour), hour_ago + 2 * hour);
+        let age = Timestamp::now().duration_since(calendar.at(12 * hour));
         assert!(age.abs() < SignedDuration::from_mins(1), "{age}");
     }
 }
