@@ -89,7 +89,6 @@ impl Forward {
             let TaskAnswer { status, works } = TaskAnswer::read(head.status, &text, task_id);
             self.note_status(status, task_id, asked).await;
             if let Some(works) = works {
-                let works = works.get().as_bytes();
                 self.owners.learn_from(&shapes::WORKS, works, Some(asked));
             }
         }

@@ -3,14 +3,18 @@
 //! Invariant: an answer that cannot be understood says nothing. An account that cannot answer is not one
 //! without the task.
 
-use std::{borrow::Cow, str::FromStr, sync::Arc};
+use std::{
+    borrow::Cow,
+    str::{self, FromStr},
+    sync::Arc,
+};
 
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::object;
+use super::members::{Member, Scanner, members};
 
 /// The most digits a task id may have. Ids of 18 digits are known (`2^63` has 19); the rest is
 /// reserve; the limit keeps hostile ids out of the pool.
@@ -36,7 +40,10 @@ impl TaskId {
     /// # Errors
     /// [`TaskIdError`] if it is anything else.
     pub fn from_json(value: &RawValue) -> Result<Self, TaskIdError> {
-        let text = value.get();
+        Self::in_json(value.get())
+    }
+
+    fn in_json(text: &str) -> Result<Self, TaskIdError> {
         let quoted = text
             .strip_prefix('"')
             .and_then(|text| text.strip_suffix('"'));
@@ -127,7 +134,7 @@ pub(crate) struct TaskAnswer<'a> {
     /// What it says about the task.
     pub(crate) status: TaskStatus,
     /// The works that the task made so far, as [`WORKS`](super::shapes::WORKS) describes them.
-    pub(crate) works: Option<&'a RawValue>,
+    pub(crate) works: Option<&'a [u8]>,
 }
 
 impl<'a> TaskAnswer<'a> {
@@ -148,28 +155,41 @@ impl<'a> TaskAnswer<'a> {
 
     /// An answer about another task, or an empty one, says nothing.
     fn of_task(body: &'a [u8], task_id: &TaskId) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            #[serde(borrow)]
-            task: Option<&'a RawValue>,
-            status_final: Option<bool>,
-            status_name: Option<Cow<'a, str>>,
-            works: Option<&'a RawValue>,
-        }
-        let answer: Answer<'_> = object(body).ok()?;
-        let task = answer
-            .task
-            .map(|task| object::<Identified<'_>>(task.get().as_bytes()));
-        let id = task.transpose().ok()?.and_then(|task| task.id);
-        let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
-        let status = match (is_same, answer.status_final) {
+        let [mut task, mut id, mut is_final, mut name, mut works] = [Member::default(); 5];
+        let mut scanner = Scanner::new(body);
+        scanner.object(|scanner, member| match member {
+            b"task" => {
+                let value = scanner.object_or_null(|scanner, member| {
+                    let value = scanner.value()?;
+                    if member == b"id" {
+                        id.note(value)?;
+                    }
+                    Some(())
+                });
+                task.note(value?)
+            }
+            b"status_final" => is_final.note(scanner.value()?),
+            b"status_name" => name.note(scanner.value()?),
+            b"works" => works.note(scanner.value()?),
+            _ => scanner.value().map(drop),
+        })?;
+        scanner.end()?;
+        let is_final = match is_final.value() {
+            None => None,
+            Some(b"true") => Some(true),
+            Some(b"false") => Some(false),
+            Some(_) => return None,
+        };
+        let is_same = (id.value()).map(|id| unquoted(id) == task_id.as_str().as_bytes());
+        let status = match (is_same, is_final) {
             (Some(false), _) | (None, None) => return None,
             (Some(true) | None, Some(true)) => {
-                TaskStatus::Final(JobResult::of(answer.status_name.as_deref()))
+                let name = name.value().map(serde_json::from_slice::<String>);
+                TaskStatus::Final(JobResult::of(name.transpose().ok()?.as_deref()))
             }
             (Some(true), Some(false) | None) | (None, Some(false)) => TaskStatus::Unfinished,
         };
-        let works = answer.works;
+        let works = works.value();
         Some(Self { status, works })
     }
 }
@@ -194,47 +214,43 @@ pub(crate) fn accepted_id(body: &[u8]) -> Option<TaskId> {
 /// The type of the task in an answer, `task.type`. Read apart from the id: an odd type must not cost the
 /// id of a paid job.
 pub(crate) fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
-    #[derive(Deserialize)]
-    struct Typed<'a> {
-        #[serde(borrow, rename = "type")]
-        task_type: Cow<'a, str>,
-    }
-    let typed: Typed<'_> = object(task_in(body)?.get().as_bytes()).ok()?;
-    Some(typed.task_type.as_ref().into())
+    let [task_type] = members(task_in(body)?.as_bytes(), ["type"])?;
+    let task_type: String = serde_json::from_str(task_type?).ok()?;
+    Some(task_type.into())
 }
 
 /// The member `task` of an answer, if it is the task `task_id`.
 pub(crate) fn task_json<'a>(body: &'a [u8], task_id: &TaskId) -> Option<&'a str> {
     let task = task_in(body)?;
     let is_same = id_of(task).as_ref() == Some(task_id);
-    is_same.then(|| task.get())
+    is_same.then_some(task)
 }
 
-#[derive(Deserialize)]
-struct Identified<'a> {
-    /// As it stands there: a number beyond 2^53 must not pass through a float.
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
+fn task_in(body: &[u8]) -> Option<&str> {
+    let [task] = members(body, ["task"])?;
+    task
 }
 
-fn task_in(body: &[u8]) -> Option<&RawValue> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        task: &'a RawValue,
-    }
-    let answer: Answer<'_> = object(body).ok()?;
-    Some(answer.task)
+fn id_of(task: &str) -> Option<TaskId> {
+    let [id] = members(task.as_bytes(), ["id"])?;
+    // As it stands there: a number beyond 2^53 must not pass through a float.
+    TaskId::in_json(id?).ok()
 }
 
-fn id_of(task: &RawValue) -> Option<TaskId> {
-    let task: Identified<'_> = object(task.get().as_bytes()).ok()?;
-    TaskId::from_json(task.id?).ok()
+/// What stands in a JSON string, or else the JSON itself.
+fn unquoted(json: &[u8]) -> &[u8] {
+    let inner = json
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
+    inner.unwrap_or(json)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{members::tests::variants, object},
+        *,
+    };
 
     #[test]
     fn only_a_true_status_final_of_that_task_is_final() {
@@ -258,6 +274,65 @@ mod tests {
         assert_eq!(status(neighbour), TaskStatus::Unknown);
         for nothing in ["", "{}", "[]", "null", r#"{"task":{}}"#] {
             assert_eq!(status(nothing), TaskStatus::Unknown, "{nothing}");
+        }
+    }
+
+    /// What the answer says by `serde_json`, which is the plain way to read it.
+    fn by_serde(body: &[u8], task_id: &TaskId) -> Option<(TaskStatus, bool)> {
+        #[derive(Deserialize)]
+        struct Answer<'a> {
+            #[serde(borrow)]
+            task: Option<&'a RawValue>,
+            status_final: Option<bool>,
+            #[serde(borrow)]
+            status_name: Option<&'a RawValue>,
+            #[serde(borrow)]
+            works: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Task<'a> {
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+        }
+        let answer: Answer<'_> = object(body).ok()?;
+        let task = answer
+            .task
+            .map(|task| object::<Task<'_>>(task.get().as_bytes()));
+        let id = task.transpose().ok()?.and_then(|task| task.id);
+        let is_same = id.map(|id| TaskId::from_json(id).as_ref() == Ok(task_id));
+        let status = match (is_same, answer.status_final) {
+            (Some(false), _) | (None, None) => return None,
+            (Some(true) | None, Some(true)) => {
+                let name = answer
+                    .status_name
+                    .map(|it| serde_json::from_str::<String>(it.get()));
+                TaskStatus::Final(JobResult::of(name.transpose().ok()?.as_deref()))
+            }
+            (Some(true), Some(false) | None) | (None, Some(false)) => TaskStatus::Unfinished,
+        };
+        Some((status, answer.works.is_some()))
+    }
+
+    #[test]
+    fn an_answer_is_read_as_serde_reads_it() {
+        let task_id = "12".parse().unwrap();
+        for text in [
+            r#"{"task":{"id":12,"a":[]},"status_final":true,"status_name":"succeed","works":[{}]}"#,
+            r#"{"works":[],"status_name":"\u0073ucceed","status_final":false,"task":{"id":"12"}}"#,
+            r#"{"status_final":true,"status_name":null,"task":null,"works":null}"#,
+        ] {
+            let mut understood = 0;
+            for body in variants(text) {
+                let plain = by_serde(&body, &task_id);
+                if plain.is_none() && str::from_utf8(&body).is_err() {
+                    continue;
+                }
+                let read = TaskAnswer::of_task(&body, &task_id);
+                let read = read.map(|read| (read.status, read.works.is_some()));
+                assert_eq!(read, plain, "{}", body.escape_ascii());
+                understood += usize::from(plain.is_some());
+            }
+            assert!(understood > text.len(), "only {understood} say something");
         }
     }
 
