@@ -29,12 +29,11 @@ const OURS: &str = "x-kling-";
 /// Prefixes of headers that a client says to us, or that an edge in front of us says of the client. An upstream
 /// behind the same edge refuses them, and they tell where clients are.
 const OF_CLIENTS_PREFIXES: [&str; 4] = [OURS, "proxy-", "cf-", "x-forwarded-"];
-/// The same: credentials, the host, how to read the method, and single names of an edge.
-const OF_CLIENTS: [&str; 9] = [
+/// The same: credentials, how to read the method, and single names of an edge.
+const OF_CLIENTS: [&str; 8] = [
     "authorization",
     "expect",
     "cookie",
-    "host",
     "x-http-method-override",
     "cdn-loop",
     "forwarded",
@@ -44,31 +43,51 @@ const OF_CLIENTS: [&str; 9] = [
 
 /// Removes the headers of one connection, those that any `Connection` line names, and the `others`.
 fn strip(headers: &mut HeaderMap, others: impl Fn(&str) -> bool) {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let named = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok());
-    let unwanted = headers.keys().filter(|name| {
-        let name = name.as_str();
-        is_hop_by_hop(name) || others(name)
-    });
-    let unwanted: Vec<HeaderName> = named.chain(unwanted.cloned()).collect();
+    // Most heads have none of them. To see that, one look at each name costs less than a lookup of a few.
+    let mut unwanted = Vec::new();
+    for name in headers.keys() {
+        if *name == header::CONNECTION {
+            unwanted.extend(named_by_connection(headers));
+        }
+        if is_hop_by_hop(name.as_str()) || others(name.as_str()) {
+            unwanted.push(name.clone());
+        }
+    }
     for name in &unwanted {
         headers.remove(name);
     }
 }
 
-/// Removes what a client says to us and not to the upstream: its credentials, its `Host`, its options
+/// The headers that any `Connection` line names.
+fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+}
+
+/// Whether there is a header `name`: in a head of a few lines a look at each costs less than the lookup by a hash.
+fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.keys().any(|it| it == name)
+}
+
+/// Removes what a client says to us and not to the upstream: its credentials, its options
 /// (`x-kling-…`), what an edge says of it, and `Expect`, which is answered here. Many servers read `_` in a name as
-/// `-`, so such a name goes as well.
+/// `-`, so such a name goes as well. `Host` stays: with each request the upstream's own takes its place.
 pub(crate) fn strip_client(headers: &mut HeaderMap) {
     strip(headers, |name| {
-        let twin = name.contains('_').then(|| name.replace('_', "-"));
-        let name = twin.as_deref().unwrap_or(name);
-        let mut prefixes = OF_CLIENTS_PREFIXES.iter();
-        OF_CLIENTS.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
+        if name.bytes().any(|byte| byte == b'_') {
+            is_of_client(&name.replace('_', "-"))
+        } else {
+            is_of_client(name)
+        }
     });
+}
+
+fn is_of_client(name: &str) -> bool {
+    let mut prefixes = OF_CLIENTS_PREFIXES.iter();
+    OF_CLIENTS.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
 }
 
 /// Removes from an answer the headers of its connection, and those that only we set. One plain length is
@@ -82,17 +101,19 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
 /// Leaves one length that every client reads. A body in chunks has none, whatever its head says: RFC 9112
 /// §6.1; neither has one of several lengths, which only an answer without a body can have.
 fn settle_length(headers: &mut HeaderMap) {
-    let lines = headers.get_all(header::CONTENT_LENGTH).iter();
-    let lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let lengths: Vec<_> = lengths.map(<[u8]>::trim_ascii).collect();
-    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let Some((first, others)) = lengths.split_first() else {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else {
         return;
     };
-    if others.is_empty() && !is_chunked {
+    let is_one = lines.next().is_none() && !first.as_bytes().contains(&b',');
+    let is_chunked = has(headers, &header::TRANSFER_ENCODING);
+    if is_one && !is_chunked {
         return;
     }
-    let are_equal = others.iter().all(|other| other == first);
+    let lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let first = lengths.next().unwrap_or_default().trim_ascii();
+    let are_equal = lengths.all(|other| other.trim_ascii() == first);
     let only = HeaderValue::from_bytes(first).ok();
     headers.remove(header::CONTENT_LENGTH);
     if let Some(only) = only.filter(|_| are_equal && !is_chunked) {
@@ -124,6 +145,9 @@ fn shorten(headers: &mut HeaderMap) {
 /// Whether the body has no transfer coding but `chunked`, which is decoded and encoded again. Any other
 /// coding would be passed on without its name, RFC 9112 §7.
 pub(crate) fn has_only_chunks(headers: &HeaderMap) -> bool {
+    if !has(headers, &header::TRANSFER_ENCODING) {
+        return true;
+    }
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
     lines.all(|line| {
         line.as_bytes()
@@ -206,6 +230,7 @@ mod tests {
             [
                 "content-type",
                 "forwarded-by",
+                "host",
                 "user-agent",
                 "x-custom_name"
             ]
