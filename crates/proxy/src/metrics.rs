@@ -55,7 +55,8 @@ pub struct Metrics {
     granted: IntCounter,
     pick_wait: Histogram,
     requests: Requests,
-    upstream_duration: HistogramVec,
+    /// By class, as they are declared: a lookup by its word would cost each call 100 instructions.
+    upstream_durations: [Histogram; Class::ALL.len()],
     carried: CarriedCounts,
     commits: Commits,
 }
@@ -101,9 +102,8 @@ impl Metrics {
             picks.with_label_values(&[refusal.facts().reason]);
         }
         picks.with_label_values(&[CLIENT_GONE]);
-        for class in Class::ALL {
-            upstream_duration.with_label_values(&[class.as_str()]);
-        }
+        let upstream_durations =
+            Class::ALL.map(|class| upstream_duration.with_label_values(&[class.as_str()]));
         let granted = picks.with_label_values(&["granted"]);
         Ok(Self {
             registry,
@@ -111,7 +111,7 @@ impl Metrics {
             granted,
             pick_wait,
             requests,
-            upstream_duration,
+            upstream_durations,
             carried,
             commits,
         })
@@ -139,9 +139,7 @@ impl Metrics {
 
     /// A carried call was answered, or failed, after `elapsed`.
     pub fn count_carried(&self, class: Class, elapsed: Duration) {
-        self.upstream_duration
-            .with_label_values(&[class.as_str()])
-            .observe(elapsed.as_secs_f64());
+        self.upstream_durations[class as usize].observe(elapsed.as_secs_f64());
     }
 
     /// A request is sent again.
