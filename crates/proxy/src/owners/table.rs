@@ -14,6 +14,7 @@ use std::{
 };
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::stored::OwnerLog;
@@ -35,7 +36,7 @@ struct Generations {
 
 #[derive(Debug, Default)]
 struct Generation {
-    owners: DashMap<Box<str>, Arc<str>>,
+    owners: DashMap<Box<str>, Arc<str>, RandomState>,
     /// Kept beside the map, whose own count locks every shard.
     count: AtomicUsize,
 }
