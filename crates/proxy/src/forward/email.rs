@@ -17,7 +17,7 @@ pub mod json;
 pub mod multipart;
 pub mod query;
 
-use std::{fmt, num::NonZeroU32, ops::Range, sync::Arc};
+use std::{borrow::Cow, fmt, num::NonZeroU32, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode;
@@ -324,7 +324,7 @@ struct Place {
     /// What the e-mail replaces: the value of an e-mail that is there, else nothing.
     at: Range<usize>,
     /// What stands between the bytes before `at` and the e-mail.
-    before: String,
+    before: Cow<'static, str>,
     /// What stands between the e-mail and the bytes after `at`.
     after: &'static str,
 }
@@ -334,7 +334,7 @@ impl Place {
     fn of_value(at: Range<usize>) -> Self {
         Self {
             at,
-            before: String::new(),
+            before: Cow::Borrowed(""),
             after: "",
         }
     }

@@ -171,7 +171,7 @@ fn start_of(bytes: &[u8], is_empty: bool) -> Place {
     let start = brace.expect("an object starts with a brace") + 1;
     Place {
         at: start..start,
-        before: r#""email":"#.to_owned(),
+        before: r#""email":"#.into(),
         after: if is_empty { "" } else { "," },
     }
 }

@@ -151,7 +151,7 @@ fn head_of(name: &str, boundary: &Boundary) -> String {
 fn part_at(start: usize, boundary: &Boundary) -> Place {
     Place {
         at: start..start,
-        before: head_of("email", boundary),
+        before: head_of("email", boundary).into(),
         after: "\r\n",
     }
 }

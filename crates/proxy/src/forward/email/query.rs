@@ -4,7 +4,7 @@
 //! `%2B`. What we write has everything but unreserved characters percent-encoded (RFC 3986 §2.3),
 //! so that no reader can take it for a space.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{fmt, ops::Range};
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
@@ -39,6 +39,9 @@ pub fn read(query: Option<&str>) -> Result<Query, EmailError> {
 /// [`EmailError::GivenTwice`]; [`EmailError::NotText`] if the e-mail is not UTF-8; and
 /// [`EmailError::NearlyEmail`] or [`EmailError::Semicolon`] where another parser could read another e-mail.
 pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailError> {
+    if text.is_empty() {
+        return Ok((None, insert(0, "email=")));
+    }
     let mut found = None;
     let mut start = 0;
     for pair in text.split(|byte| *byte == b'&') {
@@ -62,7 +65,6 @@ pub(super) fn email_in(text: &[u8]) -> Result<(Option<String>, Place), EmailErro
     Ok(match found {
         Some((Some(value), end)) => (given(value)?, Place::of_value(end - value.len()..end)),
         Some((None, end)) => (None, insert(end, "=")),
-        None if text.is_empty() => (None, insert(0, "email=")),
         None => (None, insert(text.len(), "&email=")),
     })
 }
@@ -151,16 +153,21 @@ impl Query {
     /// The query with `email` as its e-mail; all else is as it came.
     #[must_use]
     pub fn with_email(&self, email: &str) -> String {
+        let mut text = String::new();
+        self.write_with_email(email, &mut text);
+        text
+    }
+
+    /// Writes the query with `email` as its e-mail.
+    pub(in crate::forward) fn write_with_email(&self, email: &str, text: &mut String) {
         let Place { at, before, after } = &self.place;
-        let spelled = Cow::from(encoded(email));
-        [
-            &self.text[..at.start],
-            before,
-            &spelled,
-            after,
-            &self.text[at.end..],
-        ]
-        .concat()
+        // Encoded, a byte takes three.
+        text.reserve(self.text.len() + before.len() + 3 * email.len() + after.len());
+        text.push_str(&self.text[..at.start]);
+        text.push_str(before);
+        text.extend(encoded(email));
+        text.push_str(after);
+        text.push_str(&self.text[at.end..]);
     }
 }
 
@@ -178,10 +185,10 @@ fn given(value: &[u8]) -> Result<Option<String>, EmailError> {
     Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
 }
 
-fn insert(at: usize, before: &str) -> Place {
+fn insert(at: usize, before: &'static str) -> Place {
     Place {
         at: at..at,
-        before: before.to_owned(),
+        before: before.into(),
         after: "",
     }
 }
