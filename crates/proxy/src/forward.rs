@@ -157,7 +157,7 @@ impl Forward {
         } = deps;
         let mut settings = config.forward.clone();
         for job in &mut settings.extra_jobs {
-            *job = endpoints::plain(job);
+            *job = endpoints::plain(job).into_owned();
         }
         let request_timeout = config.upstream.request_timeout;
         let idle_timeout = config.upstream.idle_timeout;

@@ -1,6 +1,6 @@
 //! The head of a passing call, read once.
 
-use std::sync::Arc;
+use std::{borrow::Cow, mem};
 
 use super::email::{
     EmailError,
@@ -17,24 +17,23 @@ use crate::{
     },
     pool::{OperationName, TaskId},
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method,
-    header::{self, ACCEPT_ENCODING},
-    request,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::ACCEPT_ENCODING, request};
 
 /// The prefix of the upstream's paths at our address.
 pub(super) const PREFIX: &str = "/v1/kling";
 /// Its segments.
 const PREFIX_NAMES: [&str; 2] = ["v1", "kling"];
 /// The header by which a job start says how long it waits for a slot.
-const WAIT: HeaderName = HeaderName::from_static("x-kling-wait");
+const WAIT: &str = "x-kling-wait";
 /// The header by which a call says what its `email` means.
-const EMAIL: HeaderName = HeaderName::from_static("x-kling-email");
+const EMAIL: &str = "x-kling-email";
 
 /// The longest path with its query: URLs here are limited to 64 KiB, and the upstream's own path and an
 /// e-mail are added.
 const TARGET_BYTES_MAX: usize = 60 * 1024;
+
+/// Room for the target of most calls, with an e-mail: then it is allocated once.
+const TARGET_BYTES_USUAL: usize = 128;
 
 /// The only transfer coding that is passed on. The length of such a body is not known before its end.
 pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
@@ -48,6 +47,11 @@ pub fn is_upstream(path: &str) -> bool {
 /// What follows [`PREFIX`] in `path`. Clients whose base URL ends in a slash send two, and servers read
 /// these as one.
 fn below_prefix(path: &str) -> Option<&str> {
+    if let Some(rest) = path.strip_prefix(PREFIX)
+        && rest.starts_with('/')
+    {
+        return Some(rest);
+    }
     let mut rest = path;
     for name in PREFIX_NAMES {
         let segment = rest.strip_prefix('/')?.trim_start_matches('/');
@@ -80,8 +84,40 @@ pub(super) struct Call {
     /// Path and query below the base URL, as they came.
     target: String,
     path_bytes: usize,
-    /// The path, as [`endpoints::plain`] spells it.
-    operation: OperationName,
+    /// The path, as [`endpoints::plain`] spells it. `None`: it came so.
+    respelled: Option<String>,
+}
+
+/// What the lines of a head say to us. They are looked at once: most heads have none of these, and to look for each
+/// costs a hash.
+#[derive(Default)]
+struct SaidToUs<'a> {
+    is_chunked: bool,
+    asks_first: bool,
+    wait: Option<&'a HeaderValue>,
+    client_email: Option<&'a HeaderValue>,
+}
+
+impl<'a> SaidToUs<'a> {
+    /// # Errors
+    /// [`Error::BadRequest`] if a header of ours is given twice, or if the body comes in another transfer coding than
+    /// `chunked`: that is not decoded here, and the header that names it is not passed on.
+    fn read(headers: &'a HeaderMap) -> Result<Self, Error> {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "transfer-encoding" => said.is_chunked = true,
+                "expect" => said.asks_first = true,
+                WAIT => once(&mut said.wait, WAIT, value)?,
+                EMAIL => once(&mut said.client_email, EMAIL, value)?,
+                _ => {}
+            }
+        }
+        if said.is_chunked && !has_only_chunks(headers) {
+            return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
+        }
+        Ok(said)
+    }
 }
 
 impl Call {
@@ -92,14 +128,9 @@ impl Call {
     /// read, or if its body comes in another transfer coding than `chunked`.
     pub(super) fn read(head: request::Parts, settings: &config::Forward) -> Result<Self, Error> {
         let mut headers = head.headers;
-        let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
-        // Other codings are not decoded here, and the header that names them is not passed on.
-        if !has_only_chunks(&headers) {
-            return Err(Error::bad_request("Transfer-Encoding", "expected chunked"));
-        }
-        let asks_first = headers.contains_key(header::EXPECT);
-        let wait = only(&headers, WAIT)?.cloned();
-        let client_email = match only(&headers, EMAIL)? {
+        let said = SaidToUs::read(&headers)?;
+        let (is_chunked, asks_first, wait) = (said.is_chunked, said.asks_first, said.wait.cloned());
+        let client_email = match said.client_email {
             None => settings.client_email,
             Some(word) => client_email(word)?,
         };
@@ -139,7 +170,10 @@ impl Call {
             wait,
             target: text.map_or_else(|| path.to_owned(), |text| [path, "?", text].concat()),
             path_bytes: path.len(),
-            operation: plain.into(),
+            respelled: match plain {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(plain) => Some(plain),
+            },
             method: head.method,
         })
     }
@@ -154,19 +188,34 @@ impl Call {
         &self.target[..self.path_bytes]
     }
 
+    /// The path below the base URL, as [`endpoints::plain`] spells it.
+    fn plain(&self) -> &str {
+        self.respelled.as_deref().unwrap_or(self.path())
+    }
+
     /// The operation of the job that the call starts.
     pub(super) fn operation(&self) -> OperationName {
-        Arc::clone(&self.operation)
+        self.plain().into()
     }
 
     /// Path and query below the base URL, with `email` in the query.
     pub(super) fn target_with(&self, email: &str) -> String {
-        [self.path(), "?", &self.query.with_email(email)].concat()
+        let mut target = String::with_capacity(TARGET_BYTES_USUAL);
+        target.push_str(self.path());
+        target.push('?');
+        self.query.write_with_email(email, &mut target);
+        target
     }
 
     /// The task in the last segment of the path.
     pub(super) fn task_id(&self) -> Option<TaskId> {
-        self.operation.rsplit('/').next()?.parse().ok()
+        last_segment(self.plain()).parse().ok()
+    }
+
+    /// The headers for the upstream, of a call that is passed on once: the map as it came has room for what is added on its
+    /// way, and a copy has not.
+    pub(super) fn take_headers(&mut self) -> HeaderMap {
+        mem::take(&mut self.headers)
     }
 
     /// The account that the client names in the query, unless that counts as absent.
@@ -181,7 +230,7 @@ impl Call {
     pub(super) fn wait(&self) -> Result<Option<std::time::Duration>, Error> {
         let read = |wait: &HeaderValue| {
             let text = String::from_utf8_lossy(wait.as_bytes());
-            duration(&text).map_err(|expected| Error::bad_request(WAIT.as_str(), expected))
+            duration(&text).map_err(|expected| Error::bad_request(WAIT, expected))
         };
         self.wait.as_ref().map(read).transpose()
     }
@@ -193,9 +242,27 @@ impl Call {
 
     /// Whether the call adds, changes or removes accounts.
     pub(super) fn changes_accounts(&self) -> bool {
-        let path = &*self.operation;
+        let path = self.plain();
         !self.is_read() && (path == "/accounts" || path.starts_with("/accounts/"))
     }
+}
+
+/// Notes the `value` of a header that must not be given twice.
+fn once<'a>(
+    noted: &mut Option<&'a HeaderValue>,
+    name: &'static str,
+    value: &'a HeaderValue,
+) -> Result<(), Error> {
+    match noted.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::bad_request(name, "given twice")),
+    }
+}
+
+/// What follows the last slash of `path`.
+fn last_segment(path: &str) -> &str {
+    let slash = memchr::memrchr(b'/', path.as_bytes());
+    slash.map_or(path, |slash| &path[slash + 1..])
 }
 
 /// The one value of a header that must not be given twice.
@@ -211,7 +278,7 @@ fn client_email(word: &HeaderValue) -> Result<ClientEmail, Error> {
     let mut words = ClientEmail::WORDS.iter();
     let known = words.find(|(known, _)| word.as_bytes().eq_ignore_ascii_case(known.as_bytes()));
     let (_, client_email) =
-        known.ok_or_else(|| Error::bad_request(EMAIL.as_str(), "expected respect or ignore"))?;
+        known.ok_or_else(|| Error::bad_request(EMAIL, "expected respect or ignore"))?;
     Ok(*client_email)
 }
 
@@ -220,8 +287,7 @@ fn references(source: HeadReferences, path: &str, query: &Query) -> Vec<Referenc
     match source {
         HeadReferences::None => Vec::new(),
         HeadReferences::LastSegment(kind) => {
-            let id = path.rsplit('/').next().unwrap_or_default();
-            Vec::from_iter(Reference::new("path", kind, id))
+            Vec::from_iter(Reference::new("path", kind, last_segment(path)))
         }
         HeadReferences::QueryList(field, kind) => {
             let ids = query.list(field).take(REFERENCES_MAX);

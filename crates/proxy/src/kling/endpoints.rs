@@ -2,7 +2,7 @@
 //! references its head holds, and the shape of an answer that holds some. Source: the vendor's pages as
 //! gathered in July 2026. A call to any other path is forwarded as it came.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -239,7 +239,14 @@ pub(crate) fn usual_duration(path: Option<&str>) -> Duration {
 /// A path as the table spells it: decoded, without empty segments. The upstream documents some paths
 /// with a trailing slash and some without, and clients use both; two slashes in a row come from base URLs
 /// that end in one.
-pub(crate) fn plain(path: &str) -> String {
+pub(crate) fn plain(path: &str) -> Cow<'_, str> {
+    if is_plain(path) {
+        return Cow::Borrowed(path);
+    }
+    Cow::Owned(spelled_anew(path))
+}
+
+fn spelled_anew(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut plain = String::with_capacity(decoded.len());
     for segment in decoded.split('/').filter(|segment| !segment.is_empty()) {
@@ -247,6 +254,13 @@ pub(crate) fn plain(path: &str) -> String {
         plain.push_str(segment);
     }
     plain
+}
+
+/// Whether [`plain`] would change nothing: most paths come as the table spells them.
+fn is_plain(path: &str) -> bool {
+    let mut pairs = path.as_bytes().windows(2);
+    let is_odd = |pair: &[u8]| pair == b"//" || pair[0] == b'%';
+    path.starts_with('/') && !path.ends_with(['/', '%']) && !pairs.any(is_odd)
 }
 
 /// The path of the table that a [`plain`] path is, if it starts jobs: one of a closed set.
@@ -291,7 +305,7 @@ mod tests {
     use super::*;
 
     fn class(method: Method, path: &str) -> Class {
-        let extra_jobs = [plain("/videos//new-thing/")];
+        let extra_jobs = [plain("/videos//new-thing/").into_owned()];
         lookup(&method, &plain(path), &extra_jobs).class
     }
 
@@ -323,7 +337,7 @@ mod tests {
         let takes = ENDPOINTS.iter().filter(|row| row.takes_reply_ref);
         assert!(takes.clone().all(|row| row.class == Class::JobStart));
         assert_eq!(takes.count(), 14, "all but the two omni calls");
-        let extra_jobs = [plain("/videos/new-thing")];
+        let extra_jobs = ["/videos/new-thing".to_owned()];
         for path in [
             "/videos/omni",
             "/images/omni",
@@ -348,6 +362,23 @@ mod tests {
             assert_eq!(usual_duration(Some(row.path)), expected, "{row:?}");
         }
         assert_eq!(usual_duration(None), VIDEO_TAKES);
+    }
+
+    #[test]
+    fn a_path_is_taken_as_it_came_only_where_nothing_changes() {
+        let pieces = ["/", "tasks", "%2F", "%", "é", "7"];
+        for length in 0..5_u32 {
+            for number in 0..pieces.len().pow(length) {
+                let piece = |place| pieces[number / pieces.len().pow(place) % pieces.len()];
+                let path: String = (0..length).map(piece).collect();
+                let is_same = spelled_anew(&path) == path;
+                assert!(!is_plain(&path) || is_same, "{path}");
+                assert!(
+                    is_plain(&path) || !is_same || path.contains('%') || path.is_empty(),
+                    "{path}"
+                );
+            }
+        }
     }
 
     #[test]
