@@ -34,13 +34,11 @@ mod sender;
 mod submissions;
 mod task;
 
-use std::{future, net::IpAddr, sync::Arc, time::Duration};
+use std::{future, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Listing, Waker};
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::Empty;
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
@@ -219,7 +217,7 @@ impl Forward {
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
         let (head, body) = request.into_parts();
-        let call = Call::read(head, &self.settings)?;
+        let mut call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
             // The futures of these are large: reads and polls, which are most calls, have no room for them.
@@ -228,20 +226,22 @@ impl Forward {
                 started.map_err(Error::of_job_start)
             }
             Class::Create => Box::pin(self.create(call, body)).await,
-            Class::Task => self.about_task(call, body, origin).await,
-            Class::Untrack => self.untrack(call, body).await,
+            // A future that is pinned is not moved: 2 KB of it twice, where it is only awaited.
+            Class::Task => pin!(self.about_task(&mut call, body, origin)).await,
+            Class::Untrack => self.untrack(&mut call, body).await,
             Class::Download => Box::pin(self.download(call, body)).await,
             Class::Read => {
                 let email = self.router.any_account(&call).await?;
-                let answer = self.read(&call, body, email.clone()).await?;
+                let answer = self.read(&mut call, body, email.as_deref()).await?;
                 Ok(self.observe(&call, answer, email))
             }
             Class::Upload => {
                 let email = self.router.any_account(&call).await?;
-                let answer = self.sender.pass(&call, body, email.clone()).await?;
-                Ok(self.observe(&call, answer, email))
+                let headers = call.take_headers();
+                let answer = self.sender.pass(&call, headers, body, email.as_deref());
+                Ok(self.observe(&call, answer.await?, email))
             }
-            Class::Other => self.other(&call, body).await,
+            Class::Other => pin!(self.other(&mut call, body)).await,
         }
     }
 
@@ -298,8 +298,7 @@ impl Forward {
             }
         };
         let outgoing = request.outgoing(&call, email.as_deref(), None)?;
-        let mut answer = self.send_unsent_again(&call, &outgoing).await?;
-        response::name_account(&mut answer, outgoing.email.as_deref());
+        let answer = self.send_unsent_again(&call, &outgoing).await?;
         let asked = outgoing.email.map(Arc::from);
         Ok(self.observe(&call, answer, asked))
     }
@@ -313,7 +312,8 @@ impl Forward {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         loop {
             let (headers, body) = (outgoing.headers.clone(), outgoing.body.clone());
-            let sent = self.sender.send(call, &outgoing.target, headers, body);
+            let (target, email) = (&*outgoing.target, outgoing.email.as_deref());
+            let sent = self.sender.send(call, target.into(), headers, body, email);
             let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));
             if !is_unsent || !attempts.take() {
@@ -326,12 +326,13 @@ impl Forward {
 
     /// Passes a call on as it came, unless the owner of what it refers to is known. A call that changes the
     /// accounts is a reason to fetch them.
-    async fn other(&self, call: &Call, body: RequestBody) -> Result<Carried, Error> {
+    async fn other(&self, call: &mut Call, body: RequestBody) -> Result<Carried, Error> {
         let owner = match call.query.email() {
             Some(_) => None,
             None => self.owners.strict_owner(&call.references)?,
         };
-        let answer = self.sender.pass(call, body, owner).await?;
+        let headers = call.take_headers();
+        let answer = pin!(self.sender.pass(call, headers, body, owner.as_deref())).await?;
         if call.changes_accounts() && answer.status().is_success() {
             self.fetcher.wake();
         }
@@ -340,57 +341,67 @@ impl Forward {
 
     /// Passes a read on, and again after a failure that may be over soon: a read changes nothing, and
     /// vendor clients give up a paid job on the first bad answer to a poll.
-    async fn read(
+    fn read(
         &self,
-        call: &Call,
+        call: &mut Call,
         body: RequestBody,
-        email: Option<Arc<str>>,
-    ) -> Result<Response<Answer>, Error> {
+        email: Option<&str>,
+    ) -> impl Future<Output = Result<Response<Answer>, Error>> {
         self.read_and(call, body, email, future::ready, |_| false)
-            .await
     }
 
     /// The same, with the answer read whole: one that breaks off is asked for again, too.
-    async fn read_whole(
+    fn read_whole(
         &self,
-        call: &Call,
+        call: &mut Call,
         body: RequestBody,
-        email: Option<Arc<str>>,
-    ) -> Result<Response<PeekedBody>, Error> {
+        email: Option<&str>,
+    ) -> impl Future<Output = Result<Response<PeekedBody>, Error>> {
         self.read_and(call, body, email, response::peek, PeekedBody::is_broken)
-            .await
     }
 
     async fn read_and<B, F>(
         &self,
-        call: &Call,
+        call: &mut Call,
         body: RequestBody,
-        email: Option<Arc<str>>,
+        email: Option<&str>,
         take: impl Fn(Answer) -> F,
         is_broken: fn(&B) -> bool,
     ) -> Result<Response<B>, Error>
     where
         F: Future<Output = B>,
     {
+        let mut headers = call.take_headers();
         // A body can be passed on only once.
         let is_repeatable = call.is_read() && body.is_end_stream();
         if !is_repeatable {
-            let answer = self.sender.pass(call, body, email).await?;
-            return Ok(taken(answer, take).await);
+            let sent = Box::pin(self.sender.pass(call, headers, body, email));
+            let (head, body) = sent.await?.into_parts();
+            return Ok(Response::from_parts(head, take(body).await));
         }
         let mut attempts = self.retry.begin(READ_PAUSE);
         loop {
-            let body = Empty::<Bytes>::new();
-            let mut answer = match self.sender.pass(call, body, email.clone()).await {
-                Ok(answer) => Ok(taken(answer, &take).await),
-                Err(error) => Err(error),
+            // Not a map: few reads are sent again, and a list is copied in half the time.
+            let kept: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            let sent = pin!(self.sender.pass_without_body(call, headers, email)).await;
+            let mut answer = match sent {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    Ok(Response::from_parts(head, pin!(take(body)).await))
+                }
+                Err(error) => Err(Error::from(error)),
             };
             let is_worth_repeating = match &answer {
                 Ok(answer) => is_transient(answer.status()) || is_broken(answer.body()),
                 Err(error) => matches!(error, Error::Unreachable | Error::OutcomeUnknown),
             };
             if !is_worth_repeating || !attempts.take() {
-                if let Ok(answer) = &mut answer {
+                if let Ok(answer) = &mut answer
+                    && attempts.count() > 1
+                {
                     response::count_attempts(answer, attempts.count());
                 }
                 return answer;
@@ -402,6 +413,7 @@ impl Forward {
             // It holds a place of a request to the upstream.
             drop(answer);
             attempts.pause().await;
+            headers = kept.into_iter().collect();
         }
     }
 
@@ -421,12 +433,4 @@ impl Forward {
         let body = ObservedBody::new(body, observation);
         response::carried(Response::from_parts(head, body))
     }
-}
-
-async fn taken<B, F>(answer: Response<Answer>, take: impl Fn(Answer) -> F) -> Response<B>
-where
-    F: Future<Output = B>,
-{
-    let (head, body) = answer.into_parts();
-    Response::from_parts(head, take(body).await)
 }

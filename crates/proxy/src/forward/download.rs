@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::Empty;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -43,7 +41,11 @@ enum WorkAnswer {
 
 impl Forward {
     /// Downloads works, from the account that has them.
-    pub(super) async fn download(&self, call: Call, body: RequestBody) -> Result<Carried, Error> {
+    pub(super) async fn download(
+        &self,
+        mut call: Call,
+        body: RequestBody,
+    ) -> Result<Carried, Error> {
         let mut owner = self.router.owner_in_head(&call).await?;
         if owner.is_none() && call.named().is_none() {
             match call.references.first().cloned() {
@@ -57,7 +59,8 @@ impl Forward {
                 None => owner = self.router.healthy(call.query.email()).await,
             }
         }
-        self.read(&call, body, owner).await.map(response::carried)
+        let answer = self.read(&mut call, body, owner.as_deref()).await?;
+        Ok(response::carried(answer))
     }
 
     /// The upstream cannot be asked for the owner of a work. So the download itself is sent to one account
@@ -106,15 +109,11 @@ impl Forward {
 
     /// Sends the download to one account, and learns that it has the work.
     async fn ask_for_work(&self, call: &Call, work: &Reference, email: &Arc<str>) -> WorkAnswer {
-        let target = call.target_with(email);
         let headers = call.headers.clone();
-        let sent = self
-            .sender
-            .send(call, &target, headers, Empty::<Bytes>::new());
-        let Ok(mut answer) = sent.await else {
+        let sent = self.sender.pass_without_body(call, headers, Some(email));
+        let Ok(answer) = sent.await else {
             return WorkAnswer::Unknown;
         };
-        response::name_account(&mut answer, Some(email));
         match answer.status() {
             StatusCode::NOT_FOUND => match not_found(answer).await {
                 Some(answer) => WorkAnswer::Missing(answer),

@@ -101,10 +101,10 @@ impl Submissions {
             body,
         } = outgoing;
         let sent_at = Instant::now();
-        let sent = self.sender.send(&start.call, &target, headers, body);
+        let sender = &self.sender;
+        let sent = sender.send(&start.call, target.into(), headers, body, email.as_deref());
         let answer = match sent.await {
-            Ok(mut answer) => {
-                response::name_account(&mut answer, email.as_deref());
+            Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 Ok(Response::from_parts(head, response::peek(body).await))
             }

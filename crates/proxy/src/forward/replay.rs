@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use accounts_fetcher::USER_AGENT;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{Empty, Full};
+use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::{
@@ -97,9 +97,11 @@ impl Submissions {
         let request = Request::get(format!("{PREFIX}/tasks/{}", task_id.as_str()))
             .header(header::USER_AGENT, USER_AGENT);
         let (head, ()) = request.body(()).ok()?.into_parts();
-        let call = Call::read(head, &self.settings).ok()?;
-        let asked = self.sender.pass(&call, Empty::<Bytes>::new(), email).await;
-        let (head, body) = asked.ok()?.into_parts();
+        let mut call = Call::read(head, &self.settings).ok()?;
+        let headers = call.take_headers();
+        let sender = &self.sender;
+        let asked = sender.pass_without_body(&call, headers, email.as_deref());
+        let (head, body) = asked.await.ok()?.into_parts();
         let read = response::peek(body).await;
         let text = read.text(&head.headers);
         let text = text.filter(|_| read.is_whole())?;

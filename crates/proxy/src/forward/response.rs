@@ -1,7 +1,6 @@
 //! The upstream's answers on their way back to the client.
 
 use std::{
-    borrow::Cow,
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -92,8 +91,14 @@ pub(super) fn delivered(answer: Carried, delivery: Delivery) -> Carried {
 pub(super) fn name_account<B>(answer: &mut Response<B>, email: Option<&str>) {
     let headers = answer.headers_mut();
     headers.insert(ATTEMPTS, attempts_value(1));
-    let value = email.map(|email| Cow::from(utf8_percent_encode(email, INVISIBLE)));
-    if let Some(Ok(value)) = value.map(|value| HeaderValue::from_str(&value)) {
+    let value = email.map(|email| {
+        // Most e-mails are written as they are.
+        if (email.bytes()).all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+            return HeaderValue::from_str(email);
+        }
+        HeaderValue::try_from(utf8_percent_encode(email, INVISIBLE).to_string())
+    });
+    if let Some(Ok(value)) = value {
         headers.insert(ACCOUNT, value);
     }
 }
@@ -116,7 +121,8 @@ fn attempts_value(attempts: u32) -> HeaderValue {
 /// A body that was read to its end, or up to [`ANSWER_BYTES_MAX`].
 pub(super) struct PeekedBody {
     pub(super) bytes: Bytes,
-    trailers: Option<HeaderMap>,
+    /// Few answers have them, and each answer is moved a few times.
+    trailers: Option<Box<HeaderMap>>,
     end: PeekEnd,
     /// Whether the upstream announced its length.
     is_sized: bool,
@@ -149,8 +155,12 @@ pub(super) async fn peek(mut body: Answer) -> PeekedBody {
                     joined.extend_from_slice(&mem::take(&mut bytes));
                     joined.extend_from_slice(&data);
                 }
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
             },
+        }
+        // Of an answer with a length its end is known before it is asked for.
+        if body.is_end_stream() {
+            break PeekEnd::Whole;
         }
         if bytes.len() + joined.len() > ANSWER_BYTES_MAX {
             break PeekEnd::Longer;
@@ -208,7 +218,7 @@ pub(super) fn into_response(answer: Response<PeekedBody>) -> Result<Carried, Err
 struct PeekedThenRest {
     read: Option<Bytes>,
     /// `None` if there is a `rest`.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     /// Whether the upstream announced its length: then so do we.
     is_sized: bool,
     rest: Option<Answer>,
@@ -223,7 +233,8 @@ impl Body for PeekedThenRest {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, IdleError>>> {
         let read = self.read.take().map(Frame::data);
-        match read.or_else(|| self.trailers.take().map(Frame::trailers)) {
+        let trailers = || Some(Frame::trailers(*self.trailers.take()?));
+        match read.or_else(trailers) {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => match &mut self.rest {
                 Some(rest) => Pin::new(rest).poll_frame(cx),

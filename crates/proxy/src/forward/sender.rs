@@ -1,10 +1,11 @@
 //! Sending one request to the upstream, and taking its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, Version, header};
 use http_body::Body;
+use http_body_util::Empty;
 use tokio::time::Instant;
 
 use super::{
@@ -16,6 +17,7 @@ use crate::{
     headers::{has_only_chunks, strip_answer},
     kling::endpoints::Class,
     metrics::{Metrics, RetryReason},
+    peer::RequestBody,
     upstream::{Answer, BoxError, Idle, SendError, Traffic, Upstream},
 };
 
@@ -70,38 +72,57 @@ impl Sender {
         said
     }
 
-    /// Sends a call as it came, except for `email`, if there is one, in its query.
-    pub(super) async fn pass<B>(
-        &self,
-        call: &Call,
+    /// Passes a call on as it came, except for `email`, if there is one, in its query.
+    pub(super) fn pass<'a>(
+        &'a self,
+        call: &'a Call,
+        headers: HeaderMap,
+        body: RequestBody,
+        email: Option<&'a str>,
+    ) -> impl Future<Output = Result<Response<Answer>, SendError>> {
+        self.pass_with(call, headers, Idle::paced(body, self.idle_timeout), email)
+    }
+
+    /// The same with an empty body.
+    pub(super) fn pass_without_body<'a>(
+        &'a self,
+        call: &'a Call,
+        headers: HeaderMap,
+        email: Option<&'a str>,
+    ) -> impl Future<Output = Result<Response<Answer>, SendError>> {
+        self.pass_with(call, headers, Empty::<Bytes>::new(), email)
+    }
+
+    fn pass_with<'a, B>(
+        &'a self,
+        call: &'a Call,
+        mut headers: HeaderMap,
         body: B,
-        email: Option<Arc<str>>,
-    ) -> Result<Response<Answer>, Error>
+        email: Option<&'a str>,
+    ) -> impl Future<Output = Result<Response<Answer>, SendError>>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let target = match &email {
-            Some(email) => call.target_with(email),
-            None => call.target().to_owned(),
+        let target = match email {
+            Some(email) => call.target_with(email).into(),
+            None => call.target().into(),
         };
-        let mut headers = call.headers.clone();
         if call.is_chunked {
             headers.insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        let body = Idle::paced(body, self.idle_timeout);
-        let mut answer = self.send(call, &target, headers, body).await?;
-        response::name_account(&mut answer, email.as_deref().or(call.query.email()));
-        Ok(answer)
+        self.send(call, target, headers, body, email.or(call.query.email()))
     }
 
-    /// Sends a request, and removes from its answer what belongs to the connection.
+    /// Sends a request, and removes from its answer what belongs to the connection. The answer names the `account`, if
+    /// that is known.
     pub(super) async fn send<B>(
         &self,
         call: &Call,
-        target: &str,
+        target: Cow<'_, str>,
         headers: HeaderMap,
         body: B,
+        account: Option<&str>,
     ) -> Result<Response<Answer>, SendError>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -119,8 +140,8 @@ impl Sender {
         };
         let sent = self
             .upstream
-            .send(traffic, call.method.clone(), target, headers, body);
-        let sent = sent.await;
+            .send(traffic, call.method.clone(), &target, headers, body);
+        let sent = pin!(sent).await;
         let elapsed = begun.elapsed();
         self.metrics.count_carried(call.class, elapsed);
         let status = sent.as_ref().map(|answer| answer.status().as_u16());
@@ -139,6 +160,7 @@ impl Sender {
         // Each hop speaks its own version, RFC 9112 §2.3: an old upstream makes no old sidecar.
         *answer.version_mut() = Version::HTTP_11;
         strip_answer(answer.headers_mut());
+        response::name_account(&mut answer, account);
         Ok(answer)
     }
 }
