@@ -210,7 +210,9 @@ impl Upstream {
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
-        let (answer, connection) = self.exchange(traffic, request, progress.as_deref()).await?;
+        // Pinned, not moved: it holds the whole request.
+        let (answer, connection) =
+            pin!(self.exchange(traffic, request, progress.as_deref())).await?;
         if answer.status().is_informational() {
             return Err(SendError::Lost(
                 "the upstream switched to another protocol".into(),
