@@ -12,6 +12,20 @@ use memchr::memchr2;
 /// search for their end begins.
 const SHORT_BYTES: usize = 16;
 
+/// Which bytes end the plain part of a string: a quote, a backslash, and control characters, which must not be there. A
+/// table, since most bytes of names are looked at.
+static IS_SPECIAL: [bool; 256] = {
+    let mut is_special = [false; 256];
+    let mut byte = 0;
+    while byte < b' ' as usize {
+        is_special[byte] = true;
+        byte += 1;
+    }
+    is_special[b'"' as usize] = true;
+    is_special[b'\\' as usize] = true;
+    is_special
+};
+
 /// The values of the members `names` of a JSON object, each as it stands there. `None` in place of a value where there is no
 /// such member, or `null`.
 ///
@@ -229,7 +243,7 @@ impl<'a> Scanner<'a> {
     fn skip_string(&mut self) -> Option<bool> {
         let mut has_escapes = false;
         loop {
-            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+            let is_special = |byte: &u8| IS_SPECIAL[usize::from(*byte)];
             let (near, far) = self.rest.split_at(self.rest.len().min(SHORT_BYTES));
             let plain = match near.iter().position(is_special) {
                 Some(plain) => plain,
