@@ -101,8 +101,7 @@ impl Sender {
         email: Option<&'a str>,
     ) -> impl Future<Output = Result<Response<Answer>, SendError>>
     where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let target = match email {
             Some(email) => call.target_with(email).into(),
