@@ -2,7 +2,8 @@
 //!
 //! The only module that knows the vendor's JSON and its paths. `endpoints` says what a call needs,
 //! `references` which fields of a call hold ids and URLs, `shapes` where answers hold them, `scheduler` which
-//! jobs run, `mark` which of them are ours, `task` what an account says about a task, `history` which tasks it had.
+//! jobs run, `mark` which of them are ours, `task` what an account says about a task, `history` which tasks it had; `members`
+//! reads what is asked for most, without serde.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;

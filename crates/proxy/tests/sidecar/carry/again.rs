@@ -1,6 +1,7 @@
 //! Requests that are sent again, and searches for owners, are counted by why and how they end.
 
 use harness::{Running, manual};
+use http::Method;
 use kling_sim::{Answer, Effect, Fault};
 
 use super::client::{JOB, PROMPT, ready, start_job, task_id, task_path};
@@ -83,4 +84,28 @@ async fn searches_for_owners_are_counted_by_their_result() {
     let unknown = running.get(&task_path(8)).await;
     unknown.assert_refused(503, "owner-unknown");
     assert_eq!(searches().await, [1.0, 1.0, 1.0]);
+}
+
+#[tokio::test]
+async fn a_read_that_is_sent_again_says_the_same_each_time() {
+    let sim = manual(&[("a@x", 1)]).start().await.unwrap();
+    let running = ready(sim, &[]).await;
+    let path = task_path(task_id(&start_job(&running).await));
+    running
+        .sim
+        .fault(Fault::status(502).on("GET", "/tasks/{task_id}").times(2));
+    let lines = [("x-any", "one"), ("accept", "*/*"), ("x-any", "two")];
+    let answer = running.send(Method::GET, &path, &lines, "").await;
+    assert_eq!(answer.header("x-kling-attempts"), "3");
+    let sent = running.sim.requests().into_iter().map(|seen| seen.head);
+    let sent: Vec<_> = sent.filter(|head| head.path == path).collect();
+    let any: Vec<_> = sent[0].headers.get_all("x-any").iter().collect();
+    assert_eq!(any, ["one", "two"]);
+    assert_eq!(sent.len(), 3);
+    for head in &sent {
+        assert_eq!(
+            (&head.query, &head.headers),
+            (&sent[0].query, &sent[0].headers)
+        );
+    }
 }
