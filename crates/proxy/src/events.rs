@@ -25,7 +25,6 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Serialize;
 use slotmap::{DefaultKey, SlotMap};
 use tokio::{
     sync::Notify,
@@ -117,15 +116,13 @@ impl Events {
         {
             self.0.durations.note(job.operation.as_deref(), *duration);
         }
-        let told = Told {
-            at,
-            message: words::message(fact),
-            fact,
-        };
-        let members = serde_json::to_string(&told)
-            .expect("events have string keys and no parts that fail to be written");
-        self.0.state.lock().ring.push(fact.kind(), &members);
-        self.0.is_due.notify_one();
+        let mut state = self.0.state.lock();
+        state.ring.push(at, fact);
+        let has_readers = !state.seats.is_empty();
+        drop(state);
+        if has_readers {
+            self.0.is_due.notify_one();
+        }
         if fact.job().is_none() {
             self.0.has_changed.notify_one();
         }
@@ -205,16 +202,6 @@ impl Events {
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
     }
-}
-
-/// An event as JSON, but for its id.
-#[derive(Serialize)]
-struct Told<'a> {
-    #[serde(serialize_with = "fact::time")]
-    at: Timestamp,
-    message: String,
-    #[serde(flatten)]
-    fact: &'a Fact,
 }
 
 #[cfg(test)]

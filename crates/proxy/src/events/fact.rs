@@ -262,6 +262,22 @@ impl JobFacts {
     }
 }
 
+impl JobFacts {
+    /// How many bytes its texts have.
+    pub(super) fn text_bytes(&self) -> usize {
+        let account = self.account.as_ref();
+        let texts = [
+            self.request_id.as_deref(),
+            self.client.as_deref(),
+            self.operation.as_deref(),
+            account.map(|account| &*account.email),
+            account.map(|account| &*account.alias),
+            self.task_id.as_ref().map(TaskId::as_str),
+        ];
+        texts.into_iter().flatten().map(str::len).sum()
+    }
+}
+
 impl From<pool::JobFacts> for JobFacts {
     fn from(job: pool::JobFacts) -> Self {
         Self {

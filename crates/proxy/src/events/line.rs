@@ -15,6 +15,10 @@ pub(super) fn log(fact: &Fact, logs_jobs: bool) {
     let Some(level) = level(fact, logs_jobs) else {
         return;
     };
+    // Jobs that start are told at this level: a line that is not written would cost as much as one that is.
+    if level == Level::DEBUG && !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
     let line = Line::of(fact);
     // The level of a line is a part of its place in the program.
     match level {

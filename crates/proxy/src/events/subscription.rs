@@ -61,8 +61,10 @@ impl Subscription {
             self.note_cut();
             return Poll::Ready(Some(Err(TooSlow)));
         }
-        if let Some(event) = state.ring.get(self.next) {
+        if let Some(event) = state.ring.get(self.next).cloned() {
             self.next += 1;
+            // It may have to be written first.
+            drop(state);
             return Poll::Ready(Some(Ok(event.frame().clone())));
         }
         if state.is_ended {

@@ -82,6 +82,22 @@ fn an_event_is_one_frame_with_its_id_type_and_members() {
 }
 
 #[test]
+fn an_event_of_a_job_is_written_when_it_is_read_and_once() {
+    let events = Events::default();
+    events.publish(&Fact::JobStarted(job()));
+    events.publish(&Fact::UpstreamReachable);
+    let [started, reachable] = &events.recent(2)[..] else {
+        panic!("there are two");
+    };
+    assert!(!started.is_written() && reachable.is_written());
+    let message = &value(started)["message"];
+    assert_eq!(message, "job started on a@x");
+    let again = &events.recent(2)[0];
+    assert!(again.is_written());
+    assert_eq!(again.frame().as_ptr(), started.frame().as_ptr());
+}
+
+#[test]
 fn only_jobs_whose_ends_were_seen_have_taken_their_time() {
     let events = Events::default();
     for result in JobEnd::ALL {
@@ -183,6 +199,19 @@ fn what_is_kept_is_bounded_in_bytes_too() {
     let kept = events.recent(usize::MAX);
     let bytes: usize = kept.iter().map(|event| event.frame().len()).sum();
     assert!(bytes <= EVENTS_BYTES_MAX && kept.len() > 50, "{bytes}");
+    let long_job = JobFacts {
+        client: Some(long.into()),
+        ..job()
+    };
+    for _ in 0..EVENTS_MAX {
+        events.publish(&Fact::JobStarted(long_job.clone()));
+    }
+    let kept = events.recent(usize::MAX);
+    let bytes: usize = kept.iter().map(|event| event.frame().len()).sum();
+    assert!(
+        2 * bytes <= EVENTS_BYTES_MAX && kept.len() > 25,
+        "{bytes}: each is kept as a fact, and written"
+    );
 }
 
 #[tokio::test(start_paused = true)]
