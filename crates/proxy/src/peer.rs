@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -34,11 +34,6 @@ pub(crate) use request::RequestBody;
 
 /// How long a client may take no byte of its answer.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
-
-/// How long after its answer was written a client may still reset the connection: then the answer did not
-/// reach it. It is looked at so often meanwhile.
-const RESET_MAX: Duration = Duration::from_secs(1);
-const RESET_LOOKS: u32 = 10;
 
 /// The client at the other end of a connection, watched beside hyper. It keeps the socket open.
 #[derive(Clone, Debug)]
@@ -60,6 +55,12 @@ struct Shared {
     is_unflushed: AtomicBool,
     /// Whether the client had closed its sending side when the last byte of its answer had been written.
     had_left: AtomicBool,
+    /// Whether everything had been read that the client had sent when the last byte of its answer had been written.
+    was_heard_out: AtomicBool,
+    /// How many answers were taken for writing whose receipt is of interest.
+    taken_count: AtomicU64,
+    /// How many of them the client has had: it has sent more since.
+    followed_count: AtomicU64,
 }
 
 /// A client whose connection may have ended.
@@ -99,6 +100,9 @@ impl Client {
             call: CallState::idle(),
             is_unflushed: AtomicBool::new(false),
             had_left: AtomicBool::new(false),
+            was_heard_out: AtomicBool::new(false),
+            taken_count: AtomicU64::new(0),
+            followed_count: AtomicU64::new(0),
         }))
     }
 
@@ -122,7 +126,8 @@ impl Client {
         self.has(PollFlags::ERR) || self.is_broken()
     }
 
-    fn is_broken(&self) -> bool {
+    /// Whether reading or writing has failed, as far as the server has noticed.
+    pub(crate) fn is_broken(&self) -> bool {
         self.0.is_broken.load(Ordering::Relaxed)
     }
 
@@ -145,12 +150,17 @@ impl Client {
     }
 
     fn has(&self, flags: PollFlags) -> bool {
-        let stream = self.stream();
-        let mut polled = [PollFd::new(&*stream, PollFlags::RDHUP)];
-        let at_once = Timespec::default();
         // A system that cannot tell is no sign that the client is gone.
-        let is_told = event::poll(&mut polled, Some(&at_once)).is_ok();
-        is_told && polled[0].revents().intersects(flags)
+        self.look().is_some_and(|seen| seen.intersects(flags))
+    }
+
+    /// What the system says of the socket, if it can tell.
+    fn look(&self) -> Option<PollFlags> {
+        let stream = self.stream();
+        let mut polled = [PollFd::new(&*stream, PollFlags::RDHUP | PollFlags::IN)];
+        let at_once = Timespec::default();
+        event::poll(&mut polled, Some(&at_once)).ok()?;
+        Some(polled[0].revents())
     }
 
     /// The socket for hyper.
@@ -162,9 +172,37 @@ impl Client {
         }
     }
 
-    /// The last byte of an answer is taken for writing.
-    pub(crate) fn note_taken(&self) {
+    /// The last byte of an answer is taken for writing. Returns the number of the answer, for
+    /// [`has_followed`](Self::has_followed).
+    pub(crate) fn note_taken(&self) -> u64 {
         self.0.is_unflushed.store(true, Ordering::Release);
+        self.0.taken_count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether the client has sent its next call after it could read this answer. No client sends another call before
+    /// it has the answer to one that starts a job: RFC 9112 §9.3.2 forbids it, since it could not know what to repeat.
+    pub(crate) fn has_followed(&self, answer: u64) -> bool {
+        self.0.followed_count.load(Ordering::Relaxed) >= answer
+    }
+
+    /// The client has sent something.
+    fn note_heard(&self) {
+        let shared = &self.0;
+        if !self.is_unflushed() && shared.was_heard_out.load(Ordering::Relaxed) {
+            let taken_count = shared.taken_count.load(Ordering::Relaxed);
+            shared.followed_count.store(taken_count, Ordering::Relaxed);
+        }
+    }
+
+    /// What was taken for writing has been written.
+    fn note_flushed(&self) {
+        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let seen = self.look();
+        let has_left = seen.is_some_and(|seen| seen.intersects(ends)) || self.is_broken();
+        let is_heard_out = seen.is_some_and(|seen| !seen.contains(PollFlags::IN));
+        self.0.had_left.store(has_left, Ordering::Relaxed);
+        self.0.was_heard_out.store(is_heard_out, Ordering::Relaxed);
+        self.0.is_unflushed.store(false, Ordering::Release);
     }
 
     /// Whether the client may have left before the last byte of its answer came. What is written to a client that has
@@ -178,27 +216,6 @@ impl Client {
 
     fn is_unflushed(&self) -> bool {
         self.0.is_unflushed.load(Ordering::Acquire)
-    }
-
-    /// Waits until it is known whether what was written has reached the client. False if the connection broke.
-    pub(crate) async fn has_received(&self) -> bool {
-        let pause = RESET_MAX / RESET_LOOKS;
-        let mut looks = 0;
-        while looks < RESET_LOOKS {
-            let due = Instant::now() + pause;
-            time::sleep_until(due).await;
-            if self.is_reset() {
-                return false;
-            }
-            // A machine that stood still has shown nothing: its clients give up late. A slow reader: the server gives
-            // up on one that stands still.
-            if due.elapsed() > pause || self.is_write_blocked() {
-                looks = 0;
-            } else {
-                looks += 1;
-            }
-        }
-        true
     }
 
     /// Whether bytes wait for the client to take them.
@@ -332,7 +349,11 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
         let read = self.client.with_stream(|stream| stream.poll_read(cx, buf));
-        let has_ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == filled;
+        let is_empty = buf.filled().len() == filled;
+        if !is_empty {
+            self.client.note_heard();
+        }
+        let has_ended = matches!(read, Poll::Ready(Ok(()))) && is_empty;
         if has_ended && self.client.hides_end() {
             // It is told once the call is answered.
             self.has_hidden_end = true;
@@ -374,11 +395,9 @@ impl AsyncWrite for Socket {
             self.has_hidden_end = false;
             cx.waker().wake_by_ref();
         }
-        let client = &self.client;
-        if client.is_unflushed() {
+        if self.client.is_unflushed() {
             // After the last byte: a client that leaves now has it, or resets the connection.
-            client.0.had_left.store(client.is_gone(), Ordering::Relaxed);
-            client.0.is_unflushed.store(false, Ordering::Release);
+            self.client.note_flushed();
         }
         // A TCP stream has no buffer of its own to flush.
         Poll::Ready(Ok(()))
@@ -391,7 +410,10 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
 
     use super::*;
 
@@ -416,5 +438,30 @@ mod tests {
         assert!(!client.is_reset());
         drop(socket);
         assert!(!client.is_write_blocked() && client.is_reset());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_on_has_its_answer_unless_it_asked_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let mut theirs = theirs.unwrap();
+        let client = Client::new(listener.accept().await.unwrap().0);
+        let mut socket = client.socket();
+        for (is_early, has_followed) in [(false, true), (true, false), (false, true)] {
+            let answer = client.note_taken();
+            if is_early {
+                theirs.write_all(b"?").await.unwrap();
+                while !client.has(PollFlags::IN) {}
+            }
+            socket.write_all(b"!").await.unwrap();
+            assert!(!client.has_followed(answer), "it is not written yet");
+            socket.flush().await.unwrap();
+            assert!(!client.has_followed(answer));
+            if !is_early {
+                theirs.write_all(b"?").await.unwrap();
+            }
+            assert_eq!(socket.read_u8().await.unwrap(), b'?');
+            assert_eq!(client.has_followed(answer), has_followed, "{is_early}");
+        }
     }
 }

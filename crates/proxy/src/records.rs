@@ -9,6 +9,7 @@
 
 mod delivery;
 mod kept_answers;
+mod receipts;
 mod record;
 mod stored;
 mod storing;
@@ -29,8 +30,10 @@ use crate::{
     pool::{LeaseId, TaskId},
 };
 
+use delivery::Addressee;
 pub(crate) use delivery::Delivery;
 use kept_answers::KeptAnswers;
+use receipts::Receipts;
 use record::State;
 pub(crate) use record::{Arrival, Fate, Found, Outcome, Record, Twin};
 pub(crate) use stored::Stored as StoredStart;
@@ -46,6 +49,7 @@ pub(crate) struct JobRecords {
     records: Mutex<Records>,
     /// The answers to starts under a key, and to those that may be delivered to a twin.
     pub(crate) answers: KeptAnswers,
+    receipts: Receipts,
     /// How long an answer that its client missed waits for a twin.
     redeliver: Duration,
     metrics: Arc<Metrics>,
@@ -122,6 +126,7 @@ impl JobRecords {
         Arc::new(Self {
             records: Mutex::default(),
             answers: KeptAnswers::new(),
+            receipts: Receipts::default(),
             redeliver,
             metrics,
             events,
@@ -153,14 +158,17 @@ impl JobRecords {
             }
             let id = records.add(arrival, now);
             drop(records);
-            let delivery = Delivery::new(Arc::clone(self), id, 0, arrival.client.clone());
+            let to = Addressee { id, number: 0 };
+            let delivery = Delivery::new(Arc::clone(self), to, arrival.client.clone());
             return Entered::New(delivery);
         };
         record.addressee += 1;
         record.delivery = State::Awaited(arrival.client.downgrade());
-        let (addressee, settled) = (record.addressee, record.settled.clone());
+        let number = record.addressee;
+        let settled = record.settled.clone();
         drop(records);
-        let delivery = Delivery::new(Arc::clone(self), id, addressee, arrival.client.clone());
+        let to = Addressee { id, number };
+        let delivery = Delivery::new(Arc::clone(self), to, arrival.client.clone());
         Entered::Twin(Promise { delivery, settled })
     }
 
@@ -401,22 +409,22 @@ impl JobRecords {
     }
 
     /// The answer was taken for writing to the client, or the client was gone.
-    fn note_taken(&self, delivery: &Delivery, state: State) {
+    fn note_taken(&self, to: Addressee, state: State) {
         let mut records = self.lock();
-        let Some(record) = records.by_id.get_mut(&delivery.id()) else {
+        let Some(record) = records.by_id.get_mut(&to.id) else {
             return;
         };
-        if delivery.is_own() && record.outcome == Outcome::Waiting {
+        if to.number == 0 && record.outcome == Outcome::Waiting {
             let Some(outcome) = record.refused.take() else {
                 // It was never sent: nothing came of it.
-                records.remove(delivery.id());
+                records.remove(to.id);
                 return;
             };
             record.outcome = outcome;
             record.settled.cancel();
-            records.note_change(delivery.id());
+            records.note_change(to.id);
         }
-        let Some(record) = records.by_id.get_mut(&delivery.id()) else {
+        let Some(record) = records.by_id.get_mut(&to.id) else {
             return;
         };
         // A client that had only closed its sending side may have the answer after all.
@@ -424,18 +432,18 @@ impl JobRecords {
             (&record.delivery, &state),
             (State::Undelivered, State::UsedUp)
         );
-        let is_addressee = record.addressee == delivery.addressee() || is_left_over;
+        let is_addressee = record.addressee == to.number || is_left_over;
         if !is_addressee || matches!(record.delivery, State::UsedUp) {
             return;
         }
         let is_over = matches!(state, State::UsedUp);
         record.delivery = state;
         if is_over {
-            records.note_change(delivery.id());
-            self.forget_twin(&mut records, delivery.id());
+            records.note_change(to.id);
+            self.forget_twin(&mut records, to.id);
         } else {
             // After a restart an answer is undelivered unless it is used up: nothing is stored.
-            self.note_if_lost(&mut records, delivery.id());
+            self.note_if_lost(&mut records, to.id);
         }
     }
 

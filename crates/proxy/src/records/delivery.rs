@@ -8,7 +8,7 @@ use std::{
 
 use http_body::{Body, Frame, SizeHint};
 
-use super::{JobRecords, Outcome, RecordId, State};
+use super::{JobRecords, Outcome, RecordId, State, receipts::Written};
 use crate::peer::Client;
 
 /// The answer to a job start, until it is known whether its client has it. Dropped before it was taken for
@@ -16,23 +16,24 @@ use crate::peer::Client;
 #[derive(Debug)]
 pub(crate) struct Delivery {
     records: Arc<JobRecords>,
-    id: RecordId,
-    addressee: u32,
+    to: Addressee,
     client: Client,
     is_taken: bool,
 }
 
+/// To whom the answer of a record goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addressee {
+    pub(super) id: RecordId,
+    /// Counts those that it was promised to. 0: the client of the call that the record is about.
+    pub(super) number: u32,
+}
+
 impl Delivery {
-    pub(super) fn new(
-        records: Arc<JobRecords>,
-        id: RecordId,
-        addressee: u32,
-        client: Client,
-    ) -> Self {
+    pub(super) fn new(records: Arc<JobRecords>, to: Addressee, client: Client) -> Self {
         Self {
             records,
-            id,
-            addressee,
+            to,
             client,
             is_taken: false,
         }
@@ -40,7 +41,7 @@ impl Delivery {
 
     /// The record of the call.
     pub(crate) fn id(&self) -> RecordId {
-        self.id
+        self.to.id
     }
 
     /// The client is told that there is no job, or that it is not known.
@@ -48,7 +49,7 @@ impl Delivery {
         if self.client.is_gone() {
             return;
         }
-        let record = self.records.get(self.id);
+        let record = self.records.get(self.to.id);
         match record.map(|record| record.outcome) {
             // Its client would know of no job.
             Some(Outcome::Accepted(_)) => {}
@@ -59,18 +60,14 @@ impl Delivery {
             )
             | None => {
                 self.is_taken = true;
-                self.records.note_taken(&self, State::UsedUp);
+                self.records.note_taken(self.to, State::UsedUp);
             }
         }
     }
 
-    /// Whether it is of the call that the record is about.
-    pub(super) fn is_own(&self) -> bool {
-        self.addressee == 0
-    }
-
-    pub(super) fn addressee(&self) -> u32 {
-        self.addressee
+    #[cfg(test)]
+    pub(super) fn to(&self) -> Addressee {
+        self.to
     }
 
     /// `body`, delivered with its last byte.
@@ -87,29 +84,18 @@ impl Delivery {
             return;
         }
         self.is_taken = true;
-        self.client.note_taken();
+        let number = self.client.note_taken();
+        let client = self.client.clone();
         self.records
-            .note_taken(self, State::Written(self.client.clone()));
-        let watched = Self {
-            records: Arc::clone(&self.records),
-            client: self.client.clone(),
-            ..*self
-        };
-        tokio::spawn(async move {
-            let state = if watched.client.has_received().await {
-                State::UsedUp
-            } else {
-                State::Undelivered
-            };
-            watched.records.note_taken(&watched, state);
-        });
+            .note_taken(self.to, State::Written(client.clone()));
+        self.records.watch(Written::new(self.to, client, number));
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.is_taken {
-            self.records.note_taken(self, State::Undelivered);
+            self.records.note_taken(self.to, State::Undelivered);
         }
     }
 }

@@ -7,7 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use tokio::{io::AsyncWriteExt, runtime::Runtime};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::{Handle, Runtime},
+    time::sleep,
+};
 
 use super::*;
 use crate::{
@@ -219,9 +223,7 @@ async fn a_client_that_leaves_with_its_answer_leaves_no_doubt() {
     let mut socket = client.socket();
     socket.write_all(b"{}").await.unwrap();
     socket.flush().await.unwrap();
-    tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut [0; 2])
-        .await
-        .unwrap();
+    theirs.read_exact(&mut [0; 2]).await.unwrap();
     drop(theirs);
     while !client.is_gone() {}
     enter(&records, Some(1));
@@ -237,4 +239,52 @@ async fn a_start_beside_an_equal_one_waits_a_moment_for_the_end_of_its_client() 
     // On the same connection it comes from a client that is there.
     let same = Arrival { client, ..other };
     assert!(matches!(records.enter(&same, false), Entered::New(_)));
+}
+
+/// Whether it is known that the client of the first record has its answer.
+fn is_received(records: &Arc<JobRecords>) -> bool {
+    let record = records.get(0).unwrap();
+    matches!(record.delivery, State::UsedUp)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_its_next_call_has_its_answer() {
+    let records = records();
+    let (client, mut theirs) = taken(&records).await;
+    let mut socket = client.socket();
+    socket.flush().await.unwrap();
+    theirs.write_all(b"?").await.unwrap();
+    socket.read_u8().await.unwrap();
+    assert!(!is_received(&records));
+    sleep(receipts::LOOK_PAUSE).await;
+    yield_now().await;
+    assert!(is_received(&records));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_reset_within_a_second_has_its_answer() {
+    let records = records();
+    let (client, _theirs) = taken(&records).await;
+    client.socket().flush().await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    yield_now().await;
+    assert!(!is_received(&records));
+    sleep(2 * receipts::LOOK_PAUSE).await;
+    assert!(is_received(&records));
+    assert!(receipts::LOOK_PAUSE * (receipts::LOOKS - 1) >= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_task_watches_all_answers_and_ends_with_the_last_one() {
+    let records = records();
+    let clients = [
+        taken(&records).await,
+        taken(&records).await,
+        taken(&records).await,
+    ];
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks(), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(tasks(), 0);
+    drop(clients);
 }

@@ -108,7 +108,7 @@ fn under_way(run: &Run, arrival: &Arrival) -> (Delivery, UnderWay, LeaseId) {
 
 /// The client has its answer.
 fn use_up(run: &Run, delivery: &Delivery) {
-    run.records.note_taken(delivery, State::UsedUp);
+    run.records.note_taken(delivery.to(), State::UsedUp);
 }
 
 /// A start with a key, by a client with a name.
