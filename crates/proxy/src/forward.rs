@@ -220,16 +220,17 @@ impl Forward {
         let mut call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
-            // The futures of these are large: reads and polls, which are most calls, have no room for them.
+            // The futures of these are large: reads and polls, which are most calls, have no room for them. A block is
+            // made where it lies in the box; what a function returns would be copied there.
             Class::JobStart => {
-                let started = Box::pin(self.start_job(call, body, origin)).await;
-                started.map_err(Error::of_job_start)
+                let started = Box::pin(async move { self.start_job(call, body, origin).await });
+                started.await.map_err(Error::of_job_start)
             }
-            Class::Create => Box::pin(self.create(call, body)).await,
+            Class::Create => Box::pin(async move { self.create(call, body).await }).await,
             // A future that is pinned is not moved: 2 KB of it twice, where it is only awaited.
             Class::Task => pin!(self.about_task(&mut call, body, origin)).await,
             Class::Untrack => self.untrack(&mut call, body).await,
-            Class::Download => Box::pin(self.download(call, body)).await,
+            Class::Download => Box::pin(async move { self.download(call, body).await }).await,
             Class::Read => {
                 let email = self.router.any_account(&call).await?;
                 let answer = self.read(&mut call, body, email.as_deref()).await?;

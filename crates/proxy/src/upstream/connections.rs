@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
+    future,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -92,8 +95,9 @@ impl Connections {
     /// # Errors
     /// Why it could not be opened.
     pub(super) async fn open(&self) -> Result<Connection, BoxError> {
-        // Every request would have room for a TLS session in its future.
-        Box::pin(self.dial()).await
+        // Every request would have room for a TLS session in its future. A block is made where it lies in the box; what
+        // a function returns would be copied there.
+        Box::pin(async move { self.dial().await }).await
     }
 
     async fn dial(&self) -> Result<Connection, BoxError> {
@@ -102,13 +106,15 @@ impl Connections {
             Ok(_) => self.breaker.note_success(),
             Err(error) => (self.breaker).note_failure(&self.dialer, &self.base_url, error),
         }
-        let (requests, connection) = self.http.handshake(dialed?).await?;
-        tokio::spawn(async move {
+        let (requests, mut connection) = self.http.handshake(dialed?).await?;
+        // An async block would have room for the connection twice.
+        tokio::spawn(future::poll_fn(move |cx| {
             // The request that it carries is told, too.
-            if let Err(error) = connection.await {
+            if let Err(error) = ready!(Pin::new(&mut connection).poll(cx)) {
                 tracing::debug!(error = %Chain(&error), "a connection to the upstream broke off");
             }
-        });
+            Poll::Ready(())
+        }));
         Ok(Connection {
             requests,
             alarm: Alarm::default(),
