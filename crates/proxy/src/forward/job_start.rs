@@ -81,7 +81,7 @@ impl Forward {
         if let Some(claim) = claim.clone()
             && let Some(known) = self.ledger.call(Recall { claim }).await?
         {
-            return self.submissions.replay(known).await;
+            return Box::pin(self.submissions.replay(known)).await;
         }
         let arrival = self.arrival(&call, &body, claim.as_ref(), origin);
         let delivery = match self.record(&arrival).await? {
@@ -181,7 +181,7 @@ impl Forward {
             };
             let submissions = &self.submissions;
             let answer = submissions.redeliver(&task_id, email, record.lease, was_under_way);
-            match answer.await {
+            match Box::pin(answer).await {
                 Some(answer) => {
                     return Ok(Recorded::Answered(response::delivered(answer, delivery)));
                 }
@@ -202,8 +202,8 @@ impl Forward {
         let mut count = self.metrics.count_pick();
         pick.lease = Some(self.draw_lease(&delivery));
         let record = delivery.id();
-        let reserving = self.reserve(start, deadline, &mut pick, record);
-        let reserved = self.reserve_first(start, reserving, origin).await;
+        let reserved = self.reserve_first(start, deadline, &mut pick, record, origin);
+        let reserved = reserved.await;
         match &reserved {
             Ok(Reserved::Known(_)) => count.cancel(),
             Ok(Reserved::Now(_)) => count.end(None),
@@ -214,7 +214,9 @@ impl Forward {
         loop {
             let reservation = match reserved {
                 Reserved::Now(reservation) => reservation,
-                Reserved::Known(known) => return self.submissions.replay(known).await,
+                Reserved::Known(known) => {
+                    return Box::pin(self.submissions.replay(known)).await;
+                }
             };
             let moved = self.submissions.note_moved(refused_by.take(), &reservation);
             moved.await;
@@ -285,10 +287,12 @@ impl Forward {
     async fn reserve_first(
         &self,
         start: &JobStart,
-        reserving: impl Future<Output = Result<Reserved, Error>>,
+        deadline: Instant,
+        pick: &mut PickRequest,
+        record: RecordId,
         origin: &CallOrigin,
     ) -> Result<Reserved, Error> {
-        let mut reserving = pin!(reserving);
+        let mut reserving = pin!(self.reserve(start, deadline, pick, record));
         let at_once = future::poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
         match at_once {
             Poll::Ready(reserved) => reserved,
@@ -308,7 +312,8 @@ impl Forward {
     ) -> Result<Reserved, Error> {
         match reserved {
             Ok(Reserved::Now(reservation)) if origin.client.is_gone() => {
-                self.submissions.take_back(start, reservation).await;
+                // As seldom as large.
+                Box::pin(self.submissions.take_back(start, reservation)).await;
                 // The server drops this call as soon as it looks at the client.
                 future::pending().await
             }

@@ -1,5 +1,6 @@
-//! Submissions: a job start is sent under a slot, in a task of its own, and settled by its answer.
+//! Submissions: a job start is sent under a slot, whatever its client does meanwhile, and settled by its answer.
 
+mod detached;
 mod start;
 
 use std::{fmt::Display, sync::Arc};
@@ -7,7 +8,7 @@ use std::{fmt::Display, sync::Arc};
 use http::Response;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, Span, field::Empty};
+use tracing::{Span, field};
 
 use super::{
     account_list::AccountList,
@@ -32,6 +33,7 @@ use crate::{
     upstream::SendError,
 };
 
+use detached::Detached;
 pub(super) use start::{JobStart, Reservation};
 
 /// Sends job starts.
@@ -90,21 +92,23 @@ struct Attempt {
 }
 
 impl Submissions {
-    /// Submits a call that was sent so often before, in a task that outlives the client: a client that hangs up
-    /// neither aborts a job start nor loses its slot, since dropping the handle of a task does not end the task.
+    /// Submits a call that was sent so often before. Dropped, it goes on as a task: a client that hangs up neither aborts
+    /// a job start nor loses its slot.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub(super) async fn submit(
+    pub(super) fn submit(
         self: &Arc<Self>,
         start: &Arc<JobStart>,
         reservation: Reservation,
         sent_count: u32,
         under_way: UnderWay,
         request_id: &str,
-    ) -> Result<Submitted, Error> {
+    ) -> impl Future<Output = Result<Submitted, Error>> + use<> {
+        // What is told of a submission can be traced to its call at every level of the log.
+        let account = reservation.alias().map(field::display);
+        let span = tracing::error_span!("submission", request_id, account);
         let (submissions, start) = (Arc::clone(self), Arc::clone(start));
-        // Its future is large, and would be moved several times until it runs.
         let submitted = Box::pin(async move {
             let attempts = submissions.attempt_all(&start, reservation, sent_count, &under_way);
             let ended = attempts.await;
@@ -112,7 +116,7 @@ impl Submissions {
             under_way.settle(fate);
             submitted
         });
-        detached(&self.under_way, request_id, submitted).await
+        Detached::new(&self.under_way, span, submitted)
     }
 
     /// Gives back what was reserved for a call that is not sent.
@@ -187,6 +191,8 @@ impl Submissions {
                 return Ok((submitted, fate));
             };
             reservation = Reservation::Slot(Box::new(slot));
+            let alias = reservation.alias().map(field::display);
+            Span::current().record("account", alias);
             self.sender.count_retry(match next {
                 Next::ElsewhereOrLater => RetryReason::Full,
                 Next::Elsewhere | Next::Nothing | Next::Again => RetryReason::Refused,
@@ -278,11 +284,7 @@ impl Submissions {
     fn begin(&self, start: &JobStart, reservation: Reservation) -> Submission {
         let body = start.body.clone();
         match reservation {
-            Reservation::Slot(slot) => {
-                let account = tracing::field::display(&slot.lease().alias);
-                Span::current().record("account", account);
-                slot.submit(body)
-            }
+            Reservation::Slot(slot) => slot.submit(body),
             Reservation::Unlisted(lease) => {
                 let given = start.request.email().map(Name::new);
                 self.ledger.submit_without_slot(lease, given, body)
@@ -439,23 +441,6 @@ fn outcome(settlement: &Settlement, told: Error) -> Outcome {
         Settlement::NotSent | Settlement::Undelivered => Outcome::Unsent,
         Settlement::Uncertain { .. } => Outcome::Uncertain(told),
     }
-}
-
-/// Runs a submission as a task, in a span that tells which call and which account it is of.
-async fn detached<T: Send + 'static>(
-    tasks: &TaskTracker,
-    request_id: &str,
-    submission: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    // What is told of a submission can be traced to its call at every level of the log.
-    let span = tracing::error_span!("submission", request_id, account = Empty);
-    let task = tasks.spawn(submission.instrument(span.clone()));
-    task.await.unwrap_or_else(|error| {
-        let _entered = span.entered();
-        // A panic was logged with its place where it happened.
-        tracing::error!(%error, "submission ended by a bug; its slot stays held as uncertain");
-        Err(Error::OutcomeUnknown)
-    })
 }
 
 #[cfg(test)]

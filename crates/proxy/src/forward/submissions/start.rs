@@ -68,4 +68,12 @@ impl Reservation {
             Self::Unlisted(_) => None,
         }
     }
+
+    /// The account's name in logs.
+    pub(super) fn alias(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Slot(slot) => Some(&slot.lease().alias),
+            Self::Unlisted(_) => None,
+        }
+    }
 }
