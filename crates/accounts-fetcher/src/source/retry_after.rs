@@ -12,9 +12,10 @@ use http::{
 /// The pause that `headers` ask for, if they name a valid one.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+    let pause = text(RETRY_AFTER)?;
     let sent_at = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     let sent_at = sent_at.unwrap_or_else(SystemTime::now);
-    parse(text(RETRY_AFTER)?, sent_at)
+    parse(pause, sent_at)
 }
 
 fn parse(value: &str, now: SystemTime) -> Option<Duration> {

@@ -11,7 +11,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Value, error::Category, value::RawValue};
+use serde_json::{error::Category, value::RawValue};
 
 use super::{EmailBody, EmailError, Format, Place, may_be_reply, smaller_cap};
 use crate::{
@@ -73,7 +73,7 @@ fn cut_of(member: Range<usize>, bytes: &[u8]) -> Range<usize> {
 
 /// `email` as a JSON string.
 pub(super) fn spell(email: &str) -> String {
-    Value::from(email).to_string()
+    serde_json::to_string(email).expect("a string can be written as JSON")
 }
 
 /// `mark` as a member.

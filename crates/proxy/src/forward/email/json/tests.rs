@@ -132,7 +132,7 @@ fn a_given_email_is_found_and_can_be_spelled_as_in_the_list() {
 fn hostile_emails_cannot_leave_their_string() {
     let hostile = "\",\"x\":\"\r\n\0\u{7f}\\";
     let written = read_text("{}").unwrap().with_email(hostile).unwrap();
-    let read: Value = serde_json::from_slice(&written).unwrap();
+    let read: serde_json::Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(read, serde_json::json!({ "email": hostile }));
 }
 
