@@ -140,16 +140,16 @@ impl JobRecords {
     pub(crate) fn enter(self: &Arc<Self>, arrival: &Arrival, is_patient: bool) -> Entered {
         let mut records = self.lock();
         let now = Instant::now();
-        let lost = arrival
-            .twin
-            .as_ref()
-            .and_then(|twin| records.lost_twin(twin, self.redeliver, now));
+        // Most starts have none.
+        let twin = arrival.twin.as_ref().filter(|twin| records.has(twin));
+        let lost = twin.and_then(|twin| records.lost_twin(twin, self.redeliver, now));
         let Some((id, record)) = lost else {
-            if let Some(twin) = &arrival.twin {
+            // Those that are over were forgotten just now.
+            if let Some(twin) = twin.filter(|twin| records.has(twin)) {
                 if records.is_in_doubt(twin) {
                     return Entered::InDoubt;
                 }
-                if records.has(twin) && arrival.client.is_gone() {
+                if arrival.client.is_gone() {
                     return Entered::Overtaken;
                 }
                 if !is_patient && records.has_beside(twin, &arrival.client) {
@@ -344,7 +344,7 @@ impl JobRecords {
         for (id, record) in looked_at {
             (count, last) = (count + 1, Some(*id));
             if is_wanted(record) {
-                wanted.push((*id, record.clone()));
+                wanted.push((*id, Record::clone(record)));
             }
         }
         (wanted, last.filter(|_| count == LOOKED_AT_ONCE))
@@ -405,7 +405,10 @@ impl JobRecords {
 
     /// One record.
     pub(crate) fn get(&self, id: RecordId) -> Option<Record> {
-        self.lock().by_id.get(&id).cloned()
+        self.lock()
+            .by_id
+            .get(&id)
+            .map(|record| Record::clone(record))
     }
 
     /// The answer was taken for writing to the client, or the client was gone.

@@ -46,7 +46,7 @@ impl Submissions {
             return Err(known.into());
         };
         if let Some(kept) = self.records.answers.get(lease) {
-            return Ok(replayed(kept.headers, kept.body, AS_IT_WAS));
+            return Ok(replayed(kept.headers(), kept.body, AS_IT_WAS));
         }
         let task = self.task_now(&task_id, email.clone()).await;
         let (task, _) = task.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
@@ -71,7 +71,7 @@ impl Submissions {
             return None;
         }
         if let Some(kept) = kept {
-            return Some(replayed(kept.headers, kept.body, UNDELIVERED));
+            return Some(replayed(kept.headers(), kept.body, UNDELIVERED));
         }
         let alone = || format!("{{\"id\":{}}}", task_id.as_str());
         let task = task.map_or_else(alone, |(task, _)| task);

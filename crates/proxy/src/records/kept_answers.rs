@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -37,13 +37,32 @@ struct Kept {
 /// An answer as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct KeptAnswer {
-    pub(crate) headers: HeaderMap,
+    /// No map: most answers are never looked at again.
+    lines: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Bytes,
 }
 
 impl KeptAnswer {
+    /// A copy of an answer, in one piece. It does not hold the buffer that the answer was read into.
+    fn of(headers: &HeaderMap, body: &[u8]) -> Self {
+        let values = headers.values().map(HeaderValue::as_bytes);
+        let mut rest = Bytes::from(values.chain([body]).collect::<Vec<_>>().concat());
+        let lines = headers.iter().map(|(name, value)| {
+            let copied = HeaderValue::from_maybe_shared(rest.split_to(value.len()));
+            (name.clone(), copied.unwrap_or_else(|_| value.clone()))
+        });
+        Self {
+            lines: lines.collect(),
+            body: rest,
+        }
+    }
+
+    pub(crate) fn headers(&self) -> HeaderMap {
+        self.lines.iter().cloned().collect()
+    }
+
     fn bytes(&self) -> usize {
-        let lines = self.headers.iter();
+        let lines = self.lines.iter();
         let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
         OVERHEAD_BYTES + lines.sum::<usize>() + self.body.len()
     }
@@ -63,10 +82,7 @@ impl KeptAnswers {
 
     /// Keeps an answer for as long as its key is remembered, if there is memory for it.
     pub(crate) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
-        let answer = KeptAnswer {
-            headers: detached(headers),
-            body: Bytes::copy_from_slice(body),
-        };
+        let answer = KeptAnswer::of(headers, body);
         let now = Instant::now();
         let mut kept = self.kept.lock();
         kept.forget_before(now);
@@ -91,15 +107,6 @@ impl KeptAnswers {
         let (_, answer) = kept.answers.get(&lease)?;
         Some(answer.clone())
     }
-}
-
-/// The same headers, which do not hold the buffer that they were read into.
-fn detached(headers: &HeaderMap) -> HeaderMap {
-    let lines = headers.iter().map(|(name, value)| {
-        let copied = HeaderValue::from_bytes(value.as_bytes());
-        (name.clone(), copied.unwrap_or_else(|_| value.clone()))
-    });
-    lines.collect()
 }
 
 impl Kept {
@@ -152,7 +159,11 @@ mod tests {
         let answers = KeptAnswers::new();
         let lease = id();
         answers.keep(lease, &headers, b"{}");
-        assert_eq!(answers.get(lease).unwrap().headers, headers);
+        let kept = answers.get(lease).unwrap();
+        assert_eq!(
+            (kept.headers(), &kept.body[..]),
+            (headers.clone(), &b"{}"[..])
+        );
         drop((headers, value));
         assert!(buffer.is_unique(), "a value keeps all 8 KiB");
     }

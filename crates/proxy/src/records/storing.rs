@@ -133,7 +133,7 @@ impl Records {
         if let Some(task_id) = record.task_id() {
             self.by_task.insert(task_id.clone(), id);
         }
-        self.by_id.insert(id, record);
+        self.by_id.insert(id, Box::new(record));
     }
 }
 

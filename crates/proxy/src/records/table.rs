@@ -31,7 +31,8 @@ pub(crate) type RecordId = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    pub(super) by_id: BTreeMap<RecordId, Record>,
+    /// Boxed, since a map of large values moves and wastes much.
+    pub(super) by_id: BTreeMap<RecordId, Box<Record>>,
     /// Those that may be delivered to a twin, oldest first.
     pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
     pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
@@ -51,7 +52,7 @@ impl Records {
         if let Some(twin) = &arrival.twin {
             self.by_twin.entry(twin.clone()).or_default().push_back(id);
         }
-        self.by_id.insert(id, Record::new(arrival, now));
+        self.by_id.insert(id, Box::new(Record::new(arrival, now)));
         id
     }
 
@@ -102,7 +103,7 @@ impl Records {
                 .filter(|record| record.may_be_a_job() && record.settled_at.is_none_or(is_in_time));
             match record {
                 Some(record) if record.is_lost() => {
-                    return Some((id, self.by_id.get_mut(&id)?));
+                    return Some((id, &mut **self.by_id.get_mut(&id)?));
                 }
                 Some(_) => idx += 1,
                 None => drop(twins.remove(idx)),
@@ -148,7 +149,11 @@ impl Records {
     /// Whether a twin may turn out to be lost.
     pub(super) fn is_in_doubt(&self, twin: &Twin) -> bool {
         let mut twins = self.by_twin.get(twin).into_iter().flatten();
-        twins.any(|id| self.by_id.get(id).is_some_and(Record::is_in_doubt))
+        twins.any(|id| {
+            self.by_id
+                .get(id)
+                .is_some_and(|record| record.is_in_doubt())
+        })
     }
 
     /// Forgets what is too old, and the oldest if there are more than `kept_max`.
