@@ -4,7 +4,7 @@
 //! connection, three things differ: the token is ours, an `email` is put in where `kling/endpoints.rs` says so and the
 //! client gave none, and a call that starts a job takes a slot first.
 //!
-//! Invariants: a job start is sent once, in a task of its own, under a slot that goes back only
+//! Invariants: a job start is sent once, whatever its client does meanwhile, under a slot that goes back only
 //! where the upstream provably refused it; an owner is never guessed; no credentials of the client go
 //! upstream.
 //!
