@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::EMAIL_BYTES_MAX;
@@ -31,8 +31,9 @@ impl Identity {
 
 /// The name of an account in logs and metrics: `a-` and 8 hex digits of the SHA-256 of its e-mail.
 pub fn alias(email: &str) -> String {
-    let digest = Sha256::digest(email);
-    let head = digest
+    let hash = digest(&SHA256, email.as_bytes());
+    let head = hash
+        .as_ref()
         .iter()
         .take(4)
         .fold(0_u32, |head, &byte| head << 8 | u32::from(byte));

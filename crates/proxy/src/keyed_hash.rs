@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use hmac::{Hmac, Mac};
 use rand::{Rng, RngExt};
-use sha2::Sha256;
+use ring::hmac::{self, HMAC_SHA256};
 
 use crate::hex;
 
@@ -13,7 +12,7 @@ use crate::hex;
 pub(crate) struct HashKey {
     bytes: [u8; 32],
     /// Has taken the key in: two of the four blocks that a hash costs.
-    keyed: Hmac<Sha256>,
+    keyed: hmac::Key,
 }
 
 impl PartialEq for HashKey {
@@ -29,18 +28,19 @@ impl HashKey {
     }
 
     fn new(bytes: [u8; 32]) -> Self {
-        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-        let keyed = Hmac::new_from_slice(&bytes).expect("any length will do");
+        let keyed = hmac::Key::new(HMAC_SHA256, &bytes);
         Self { bytes, keyed }
     }
 
     /// The hash of `data`. Different purposes have different hashes of the same data.
     pub(crate) fn hash(&self, purpose: &str, data: &[u8]) -> [u8; 32] {
-        let mut mac = self.keyed.clone();
+        let mut mac = hmac::Context::with_key(&self.keyed);
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
         mac.update(data);
-        mac.finalize().into_bytes().into()
+        let mut hash = [0; 32];
+        hash.copy_from_slice(mac.sign().as_ref());
+        hash
     }
 
     /// As it is stored: 64 hex digits.

@@ -13,7 +13,7 @@ mod task_status;
 
 use std::{array, borrow::Cow, pin::pin, sync::Arc};
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use tokio::sync::Notify;
 
 pub use observe::{Observation, ObservedBody};
@@ -171,8 +171,8 @@ impl Owners {
 /// for it, also where it is stored.
 fn id_of(kind: ReferenceKind, text: &str) -> Cow<'_, str> {
     if kind == ReferenceKind::Url {
-        let hash = Sha256::digest(text);
-        Cow::Owned(hex::encode(&hash[..16]))
+        let hash = digest(&SHA256, text.as_bytes());
+        Cow::Owned(hex::encode(&hash.as_ref()[..16]))
     } else {
         Cow::Borrowed(text)
     }

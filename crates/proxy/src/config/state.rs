@@ -3,8 +3,8 @@
 use std::path::{self, Path, PathBuf};
 
 use http::uri::Scheme;
+use ring::digest::{SHA256, digest};
 use secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
 
 use super::{Config, reader::ConfigReader, value};
 
@@ -151,8 +151,8 @@ impl Config {
                 format!("user\n{user}\n{}", address(base_url))
             }
         };
-        let hash = Sha256::digest(of);
-        let digits = hash.iter().take(POOL_ID_BYTES);
+        let hash = digest(&SHA256, of.as_bytes());
+        let digits = hash.as_ref().iter().take(POOL_ID_BYTES);
         digits.map(|byte| format!("{byte:02x}")).collect()
     }
 }

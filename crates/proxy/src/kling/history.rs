@@ -5,9 +5,9 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use sha2::Digest as _;
 
 use super::{
     object,
@@ -26,8 +26,10 @@ pub struct Digest([u8; 16]);
 impl Digest {
     /// The digest of `text`, without the blanks around it.
     pub fn of(text: &str) -> Self {
-        let whole: [u8; 32] = sha2::Sha256::digest(text.trim()).into();
-        Self(std::array::from_fn(|idx| whole[idx]))
+        let whole = digest(&SHA256, text.trim().as_bytes());
+        let mut half = [0; 16];
+        half.copy_from_slice(&whole.as_ref()[..16]);
+        Self(half)
     }
 }
 

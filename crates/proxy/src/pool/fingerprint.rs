@@ -5,8 +5,8 @@
 
 use std::fmt;
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
 
 use crate::hex;
 
@@ -51,8 +51,20 @@ impl<'de> Deserialize<'de> for Fingerprint {
 
 /// Makes a fingerprint of fields, one after the other. The length of each stands in front of it, so that other
 /// fields make another fingerprint.
-#[derive(Debug, Default)]
-pub struct FingerprintHasher(Sha256);
+pub struct FingerprintHasher(Context);
+
+impl Default for FingerprintHasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+/// Shows nothing of what was hashed.
+impl fmt::Debug for FingerprintHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintHasher(..)")
+    }
+}
 
 impl FingerprintHasher {
     /// Adds a field.
@@ -63,7 +75,7 @@ impl FingerprintHasher {
 
     /// Begins a field that consists of so many bytes. They are [added](Self::add) in pieces.
     pub fn begin_field(&mut self, byte_count: usize) {
-        self.0.update((byte_count as u64).to_le_bytes());
+        self.0.update(&(byte_count as u64).to_le_bytes());
     }
 
     /// Adds a piece of the field that was begun.
@@ -73,7 +85,9 @@ impl FingerprintHasher {
 
     /// The fingerprint of all fields.
     pub fn finish(self) -> Fingerprint {
-        Fingerprint(self.0.finalize().into())
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.finish().as_ref());
+        Fingerprint(hash)
     }
 }
 
