@@ -73,9 +73,9 @@ impl WeakClient {
         self.upgrade().is_none_or(|client| client.is_gone())
     }
 
-    /// Whether its connection is broken or has ended. It asks the system.
+    /// Whether its connection is broken or has ended, as far as the server has noticed.
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.upgrade().is_none_or(|client| client.is_reset())
+        self.upgrade().is_none_or(|client| client.is_broken())
     }
 
     /// Whether it is this client: the one at the other end of the same connection.

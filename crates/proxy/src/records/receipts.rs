@@ -4,7 +4,11 @@
 //! received once its client has sent its next call, or after a second without a reset. One task watches all of them:
 //! with a task and ten timers each they took 15,000 instructions of a job start.
 
-use std::{mem, sync::Arc, sync::Weak, time::Duration};
+use std::{
+    mem,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{

@@ -234,12 +234,14 @@ impl Record {
         }
     }
 
-    /// Whether only a twin can have the answer now. A client that has only closed its sending side may
-    /// still read.
+    /// Whether only a twin can have the answer now, as far as the server has noticed: what it has not yet shows while the
+    /// answer is written and watched. A client that has only closed its sending side may still read.
     pub(super) fn is_cut_off(&self) -> bool {
         match &self.delivery {
             State::Awaited(client) => client.is_cut_off(),
-            State::Written(_) | State::Undelivered | State::UsedUp => self.is_lost(),
+            State::Written(client) => client.is_broken(),
+            State::Undelivered => true,
+            State::UsedUp => false,
         }
     }
 
