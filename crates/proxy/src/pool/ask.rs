@@ -109,6 +109,11 @@ impl Constraint {
             Self::AnyBut(excluded) => !excluded.contains(key),
         }
     }
+
+    /// Whether it excludes no account.
+    pub(super) fn allows_all(&self) -> bool {
+        matches!(self, Self::AnyBut(excluded) if excluded.is_empty())
+    }
 }
 
 /// Accounts a caller does not want, as it named them and by their keys.

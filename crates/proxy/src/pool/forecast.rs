@@ -93,11 +93,16 @@ impl Forecast {
 
     /// How long until a slot is free for a caller behind `ahead` others, when every accepted account is full.
     pub(super) fn free_in(&self, constraint: &Constraint, ahead: usize, now: Duration) -> Duration {
-        let ends = self.ends.iter().counted();
-        let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
+        let nth = if constraint.allows_all() {
+            self.ends.get(ahead)
+        } else {
+            let ends = self.ends.iter().counted();
+            let mut ends = ends.filter(|(_, account)| constraint.allows(*account));
+            ends.nth(ahead)
+        };
         // A caller behind more others than there are slots in use waits for more than one job. The
         // last end is the best guess.
-        let end = ends.nth(ahead).or(self.ends.last());
+        let end = nth.or(self.ends.last());
         // Nothing is known of jobs without ids.
         end.map_or_else(|| self.typical(&None), |(end, _)| end.saturating_sub(now))
     }
