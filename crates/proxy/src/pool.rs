@@ -53,6 +53,7 @@ mod running_jobs;
 mod settlement;
 mod steps;
 mod tally;
+mod timeline;
 mod unnamed;
 mod waiters;
 

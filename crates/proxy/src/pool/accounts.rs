@@ -27,7 +27,7 @@ use slotmap::SlotMap;
 
 use super::{
     AccountKey, LeaseId,
-    account::{Account, Rank},
+    account::{Account, AccountState, Rank},
     ask::{Constraint, Wish},
     changes::Changes,
     deadlines::Deadlines,
@@ -208,7 +208,9 @@ impl Accounts {
             self.changes.note(|| Arc::clone(&account.listed.email));
         }
         let after = account.is_eligible().then_some(before + 1);
-        account.restate(now);
+        if after.is_none() || account.shown != Some(AccountState::Available) {
+            account.restate(now);
+        }
         self.in_flight += 1;
         self.free.change(key, Some(before), after);
         self.note_moved(key);

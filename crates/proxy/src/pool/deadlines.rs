@@ -4,33 +4,34 @@
 //! operation of the pool asks for it twice: a walk down four trees each time would cost a tenth of
 //! a pick.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use super::steps::{self, Counted};
+use super::{
+    steps::{self, Counted},
+    timeline::{Timeline, nanos},
+};
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Deadlines<K> {
-    order: BTreeSet<(Nanos, K)>,
+    order: Timeline<K>,
     next: Duration,
 }
 
 /// Where there is no deadline.
 pub(super) const NEVER: Duration = Duration::MAX;
 
-/// Nanoseconds since the owner's start: compared in one step, where a [`Duration`] takes two. They
-/// reach for 584 years; a later deadline never comes.
-pub(super) type Nanos = u64;
-
-pub(super) fn nanos(at: Duration) -> Nanos {
-    Nanos::try_from(at.as_nanos()).unwrap_or(Nanos::MAX)
-}
-
 impl<K> Default for Deadlines<K> {
     fn default() -> Self {
         Self {
-            order: BTreeSet::new(),
+            order: Timeline::default(),
             next: NEVER,
         }
+    }
+}
+
+impl<K: Ord + Clone> PartialEq for Deadlines<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order && self.next == other.next
     }
 }
 
@@ -70,7 +71,7 @@ impl<K: Ord + Clone> Deadlines<K> {
 
     /// Every entry, soonest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Duration, &K)> {
-        let order = self.order.iter().counted();
+        let order = self.order.after(None).counted();
         order.map(|(at, key)| (Duration::from_nanos(*at), key))
     }
 }

@@ -17,8 +17,10 @@ const EXPIRY_MARGIN_MAX: Duration = Duration::from_secs(5);
 
 /// Names a lease: 128 random bits, written as 32 hex digits. A client that knows it may release the
 /// slot.
+///
+/// Two halves: a `u128` would be aligned to 16 bytes, and an entry of an index take 8 bytes more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseId(u128);
+pub struct LeaseId([u64; 2]);
 
 impl LeaseId {
     /// Draws an id. `rng` must be a cryptographic generator wherever ids are handed out.
@@ -31,7 +33,7 @@ impl LeaseId {
     /// Its digits, in ASCII.
     pub(crate) fn digits(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        hex::put(&self.0.to_be_bytes(), &mut digits);
+        hex::put(self.0.map(u64::to_be_bytes).as_flattened(), &mut digits);
         digits
     }
 }
@@ -70,8 +72,12 @@ impl FromStr for LeaseId {
     type Err = LeaseIdError;
 
     fn from_str(text: &str) -> Result<Self, LeaseIdError> {
-        let bytes = hex::decode(text).ok_or(LeaseIdError)?;
-        Ok(Self(u128::from_be_bytes(bytes)))
+        let (high, low) = text.split_at_checked(16).ok_or(LeaseIdError)?;
+        let half = |digits| hex::decode(digits).map(u64::from_be_bytes);
+        match (half(high), half(low)) {
+            (Some(high), Some(low)) => Ok(Self([high, low])),
+            (None, _) | (_, None) => Err(LeaseIdError),
+        }
     }
 }
 

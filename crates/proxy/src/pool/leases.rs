@@ -4,7 +4,6 @@
 //! task, by age, by the job it stands for, by deadline, and, if rounds are held, the leases of each account
 //! without a job, and how many leases of an account the newest round shows no job of.
 
-mod by_age;
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod notes;
@@ -22,12 +21,12 @@ use slotmap::SecondaryMap;
 use super::{
     AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
-    deadlines::{Deadlines, nanos},
+    deadlines::Deadlines,
     lease::{Lease, Listed, Phase},
     page::LeasePlace,
     steps::Counted,
+    timeline::{Timeline, nanos},
 };
-use by_age::ByAge;
 use unseen::Unseen;
 
 /// The order in which leases without a job are matched to new jobs.
@@ -43,7 +42,7 @@ pub(super) struct Leases {
     limits: Limits,
     by_id: HashMap<LeaseId, Lease, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
-    by_age: ByAge,
+    by_age: Timeline<LeaseId>,
     /// The deadlines of leases. That of a bound lease may be too early: rounds move the real one
     /// on, and it is looked up when this one comes.
     deadlines: Deadlines<LeaseId>,
@@ -154,7 +153,7 @@ impl Leases {
             limits,
             by_id: HashMap::default(),
             by_task: HashMap::default(),
-            by_age: ByAge::default(),
+            by_age: Timeline::default(),
             deadlines: Deadlines::default(),
             round_sent_at: None,
             rounds: RoundIndexes::default(),
@@ -194,7 +193,7 @@ impl Leases {
     ) -> impl Iterator<Item = (LeaseId, &Lease)> {
         let place = place.map(|place| (place.made_at, place.id));
         let ids = self.by_age.after(place).counted();
-        ids.filter_map(|(_, id)| Some((id, self.by_id.get(&id)?)))
+        ids.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
     }
 
     /// The lease that is bound to a job.
@@ -227,7 +226,7 @@ impl Leases {
         let lease = self.by_id.remove(&id)?;
         *self.counts.of(lease.kind(), lease.state()) -= 1;
         self.changes.note(|| id);
-        self.by_age.remove((nanos(lease.created_at), id));
+        self.by_age.remove(&(nanos(lease.created_at), id));
         self.deadlines.change(&id, lease.deadline, None);
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);
@@ -329,9 +328,9 @@ impl Leases {
         self.unseen.count(account)
     }
 
-    /// The accounts whose [`Self::unseen_count`] changed since the last call.
-    pub(super) fn take_unseen_changed(&mut self) -> Vec<AccountKey> {
-        self.unseen.take_changed()
+    /// An account whose [`Self::unseen_count`] changed. It is not told again until that changes again.
+    pub(super) fn next_unseen_changed(&mut self) -> Option<AccountKey> {
+        self.unseen.next_changed()
     }
 
     /// The first lease whose deadline has come.

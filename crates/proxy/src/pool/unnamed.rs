@@ -50,11 +50,14 @@ impl Pool {
         self.accounts.recount_unnamed(folded, &counts);
     }
 
+    fn next_unsettled(&mut self) -> Option<AccountKey> {
+        let unseen = self.leases.next_unseen_changed();
+        unseen.or_else(|| self.accounts.next_unnamed_changed())
+    }
+
     /// Sets how many jobs without ids are foreign, where that may have changed.
     pub(super) fn settle_unnamed(&mut self) {
-        let unseen = self.leases.take_unseen_changed();
-        let unnamed = self.accounts.take_unnamed_changed();
-        for key in unseen.into_iter().chain(unnamed) {
+        while let Some(key) = self.next_unsettled() {
             steps::step();
             let Some(account) = self.accounts.get(key) else {
                 continue;

@@ -84,9 +84,9 @@ impl Accounts {
         }
     }
 
-    /// The accounts whose number of jobs without ids changed since the last call.
-    pub(in crate::pool) fn take_unnamed_changed(&mut self) -> Vec<AccountKey> {
-        mem::take(&mut self.unnamed_changed)
+    /// An account whose number of jobs without ids changed. It is not told again until that changes again.
+    pub(in crate::pool) fn next_unnamed_changed(&mut self) -> Option<AccountKey> {
+        self.unnamed_changed.pop()
     }
 
     /// The name and the alias of an account no longer mean it.

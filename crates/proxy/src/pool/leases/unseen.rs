@@ -76,9 +76,9 @@ impl Unseen {
         }
     }
 
-    /// The accounts whose counts changed since the last call. An account may come several times.
-    pub(super) fn take_changed(&mut self) -> Vec<AccountKey> {
-        mem::take(&mut self.changed)
+    /// An account whose count changed. An account may come several times.
+    pub(super) fn next_changed(&mut self) -> Option<AccountKey> {
+        self.changed.pop()
     }
 
     /// An account is forgotten: it has no leases.
