@@ -27,10 +27,12 @@ impl Account {
     /// A healthy account with `max_jobs` slots.
     #[must_use]
     pub fn new(email: &str, max_jobs: u32) -> Account {
+        let alias = email::alias(email).into();
+        let email = Arc::from(email);
         Account {
-            email: email.into(),
-            identity: Identity::of(email),
-            alias: email::alias(email).into(),
+            identity: Identity::sharing(&email),
+            email,
+            alias,
             max_jobs,
             error: None,
             session_expires_at: None,

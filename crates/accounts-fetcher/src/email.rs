@@ -21,12 +21,27 @@ impl Identity {
     /// The identity of the account that `email` names.
     #[must_use]
     pub fn of(email: &str) -> Identity {
-        let mut composed: String = email.nfc().collect();
-        if let Some(at) = composed.rfind('@') {
-            composed[at..].make_ascii_lowercase();
-        }
-        Identity(composed.into())
+        Identity(composed(email).into())
     }
+
+    /// The same. Takes no memory of its own if the e-mail is spelled as it is compared.
+    pub(crate) fn sharing(email: &Arc<str>) -> Identity {
+        let composed = composed(email);
+        if *composed == **email {
+            Identity(Arc::clone(email))
+        } else {
+            Identity(composed.into())
+        }
+    }
+}
+
+/// The e-mail as it is compared.
+fn composed(email: &str) -> String {
+    let mut composed: String = email.nfc().collect();
+    if let Some(at) = composed.rfind('@') {
+        composed[at..].make_ascii_lowercase();
+    }
+    composed
 }
 
 /// The name of an account in logs and metrics: `a-` and 8 hex digits of the SHA-256 of its e-mail.

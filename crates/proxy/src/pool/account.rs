@@ -102,7 +102,7 @@ pub struct StateChange {
 
 #[derive(Debug)]
 pub(super) struct Account {
-    pub(super) listed: accounts_fetcher::Account,
+    pub(super) listed: Arc<accounts_fetcher::Account>,
     /// Its name as it is looked up.
     pub(super) folded: Arc<str>,
     pub(super) rank: Rank,
@@ -135,29 +135,47 @@ pub(super) struct Account {
     /// Since when it is in that state.
     pub(super) since: Duration,
     pub(super) last_refusal: Option<Arc<LastRefusal>>,
-    /// What became of its submissions and jobs. Counted by [`Accounts`](super::accounts::Accounts).
-    pub(super) tally: Tally,
+    /// What became of its submissions and jobs, if anything did. Counted by
+    /// [`Accounts`](super::accounts::Accounts).
+    pub(super) tally: Option<Box<Tally>>,
     /// Its counts have metric series of their own.
     pub(super) has_series: bool,
 }
 
-/// An account's place in the order of all accounts. Listed accounts come first.
+/// An account's place in the order of all accounts. Listed accounts come first: by their places in the list. Those
+/// that left it follow, by when they did. One number: two indexes hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    /// By its place in the list.
-    Listed(u64),
-    /// By when it left the list.
-    Removed(u64),
-}
+pub(super) struct Rank(u64);
 
 impl Rank {
+    const FIRST_REMOVED: u64 = 1 << 63;
+
+    /// The place of an account of the list.
+    pub(super) fn listed(number: u64) -> Self {
+        Self(number.min(Self::FIRST_REMOVED - 1))
+    }
+
+    /// The place of an account that left the list.
+    pub(super) fn removed(number: u64) -> Self {
+        Self(Self::FIRST_REMOVED | number)
+    }
+
     pub(super) fn is_listed(self) -> bool {
-        matches!(self, Self::Listed(_))
+        self.0 < Self::FIRST_REMOVED
+    }
+
+    /// Its number among the listed or the removed ones.
+    pub(super) fn number(self) -> u64 {
+        self.0 & !Self::FIRST_REMOVED
     }
 }
 
 impl Account {
-    pub(super) fn new(listed: accounts_fetcher::Account, folded: Arc<str>, rank: Rank) -> Self {
+    pub(super) fn new(
+        listed: Arc<accounts_fetcher::Account>,
+        folded: Arc<str>,
+        rank: Rank,
+    ) -> Self {
         Self {
             listed,
             folded,
@@ -178,7 +196,7 @@ impl Account {
             shown: None,
             since: Duration::ZERO,
             last_refusal: None,
-            tally: Tally::default(),
+            tally: None,
             has_series: false,
         }
     }
@@ -210,6 +228,11 @@ impl Account {
         if before.is_some_and(|before| before != cap) {
             self.lowered_cap = Some(cap);
         }
+    }
+
+    /// What became of its submissions and jobs.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally.as_deref().copied().unwrap_or_default()
     }
 
     /// Slots in use: leased, or taken by foreign jobs.
@@ -346,7 +369,7 @@ impl Account {
             session_expires_at: listed.session_expires_at.clone(),
             since: self.since,
             last_refusal: self.last_refusal.clone(),
-            tally: self.tally,
+            tally: self.tally(),
             has_series: self.has_series,
             next_free_in,
         }

@@ -7,13 +7,14 @@
 #[cfg(any(test, feature = "fuzzing"))]
 mod check;
 mod drift;
+mod key_index;
 mod names;
 mod recorded;
 mod states;
 mod tallies;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     mem,
     ops::Bound,
     sync::Arc,
@@ -21,7 +22,6 @@ use std::{
 };
 
 use accounts_fetcher::Identity;
-use foldhash::fast::RandomState;
 use rand::Rng;
 use slotmap::SlotMap;
 
@@ -36,6 +36,7 @@ use super::{
     page::AccountPlace,
     steps::Counted,
 };
+use key_index::KeyIndex;
 use recorded::Recorded;
 use tallies::Tallying;
 pub use tallies::{Departed, SERIES_MAX, Tallies};
@@ -45,11 +46,11 @@ pub(super) struct Accounts {
     slots: SlotMap<AccountKey, Account>,
     order: BTreeMap<Rank, AccountKey>,
     removed_count: u64,
-    /// By the lower-cased e-mail: accounts that differ only in case share an entry.
-    by_name: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
+    /// By the lower-cased e-mail: several accounts may differ only in case.
+    by_name: KeyIndex,
     /// By the alias. Two e-mails may have the same one: then it names no account.
-    by_alias: HashMap<Arc<str>, Vec<AccountKey>, RandomState>,
-    by_identity: HashMap<Identity, AccountKey, RandomState>,
+    by_alias: KeyIndex,
+    by_identity: KeyIndex,
     free: FreeAccounts,
     listed_count: usize,
     /// Accounts that could be picked if slots were free, in list order.
@@ -253,7 +254,6 @@ impl Accounts {
     /// Adds an account to the list.
     pub(super) fn insert(&mut self, mut account: Account) -> AccountKey {
         self.tallying.join(&mut account);
-        let (identity, folded) = (account.listed.identity.clone(), Arc::clone(&account.folded));
         let (rank, indexed) = (account.rank, Indexed::of(&account));
         self.listed_count += 1;
         let key = self.slots.insert(account);
@@ -262,8 +262,13 @@ impl Accounts {
             self.usable.insert((rank, key));
         }
         self.order.insert(rank, key);
-        self.by_identity.insert(identity, key);
-        let alias = Arc::clone(&self.slots[key].listed.alias);
+        let identity_of = |key: AccountKey| &self.slots[key].listed.identity;
+        self.by_identity.insert(identity_of(key), key, identity_of);
+        let account = &self.slots[key];
+        let (folded, alias) = (
+            Arc::clone(&account.folded),
+            Arc::clone(&account.listed.alias),
+        );
         self.add_name(key, &folded, &alias);
         self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
@@ -274,21 +279,21 @@ impl Accounts {
 
     /// Gives an account another place in the list.
     pub(super) fn set_rank(&mut self, key: AccountKey, rank: u64) {
-        let old = mem::replace(&mut self.slots[key].rank, Rank::Listed(rank));
+        let old = mem::replace(&mut self.slots[key].rank, Rank::listed(rank));
         // Another account may have that place by now.
         if self.order.get(&old) == Some(&key) {
             self.order.remove(&old);
         }
-        self.order.insert(Rank::Listed(rank), key);
+        self.order.insert(Rank::listed(rank), key);
         if self.usable.remove(&(old, key)) {
-            self.usable.insert((Rank::Listed(rank), key));
+            self.usable.insert((Rank::listed(rank), key));
         }
-        self.listed_count += usize::from(matches!(old, Rank::Removed(_)));
+        self.listed_count += usize::from(!old.is_listed());
     }
 
     /// Moves an account that left the list behind all others.
     pub(super) fn set_removed(&mut self, key: AccountKey) {
-        let rank = Rank::Removed(self.removed_count);
+        let rank = Rank::removed(self.removed_count);
         self.removed_count += 1;
         let old = mem::replace(&mut self.slots[key].rank, rank);
         if self.order.get(&old) == Some(&key) {
@@ -298,12 +303,13 @@ impl Accounts {
         if self.usable.remove(&(old, key)) {
             self.usable.insert((rank, key));
         }
-        self.listed_count -= usize::from(matches!(old, Rank::Listed(_)));
+        self.listed_count -= usize::from(old.is_listed());
     }
 
     /// The account of this identity, however it is spelled.
     pub(super) fn of_identity(&self, identity: &Identity) -> Option<AccountKey> {
-        self.by_identity.get(identity).copied()
+        let identity_of = |key: AccountKey| &self.slots[key].listed.identity;
+        self.by_identity.of(identity, identity_of).next()
     }
 
     pub(super) fn is_free(&self, key: AccountKey) -> bool {
@@ -463,8 +469,8 @@ impl Accounts {
         self.changes.note(|| Arc::clone(&account.listed.email));
         self.tallying.leave(&account);
         self.order.remove(&account.rank);
-        self.listed_count -= usize::from(matches!(account.rank, Rank::Listed(_)));
-        self.by_identity.remove(&account.listed.identity);
+        self.listed_count -= usize::from(account.rank.is_listed());
+        self.by_identity.remove(&account.listed.identity, key);
         self.joined.remove(&key);
         let indexed = Indexed::of(&account);
         self.cooling.change(&key, indexed.cooling_until, None);

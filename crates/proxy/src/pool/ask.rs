@@ -150,7 +150,7 @@ impl Ord for Excluded {
 
 impl Excluded {
     /// `names` must be sorted.
-    pub(super) fn new<'a>(names: &Arc<[Name]>, alike: impl Fn(&Name) -> &'a [AccountKey]) -> Self {
+    pub(super) fn new(names: &Arc<[Name]>, alike: impl Fn(&Name) -> Vec<AccountKey>) -> Self {
         if names.is_empty() {
             return Self::default();
         }
@@ -164,10 +164,7 @@ impl Excluded {
 
     /// Looks up again which accounts the names may mean. Unknown names exclude nothing for now.
     /// Returns the accounts that are no longer excluded.
-    pub(super) fn resolve<'a>(
-        &mut self,
-        alike: impl Fn(&Name) -> &'a [AccountKey],
-    ) -> Vec<AccountKey> {
+    pub(super) fn resolve(&mut self, alike: impl Fn(&Name) -> Vec<AccountKey>) -> Vec<AccountKey> {
         let mut before = mem::take(&mut self.keys);
         let names = self.names.iter().flat_map(|names| names.iter()).counted();
         self.keys.extend(names.flat_map(alike));

@@ -191,7 +191,7 @@ impl Pool {
         });
         // A client may send no mark before it is known that they are kept.
         let is_offered = ttl.is_none() || self.marks.is_offered(terms.operation.as_ref());
-        let lease = Lease {
+        let lease = Box::new(Lease {
             account: key,
             created_at: now,
             caller: terms.caller,
@@ -207,7 +207,7 @@ impl Pool {
             is_started: false,
             deadline: None,
             body: terms.body,
-        };
+        });
         let account = self.accounts.take_slot(key, id, now);
         let view = LeaseView::of(id, &lease, account, &self.limits);
         if let Some(mark) = lease.mark {

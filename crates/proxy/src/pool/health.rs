@@ -74,9 +74,26 @@ enum Probation {
     Running(LeaseId),
 }
 
+/// What is known of the health of an account. Of most there is nothing to know, and it takes no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Troubles", into = "Troubles")]
+pub(super) struct AccountHealth(Option<Box<Troubles>>);
+
+impl From<Troubles> for AccountHealth {
+    fn from(troubles: Troubles) -> Self {
+        Self((troubles != Troubles::NONE).then(|| Box::new(troubles)))
+    }
+}
+
+impl From<AccountHealth> for Troubles {
+    fn from(health: AccountHealth) -> Self {
+        health.troubles().clone()
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct AccountHealth {
+struct Troubles {
     #[serde(with = "opt_millis", skip_serializing_if = "Option::is_none")]
     cooling_until: Option<Duration>,
     cooled_count: u32,
@@ -89,37 +106,15 @@ pub(super) struct AccountHealth {
     failed_at: Option<Duration>,
 }
 
-impl AccountHealth {
-    /// Notes a refusal.
-    pub(super) fn record_failure(&mut self, blame: Blame, now: Duration) {
-        match blame {
-            Blame::PushedBack { retry_after } => {
-                // Several jobs may have been under way when the first one was pushed back.
-                if self.cooling_until.is_none() {
-                    self.cooled_count += 1;
-                }
-                let backoff = doubled(
-                    COOLING_MIN,
-                    self.cooled_count.saturating_sub(1),
-                    COOLING_MAX,
-                );
-                let pause = retry_after.map_or(backoff, |pause| pause.max(PAUSE_MIN));
-                let until = now + pause.min(COOLING_MAX);
-                self.cooling_until = self.cooling_until.max(Some(until));
-            }
-            Blame::SessionBroken => self.eject(Ejection::Quarantined, now),
-            Blame::NoCredit => self.eject(Ejection::Parked, now),
-            Blame::Request | Blame::Token => return,
-        }
-        self.failed_at = Some(now);
-    }
-
-    /// A job shows that the account is healthy, unless its slot was leased before the last failure.
-    pub(super) fn record_success(&mut self, leased_at: Duration) {
-        if self.failed_at.is_none_or(|at| at <= leased_at) {
-            self.clear();
-        }
-    }
+impl Troubles {
+    const NONE: Self = Self {
+        cooling_until: None,
+        cooled_count: 0,
+        ejected: None,
+        ejected_count: 0,
+        probation: None,
+        failed_at: None,
+    };
 
     fn eject(&mut self, ejection: Ejection, now: Duration) {
         // Several jobs may have been under way when the first one was refused.
@@ -131,71 +126,125 @@ impl AccountHealth {
         }
         self.probation = None;
     }
+}
+
+impl AccountHealth {
+    fn troubles(&self) -> &Troubles {
+        self.0.as_deref().unwrap_or(&Troubles::NONE)
+    }
+
+    /// Notes a refusal.
+    pub(super) fn record_failure(&mut self, blame: Blame, now: Duration) {
+        if matches!(blame, Blame::Request | Blame::Token) {
+            return;
+        }
+        let troubles = self.0.get_or_insert_default();
+        match blame {
+            Blame::PushedBack { retry_after } => {
+                // Several jobs may have been under way when the first one was pushed back.
+                if troubles.cooling_until.is_none() {
+                    troubles.cooled_count += 1;
+                }
+                let backoff = doubled(
+                    COOLING_MIN,
+                    troubles.cooled_count.saturating_sub(1),
+                    COOLING_MAX,
+                );
+                let pause = retry_after.map_or(backoff, |pause| pause.max(PAUSE_MIN));
+                let until = now + pause.min(COOLING_MAX);
+                troubles.cooling_until = troubles.cooling_until.max(Some(until));
+            }
+            Blame::SessionBroken => troubles.eject(Ejection::Quarantined, now),
+            Blame::NoCredit => troubles.eject(Ejection::Parked, now),
+            Blame::Request | Blame::Token => {}
+        }
+        troubles.failed_at = Some(now);
+    }
+
+    /// A job shows that the account is healthy, unless its slot was leased before the last failure.
+    pub(super) fn record_success(&mut self, leased_at: Duration) {
+        if self.troubles().failed_at.is_none_or(|at| at <= leased_at) {
+            self.clear();
+        }
+    }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.0 = None;
     }
 
     /// The account's entry in the list changed: its session may be repaired.
     pub(super) fn record_repair(&mut self) {
-        if self.is_quarantined() || self.probation.is_some() {
+        if self.is_quarantined() || self.troubles().probation.is_some() {
             self.clear();
         }
     }
 
     /// Ends the cooling or the ejection whose time is over.
     pub(super) fn expire(&mut self, now: Duration) {
-        self.cooling_until.take_if(|until| *until <= now);
-        let ended = self.ejected.take_if(|ejected| ejected.until <= now);
+        let Some(troubles) = &mut self.0 else {
+            return;
+        };
+        troubles.cooling_until.take_if(|until| *until <= now);
+        let ended = troubles.ejected.take_if(|ejected| ejected.until <= now);
         if ended.is_some_and(|ended| ended.why == Ejection::Quarantined) {
-            self.probation = Some(Probation::Wanted);
+            troubles.probation = Some(Probation::Wanted);
         }
     }
 
     /// When the next cooling or ejection is over.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let ejected = self.ejected.map(|ejected| ejected.until);
-        self.cooling_until.into_iter().chain(ejected).min()
+        let troubles = self.0.as_deref()?;
+        let ejected = troubles.ejected.map(|ejected| ejected.until);
+        troubles.cooling_until.into_iter().chain(ejected).min()
     }
 
     /// A slot was granted. True if its job is the probing one.
     pub(super) fn note_grant(&mut self, lease: LeaseId) -> bool {
-        let is_probing = self.probation == Some(Probation::Wanted);
+        let Some(troubles) = &mut self.0 else {
+            return false;
+        };
+        let is_probing = troubles.probation == Some(Probation::Wanted);
         if is_probing {
-            self.probation = Some(Probation::Running(lease));
+            troubles.probation = Some(Probation::Running(lease));
         }
         is_probing
     }
 
     /// Whether the job of this lease is the probing one.
     pub(super) fn is_probation_of(&self, lease: LeaseId) -> bool {
-        self.probation == Some(Probation::Running(lease))
+        self.troubles().probation == Some(Probation::Running(lease))
     }
 
     /// The probing job ended without a result. The next job probes.
     pub(super) fn restart_probation(&mut self) {
-        self.probation = Some(Probation::Wanted);
+        self.0.get_or_insert_default().probation = Some(Probation::Wanted);
     }
 
     pub(super) fn cooling_until(&self) -> Option<Duration> {
-        self.cooling_until
+        self.troubles().cooling_until
     }
 
     pub(super) fn ejected(&self) -> Option<(Ejection, Duration)> {
-        self.ejected.map(|ejected| (ejected.why, ejected.until))
+        let ejected = self.troubles().ejected?;
+        Some((ejected.why, ejected.until))
     }
 
     fn is_quarantined(&self) -> bool {
-        self.ejected
+        self.troubles()
+            .ejected
             .is_some_and(|ejected| ejected.why == Ejection::Quarantined)
     }
 
     /// The process was away for so long, and its clock stood still. Pauses went on.
     pub(super) fn pass(&mut self, away: Duration, now: Duration) {
         let shorten = |until: &mut Duration| *until = until.saturating_sub(away).max(now);
-        self.cooling_until.as_mut().map(shorten);
-        self.ejected
+        let Some(troubles) = &mut self.0 else {
+            return;
+        };
+        troubles.cooling_until.as_mut().map(shorten);
+        troubles
+            .ejected
             .as_mut()
             .map(|ejected| &mut ejected.until)
             .map(shorten);
@@ -203,7 +252,7 @@ impl AccountHealth {
 
     /// The lease of the probing job, if one runs.
     pub(super) fn probing(&self) -> Option<LeaseId> {
-        match self.probation? {
+        match self.troubles().probation? {
             Probation::Running(lease) => Some(lease),
             Probation::Wanted => None,
         }
@@ -211,12 +260,18 @@ impl AccountHealth {
 
     /// Whether it neither cools, nor is ejected, nor on probation.
     pub(super) fn is_healthy(&self) -> bool {
-        self.cooling_until.is_none() && self.ejected.is_none() && self.probation.is_none()
+        self.0.as_deref().is_none_or(|troubles| {
+            troubles.cooling_until.is_none()
+                && troubles.ejected.is_none()
+                && troubles.probation.is_none()
+        })
     }
 
     /// Whether only full slots can keep it from being picked.
     pub(super) fn is_ready(&self) -> bool {
-        let is_on_probation = matches!(self.probation, Some(Probation::Running(_)));
-        self.cooling_until.is_none() && self.ejected.is_none() && !is_on_probation
+        self.0.as_deref().is_none_or(|troubles| {
+            let is_on_probation = matches!(troubles.probation, Some(Probation::Running(_)));
+            troubles.cooling_until.is_none() && troubles.ejected.is_none() && !is_on_probation
+        })
     }
 }

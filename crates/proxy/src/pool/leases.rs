@@ -40,7 +40,8 @@ pub(super) enum MatchRank {
 #[derive(Debug)]
 pub(super) struct Leases {
     limits: Limits,
-    by_id: HashMap<LeaseId, Lease, RandomState>,
+    /// Each in memory of its own: a map of so large values holds a quarter of them in vain, and copies all when it grows.
+    by_id: HashMap<LeaseId, Box<Lease>, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
     by_age: Timeline<LeaseId>,
     /// The deadlines of leases. That of a bound lease may be too early: rounds move the real one
@@ -165,7 +166,7 @@ impl Leases {
     }
 
     pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|lease| &**lease)
     }
 
     /// Some leases, at most `count`: those whose deadlines come first. Does not depend on a hasher.
@@ -174,7 +175,8 @@ impl Leases {
         let first = all.is_none().then(|| self.deadlines.iter().take(count));
         let first = first.into_iter().flatten();
         let first = first.filter_map(|(_, id)| self.by_id.get(id));
-        all.into_iter().flatten().counted().chain(first)
+        let all = all.into_iter().flatten().counted();
+        all.chain(first).map(|lease| &**lease)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -193,7 +195,7 @@ impl Leases {
     ) -> impl Iterator<Item = (LeaseId, &Lease)> {
         let place = place.map(|place| (place.made_at, place.id));
         let ids = self.by_age.after(place).counted();
-        ids.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
+        ids.filter_map(|(_, id)| Some((*id, &**self.by_id.get(id)?)))
     }
 
     /// The lease that is bound to a job.
@@ -207,7 +209,7 @@ impl Leases {
     }
 
     /// Adds a lease that was just made: it is reserved.
-    pub(super) fn insert(&mut self, id: LeaseId, mut lease: Lease) {
+    pub(super) fn insert(&mut self, id: LeaseId, mut lease: Box<Lease>) {
         lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let (deadline, account) = (lease.deadline, lease.account);
         *self.counts.of(lease.kind(), lease.state()) += 1;
@@ -222,7 +224,7 @@ impl Leases {
     }
 
     /// Removes a lease.
-    pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Lease> {
+    pub(super) fn remove(&mut self, id: LeaseId, cause: Cause) -> Option<Box<Lease>> {
         let lease = self.by_id.remove(&id)?;
         *self.counts.of(lease.kind(), lease.state()) -= 1;
         self.changes.note(|| id);

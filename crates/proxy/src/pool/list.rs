@@ -73,7 +73,7 @@ impl ListChange {
             let entry = known.filter(|entry| *entry.account == *account);
             let entry = entry.cloned().unwrap_or_else(|| ListEntry {
                 account: Arc::new(account.clone()),
-                folded: Arc::clone(Name::new(&account.email).folded()),
+                folded: Arc::clone(Name::sharing(Arc::clone(&account.email)).folded()),
                 rank: known.map_or(0, |known| known.rank),
             });
             let identity = account.identity.clone();

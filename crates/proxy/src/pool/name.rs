@@ -26,16 +26,20 @@ impl Name {
 
     /// The name `email`.
     pub fn new(email: &str) -> Self {
-        let given = Arc::<str>::from(email);
+        Self::sharing(Arc::from(email))
+    }
+
+    /// The same. It has no memory of its own if the e-mail has no capital letter.
+    pub(super) fn sharing(email: Arc<str>) -> Self {
         let is_folded = !email.bytes().any(|byte| byte.is_ascii_uppercase());
         let folded = if is_folded {
-            Arc::clone(&given)
+            Arc::clone(&email)
         } else {
             email.to_ascii_lowercase().into()
         };
         Self {
             folded,
-            given,
+            given: email,
             may_be_alias: false,
         }
     }

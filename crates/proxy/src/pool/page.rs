@@ -95,10 +95,8 @@ impl AccountPlace {
 
 impl fmt::Display for AccountPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (letter, number) = match self.rank {
-            Rank::Listed(number) => ('l', number),
-            Rank::Removed(number) => ('r', number),
-        };
+        let letter = if self.rank.is_listed() { 'l' } else { 'r' };
+        let number = self.rank.number();
         write!(f, "{letter}{number}:{}", self.name.given())
     }
 }
@@ -109,8 +107,8 @@ impl FromStr for AccountPlace {
     fn from_str(text: &str) -> Result<Self, PlaceError> {
         let (rank, email) = text.split_once(':').ok_or(PlaceError)?;
         let rank = match (rank.strip_prefix('l'), rank.strip_prefix('r')) {
-            (Some(number), _) => Rank::Listed(whole(number)?),
-            (_, Some(number)) => Rank::Removed(whole(number)?),
+            (Some(number), _) => Rank::listed(whole(number)?),
+            (_, Some(number)) => Rank::removed(whole(number)?),
             (None, None) => return Err(PlaceError),
         };
         let name = Name::new(email);

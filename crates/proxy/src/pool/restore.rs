@@ -181,9 +181,9 @@ impl Pool {
         if let Some(key) = self.accounts.of_identity(&Identity::of(email)) {
             return key;
         }
-        let listed = accounts_fetcher::Account::new(email, 0);
-        let folded = Arc::clone(Name::new(email).folded());
-        let account = Account::new(listed, folded, Rank::Listed(u64::MAX));
+        let listed = Arc::new(accounts_fetcher::Account::new(email, 0));
+        let folded = Arc::clone(Name::sharing(Arc::clone(&listed.email)).folded());
+        let account = Account::new(listed, folded, Rank::listed(u64::MAX));
         let key = self.accounts.insert(account);
         self.accounts.set_removed(key);
         self.accounts
@@ -243,7 +243,7 @@ impl Pool {
         let mark = lease.mark;
         let is_forward = lease.kind() == Kind::Forward;
         let is_cut_off = is_forward && record.phase == PhaseRecord::Reserved;
-        self.leases.insert(id, lease);
+        self.leases.insert(id, Box::new(lease));
         let phase = if is_cut_off {
             match self.resolutions.job_of(id) {
                 // Its answer was noted, and the lease was not.

@@ -215,15 +215,14 @@ impl Pool {
             rank,
         } = entry;
         let Some(key) = self.accounts.of_identity(&listed.identity) else {
-            let listed = (*listed).clone();
-            let account = Account::new(listed, folded, Rank::Listed(rank));
+            let account = Account::new(listed, folded, Rank::listed(rank));
             let key = self.accounts.insert(account);
             self.join(key);
             return;
         };
         self.accounts.set_rank(key, rank);
         let known = &self.accounts[key];
-        if known.is_in_list && known.listed == *listed {
+        if known.is_in_list && known.listed == listed {
             return;
         }
         let was_removed = !known.is_in_list;
@@ -235,7 +234,7 @@ impl Pool {
             if account.listed.max_jobs != listed.max_jobs {
                 account.lowered_cap = None;
             }
-            account.listed = (*listed).clone();
+            account.listed = listed;
             account.is_in_list = true;
         });
         if was_removed {

@@ -30,7 +30,7 @@ impl Pool {
     pub(super) fn absences(&self, running: &RunningJobs) -> Absences {
         let doubtful = running.unreadable.iter().flat_map(|name| {
             steps::step();
-            self.accounts.alike(name).iter().copied()
+            self.accounts.alike(name)
         });
         Absences {
             doubtful: doubtful.collect(),

@@ -181,10 +181,7 @@ impl Waiters {
 
     /// Looks up again which accounts the waiters exclude. Returns those that some waiter no longer
     /// excludes.
-    pub(super) fn resolve<'a>(
-        &mut self,
-        alike: impl Fn(&Name) -> &'a [AccountKey],
-    ) -> Vec<AccountKey> {
+    pub(super) fn resolve(&mut self, alike: impl Fn(&Name) -> Vec<AccountKey>) -> Vec<AccountKey> {
         let mut opened = Vec::new();
         for group in self.groups.values_mut() {
             steps::step();

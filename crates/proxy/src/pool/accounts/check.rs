@@ -1,6 +1,6 @@
 //! Checks every index of the accounts against the accounts themselves.
 
-use super::*;
+use super::{super::name::Name, *};
 
 impl Accounts {
     /// The accounts with their keys.
@@ -27,22 +27,22 @@ impl Accounts {
             if now.is_unverified {
                 unverified.insert(key);
             }
-            let is_listed = matches!(account.rank, Rank::Listed(_));
+            let is_listed = account.rank.is_listed();
             assert_eq!(account.is_in_list, is_listed, "{account:?}");
             assert_eq!(self.order.get(&account.rank), Some(&key));
-            let identity = &account.listed.identity;
-            assert_eq!(self.by_identity.get(identity), Some(&key));
-            assert!(self.by_name[&account.folded].contains(&key));
-            assert!(self.by_alias[&account.listed.alias].contains(&key));
+            assert_eq!(self.of_identity(&account.listed.identity), Some(key));
+            let name = Name::new(&account.listed.email);
+            assert_eq!(self.find(&name), Some(key));
+            let alias = Name::or_alias(&account.listed.alias);
+            assert!(self.alike(&alias).contains(&key));
             let is_shown = account.shown == Some(account.state());
             assert!(is_shown || self.restated.contains(&key), "{account:?}");
             let moved_count = self.moved.iter().filter(|other| **other == key).count();
             assert_eq!(moved_count, usize::from(account.is_moved), "{account:?}");
         }
-        let names: usize = self.by_name.values().map(Vec::len).sum();
-        let aliases: usize = self.by_alias.values().map(Vec::len).sum();
-        let sizes = [self.order.len(), self.by_identity.len(), names, aliases];
-        assert_eq!(sizes, [self.slots.len(); 4]);
+        let indexes = [&self.by_identity, &self.by_name, &self.by_alias];
+        assert_eq!(indexes.map(KeyIndex::len), [self.slots.len(); 3]);
+        assert_eq!(self.order.len(), self.slots.len());
         self.check_tallies();
         assert_eq!((self.listed_count, &self.usable), (listed, &usable));
         assert_eq!(

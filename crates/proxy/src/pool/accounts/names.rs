@@ -16,32 +16,59 @@ impl Accounts {
         self.add_name(key, folded, alias);
     }
 
-    /// A name and an alias mean an account.
+    /// A name and an alias mean an account, which has that name already.
     pub(super) fn add_name(&mut self, key: AccountKey, folded: &Arc<str>, alias: &Arc<str>) {
         self.renamed.push(Arc::clone(folded));
-        for (names, name) in [(&mut self.by_name, folded), (&mut self.by_alias, alias)] {
-            names.entry(Arc::clone(name)).or_default().push(key);
-        }
+        let slots = &self.slots;
+        self.by_name
+            .insert(&**folded, key, |key| &*slots[key].folded);
+        self.by_alias
+            .insert(&**alias, key, |key| &*slots[key].listed.alias);
+    }
+
+    /// The accounts whose e-mails are this one in lower case.
+    fn of_name(&self, folded: &str) -> impl Iterator<Item = AccountKey> {
+        self.by_name.of(folded, |key| &*self.slots[key].folded)
+    }
+
+    /// The accounts of the alias that a name may be.
+    fn of_alias(&self, name: &Name) -> impl Iterator<Item = AccountKey> {
+        let alias_of = |key: AccountKey| &*self.slots[key].listed.alias;
+        let alike = self.by_alias.of(&**name.folded(), alias_of);
+        alike.filter(|_| name.may_be_alias())
+    }
+
+    /// The account of exactly this spelling.
+    fn spelled(&self, name: &Name) -> Option<AccountKey> {
+        let mut alike = self.of_name(name.folded());
+        alike.find(|key| self.slots[*key].listed.email == *name.given())
     }
 
     /// The accounts `name` may mean: the one of exactly this spelling, else all that differ only in
     /// ASCII case, else those of this alias, if it may be one.
-    pub(in crate::pool) fn alike(&self, name: &Name) -> &[AccountKey] {
-        let of_name = self.by_name.get(name.folded());
-        let of_alias = || self.by_alias.get(name.folded());
-        let alike = of_name.or_else(|| name.may_be_alias().then(of_alias)?);
-        let alike = alike.map_or(&[][..], Vec::as_slice);
-        let exact = alike
-            .iter()
-            .position(|key| self.slots[*key].listed.email == *name.given());
-        exact.map_or(alike, |place| &alike[place..=place])
+    pub(in crate::pool) fn alike(&self, name: &Name) -> Vec<AccountKey> {
+        let spelled = self.spelled(name).into_iter();
+        let mut alike: Vec<_> = spelled.collect();
+        if alike.is_empty() {
+            alike.extend(self.of_name(name.folded()));
+        }
+        if alike.is_empty() {
+            alike.extend(self.of_alias(name));
+        }
+        alike.sort_unstable();
+        alike
     }
 
     /// The one account that `name` means.
     pub(in crate::pool) fn find(&self, name: &Name) -> Option<AccountKey> {
-        match self.alike(name) {
-            &[key] => Some(key),
-            _ => None,
+        let mut alike = self.of_name(name.folded());
+        match (alike.next(), alike.next()) {
+            (Some(key), None) => Some(key),
+            (Some(_), Some(_)) => self.spelled(name),
+            (None, _) => {
+                let mut alike = self.of_alias(name);
+                alike.next().filter(|_| alike.next().is_none())
+            }
         }
     }
 
@@ -55,13 +82,20 @@ impl Accounts {
         mem::take(&mut self.renamed)
     }
 
+    /// The accounts whose e-mails are this one in lower case, in an order that depends on no hasher.
+    fn named(&self, folded: &str) -> Vec<AccountKey> {
+        let mut keys: Vec<_> = self.of_name(folded).collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// Sets how many jobs the newest round lists on the accounts with this folded e-mail.
     pub(in crate::pool) fn recount_listed(
         &mut self,
         folded: &str,
         counts: &BTreeMap<AccountKey, u32>,
     ) {
-        for key in self.by_name.get(folded).cloned().unwrap_or_default() {
+        for key in self.named(folded) {
             let count = counts.get(&key).copied().unwrap_or(0);
             if mem::replace(&mut self.slots[key].jobs_in_round, count) != count {
                 self.note_moved(key);
@@ -75,7 +109,7 @@ impl Accounts {
         folded: &str,
         counts: &BTreeMap<AccountKey, u32>,
     ) {
-        for key in self.by_name.get(folded).cloned().unwrap_or_default() {
+        for key in self.named(folded) {
             let count = counts.get(&key).copied().unwrap_or(0);
             if mem::replace(&mut self.slots[key].unnamed, count) != count {
                 self.unnamed_changed.push(key);
@@ -95,16 +129,7 @@ impl Accounts {
             return;
         };
         self.renamed.push(Arc::clone(&account.folded));
-        for (names, name) in [
-            (&mut self.by_name, &account.folded),
-            (&mut self.by_alias, &account.listed.alias),
-        ] {
-            if let Some(alike) = names.get_mut(name) {
-                alike.retain(|other| *other != key);
-                if alike.is_empty() {
-                    names.remove(name);
-                }
-            }
-        }
+        self.by_name.remove(&*account.folded, key);
+        self.by_alias.remove(&*account.listed.alias, key);
     }
 }

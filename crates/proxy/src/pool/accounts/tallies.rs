@@ -53,7 +53,7 @@ impl Tallying {
     /// An account joins: it goes on from what was counted, if it was there before.
     pub(super) fn join(&mut self, account: &mut Account) {
         if let Some(departed) = self.departed.remove(&account.listed.identity) {
-            account.tally = departed.tally;
+            account.tally = Some(Box::new(departed.tally));
             account.has_series = true;
         } else if self.series_count < SERIES_MAX {
             self.series_count += 1;
@@ -66,7 +66,8 @@ impl Tallying {
         if !account.has_series {
             return;
         }
-        if account.tally == Tally::default() {
+        let tally = account.tally();
+        if tally == Tally::default() {
             self.series_count -= 1;
             return;
         }
@@ -74,7 +75,7 @@ impl Tallying {
         let departed = Departed {
             email: Arc::clone(&listed.email),
             alias: Arc::clone(&listed.alias),
-            tally: account.tally,
+            tally,
         };
         self.departed.insert(listed.identity.clone(), departed);
     }
@@ -86,7 +87,7 @@ impl Accounts {
         let Some(account) = self.slots.get_mut(key) else {
             return;
         };
-        count(&mut account.tally);
+        count(account.tally.get_or_insert_default());
         count(&mut self.tallying.all);
         if !account.has_series {
             count(&mut self.tallying.others);
@@ -97,7 +98,7 @@ impl Accounts {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn check_tallies(&self) {
         let with_series = self.slots.values().filter(|account| account.has_series);
-        let of_accounts = with_series.map(|account| account.tally);
+        let of_accounts = with_series.map(Account::tally);
         let departed = self.tallying.departed.values().map(|it| it.tally);
         let tallies: Vec<_> = of_accounts.chain(departed).collect();
         assert_eq!(tallies.len(), self.tallying.series_count);

@@ -34,7 +34,7 @@ impl Unseen {
     }
 
     /// A lease was just made.
-    pub(super) fn add(&mut self, id: LeaseId, leases: &HashMap<LeaseId, Lease, RandomState>) {
+    pub(super) fn add(&mut self, id: LeaseId, leases: &HashMap<LeaseId, Box<Lease>, RandomState>) {
         // While no round is answered, leases that have ended must not pile up.
         if self.younger.len() >= 2 * leases.len() + YOUNGER_SPARE {
             self.younger.retain(|id| leases.contains_key(id));
@@ -61,7 +61,7 @@ impl Unseen {
     pub(super) fn follow_round(
         &mut self,
         sent_at: Duration,
-        leases: &HashMap<LeaseId, Lease, RandomState>,
+        leases: &HashMap<LeaseId, Box<Lease>, RandomState>,
     ) {
         self.round_sent_at = self.round_sent_at.max(sent_at);
         for id in mem::take(&mut self.younger).into_iter().counted() {
@@ -99,7 +99,7 @@ impl Unseen {
 
     /// Panics if a count does not agree with the leases.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn check<'a>(&self, leases: impl Iterator<Item = (&'a LeaseId, &'a Lease)>) {
+    pub(super) fn check<'a>(&self, leases: impl Iterator<Item = (&'a LeaseId, &'a Box<Lease>)>) {
         let mut counts = SecondaryMap::new();
         for (id, lease) in leases {
             if self.is_unseen(lease) {
