@@ -186,6 +186,11 @@ impl Pool {
         self.outbox.next_handover()
     }
 
+    /// Whether something may be taken by the methods below, or of what became of lost submissions or is learnt of marks.
+    pub fn has_news(&self) -> bool {
+        self.outbox.has_news() || self.marks.has_changes()
+    }
+
     /// The changes of state since the last call.
     pub fn take_state_changes(&mut self) -> Vec<StateChange> {
         self.outbox.take_state_changes()

@@ -39,7 +39,7 @@ impl Telling {
         is_some
     }
 
-    /// Tells what was noted, unless another thread is about to.
+    /// Tells what was noted, unless another thread is about to. Called by those that noted something.
     pub(super) fn tell(
         &self,
         events: &Events,
