@@ -4,7 +4,15 @@
 //! puts the account under the id into a hash map of the same size. So the distance to the floor is
 //! the cost of our rules, on any machine.
 
-use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
+use std::{
+    cell::LazyCell,
+    collections::HashMap,
+    hint::black_box,
+    num::NonZeroUsize,
+    sync::{Arc, Barrier},
+    thread,
+    time::Duration,
+};
 
 use accounts_fetcher::{Account, Snapshot};
 use criterion::{BenchmarkId, Criterion};
@@ -17,10 +25,16 @@ use proxy::{
     pool::{Cause, LeaseId, ListChange, Pool},
 };
 use rand::{RngExt, rngs::ThreadRng};
+use tokio::time::Instant;
 
 use super::fixtures::{MAX_JOBS, TTL, ask, fetched_again, limits, snapshot};
 
-const SIZES: [(&str, u32); 3] = [("10", 10), ("1k", 1_000), ("100k", 100_000)];
+const SIZES: [(&str, u32); 4] = [
+    ("10", 10),
+    ("1k", 1_000),
+    ("10k", 10_000),
+    ("100k", 100_000),
+];
 /// Percent of all slots that are held while we measure.
 const OCCUPANCIES: [u32; 3] = [0, 50, 99];
 
@@ -145,6 +159,44 @@ pub(super) fn pick_and_release(criterion: &mut Criterion) {
                 memory.call(Release { id: black_box(id) })
             });
         });
+    }
+}
+
+/// `contended/<threads>/<accounts>`: what a pick and a release through the ledger take on each of so many threads at
+/// once, half of all slots held. One row for one thread, one for as many as there are cores.
+pub(super) fn contended(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("contended");
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    for (size, accounts_count) in [("10", 10), ("10k", 10_000)] {
+        let memory =
+            LazyCell::new(|| filled_memory(accounts_count, held_count(accounts_count, 50)));
+        for threads_count in [1, cores] {
+            group.bench_function(
+                BenchmarkId::new(threads_count.to_string(), size),
+                |bencher| {
+                    let memory = &*memory;
+                    bencher.iter_custom(|iters| {
+                        let start = Barrier::new(threads_count);
+                        let pick = || {
+                            let request = request();
+                            start.wait();
+                            let begun = Instant::now();
+                            for _ in 0..iters {
+                                let id = memory_pick(memory, &request);
+                                memory.call(Release { id: black_box(id) });
+                            }
+                            begun.elapsed()
+                        };
+                        thread::scope(|scope| {
+                            let threads: Vec<_> =
+                                (0..threads_count).map(|_| scope.spawn(pick)).collect();
+                            let took = threads.into_iter().map(|it| it.join().expect("it ends"));
+                            took.max().unwrap_or_default()
+                        })
+                    });
+                },
+            );
+        }
     }
 }
 
