@@ -175,7 +175,7 @@ impl List {
             last = entry.rank;
         }
         if !is_ranked {
-            // 2^64 suffice for 2^27 such lists of a hundred thousand accounts.
+            // 2^63 suffice for 2^26 such lists of a hundred thousand accounts.
             for (rank, entry) in (1..).zip(self.entries.values_mut()) {
                 entry.rank = last_known + rank * RANK_STEP;
             }
