@@ -1,185 +1,213 @@
-//! The table: each server of a run, and some as a multiple of others.
+//! Tables: the medians of each server's windows, and one server as a multiple of the others.
 
-use hdrhistogram::{AdditionError, Histogram};
+use hdrhistogram::Histogram;
 
-use crate::load::{Tally, Work};
+use crate::{
+    load::Tally,
+    stats::{Spread, as_f64},
+};
 
-/// The percentiles of the table.
-const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
-const NANOS_PER_MICRO: f64 = 1000.0;
+const NANOS_PER_MICRO: f64 = 1e3;
+const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
 
-/// The parameters of a table.
+/// What one window shows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    pub(crate) accounts_count: u32,
-    pub(crate) work: Work,
-}
+pub(crate) struct Figures([f64; COLUMNS_COUNT]);
 
-/// What a server is.
+/// A figure of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// hyper, with the sidecar's answers.
-    Bare,
-    /// The sidecar of another commit, in memory.
-    Before,
-    /// The sidecar, in memory.
-    Memory,
-    /// The sidecar, in memory, and it is watched.
-    Watched,
-    /// The sidecar, with its book on disk.
-    Disk,
+pub(crate) enum Column {
+    /// Calls answered a second.
+    Rate,
+    /// User and system time of the server a call, in µs.
+    Cpu,
+    /// How much of the time the server ran, in percent of a core.
+    Busy,
+    /// The same of the client.
+    Client,
+    /// Percentiles and the largest of the latency, in µs.
+    P50,
+    P99,
+    P999,
+    Worst,
+    /// How late calls were sent, in µs: 99 of 100 at most so much.
+    Late,
+    /// Resident memory of the server after the window, in MiB.
+    Rss,
 }
 
-/// What is told as a multiple of what.
-const RATIOS: [(Target, Target); 4] = [
-    (Target::Memory, Target::Bare),
-    (Target::Memory, Target::Before),
-    (Target::Disk, Target::Memory),
-    (Target::Watched, Target::Memory),
-];
+const COLUMNS_COUNT: usize = 10;
 
-/// The rounds of each server.
-#[derive(Debug, Default)]
-pub(crate) struct Report(Vec<(Target, Vec<Tally>)>);
+impl Column {
+    /// What a closed loop shows.
+    pub(crate) const CLOSED: [Self; 7] = [
+        Self::Rate,
+        Self::Cpu,
+        Self::Busy,
+        Self::Client,
+        Self::P50,
+        Self::P99,
+        Self::Rss,
+    ];
+    /// What an open loop shows.
+    pub(crate) const OPEN: [Self; 6] = [
+        Self::Rate,
+        Self::P50,
+        Self::P99,
+        Self::P999,
+        Self::Worst,
+        Self::Late,
+    ];
 
-/// A line of the table: calls per second, CPU per call, latencies; times in µs.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    calls_per_second: f64,
-    cpu_micros: f64,
-    latency_micros: [f64; QUANTILES.len()],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Absolute,
-    Ratio,
-}
-
-impl Report {
-    /// The heading of the table.
-    pub(crate) const HEAD: &str = "\
-accounts  calls         server            calls/s  CPU µs/call  pick p50 µs   p99 µs  p99.9 µs";
-
-    /// Adds a round of a server.
-    pub(crate) fn add(&mut self, target: Target, tally: Tally) {
-        match self.0.iter_mut().find(|(its, _)| *its == target) {
-            Some((_, rounds)) => rounds.push(tally),
-            None => self.0.push((target, vec![tally])),
-        }
-    }
-
-    fn rounds(&self, target: Target) -> Option<&[Tally]> {
-        let (_, rounds) = self.0.iter().find(|(its, _)| *its == target)?;
-        Some(rounds)
-    }
-
-    /// All servers and their ratios. Behind these, the smallest, the middle and the largest CPU ratio of a round.
-    pub(crate) fn table(&self, row: &Row) -> Result<String, AdditionError> {
-        let mut lines = Vec::new();
-        for (target, rounds) in &self.0 {
-            let line = Figures::of(rounds)?.line(Kind::Absolute);
-            lines.push(row.start(target.as_str()) + &line);
-        }
-        for (over, under) in RATIOS {
-            let (Some(mine), Some(its)) = (self.rounds(over), self.rounds(under)) else {
-                continue;
-            };
-            let name = format!("{}/{}", over.as_str(), under.as_str());
-            let line = Figures::of(mine)?
-                .over(&Figures::of(its)?)
-                .line(Kind::Ratio);
-            let rounds = mine.iter().zip(its);
-            let ratios = rounds.map(|(mine, its)| cpu_micros(mine) / cpu_micros(its));
-            let mut ratios: Vec<_> = ratios.collect();
-            ratios.sort_by(f64::total_cmp);
-            let [min, max] = [ratios[0], ratios[ratios.len() - 1]];
-            let median = ratios[ratios.len() / 2];
-            let start = row.start(&name);
-            lines.push(format!(
-                "{start}{line}   CPU by round {min:.2}x, {median:.2}x, {max:.2}x"
-            ));
-        }
-        Ok(lines.join("\n"))
-    }
-}
-
-impl Target {
-    fn as_str(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
-            Self::Bare => "bare",
-            Self::Before => "before",
-            Self::Memory => "memory",
-            Self::Watched => "watched",
-            Self::Disk => "disk",
+            Self::Rate => "calls/s",
+            Self::Cpu => "CPU µs/call",
+            Self::Busy => "busy %",
+            Self::Client => "client %",
+            Self::P50 => "p50 µs",
+            Self::P99 => "p99 µs",
+            Self::P999 => "p99.9 µs",
+            Self::Worst => "worst µs",
+            Self::Late => "sent late p99 µs",
+            Self::Rss => "RSS MiB",
         }
     }
-}
 
-impl Row {
-    fn start(&self, server: &str) -> String {
-        let work = match self.work {
-            Work::PicksAndReleases => "pick+release",
-            Work::Picks => "pick",
-        };
-        format!("{:>8}  {work:12}  {server:14}", self.accounts_count)
+    /// How many decimals its figures have.
+    fn digits(self) -> usize {
+        match self {
+            Self::Rate | Self::Busy | Self::Client | Self::Worst => 0,
+            Self::Cpu => 2,
+            Self::P50 | Self::P99 | Self::P999 | Self::Late | Self::Rss => 1,
+        }
     }
 }
 
 impl Figures {
-    fn of(rounds: &[Tally]) -> Result<Self, AdditionError> {
-        let mut latency = Histogram::<u64>::new_from(&rounds[0].pick_latency);
-        for round in rounds {
-            latency.add(&round.pick_latency)?;
-        }
-        let calls_count: f64 = rounds.iter().map(|round| as_f64(round.calls_count)).sum();
-        let seconds: f64 = rounds.iter().map(|round| round.elapsed.as_secs_f64()).sum();
-        let cpu: f64 = rounds
-            .iter()
-            .map(|round| round.server_cpu.as_secs_f64())
-            .sum();
-        Ok(Self {
-            calls_per_second: calls_count / seconds,
-            cpu_micros: cpu * 1e6 / calls_count,
-            latency_micros: QUANTILES
-                .map(|quantile| as_f64(latency.value_at_quantile(quantile)) / NANOS_PER_MICRO),
-        })
-    }
-
-    fn over(&self, other: &Self) -> Self {
-        let mut ratio = *self;
-        ratio.calls_per_second /= other.calls_per_second;
-        ratio.cpu_micros /= other.cpu_micros;
-        for (mine, its) in ratio.latency_micros.iter_mut().zip(other.latency_micros) {
-            *mine /= its;
-        }
-        ratio
-    }
-
-    /// The columns. Counts have no decimals, times have one, and ratios have two.
-    fn line(&self, kind: Kind) -> String {
-        let (count_digits, time_digits, unit) = match kind {
-            Kind::Absolute => (0, 1, ""),
-            Kind::Ratio => (2, 2, "x"),
+    /// `rss` is in bytes.
+    pub(crate) fn of(tally: &Tally, rss: u64) -> Self {
+        let (calls, seconds) = (as_f64(tally.calls_count), tally.elapsed.as_secs_f64());
+        let cpu = tally.server_cpu.as_secs_f64();
+        let micros = |histogram: &Histogram<u64>, quantile| {
+            as_f64(histogram.value_at_quantile(quantile)) / NANOS_PER_MICRO
         };
-        let cell = |value: f64, digits| format!("{value:.digits$}{unit}");
-        let [p50, p99, p999] = self.latency_micros.map(|micros| cell(micros, time_digits));
-        format!(
-            "  {:>9}  {:>11}  {p50:>11}  {p99:>7}  {p999:>8}",
-            cell(self.calls_per_second, count_digits),
-            cell(self.cpu_micros, time_digits),
-        )
+        let figures = [
+            (Column::Rate, calls / seconds),
+            (Column::Cpu, cpu * 1e6 / calls),
+            (Column::Busy, cpu * 100.0 / seconds),
+            (
+                Column::Client,
+                tally.client_cpu.as_secs_f64() * 100.0 / seconds,
+            ),
+            (Column::P50, micros(&tally.latency, 0.5)),
+            (Column::P99, micros(&tally.latency, 0.99)),
+            (Column::P999, micros(&tally.latency, 0.999)),
+            (Column::Worst, micros(&tally.latency, 1.0)),
+            (Column::Late, micros(&tally.lateness, 0.99)),
+            (Column::Rss, as_f64(rss) / BYTES_PER_MIB),
+        ];
+        let mut all = [0.0; COLUMNS_COUNT];
+        for (column, figure) in figures {
+            all[column as usize] = figure;
+        }
+        Self(all)
+    }
+
+    pub(crate) fn get(&self, column: Column) -> f64 {
+        self.0[column as usize]
     }
 }
 
-fn cpu_micros(round: &Tally) -> f64 {
-    round.server_cpu.as_secs_f64() * 1e6 / as_f64(round.calls_count)
+/// The windows of each server, in the order in which they took turns.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds(Vec<(String, Vec<Figures>)>);
+
+impl Rounds {
+    /// Adds a window of a server.
+    pub(crate) fn add(&mut self, server: &str, figures: Figures) {
+        match self.0.iter_mut().find(|(name, _)| name == server) {
+            Some((_, windows)) => windows.push(figures),
+            None => self.0.push((server.to_owned(), vec![figures])),
+        }
+    }
+
+    /// The median of a figure of a server.
+    pub(crate) fn median(&self, server: &str, column: Column) -> Option<f64> {
+        let (_, windows) = self.0.iter().find(|(name, _)| name == server)?;
+        let spread = Spread::of(windows.iter().map(|window| window.get(column)))?;
+        Some(spread.median)
+    }
+
+    /// Medians: a line for each server.
+    pub(crate) fn table(&self, columns: &[Column]) -> String {
+        let mut table = format!("{:16}", "server");
+        for column in columns {
+            table += &format!("  {:>11}", column.title());
+        }
+        for (server, _) in &self.0 {
+            table += &format!("\n{server:16}");
+            for &column in columns {
+                let width = column.title().chars().count().max(11);
+                let median = self.median(server, column).unwrap_or(f64::NAN);
+                table += &format!("  {median:>width$.digits$}", digits = column.digits());
+            }
+        }
+        table
+    }
+
+    /// What `over` is as a multiple of each other server: the median of the rounds, the smallest and the largest.
+    pub(crate) fn ratios(&self, over: &str, columns: &[Column]) -> String {
+        let Some((_, mine)) = self.0.iter().find(|(name, _)| name == over) else {
+            return String::new();
+        };
+        let others = self.0.iter().filter(|(name, _)| name != over);
+        let lines = others.map(|(name, its)| {
+            let mut line = format!("{:26}", format!("{over} ÷ {name}"));
+            for &column in columns {
+                let pairs = mine.iter().zip(its);
+                let ratios = pairs.map(|(mine, its)| mine.get(column) / its.get(column));
+                if let Some(spread) = Spread::of(ratios) {
+                    let title = column.title().split(' ').next().unwrap_or_default();
+                    line += &format!("  {:26}", format!("{title} {spread:.2}"));
+                }
+            }
+            line.trim_end().to_owned()
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts and nanoseconds far below 2^53"
-)]
-fn as_f64(number: u64) -> f64 {
-    number as f64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(column: Column, figure: f64) -> Figures {
+        let mut all = [0.0; COLUMNS_COUNT];
+        all[column as usize] = figure;
+        Figures(all)
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_ratios_of_the_rounds() {
+        let mut rounds = Rounds::default();
+        // The machine is half as fast in the second round, and disturbs one of the two in the third.
+        for (floor, mine) in [(10.0, 20.0), (20.0, 40.0), (10.0, 90.0)] {
+            rounds.add("floor", figures(Column::Cpu, floor));
+            rounds.add("mine", figures(Column::Cpu, mine));
+        }
+        assert_eq!(rounds.median("mine", Column::Cpu), Some(40.0));
+        let line = rounds.ratios("mine", &[Column::Cpu]);
+        assert!(line.ends_with("CPU 2.00 (2.00–9.00)"), "{line}");
+        assert_eq!(rounds.ratios("none", &[Column::Cpu]), "");
+    }
+
+    #[test]
+    fn each_column_has_its_own_place() {
+        let all = Column::CLOSED.iter().chain(&Column::OPEN);
+        assert!(all.clone().all(|column| (*column as usize) < COLUMNS_COUNT));
+        let rounds = Rounds(vec![("a".to_owned(), vec![figures(Column::Late, 7.0)])]);
+        assert_eq!(rounds.median("a", Column::Late), Some(7.0));
+        assert_eq!(rounds.median("a", Column::Rss), Some(0.0));
+    }
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use crate::{Fault, server::input_end};
+use crate::{Fault, child::input_end};
 
 /// How often a page asks.
 const PAGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,10 +49,6 @@ pub(crate) struct Watch {
 pub(crate) struct Watching(Child);
 
 impl Watchers {
-    pub(crate) fn are_some(self) -> bool {
-        self.pages > 0 || self.streams > 0
-    }
-
     /// Begins to watch the sidecar at `addr`.
     pub(crate) fn watch(self, addr: SocketAddr) -> Result<Watching, Fault> {
         let child = Command::new(env::current_exe()?)

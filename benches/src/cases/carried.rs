@@ -1,0 +1,147 @@
+//! Calls that are carried to the upstream, beside other proxies.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use memchr::memmem;
+
+use super::picks::{open_loop, tell};
+use crate::{
+    Fault,
+    bench::{Bench, Target, stop},
+    calls::{Work, job_start},
+    cases::{Case, heading},
+    child::Server,
+    client::{Connection, request},
+    floors::proxy,
+    load::Pace,
+    proxies::Proxy,
+    report::Column,
+    sidecar::Settings,
+    wire::number_field,
+};
+
+/// What a closed loop is compared by.
+const COSTS: [Column; 2] = [Column::Rate, Column::Cpu];
+/// How long a mark may take to be proven: a round lists its job, every 10 s.
+const PROOF_TIME_MAX: Duration = Duration::from_secs(60);
+const PROOF_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
+    let (case, text) = match work {
+        Work::Reads => (Case::Read, "GET /tasks/{id}, 1 KiB"),
+        Work::Passes => (Case::Pass, "a call in no table, 1 KiB"),
+        Work::Starts => (
+            Case::JobAlone,
+            "POST /videos/text2video, 400 bytes; tracking ends after the window",
+        ),
+        Work::StartsAndUntracks | Work::Picks | Work::PicksAndReleases => (
+            Case::Job,
+            "POST /videos/text2video, 400 bytes, and DELETE /scheduler/{id} in turn, figures over both, latency of starts",
+        ),
+    };
+    let mut targets = targets(bench)?;
+    if work.is_jobs() {
+        for target in targets.iter().filter(|target| target.is_sidecar()) {
+            prove_marks(target.server.addr(), bench.upstream.addr())?;
+        }
+    } else {
+        // The upstream itself, to show that it is not what limits the others.
+        targets.insert(0, with_task("upstream", crate::upstream::start(1, 1)?)?);
+    }
+    let rounds = bench.rounds(&targets, bench.plan.load(), work, Pace::Closed)?;
+    let heading = heading(case, &format!("{text}; closed loop"));
+    tell(
+        bench,
+        &heading,
+        &rounds,
+        &Column::CLOSED,
+        ("sidecar", &COSTS),
+    )?;
+    stop(targets)
+}
+
+pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
+    let targets = targets(bench)?;
+    let text = "GET /tasks/{id}, 1 KiB";
+    open_loop(bench, &targets, Work::Reads, &heading(Case::OpenRead, text))?;
+    stop(targets)
+}
+
+/// Starts the servers, each with a task that it can be asked for.
+fn targets(bench: &Bench) -> Result<Vec<Target>, Fault> {
+    let upstream = bench.upstream.addr();
+    let workers = bench.plan.workers.get() as usize;
+    let mut targets = Vec::new();
+    for (name, kind) in [
+        ("hyper, legacy", proxy::Kind::Legacy),
+        ("hyper, own pool", proxy::Kind::Own),
+    ] {
+        targets.push(with_task(name, proxy::start(kind, upstream, workers)?)?);
+    }
+    for proxy in Proxy::ALL {
+        match proxy.find() {
+            Some(program) => {
+                let server = proxy.start(&program, upstream, bench.directory.path())?;
+                targets.push(with_task(proxy.as_str(), server)?);
+            }
+            None => bench
+                .output
+                .say(&format!("{} is not installed", proxy.as_str()))?,
+        }
+    }
+    if let Some(program) = &bench.plan.before {
+        let settings = Settings {
+            program,
+            ..bench.settings()
+        };
+        targets.push(with_task("before", settings.ready()?)?);
+    }
+    targets.push(with_task("sidecar", bench.settings().ready()?)?);
+    Ok(targets)
+}
+
+fn with_task(name: &'static str, server: Server) -> Result<Target, Fault> {
+    let task = start_job(server.addr(), 1)?;
+    Ok(Target {
+        task,
+        ..Target::new(name, server)
+    })
+}
+
+/// Starts a job. Returns its task.
+fn start_job(addr: SocketAddr, number: u64) -> Result<String, Fault> {
+    let mut connection = Connection::open(addr)?;
+    let answer = connection.call(&job_start(number))?.check()?;
+    let task = number_field(answer.body, "id").ok_or_else(|| answer.unexpected())?;
+    Ok(str::from_utf8(task)?.to_owned())
+}
+
+/// Starts jobs until one is marked while the first one, which was marked to try it, still runs: from then on the sidecar
+/// marks them all.
+fn prove_marks(sidecar: SocketAddr, upstream: SocketAddr) -> Result<(), Fault> {
+    let until = Instant::now() + PROOF_TIME_MAX;
+    let (mut client, mut list) = (Connection::open(sidecar)?, Connection::open(upstream)?);
+    for number in 2.. {
+        let task = start_job(sidecar, number)?;
+        let answer = list.call(&request("GET /v1/kling/scheduler/available"))?;
+        let row = memmem::find(answer.body, format!(r#""id":{task},"#).as_bytes());
+        let row = &answer.body[row.ok_or("a job that is not listed")?..];
+        let row = row.split(|byte| *byte == b'}').next().unwrap_or_default();
+        let is_marked = memmem::find(row, b"replyRef").is_some();
+        client
+            .call(&request(&format!("DELETE /v1/kling/scheduler/{task}")))?
+            .check()?;
+        if is_marked {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            break;
+        }
+        thread::sleep(PROOF_INTERVAL);
+    }
+    Err("job starts are not marked".into())
+}

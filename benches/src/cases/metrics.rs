@@ -1,0 +1,126 @@
+//! A scrape of `/metrics`, and picks meanwhile.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::picks::tell;
+use crate::{
+    Fault,
+    bench::{Bench, Target, stop},
+    calls::Work,
+    cases::{Case, heading},
+    client::{Connection, request},
+    load::Pace,
+    output::progress,
+    report::{Column, Rounds},
+    stats::{Spread, as_f64},
+};
+
+/// Scrapes that are timed.
+const SCRAPES: u32 = 50;
+/// Between two scrapes while there are picks.
+const SCRAPE_INTERVAL: Duration = Duration::from_millis(100);
+const COMPARED: [Column; 3] = [Column::P99, Column::P999, Column::Worst];
+
+pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
+    let scrape = request("GET /metrics");
+    let targets = [
+        Target::new("alone", bench.settings().ready()?),
+        Target::new("scraped", bench.settings().ready()?),
+    ];
+    let [alone, scraped] = &targets;
+    // So that there is something to tell.
+    let load = bench.plan.load();
+    let most = bench.window(alone, load, Work::PicksAndReleases, Pace::Closed)?;
+    bench.window(scraped, load, Work::PicksAndReleases, Pace::Closed)?;
+
+    let server = &scraped.server;
+    let mut connection = Connection::open(server.addr())?;
+    let series = count_series(connection.call(&scrape)?.check()?.body);
+    let scrapes = bench.plan.count(SCRAPES);
+    let cpu_before = server.cpu()?;
+    let mut times = Vec::new();
+    for _ in 0..scrapes {
+        let begun_at = Instant::now();
+        connection.call(&scrape)?.check()?;
+        times.push(begun_at.elapsed().as_secs_f64() * 1e6);
+    }
+    let cpu = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / f64::from(scrapes);
+    let times = Spread::of(times).ok_or("no scrapes")?;
+    bench
+        .output
+        .say(&heading(Case::Metrics, "GET /metrics of an idle sidecar"))?;
+    bench.output.say(&format!(
+        "{series} series: {times:.0} µs a scrape, {:.3} µs a series; {cpu:.0} µs of CPU, {:.3} µs a series",
+        times.median / series,
+        cpu / series,
+    ))?;
+
+    let rate = most.get(Column::Rate) / 2.0;
+    let (load, pace) = (bench.plan.open_load(), Pace::Open(rate));
+    let mut rounds = Rounds::default();
+    for round in 1..=bench.plan.rounds() {
+        let work = Work::PicksAndReleases;
+        rounds.add(alone.name, bench.window(alone, load, work, pace)?);
+        let figures = while_scraped(server.addr(), &scrape, || {
+            bench.window(scraped, load, work, pace)
+        })?;
+        rounds.add(scraped.name, figures);
+        progress(&format!("round {round} of {}", bench.plan.rounds()));
+    }
+    let text = format!(
+        "picks at {rate:.0} calls/s, while /metrics is scraped each {SCRAPE_INTERVAL:?}; open loop"
+    );
+    let heading = heading(Case::Metrics, &text);
+    tell(
+        bench,
+        &heading,
+        &rounds,
+        &Column::OPEN,
+        ("scraped", &COMPARED),
+    )?;
+    let worst = rounds.median("scraped", Column::Worst);
+    let usual = rounds.median("alone", Column::P999);
+    if let (Some(worst), Some(usual)) = (worst, usual) {
+        let ratio = worst / usual;
+        bench.output.say(&format!(
+            "worst pick while scraped ÷ p99.9 alone {ratio:.2}"
+        ))?;
+    }
+    stop(targets.into())
+}
+
+/// Runs `work` while `addr` is scraped.
+fn while_scraped<T>(
+    addr: SocketAddr,
+    scrape: &[u8],
+    work: impl FnOnce() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let scraping = scope.spawn(|| {
+            let mut connection = Connection::open(addr)?;
+            while !is_over.load(Ordering::Relaxed) {
+                connection.call(scrape)?.check()?;
+                thread::sleep(SCRAPE_INTERVAL);
+            }
+            Ok::<_, Fault>(())
+        });
+        let done = work();
+        is_over.store(true, Ordering::Relaxed);
+        let scraped = scraping.join();
+        scraped.map_err(|_panic| "the scraper has failed")??;
+        done
+    })
+}
+
+/// How many lines are no comments.
+fn count_series(text: &[u8]) -> f64 {
+    let lines = text.split(|byte| *byte == b'\n');
+    let series = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+    as_f64(series.count() as u64)
+}
