@@ -81,6 +81,7 @@ pub(crate) fn measure(plan: Plan) -> Result<(), Fault> {
             failures += 1;
         }
     }
+    bench.output.say_rows()?;
     progress(&format!("written to {}", bench.output.path().display()));
     bench.upstream.stop()?;
     match failures {

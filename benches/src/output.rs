@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    cell::RefCell,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -16,6 +17,8 @@ use std::{
 pub(crate) struct Output {
     path: PathBuf,
     file: File,
+    /// Rows of the table for readers.
+    rows: RefCell<Vec<String>>,
 }
 
 impl Output {
@@ -33,7 +36,10 @@ impl Output {
             };
             let path = directory.join(name);
             match File::create_new(&path) {
-                Ok(file) => return Ok(Self { path, file }),
+                Ok(file) => {
+                    let rows = RefCell::default();
+                    return Ok(Self { path, file, rows });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(error),
             }
@@ -44,6 +50,17 @@ impl Output {
     pub(crate) fn say(&self, text: &str) -> io::Result<()> {
         println!("{text}");
         writeln!(&self.file, "{text}")
+    }
+
+    /// A row of the table for readers: what it is, the figure, what is beside it, the ratio.
+    pub(crate) fn keep_row(&self, row: String) {
+        self.rows.borrow_mut().push(row);
+    }
+
+    /// The table for readers.
+    pub(crate) fn say_rows(&self) -> io::Result<()> {
+        let head = "\n== for README.md\n| | sidecar | beside it | ratio (of the rounds: smallest–largest) |\n|---|---|---|---|";
+        self.say(&format!("{head}\n{}", self.rows.borrow().join("\n")))
     }
 
     pub(crate) fn path(&self) -> &Path {

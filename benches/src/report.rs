@@ -156,23 +156,48 @@ impl Rounds {
         table
     }
 
+    /// A row of the table for readers: a figure of `over`, of the `floors` that were there, and the ratios.
+    pub(crate) fn row(&self, what: &str, over: &str, floors: &[&str], column: Column) -> String {
+        let digits = column.digits();
+        let figure = |server| {
+            let median = self.median(server, column).unwrap_or(f64::NAN);
+            format!("{median:.digits$}")
+        };
+        let floors = floors
+            .iter()
+            .filter_map(|floor| Some((floor, self.ratio(over, floor, column)?)));
+        let (beside, ratios): (Vec<_>, Vec<_>) = floors
+            .map(|(floor, ratio)| (format!("{floor} {}", figure(floor)), format!("{ratio:.2}")))
+            .unzip();
+        format!(
+            "| {what} | {} | {} | {} |",
+            figure(over),
+            beside.join(", "),
+            ratios.join(", ")
+        )
+    }
+
+    /// What `over` is as a multiple of `under`, round by round.
+    fn ratio(&self, over: &str, under: &str, column: Column) -> Option<Spread> {
+        let windows = |server| {
+            let (_, windows) = self.0.iter().find(|(name, _)| name == server)?;
+            Some(windows)
+        };
+        let pairs = windows(over)?.iter().zip(windows(under)?);
+        Spread::of(pairs.map(|(mine, its)| mine.get(column) / its.get(column)))
+    }
+
     /// What `over` is as a multiple of each other server: the median of the rounds, the smallest and the largest.
     pub(crate) fn ratios(&self, over: &str, columns: &[Column]) -> String {
-        let Some((_, mine)) = self.0.iter().find(|(name, _)| name == over) else {
-            return String::new();
-        };
         let others = self.0.iter().filter(|(name, _)| name != over);
-        let lines = others.map(|(name, its)| {
+        let lines = others.filter_map(|(name, _)| {
             let mut line = format!("{:26}", format!("{over} ÷ {name}"));
             for &column in columns {
-                let pairs = mine.iter().zip(its);
-                let ratios = pairs.map(|(mine, its)| mine.get(column) / its.get(column));
-                if let Some(spread) = Spread::of(ratios) {
-                    let title = column.title().split(' ').next().unwrap_or_default();
-                    line += &format!("  {:26}", format!("{title} {spread:.2}"));
-                }
+                let spread = self.ratio(over, name, column)?;
+                let title = column.title().split(' ').next().unwrap_or_default();
+                line += &format!("  {:26}", format!("{title} {spread:.2}"));
             }
-            line.trim_end().to_owned()
+            Some(line.trim_end().to_owned())
         });
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -200,6 +225,8 @@ mod tests {
         let line = rounds.ratios("mine", &[Column::Cpu]);
         assert!(line.ends_with("CPU 2.00 (2.00–9.00)"), "{line}");
         assert_eq!(rounds.ratios("none", &[Column::Cpu]), "");
+        let row = rounds.row("work", "mine", &["floor", "none"], Column::Cpu);
+        assert_eq!(row, "| work | 40.00 | floor 10.00 | 2.00 (2.00–9.00) |");
     }
 
     #[test]

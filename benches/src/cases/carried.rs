@@ -26,21 +26,33 @@ use crate::{
 
 /// What a closed loop is compared by.
 const COSTS: [Column; 2] = [Column::Rate, Column::Cpu];
+/// What the table for readers tells beside the sidecar.
+const FLOORS: [&str; 3] = ["hyper, legacy", "nginx", "haproxy"];
 /// How long a mark may take to be proven: a round lists its job, every 10 s.
 const PROOF_TIME_MAX: Duration = Duration::from_secs(60);
 const PROOF_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
-    let (case, text) = match work {
-        Work::Reads => (Case::Read, "GET /tasks/{id}, 1 KiB"),
-        Work::Passes => (Case::Pass, "a call in no table, 1 KiB"),
+    let (case, text, row) = match work {
+        Work::Reads => (
+            Case::Read,
+            "GET /tasks/{id}, 1 KiB",
+            Some("`GET /tasks/{id}`, 1 KiB: µs of CPU a call"),
+        ),
+        Work::Passes => (
+            Case::Pass,
+            "a call in no table, 1 KiB",
+            Some("any other call, 1 KiB: µs of CPU a call"),
+        ),
         Work::Starts => (
             Case::JobAlone,
             "POST /videos/text2video, 400 bytes; tracking ends after the window",
+            Some("a job start, 400 bytes: µs of CPU a call"),
         ),
         Work::StartsAndUntracks | Work::Picks | Work::PicksAndReleases => (
             Case::Job,
             "POST /videos/text2video, 400 bytes, and DELETE /scheduler/{id} in turn, figures over both, latency of starts",
+            None,
         ),
     };
     let mut targets = targets(bench)?;
@@ -61,13 +73,22 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
         &Column::CLOSED,
         ("sidecar", &COSTS),
     )?;
+    if let Some(what) = row {
+        bench
+            .output
+            .keep_row(rounds.row(what, "sidecar", &FLOORS, Column::Cpu));
+    }
     stop(targets)
 }
 
 pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
     let targets = targets(bench)?;
     let text = "GET /tasks/{id}, 1 KiB";
-    open_loop(bench, &targets, Work::Reads, &heading(Case::OpenRead, text))?;
+    let rounds = open_loop(bench, &targets, Work::Reads, &heading(Case::OpenRead, text))?;
+    let what = "`GET /tasks/{id}` at half of what the sidecar can: p99, µs";
+    bench
+        .output
+        .keep_row(rounds.row(what, "sidecar", &FLOORS, Column::P99));
     stop(targets)
 }
 

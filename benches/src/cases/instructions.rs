@@ -18,7 +18,9 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
     for tool in ["callgrind", "strace"] {
         progress(tool);
         let mut command = Command::new(&script);
-        command.arg("--program").arg(&bench.program);
+        if bench.plan.program.is_some() {
+            command.arg("--program").arg(&bench.program);
+        }
         let output = command.args(["--tool", tool]).output();
         let told = match output {
             Ok(output) if output.status.success() => {

@@ -150,6 +150,9 @@ fn tell_each(bench: &Bench, name: &str, before: u64, after: u64, count: u32) -> 
 
 fn tell(bench: &Bench, name: &str, figure: f64, unit: &str) -> Result<(), Fault> {
     let digits = usize::from(unit == "MiB");
+    bench.output.keep_row(format!(
+        "| memory: {name}, {unit} | {figure:.digits$} | | |"
+    ));
     Ok(bench
         .output
         .say(&format!("{name:44}  {figure:>8.digits$} {unit}"))?)

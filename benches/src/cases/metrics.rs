@@ -60,6 +60,11 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
         cpu / series,
     ))?;
 
+    bench.output.keep_row(format!(
+        "| `GET /metrics`, {series} series: µs a series | {:.2} | | |",
+        times.median / series
+    ));
+
     let rate = most.get(Column::Rate) / 2.0;
     let (load, pace) = (bench.plan.open_load(), Pace::Open(rate));
     let mut rounds = Rounds::default();
@@ -87,6 +92,9 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
     let usual = rounds.median("alone", Column::P999);
     if let (Some(worst), Some(usual)) = (worst, usual) {
         let ratio = worst / usual;
+        bench.output.keep_row(format!(
+            "| the worst pick in two seconds with scrapes, µs | {worst:.0} | p99.9 without {usual:.0} | {ratio:.2} |"
+        ));
         bench.output.say(&format!(
             "worst pick while scraped ÷ p99.9 alone {ratio:.2}"
         ))?;

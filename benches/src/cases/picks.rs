@@ -38,6 +38,15 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
         &Column::CLOSED,
         ("sidecar", &COSTS),
     )?;
+    if work == Work::PicksAndReleases {
+        let row = |what, column| rounds.row(what, "sidecar", &["bare"], column);
+        let output = &bench.output;
+        output.keep_row(row(
+            "`POST /pick` and its `DELETE`: µs of CPU a call",
+            Column::Cpu,
+        ));
+        output.keep_row(row("the same: calls/s, 32 connections", Column::Rate));
+    }
     stop(targets)
 }
 
@@ -45,22 +54,28 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
 pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
     let targets = bench.pick_targets()?;
     let text = "POST /pick, each followed by a DELETE of a lease";
-    open_loop(
+    let rounds = open_loop(
         bench,
         &targets,
         Work::PicksAndReleases,
         &heading(Case::OpenPick, text),
     )?;
+    bench.output.keep_row(rounds.row(
+        "`POST /pick` at half of that rate: p99, µs",
+        "sidecar",
+        &["bare"],
+        Column::P99,
+    ));
     stop(targets)
 }
 
-/// Latencies of `targets` at one rate: half of what the slowest of them does in a closed loop.
+/// Measures latencies of `targets` at one rate: half of what the slowest of them does in a closed loop.
 pub(super) fn open_loop(
     bench: &Bench,
     targets: &[Target],
     work: Work,
     heading: &str,
-) -> Result<(), Fault> {
+) -> Result<Rounds, Fault> {
     let load = bench.plan.open_load();
     let mut slowest = (f64::INFINITY, "");
     for target in targets {
@@ -83,7 +98,8 @@ pub(super) fn open_loop(
         &rounds,
         &Column::OPEN,
         ("sidecar", &LATENCIES),
-    )
+    )?;
+    Ok(rounds)
 }
 
 /// A book on disk beside one in memory.
@@ -112,6 +128,12 @@ pub(super) fn disk(bench: &Bench) -> Result<(), Fault> {
         let text = format!("{text}, {} connections; closed loop", load.connections);
         let heading = heading(Case::Disk, &text);
         tell(bench, &heading, &rounds, &Column::CLOSED, ("disk", &COSTS))?;
+        if work == Work::PicksAndReleases {
+            let what = "`POST /pick` and its `DELETE` with a book on disk, 64 connections: µs of CPU a call";
+            bench
+                .output
+                .keep_row(rounds.row(what, "disk", &["memory"], Column::Cpu));
+        }
     }
     stop(targets.into())
 }

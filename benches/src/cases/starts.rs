@@ -81,6 +81,10 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
         let times = times.iter().map(|time| time.as_secs_f64() * 1e3);
         let times = Spread::of(times).ok_or("no rounds")?;
         bench.output.say(&format!("{name:24}  {times:.1} ms"))?;
+        bench.output.keep_row(format!(
+            "| start to first pick, {name}: ms | {:.1} | | |",
+            times.median
+        ));
     }
     Ok(())
 }
