@@ -93,9 +93,10 @@ impl Load {
     ) -> Result<Tally, Fault> {
         let mut driver = Driver::open(addr, self.connections, calls)?;
         let mut tally = Tally::new()?;
-        let begin = Instant::now() + self.warm_up;
+        let start = Instant::now();
+        let begin = start + self.warm_up;
         let end = begin + self.window;
-        let mut pacer = Pacer::new(pace, Instant::now());
+        let mut pacer = Pacer::new(pace, start);
         let read_cpu = || io::Result::Ok([cpu()?, machine::cpu_time(process::id())?]);
         let (mut counted_from, mut cpu_before) = (None, [Duration::ZERO; 2]);
         let mut now = Instant::now();
@@ -271,3 +272,6 @@ impl<'a> Driver<'a> {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
