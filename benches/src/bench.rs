@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Slots of each account: the most that a list may give.
-const SLOTS: u32 = 1000;
+pub(crate) const SLOTS: u32 = 1000;
 
 /// What the cases share.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Bench {
     pub(crate) plan: Plan,
     /// The sidecar.
     pub(crate) program: PathBuf,
-    /// The upstream, with as many accounts as the plan says.
+    /// The upstream of the sidecars that carry no calls, with as many accounts as the plan says.
     pub(crate) upstream: Server,
     /// For books, logs and configurations.
     pub(crate) directory: TempDir,
@@ -47,6 +47,8 @@ pub(crate) struct Bench {
 pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) server: Server,
+    /// An upstream of its own.
+    pub(crate) upstream: Option<Server>,
     /// The task that is read.
     pub(crate) task: String,
 }
@@ -201,6 +203,7 @@ impl Target {
         Self {
             name,
             server,
+            upstream: None,
             task: String::new(),
         }
     }
@@ -212,7 +215,12 @@ impl Target {
 
 /// Ends them, and waits until they are gone.
 pub(crate) fn stop(targets: Vec<Target>) -> Result<(), Fault> {
-    targets
-        .into_iter()
-        .try_for_each(|target| target.server.stop())
+    for Target {
+        server, upstream, ..
+    } in targets
+    {
+        server.stop()?;
+        upstream.map_or(Ok(()), Server::stop)?;
+    }
+    Ok(())
 }

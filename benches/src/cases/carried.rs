@@ -11,7 +11,7 @@ use memchr::memmem;
 use super::picks::{open_loop, tell};
 use crate::{
     Fault,
-    bench::{Bench, Target, stop},
+    bench::{Bench, SLOTS, Target, stop},
     calls::{Work, job_start},
     cases::{Case, heading},
     child::Server,
@@ -21,6 +21,7 @@ use crate::{
     proxies::Proxy,
     report::Column,
     sidecar::Settings,
+    upstream,
     wire::number_field,
 };
 
@@ -58,11 +59,13 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
     let mut targets = targets(bench)?;
     if work.is_jobs() {
         for target in targets.iter().filter(|target| target.is_sidecar()) {
-            prove_marks(target.server.addr(), bench.upstream.addr())?;
+            let upstream = target.upstream.as_ref().ok_or("no upstream")?;
+            prove_marks(target.server.addr(), upstream.addr())?;
         }
     } else {
         // The upstream itself, to show that it is not what limits the others.
-        targets.insert(0, with_task("upstream", crate::upstream::start(1, 1)?)?);
+        let upstream = upstream::start(1, SLOTS)?;
+        targets.insert(0, Target::new("upstream", upstream).with_task()?);
     }
     let rounds = bench.rounds(&targets, bench.plan.load(), work, Pace::Closed)?;
     let heading = heading(case, &format!("{text}; closed loop"));
@@ -92,45 +95,53 @@ pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
     stop(targets)
 }
 
-/// Starts the servers, each with a task that it can be asked for.
+/// Starts the servers, each with an upstream of its own, since the list of running jobs would tell a sidecar of the jobs of
+/// the others, and with a task that it can be asked for.
 fn targets(bench: &Bench) -> Result<Vec<Target>, Fault> {
-    let upstream = bench.upstream.addr();
     let workers = bench.plan.workers.get() as usize;
     let mut targets = Vec::new();
+    let mut add = |name, start: &dyn Fn(SocketAddr) -> Result<Server, Fault>| {
+        let upstream = upstream::start(bench.plan.accounts.get(), SLOTS)?;
+        let mut target = Target::new(name, start(upstream.addr())?).with_task()?;
+        target.upstream = Some(upstream);
+        targets.push(target);
+        Ok::<_, Fault>(())
+    };
     for (name, kind) in [
         ("hyper, legacy", proxy::Kind::Legacy),
         ("hyper, own pool", proxy::Kind::Own),
     ] {
-        targets.push(with_task(name, proxy::start(kind, upstream, workers)?)?);
+        add(name, &|upstream| proxy::start(kind, upstream, workers))?;
     }
     for proxy in Proxy::ALL {
+        let name = proxy.as_str();
         match proxy.find() {
-            Some(program) => {
-                let server = proxy.start(&program, upstream, bench.directory.path())?;
-                targets.push(with_task(proxy.as_str(), server)?);
-            }
-            None => bench
-                .output
-                .say(&format!("{} is not installed", proxy.as_str()))?,
+            Some(program) => add(name, &|upstream| {
+                proxy.start(&program, upstream, bench.directory.path())
+            })?,
+            None => bench.output.say(&format!("{name} is not installed"))?,
         }
     }
-    if let Some(program) = &bench.plan.before {
-        let settings = Settings {
-            program,
-            ..bench.settings()
-        };
-        targets.push(with_task("before", settings.ready()?)?);
+    let before = bench.plan.before.as_deref();
+    let before = before.map(|program| ("before", program));
+    for (name, program) in before.into_iter().chain([("sidecar", &*bench.program)]) {
+        add(name, &|upstream| {
+            let settings = Settings {
+                program,
+                upstream,
+                ..bench.settings()
+            };
+            settings.ready()
+        })?;
     }
-    targets.push(with_task("sidecar", bench.settings().ready()?)?);
     Ok(targets)
 }
 
-fn with_task(name: &'static str, server: Server) -> Result<Target, Fault> {
-    let task = start_job(server.addr(), 1)?;
-    Ok(Target {
-        task,
-        ..Target::new(name, server)
-    })
+impl Target {
+    fn with_task(mut self) -> Result<Self, Fault> {
+        self.task = start_job(self.server.addr(), 1)?;
+        Ok(self)
+    }
 }
 
 /// Starts a job. Returns its task.
