@@ -28,7 +28,7 @@ use crate::{
 /// What a closed loop is compared by.
 const COSTS: [Column; 2] = [Column::Rate, Column::Cpu];
 /// What the table for readers tells beside the sidecar.
-const FLOORS: [&str; 3] = ["hyper, legacy", "nginx", "haproxy"];
+const FLOORS: [&str; 4] = ["hyper, legacy", "hyper, fresh", "nginx", "haproxy"];
 /// How long a mark may take to be proven: a round lists its job, every 10 s.
 const PROOF_TIME_MAX: Duration = Duration::from_secs(60);
 const PROOF_INTERVAL: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
             None,
         ),
     };
-    let mut targets = targets(bench)?;
+    let mut targets = targets(bench, work)?;
     if work.is_jobs() {
         for target in targets.iter().filter(|target| target.is_sidecar()) {
             let upstream = target.upstream.as_ref().ok_or("no upstream")?;
@@ -85,7 +85,7 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
 }
 
 pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
-    let targets = targets(bench)?;
+    let targets = targets(bench, Work::Reads)?;
     let text = "GET /tasks/{id}, 1 KiB";
     let rounds = open_loop(bench, &targets, Work::Reads, &heading(Case::OpenRead, text))?;
     let what = "`GET /tasks/{id}` at half of what the sidecar can: p99, µs";
@@ -97,7 +97,7 @@ pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
 
 /// Starts the servers, each with an upstream of its own, since the list of running jobs would tell a sidecar of the jobs of
 /// the others, and with a task that it can be asked for.
-fn targets(bench: &Bench) -> Result<Vec<Target>, Fault> {
+fn targets(bench: &Bench, work: Work) -> Result<Vec<Target>, Fault> {
     let workers = bench.plan.workers.get() as usize;
     let mut targets = Vec::new();
     let mut add = |name, start: &dyn Fn(SocketAddr) -> Result<Server, Fault>| {
@@ -107,10 +107,14 @@ fn targets(bench: &Bench) -> Result<Vec<Target>, Fault> {
         targets.push(target);
         Ok::<_, Fault>(())
     };
+    let fresh = ("hyper, fresh", proxy::Kind::Fresh);
     for (name, kind) in [
         ("hyper, legacy", proxy::Kind::Legacy),
         ("hyper, own pool", proxy::Kind::Own),
-    ] {
+    ]
+    .into_iter()
+    .chain(work.is_jobs().then_some(fresh))
+    {
         add(name, &|upstream| proxy::start(kind, upstream, workers))?;
     }
     for proxy in Proxy::ALL {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{Method, Request, Response, Uri, uri::Scheme};
 use hyper::{
     body::Incoming,
     client::conn::http1::{SendRequest, handshake},
@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Legacy,
     /// A stack of connections
     Own,
+    /// The same, but a POST has a new connection, as a job start of the sidecar has
+    Fresh,
 }
 
 /// The arguments of the process.
@@ -44,6 +46,7 @@ pub(crate) struct Proxy {
 struct Pool {
     upstream: SocketAddr,
     idle: Arc<Mutex<Vec<SendRequest<Incoming>>>>,
+    posts_connect: bool,
 }
 
 /// Starts it in front of `upstream`.
@@ -51,6 +54,7 @@ pub(crate) fn start(kind: Kind, upstream: SocketAddr, workers: usize) -> Result<
     let kind = match kind {
         Kind::Legacy => "legacy",
         Kind::Own => "own",
+        Kind::Fresh => "fresh",
     };
     let (upstream, workers) = (upstream.to_string(), workers.to_string());
     let args = [
@@ -85,10 +89,11 @@ pub(crate) fn run(proxy: &Proxy) -> Result<(), Fault> {
             });
             super::serve(proxy.workers, carry)
         }
-        Kind::Own => {
+        Kind::Own | Kind::Fresh => {
             let pool = Pool {
                 upstream,
                 idle: Arc::default(),
+                posts_connect: proxy.kind == Kind::Fresh,
             };
             let carry = service_fn(move |request| {
                 let pool = pool.clone();
@@ -101,6 +106,9 @@ pub(crate) fn run(proxy: &Proxy) -> Result<(), Fault> {
 
 impl Pool {
     async fn carry(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Fault> {
+        if self.posts_connect && request.method() == Method::POST {
+            return Ok(self.connect().await?.send_request(request).await?);
+        }
         let mut sender = match self.take() {
             Some(sender) => sender,
             None => self.connect().await?,
