@@ -151,7 +151,7 @@ impl Bench {
         let sidecar = self.settings().ready()?;
         let answers = first_grant(sidecar.addr())?;
         let workers = self.plan.workers.get() as usize;
-        let mut targets = vec![Target::new("bare", bare::start(&answers, workers)?)];
+        let mut targets = vec![Target::new("bare-hyper", bare::start(&answers, workers)?)];
         if let Some(program) = &self.plan.before {
             let settings = Settings {
                 program,

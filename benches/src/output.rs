@@ -59,7 +59,7 @@ impl Output {
 
     /// The table for readers.
     pub(crate) fn say_rows(&self) -> io::Result<()> {
-        let head = "\n== for README.md\n| | sidecar | beside it | ratio (of the rounds: smallest–largest) |\n|---|---|---|---|";
+        let head = "\n== for README.md\n| | sidecar | beside it | ratio |\n|---|---|---|---|";
         self.say(&format!("{head}\n{}", self.rows.borrow().join("\n")))
     }
 

@@ -33,6 +33,20 @@ impl fmt::Display for Spread {
     }
 }
 
+/// A number with so many decimals, and commas between thousands.
+pub(crate) fn grouped(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$}");
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut grouped = String::new();
+    for (idx, digit) in whole.char_indices() {
+        if idx > 0 && (whole.len() - idx) % 3 == 0 && !grouped.ends_with('-') {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + rest
+}
+
 #[expect(clippy::cast_precision_loss, reason = "numbers far below 2^53")]
 pub(crate) fn as_f64(number: u64) -> f64 {
     number as f64
@@ -50,5 +64,14 @@ mod tests {
         assert_eq!(even.median, 3.0);
         assert_eq!(Spread::of([]), None);
         assert_eq!(format!("{odd:.1}"), "3.0 (1.0–100.0)");
+    }
+
+    #[test]
+    fn thousands_are_told_apart() {
+        assert_eq!(grouped(999.96, 1), "1,000.0");
+        assert_eq!(grouped(999.4, 0), "999");
+        assert_eq!(grouped(1_234_567.0, 0), "1,234,567");
+        assert_eq!(grouped(-123.0, 0), "-123");
+        assert_eq!(grouped(-1123.0, 0), "-1,123");
     }
 }

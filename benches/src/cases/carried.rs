@@ -28,7 +28,7 @@ use crate::{
 /// What a closed loop is compared by.
 const COSTS: [Column; 2] = [Column::Rate, Column::Cpu];
 /// What the table for readers tells beside the sidecar.
-const FLOORS: [&str; 4] = ["hyper, legacy", "hyper, fresh", "nginx", "haproxy"];
+const FLOORS: [&str; 4] = ["hyper-legacy", "hyper-fresh", "nginx", "haproxy"];
 /// How long a mark may take to be proven: a round lists its job, every 10 s.
 const PROOF_TIME_MAX: Duration = Duration::from_secs(60);
 const PROOF_INTERVAL: Duration = Duration::from_millis(100);
@@ -107,10 +107,10 @@ fn targets(bench: &Bench, work: Work) -> Result<Vec<Target>, Fault> {
         targets.push(target);
         Ok::<_, Fault>(())
     };
-    let fresh = ("hyper, fresh", proxy::Kind::Fresh);
+    let fresh = ("hyper-fresh", proxy::Kind::Fresh);
     for (name, kind) in [
-        ("hyper, legacy", proxy::Kind::Legacy),
-        ("hyper, own pool", proxy::Kind::Own),
+        ("hyper-legacy", proxy::Kind::Legacy),
+        ("hyper-own-pool", proxy::Kind::Own),
     ]
     .into_iter()
     .chain(work.is_jobs().then_some(fresh))

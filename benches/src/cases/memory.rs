@@ -14,7 +14,7 @@ use crate::{
     floors::bare,
     output::progress,
     sidecar::{Settings, first_grant},
-    stats::as_f64,
+    stats::{as_f64, grouped},
     upstream,
 };
 
@@ -26,6 +26,8 @@ const CONNECTIONS: u32 = 5000;
 const OTHER_FILES: u64 = 200;
 /// The allocator gives memory back a second after it was freed.
 const SETTLE_TIME: Duration = Duration::from_millis(2500);
+/// How often it is looked whether all wait.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
 
 pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
@@ -40,37 +42,35 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
         ..bench.settings()
     };
 
-    let server = settings(&few).ready()?;
-    let idle = settled(&server)?;
-    tell(
-        bench,
-        &format!("idle, {FEW_ACCOUNTS} accounts"),
-        as_f64(idle) / BYTES_PER_MIB,
-        "MiB",
-    )?;
-    per_connection(bench, &server, idle, "idle connection")?;
-    let answers = first_grant(server.addr())?;
-    server.stop()?;
-
+    let count = connections_count(bench);
+    let sidecar = settings(&few).ready()?;
+    let answers = first_grant(sidecar.addr())?;
+    let idle = settled(&sidecar)?;
+    let connection = per_connection(&sidecar, idle, count)?;
+    sidecar.stop()?;
     let floor = bare::start(&answers, 1)?;
     first_grant(floor.addr())?;
     let floor_idle = settled(&floor)?;
-    tell(
-        bench,
-        "bare hyper, idle",
-        as_f64(floor_idle) / BYTES_PER_MIB,
-        "MiB",
-    )?;
-    per_connection(bench, &floor, floor_idle, "idle connection of bare hyper")?;
+    let floor_connection = per_connection(&floor, floor_idle, count)?;
     floor.stop()?;
+    let of_10 = format!("idle, {FEW_ACCOUNTS} accounts");
+    let mib = |bytes| as_f64(bytes) / BYTES_PER_MIB;
+    tell(bench, &of_10, "MiB", mib(idle), Some(mib(floor_idle)))?;
+    let of_each = format!("idle connection (of {count})");
+    let floor = Some(floor_connection);
+    tell(bench, &of_each, "bytes", connection, floor)?;
 
     let server = settings(&many).ready()?;
     let before = settled(&server)?;
     let accounts = MANY_ACCOUNTS - FEW_ACCOUNTS;
-    tell_each(bench, "account", idle, before, accounts)?;
+    let account = each(idle, before, accounts);
+    let name = format!("account (of {MANY_ACCOUNTS})");
+    tell(bench, &name, "bytes", account, None)?;
     let leases = bench.plan.leases();
     fill(&server, leases)?;
-    tell_each(bench, "lease", before, settled(&server)?, leases)?;
+    let lease = each(before, settled(&server)?, leases);
+    let name = format!("lease (of {leases})");
+    tell(bench, &name, "bytes", lease, None)?;
     server.stop()?;
     few.stop()?;
     many.stop()?;
@@ -78,29 +78,29 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
     let one = upstream::start(1, 1)?;
     let server = settings(&one).ready()?;
     let before = settled(&server)?;
-    per_waiter(bench, &server, before)?;
+    let waiter = per_waiter(&server, before, count)?;
+    let name = format!("waiter, with its connection (of {count})");
+    tell(bench, &name, "bytes", waiter, None)?;
     server.stop()?;
     one.stop()
 }
 
-/// Connections that have had one call each.
-fn per_connection(bench: &Bench, server: &Server, before: u64, name: &str) -> Result<(), Fault> {
+/// Bytes a connection that has had one call.
+fn per_connection(server: &Server, before: u64, count: u32) -> Result<f64, Fault> {
     let livez = request("GET /livez");
     let mut connections = Vec::new();
-    for _ in 0..connections_count(bench) {
+    for _ in 0..count {
         let mut connection = Connection::open(server.addr())?;
         connection.call(&livez)?.check()?;
         connections.push(connection);
     }
-    let after = settled(server)?;
-    tell_each(bench, name, before, after, connections_count(bench))
+    Ok(each(before, settled(server)?, count))
 }
 
-/// Picks that wait for the only slot, each on a connection of its own.
-fn per_waiter(bench: &Bench, server: &Server, before: u64) -> Result<(), Fault> {
+/// Bytes a pick that waits for the only slot, on a connection of its own.
+fn per_waiter(server: &Server, before: u64, count: u32) -> Result<f64, Fault> {
     let mut holder = Connection::open(server.addr())?;
     holder.call(&pick())?.check()?;
-    let count = connections_count(bench);
     let mut waiters = Vec::new();
     for _ in 0..count {
         let mut connection = Connection::open(server.addr())?;
@@ -108,16 +108,11 @@ fn per_waiter(bench: &Bench, server: &Server, before: u64) -> Result<(), Fault> 
         waiters.push(connection);
     }
     let line = format!("\nkling_balancer_waiters {count}\n");
-    while memmem::find(
-        holder.call(&request("GET /metrics"))?.check()?.body,
-        line.as_bytes(),
-    )
-    .is_none()
-    {
-        thread::sleep(Duration::from_millis(10));
+    let scrape = request("GET /metrics");
+    while memmem::find(holder.call(&scrape)?.check()?.body, line.as_bytes()).is_none() {
+        thread::sleep(LOOK_INTERVAL);
     }
-    let after = settled(server)?;
-    tell_each(bench, "waiter, with its connection", before, after, count)
+    Ok(each(before, settled(server)?, count))
 }
 
 /// As many as the limit of files allows.
@@ -142,18 +137,31 @@ fn settled(server: &Server) -> Result<u64, Fault> {
     }
 }
 
-fn tell_each(bench: &Bench, name: &str, before: u64, after: u64, count: u32) -> Result<(), Fault> {
-    let grown = as_f64(after) - as_f64(before);
-    let name = format!("{name} (of {count})");
-    tell(bench, &name, grown / f64::from(count), "bytes")
+/// The growth of each of `count` things.
+fn each(before: u64, after: u64, count: u32) -> f64 {
+    (as_f64(after) - as_f64(before)) / f64::from(count)
 }
 
-fn tell(bench: &Bench, name: &str, figure: f64, unit: &str) -> Result<(), Fault> {
-    let digits = usize::from(unit == "MiB");
+/// Tells what a thing takes, and what it takes of bare hyper.
+fn tell(
+    bench: &Bench,
+    name: &str,
+    unit: &str,
+    figure: f64,
+    floor: Option<f64>,
+) -> Result<(), Fault> {
+    let text = |figure| grouped(figure, usize::from(unit == "MiB"));
+    let (beside, ratio) = match floor {
+        Some(floor) => (
+            format!("bare-hyper {}", text(floor)),
+            format!("{:.2}", figure / floor),
+        ),
+        None => Default::default(),
+    };
     bench.output.keep_row(format!(
-        "| memory: {name}, {unit} | {figure:.digits$} | | |"
+        "| memory, {name}: {unit} | {} | {beside} | {ratio} |",
+        text(figure)
     ));
-    Ok(bench
-        .output
-        .say(&format!("{name:44}  {figure:>8.digits$} {unit}"))?)
+    let line = format!("{name:44}  {:>8} {unit:5}  {beside}", text(figure));
+    Ok(bench.output.say(line.trim_end())?)
 }

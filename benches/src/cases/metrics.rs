@@ -13,11 +13,12 @@ use crate::{
     bench::{Bench, Target, stop},
     calls::Work,
     cases::{Case, heading},
+    child::Server,
     client::{Connection, request},
     load::Pace,
     output::progress,
     report::{Column, Rounds},
-    stats::{Spread, as_f64},
+    stats::{Spread, as_f64, grouped},
 };
 
 /// Scrapes that are timed.
@@ -33,45 +34,18 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
         Target::new("scraped", bench.settings().ready()?),
     ];
     let [alone, scraped] = &targets;
+    let (load, work) = (bench.plan.load(), Work::PicksAndReleases);
+    let most = bench.window(alone, load, work, Pace::Closed)?;
     // So that there is something to tell.
-    let load = bench.plan.load();
-    let most = bench.window(alone, load, Work::PicksAndReleases, Pace::Closed)?;
-    bench.window(scraped, load, Work::PicksAndReleases, Pace::Closed)?;
-
-    let server = &scraped.server;
-    let mut connection = Connection::open(server.addr())?;
-    let series = count_series(connection.call(&scrape)?.check()?.body);
-    let scrapes = bench.plan.count(SCRAPES);
-    let cpu_before = server.cpu()?;
-    let mut times = Vec::new();
-    for _ in 0..scrapes {
-        let begun_at = Instant::now();
-        connection.call(&scrape)?.check()?;
-        times.push(begun_at.elapsed().as_secs_f64() * 1e6);
-    }
-    let cpu = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / f64::from(scrapes);
-    let times = Spread::of(times).ok_or("no scrapes")?;
-    bench
-        .output
-        .say(&heading(Case::Metrics, "GET /metrics of an idle sidecar"))?;
-    bench.output.say(&format!(
-        "{series} series: {times:.0} µs a scrape, {:.3} µs a series; {cpu:.0} µs of CPU, {:.3} µs a series",
-        times.median / series,
-        cpu / series,
-    ))?;
-
-    bench.output.keep_row(format!(
-        "| `GET /metrics`, {series} series: µs a series | {:.2} | | |",
-        times.median / series
-    ));
+    bench.window(scraped, load, work, Pace::Closed)?;
+    time_scrapes(bench, &scraped.server, &scrape)?;
 
     let rate = most.get(Column::Rate) / 2.0;
     let (load, pace) = (bench.plan.open_load(), Pace::Open(rate));
     let mut rounds = Rounds::default();
     for round in 1..=bench.plan.rounds() {
-        let work = Work::PicksAndReleases;
         rounds.add(alone.name, bench.window(alone, load, work, pace)?);
-        let figures = while_scraped(server.addr(), &scrape, || {
+        let figures = while_scraped(scraped.server.addr(), &scrape, || {
             bench.window(scraped, load, work, pace)
         })?;
         rounds.add(scraped.name, figures);
@@ -81,25 +55,47 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
         "picks at {rate:.0} calls/s, while /metrics is scraped each {SCRAPE_INTERVAL:?}; open loop"
     );
     let heading = heading(Case::Metrics, &text);
-    tell(
-        bench,
-        &heading,
-        &rounds,
-        &Column::OPEN,
-        ("scraped", &COMPARED),
-    )?;
+    let ratios = ("scraped", &COMPARED[..]);
+    tell(bench, &heading, &rounds, &Column::OPEN, ratios)?;
     let worst = rounds.median("scraped", Column::Worst);
     let usual = rounds.median("alone", Column::P999);
     if let (Some(worst), Some(usual)) = (worst, usual) {
         let ratio = worst / usual;
+        let (worst, usual) = (grouped(worst, 0), grouped(usual, 0));
         bench.output.keep_row(format!(
-            "| the worst pick in two seconds with scrapes, µs | {worst:.0} | p99.9 without {usual:.0} | {ratio:.2} |"
+            "| the worst pick in {:?} with scrapes, µs | {worst} | p99.9 without {usual} | {ratio:.2} |",
+            load.window,
         ));
-        bench.output.say(&format!(
-            "worst pick while scraped ÷ p99.9 alone {ratio:.2}"
-        ))?;
+        let text = "worst pick while scraped ÷ p99.9 alone";
+        bench.output.say(&format!("{text} {ratio:.2}"))?;
     }
     stop(targets.into())
+}
+
+/// Scrapes of a sidecar that has nothing else to do.
+fn time_scrapes(bench: &Bench, server: &Server, scrape: &[u8]) -> Result<(), Fault> {
+    let mut connection = Connection::open(server.addr())?;
+    let series = count_series(connection.call(scrape)?.check()?.body);
+    let scrapes = bench.plan.count(SCRAPES);
+    let cpu_before = server.cpu()?;
+    let mut times = Vec::new();
+    for _ in 0..scrapes {
+        let begun_at = Instant::now();
+        connection.call(scrape)?.check()?;
+        times.push(begun_at.elapsed().as_secs_f64() * 1e6);
+    }
+    let cpu = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / f64::from(scrapes);
+    let times = Spread::of(times).ok_or("no scrapes")?;
+    bench.output.keep_row(format!(
+        "| `GET /metrics`, {series} series: µs a series | {:.2} | | |",
+        times.median / series
+    ));
+    let heading = heading(Case::Metrics, "GET /metrics of an idle sidecar");
+    Ok(bench.output.say(&format!(
+        "{heading}\n{series} series: {times:.0} µs a scrape, {:.3} µs a series; {cpu:.0} µs of CPU, {:.3} µs a series",
+        times.median / series,
+        cpu / series,
+    ))?)
 }
 
 /// Runs `work` while `addr` is scraped.

@@ -39,7 +39,7 @@ pub(super) fn closed(bench: &Bench, work: Work) -> Result<(), Fault> {
         ("sidecar", &COSTS),
     )?;
     if work == Work::PicksAndReleases {
-        let row = |what, column| rounds.row(what, "sidecar", &["bare"], column);
+        let row = |what, column| rounds.row(what, "sidecar", &["bare-hyper"], column);
         let output = &bench.output;
         output.keep_row(row(
             "`POST /pick` and its `DELETE`: µs of CPU a call",
@@ -63,7 +63,7 @@ pub(super) fn open(bench: &Bench) -> Result<(), Fault> {
     bench.output.keep_row(rounds.row(
         "`POST /pick` at half of that rate: p99, µs",
         "sidecar",
-        &["bare"],
+        &["bare-hyper"],
         Column::P99,
     ));
     stop(targets)
