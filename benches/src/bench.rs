@@ -112,10 +112,14 @@ impl Bench {
     /// What was run where, with what.
     fn tell_run(&self, root: &Path) -> Result<(), Fault> {
         let args: Vec<_> = env::args().skip(1).collect();
+        let command = format!(
+            "cargo run --release -p benches --bin rig -- {}",
+            args.join(" ")
+        );
         let load = self.plan.load();
         self.output.say(&format!(
-            "$ cargo run --release -p benches --bin rig -- {}\n{}\n{}",
-            args.join(" "),
+            "$ {}\n{}\n{}",
+            command.trim_end_matches([' ', '-']),
             machine::describe(),
             machine::commit(root),
         ))?;
