@@ -60,7 +60,8 @@ pub(crate) struct Tally {
     /// Nanoseconds of the calls that give the work its name, to the last byte read: from the first byte written, or from
     /// when they were due.
     pub(crate) latency: Histogram<u64>,
-    /// Nanoseconds from when a call was due until it was written. Empty in a closed loop.
+    /// Nanoseconds from when a call was due and had a connection until it was written: how late the client itself was.
+    /// Empty in a closed loop.
     pub(crate) lateness: Histogram<u64>,
 }
 
@@ -77,6 +78,8 @@ struct Driver<'a> {
     connections: Vec<Connection>,
     under_way: Vec<Option<UnderWay>>,
     idle: Vec<usize>,
+    /// Since when some are idle.
+    idle_since: Instant,
     ready: Vec<epoll::Event>,
     out: Vec<u8>,
     calls: &'a mut Calls,
@@ -160,6 +163,7 @@ impl<'a> Driver<'a> {
             connections,
             under_way: vec![None; count],
             idle: (0..count).collect(),
+            idle_since: Instant::now(),
             ready: Vec::with_capacity(count),
             out: Vec::new(),
             calls,
@@ -182,7 +186,9 @@ impl<'a> Driver<'a> {
             self.under_way[idx] = Some(UnderWay { kind, since });
             self.connections[idx].send(&self.out)?;
             if is_counted && pacer.is_open() {
-                tally.lateness.saturating_record(nanos(since.elapsed()));
+                let could_be_sent_at = since.max(self.idle_since);
+                let lateness = could_be_sent_at.elapsed();
+                tally.lateness.saturating_record(nanos(lateness));
             }
         }
         Ok(())
@@ -216,6 +222,9 @@ impl<'a> Driver<'a> {
                 latency.saturating_record(nanos(call.since.elapsed()));
             }
             self.calls.answered(call.kind, &connection.answer()?)?;
+            if self.idle.is_empty() {
+                self.idle_since = Instant::now();
+            }
             self.idle.push(idx);
             count += 1;
         }
