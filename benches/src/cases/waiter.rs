@@ -13,7 +13,7 @@ use crate::{
     load::latencies,
     output::progress,
     sidecar::Settings,
-    stats::{Spread, as_f64},
+    stats::{Spread, as_f64, grouped},
     upstream,
     wire::text_field,
 };
@@ -65,9 +65,12 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
                 quantile * 100.0
             ))?;
             if is_p99 {
+                let text = |spread: Spread| grouped(spread.median, 1);
                 bench.output.keep_row(format!(
-                    "| from a release to the answer of the pick that waits: p99, µs | {:.1} | idle pick {:.1} | {ratio:.2} |",
-                    handed.median, idle.median
+                    "| from a release to the answer of the pick that waits: p99, µs | {} | idle pick {} | {:.2} |",
+                    text(handed),
+                    text(idle),
+                    ratio.median
                 ));
             }
         }
