@@ -94,11 +94,11 @@ pub(crate) fn measure(plan: Plan) -> Result<(), Fault> {
 
 /// Builds the sidecar as this program was built, and returns its path.
 fn build(root: &Path) -> Result<PathBuf, Fault> {
-    progress("building the sidecar");
+    progress("building the sidecar, and what `instructions` counts");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root)
-        .args(["build", "--bin", "kling-balancer"]);
+        .args(["build", "--bin", "kling-balancer", "--bin", "pool-steps"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

@@ -445,7 +445,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let theirs = TcpStream::connect(listener.local_addr().unwrap()).await;
         let mut theirs = theirs.unwrap();
-        let client = Client::new(listener.accept().await.unwrap().0);
+        let (stream, addr) = listener.accept().await.unwrap();
+        let client = Client::new(stream, addr);
         let mut socket = client.socket();
         for (is_early, has_followed) in [(false, true), (true, false), (false, true)] {
             let answer = client.note_taken();

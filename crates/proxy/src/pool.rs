@@ -186,7 +186,8 @@ impl Pool {
         self.outbox.next_handover()
     }
 
-    /// Whether something may be taken by the methods below, or of what became of lost submissions or is learnt of marks.
+    /// Whether there may be anything to tell since it was last taken: changes of states, jobs and marks, decided
+    /// losses, drained accounts.
     pub fn has_news(&self) -> bool {
         self.outbox.has_news() || self.marks.has_changes()
     }
@@ -206,12 +207,6 @@ impl Pool {
         let drained = drained.filter_map(|key| self.accounts.get(key));
         let drained = drained.filter(|account| account.is_drained());
         drained.map(|account| account.names()).collect()
-    }
-
-    /// Whether there may be anything to tell since it was last taken: changes of states, jobs and marks, decided
-    /// losses, drained accounts.
-    pub fn has_news(&self) -> bool {
-        self.outbox.has_news() || self.marks.has_changes()
     }
 
     /// The jobs that started and ended since the last call, in order.
