@@ -412,6 +412,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_member_that_is_there_twice_is_none_unless_it_is_not_asked_for() {
+        let members = |json: &'static str| members(json.as_bytes(), ["a", "b"]);
+        assert_eq!(members(r#"{"a":1,"a":null}"#), None);
+        assert_eq!(members(r#"{"b":null,"a":1,"\u0062":2}"#), None);
+        assert_eq!(members(r#"{"a":1,"c":2,"c":3}"#), Some([Some("1"), None]));
+    }
+
+    #[test]
     fn a_million_open_brackets_take_no_stack() {
         let count = 1_000_000;
         let deep = [r#"{"b":"#, &"[".repeat(count), &"]".repeat(count), "}"].concat();
