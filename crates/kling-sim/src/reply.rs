@@ -14,7 +14,7 @@ use http::{
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use serde_json::{Value, json};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::refusal::{Form, Refusal};
 
@@ -124,8 +124,9 @@ pub(crate) enum End {
 /// A body sent chunk by chunk, and ended as the script says.
 pub(crate) struct Scripted<I> {
     chunks: I,
-    /// The wait before every chunk except the first.
+    /// From a chunk to the next one.
     pause: Option<Duration>,
+    /// Until the next chunk is due. A busy machine may be late, but not later with every chunk.
     pausing: Option<Pin<Box<Sleep>>>,
     end: End,
     is_flushed: bool,
@@ -162,7 +163,10 @@ impl<I: Iterator<Item = Bytes> + Unpin> Body for Scripted<I> {
             ready!(pin!(pausing).poll(cx));
         }
         if let Some(chunk) = self.chunks.next() {
-            self.pausing = self.pause.map(|pause| Box::pin(sleep(pause)));
+            self.pausing = self.pause.map(|pause| {
+                let due = self.pausing.as_ref().map(|it| it.deadline());
+                Box::pin(sleep_until(due.unwrap_or_else(Instant::now) + pause))
+            });
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         match self.end {

@@ -39,7 +39,7 @@ pub(crate) fn plan(seed: u64) -> ChaosPlan {
         .with(0.05, Effect::Delay(ms(120)))
         .with(0.02, Effect::Encode(Encoding::Gzip))
         .with(0.01, Effect::Encode(Encoding::Utf8))
-        .with(0.02, Effect::Drip(Duration::from_micros(50)))
+        .with(0.02, Effect::Drip(ms(1)))
         .with(0.02, Effect::Answer(Answer::new(429)))
         .with(
             0.01,

@@ -31,7 +31,7 @@ fn plan(seed: u64) -> ChaosPlan {
         .with(0.05, Effect::TruncateAfter)
         .with(0.03, Effect::StallBefore)
         .with(0.05, Effect::StallAfter)
-        .with(0.05, Effect::Drip(Duration::from_micros(50)))
+        .with(0.05, Effect::Drip(ms(1)))
 }
 
 /// Submits jobs one after the other, and polls those that were accepted to their ends.

@@ -180,7 +180,7 @@ async fn a_list_that_is_old_when_it_arrives_frees_no_running_job() {
         .release_lag(ms(0)..=ms(200));
     let running = beside(sim, &[FAST_ROUNDS]).await;
     // The upstream makes the list at once and sends it byte by byte, while jobs start and end.
-    let slow = Fault::new(Effect::Drip(Duration::from_micros(100)));
+    let slow = Fault::new(Effect::Drip(ms(1)));
     running.sim.fault(slow.on("GET", "/scheduler/available"));
     let mut clients = JoinSet::new();
     for client in 0..25 {
