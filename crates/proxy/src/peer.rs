@@ -43,6 +43,7 @@ pub(crate) struct Client(Arc<Shared>);
 struct Shared {
     stream: Mutex<TcpStream>,
     ip: IpAddr,
+    accepted_at: Instant,
     /// Since when the client takes none of the bytes that wait for it.
     write_blocked_since: Mutex<Option<Instant>>,
     /// Whether reading or writing has failed.
@@ -94,6 +95,7 @@ impl Client {
         Self(Arc::new(Shared {
             stream: Mutex::new(stream),
             ip: addr.ip().to_canonical(),
+            accepted_at: Instant::now(),
             write_blocked_since: Mutex::default(),
             is_broken: AtomicBool::new(false),
             is_bound: AtomicBool::new(false),
@@ -113,6 +115,11 @@ impl Client {
     /// The address that it calls from.
     pub(crate) fn ip(&self) -> IpAddr {
         self.0.ip
+    }
+
+    /// When its connection was accepted.
+    pub(crate) fn accepted_at(&self) -> Instant {
+        self.0.accepted_at
     }
 
     /// Whether it has closed its sending side, or the connection is broken. What the runtime has noticed so far

@@ -7,6 +7,7 @@
 //! has no twins. Bounded: the oldest record makes room for a new one. Where the book is kept on disk, records are
 //! stored with it ([`stored`]); answers are in memory only.
 
+mod answered;
 mod delivery;
 mod kept_answers;
 mod receipts;
@@ -96,7 +97,8 @@ pub(crate) enum Entered {
     InDoubt,
     /// An earlier start of the same client on another connection, which seems to be there. Its end may be on its way.
     Beside,
-    /// A later start of the same client, which has left already: it was sent again before it was read here.
+    /// An earlier start of the same client, which has left already: it was sent again on another connection, and that
+    /// was read first.
     Overtaken,
 }
 
@@ -155,6 +157,11 @@ impl JobRecords {
                 if !is_patient && records.has_beside(twin, &arrival.client) {
                     return Entered::Beside;
                 }
+            }
+            let accepted_at = arrival.client.accepted_at();
+            let was_answered = |twin| records.answered.is_newer(twin, accepted_at);
+            if arrival.twin.as_ref().is_some_and(was_answered) && arrival.client.is_gone() {
+                return Entered::Overtaken;
             }
             let id = records.add(arrival, now);
             drop(records);

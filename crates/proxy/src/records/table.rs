@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::{
+    answered::Answered,
     record::{Arrival, Record, Twin},
     stored::Changes,
 };
@@ -36,6 +37,7 @@ pub(super) struct Records {
     /// Those that may be delivered to a twin, oldest first.
     pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
     pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
+    pub(super) answered: Answered,
     /// Those whose clients missed the answer, and that may still be delivered to them, by when they were settled.
     missed: BTreeSet<(Instant, RecordId)>,
     pub(super) begun_count: u64,
@@ -195,6 +197,9 @@ impl Records {
             self.missed.remove(&(at, id));
         }
         let twin = record.twin.as_ref()?;
+        if record.may_be_a_job() {
+            self.answered.note(twin, Instant::now());
+        }
         if let Some(twins) = self.by_twin.get_mut(twin) {
             twins.retain(|other| *other != id);
             if twins.is_empty() {

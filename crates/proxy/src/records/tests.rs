@@ -10,10 +10,13 @@ use http_body_util::{BodyExt, Full};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::{Handle, Runtime},
-    time::sleep,
+    time::{advance, sleep},
 };
 
-use super::*;
+use super::{
+    answered::{ANSWERED_FOR, ANSWERED_MAX, Answered},
+    *,
+};
 use crate::{
     error::Error,
     peer::Client,
@@ -158,9 +161,9 @@ async fn an_answer_counts_as_missed_until_it_is_of_no_use_or_too_old() {
     let failed = promised(&records, 2);
     records.note_failed(failed.delivery.id());
     assert_eq!(records.missed_count(), 2);
-    tokio::time::advance(records.redeliver - Duration::from_nanos(1)).await;
+    advance(records.redeliver - Duration::from_nanos(1)).await;
     assert_eq!(records.missed_count(), 2);
-    tokio::time::advance(Duration::from_nanos(1)).await;
+    advance(Duration::from_nanos(1)).await;
     assert_eq!(records.missed_count(), 0);
 }
 
@@ -177,13 +180,18 @@ fn an_answer_that_no_call_can_ask_for_is_not_kept() {
     }
 }
 
-/// A job start that was accepted, its answer up to the moment at which hyper has taken it, and its client's end.
-async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
+/// A client, and its end of the connection.
+async fn connected() -> (Client, tokio::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let theirs = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
     let (theirs, ours) = tokio::join!(theirs, listener.accept());
     let (stream, addr) = ours.unwrap();
-    let client = Client::new(stream, addr);
+    (Client::new(stream, addr), theirs.unwrap())
+}
+
+/// A job start that was accepted, its answer up to the moment at which hyper has taken it, and its client's end.
+async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
+    let (client, theirs) = connected().await;
     let arrival = Arrival {
         client: client.clone(),
         ..arrival(Some(1))
@@ -194,7 +202,7 @@ async fn taken(records: &Arc<JobRecords>) -> (Client, tokio::net::TcpStream) {
     records.submit(delivery.id()).settle(accepted("7"));
     let body = delivery.of(Full::new(Bytes::from_static(b"{}")));
     body.collect().await.unwrap();
-    (client, theirs.unwrap())
+    (client, theirs)
 }
 
 #[tokio::test]
@@ -239,6 +247,51 @@ async fn a_start_beside_an_equal_one_waits_a_moment_for_the_end_of_its_client() 
     // On the same connection it comes from a client that is there.
     let same = Arrival { client, ..other };
     assert!(matches!(records.enter(&same, false), Entered::New(_)));
+}
+
+#[tokio::test]
+async fn a_start_that_was_given_up_is_no_job_behind_the_answer_to_its_repetition() {
+    let records = records();
+    let (late, given_up) = connected().await;
+    drop(given_up);
+    while !late.is_gone() {}
+    let (_client, _theirs) = taken(&records).await;
+    records.note_polled(&"7".parse().unwrap(), "", None);
+    let arrives = |client: &Client, fingerprint| {
+        let client = client.clone();
+        let arrival = Arrival {
+            client,
+            ..arrival(Some(fingerprint))
+        };
+        records.enter(&arrival, true)
+    };
+    assert!(matches!(arrives(&late, 1), Entered::Overtaken));
+    assert!(matches!(arrives(&late, 2), Entered::New(_)), "another one");
+    // This one came after the answer: its client may have said all that it has to say.
+    let (later, theirs) = connected().await;
+    drop(theirs);
+    while !later.is_gone() {}
+    assert!(matches!(arrives(&later, 1), Entered::New(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answered_starts_are_remembered_for_a_while_and_so_many() {
+    let mut answered = Answered::default();
+    let twin = |fingerprint| arrival(Some(fingerprint)).twin.unwrap();
+    let begun = Instant::now();
+    answered.note(&twin(1), begun);
+    advance(ANSWERED_FOR / 2).await;
+    answered.note(&twin(1), Instant::now());
+    advance(ANSWERED_FOR / 2).await;
+    answered.note(&twin(2), Instant::now());
+    assert!(answered.is_newer(&twin(1), begun) && answered.len() == 2);
+    advance(ANSWERED_FOR / 2).await;
+    answered.note(&twin(2), Instant::now());
+    assert!(!answered.is_newer(&twin(1), begun) && answered.len() == 2);
+    for fingerprint in 0..2 * ANSWERED_MAX as u64 {
+        answered.note(&twin(fingerprint), Instant::now());
+    }
+    assert_eq!(answered.len(), ANSWERED_MAX);
 }
 
 /// Whether it is known that the client of the first record has its answer.
