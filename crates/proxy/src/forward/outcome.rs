@@ -240,9 +240,8 @@ fn judge(
     settings: &config::Forward,
 ) -> (Outcome, bool) {
     if status == StatusCode::OK
-        && let Some(task_id) = task::accepted_id(body)
+        && let Some((task_id, task_type)) = task::accepted_task(body)
     {
-        let task_type = task::accepted_type(body);
         return (Outcome::Accepted { task_id, task_type }, false);
     }
     let fits = |row: &&Row| {

@@ -206,17 +206,34 @@ pub(crate) fn is_about_account(body: &[u8]) -> bool {
     memchr::memmem::find(&body.to_ascii_lowercase(), NOT_CONFIGURED).is_some()
 }
 
-/// The id of the task in an answer, `task.id`, its digits as they are.
-pub(crate) fn accepted_id(body: &[u8]) -> Option<TaskId> {
-    id_of(task_in(body)?)
-}
-
-/// The type of the task in an answer, `task.type`. Read apart from the id: an odd type must not cost the
-/// id of a paid job.
-pub(crate) fn accepted_type(body: &[u8]) -> Option<Arc<str>> {
-    let [task_type] = members(task_in(body)?.as_bytes(), ["type"])?;
-    let task_type: String = serde_json::from_str(task_type?).ok()?;
-    Some(task_type.into())
+/// The task in an answer, read in one pass: its id, `task.id`, the digits as they are, and its type, `task.type`. An odd
+/// type is none: it must not cost the id of a paid job.
+pub(crate) fn accepted_task(body: &[u8]) -> Option<(TaskId, Option<Arc<str>>)> {
+    let [mut task, mut id] = [Member::default(); 2];
+    let mut types = (None, 0);
+    let mut scanner = Scanner::new(body);
+    scanner.object(|scanner, member| {
+        if member != b"task" {
+            return scanner.value().map(drop);
+        }
+        let value = scanner.object_or_null(|scanner, member| {
+            let value = scanner.value()?;
+            match member {
+                b"id" => id.note(value)?,
+                b"type" => types = (Some(value), types.1 + 1),
+                _ => {}
+            }
+            Some(())
+        });
+        task.note(value?)
+    })?;
+    scanner.end()?;
+    let _is_text = str::from_utf8(task.value()?).ok()?;
+    // As it stands there: a number beyond 2^53 must not pass through a float.
+    let id = TaskId::in_json(str::from_utf8(id.value()?).ok()?).ok()?;
+    let task_type = types.0.filter(|_| types.1 == 1);
+    let task_type = task_type.and_then(|text| serde_json::from_slice::<String>(text).ok());
+    Some((id, task_type.map(Arc::from)))
 }
 
 /// The member `task` of an answer, if it is the task `task_id`.
@@ -347,11 +364,46 @@ mod tests {
             assert_eq!(status, TaskStatus::Unknown, "{body}");
         }
         for body in [r#"[{"id":7,"type":"t"}]"#, r#"{"task":[7,"t"]}"#] {
-            assert_eq!(accepted_id(body.as_bytes()), None, "{body}");
-            assert_eq!(accepted_type(body.as_bytes()), None, "{body}");
+            assert_eq!(accepted_task(body.as_bytes()), None, "{body}");
             assert_eq!(task_json(body.as_bytes(), &id), None, "{body}");
         }
         let typed = r#"{"task":["t"]}"#;
-        assert_eq!(accepted_type(typed.as_bytes()), None);
+        assert_eq!(accepted_task(typed.as_bytes()), None);
+    }
+
+    /// What one pass for each member finds.
+    fn by_passes(body: &[u8]) -> Option<(TaskId, Option<Arc<str>>)> {
+        let task = task_in(body)?;
+        let found = members(task.as_bytes(), ["type"]).and_then(|[text]| text);
+        let task_type = found.and_then(|text| serde_json::from_str::<String>(text).ok());
+        Some((id_of(task)?, task_type.map(Arc::from)))
+    }
+
+    #[test]
+    fn an_accepted_task_is_read_in_one_pass_as_in_several() {
+        for text in [
+            r#"{"a":[{}],"task":{"id":12,"b":{"id":7},"type":"t"},"id":7}"#,
+            r#"{"task":{"type":"\u0074","id":"987654321987654321"}}"#,
+            r#"{"task":{"id":12,"type":7}}"#,
+            r#"{"task":{"id":12,"type":null},"type":"t"}"#,
+            r#"{"task":{"type":"t","type":"u","id":12}}"#,
+        ] {
+            let mut understood = 0;
+            for body in variants(text) {
+                let plain = by_passes(&body);
+                assert_eq!(accepted_task(&body), plain, "{}", body.escape_ascii());
+                understood += usize::from(plain.is_some());
+            }
+            assert!(understood > text.len(), "only {understood} name a task");
+        }
+    }
+
+    #[test]
+    fn an_odd_type_costs_no_id() {
+        for odd in ["7", "null", "[]", r#""a","type":"b""#, r#""\ud800""#] {
+            let body = format!(r#"{{"task":{{"type":{odd},"id":12}}}}"#);
+            let read = accepted_task(body.as_bytes());
+            assert_eq!(read, Some(("12".parse().unwrap(), None)), "{odd}");
+        }
     }
 }
