@@ -1,7 +1,10 @@
 //! Tests of panics, each in a process of its own: the hook belongs to the process, and some panics
 //! end it.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+};
 
 use serde_json::Value;
 
@@ -62,4 +65,46 @@ fn a_panic_is_logged_with_its_place_and_its_span() {
             .contains("telemetry/tests.rs:")
     );
     assert_eq!(lines[0]["span"]["request_id"], "r-1");
+}
+
+#[test]
+fn fields_written_at_once_read_like_the_default_ones() {
+    #[derive(Clone)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written<N>(fields: N, has_colors: bool) -> String
+    where
+        N: for<'a> FormatFields<'a> + Send + Sync + 'static,
+    {
+        let lines = Arc::<Mutex<Vec<u8>>>::default();
+        let kept = Kept(Arc::clone(&lines));
+        let layer = fmt::layer().without_time().with_ansi(has_colors);
+        let layer = layer.fmt_fields(fields).with_writer(move || kept.clone());
+        tracing::subscriber::with_default(registry().with(layer), || {
+            let (account, absent) = (Some(tracing::field::display("a b")), None::<u8>);
+            let span = tracing::error_span!("submission", request_id = "r\"\n1", account, absent);
+            let _entered = span.enter();
+            span.record("absent", 7);
+            tracing::error!(count = 1, r#type = ?Some("t"), "message \u{1b}[1m {}", "long".repeat(99));
+            let _inner = tracing::error_span!("bare").entered();
+            tracing::warn!("");
+        });
+        let lines = lines.lock().unwrap();
+        String::from_utf8(lines.clone()).unwrap()
+    }
+    for has_colors in [false, true] {
+        let whole = written(WholeFields::default(), has_colors);
+        assert_eq!(whole, written(DefaultFields::new(), has_colors));
+        assert_eq!(whole.lines().count(), 2, "{whole}");
+    }
 }
