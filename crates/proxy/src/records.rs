@@ -462,12 +462,12 @@ impl JobRecords {
         let Some(record) = records.by_id.get_mut(&id) else {
             return;
         };
-        let Some(task_id) = record.task_id().cloned() else {
-            return;
-        };
         if record.is_counted || !record.is_cut_off() {
             return;
         }
+        let Some(task_id) = record.task_id().cloned() else {
+            return;
+        };
         record.is_counted = true;
         let undelivered = JobFacts {
             request_id: Some(Arc::clone(&record.request_id)),
