@@ -7,6 +7,7 @@
 use std::{borrow::Cow, fmt, num::NonZeroU32, ops::Range};
 
 use bytes::Bytes;
+use memchr::memchr;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -146,7 +147,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
     let quoted = value.get();
     let text = quoted.strip_prefix('"')?.strip_suffix('"')?;
-    if text.contains('\\') {
+    if memchr(b'\\', text.as_bytes()).is_some() {
         serde_json::from_str(quoted).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(text))
