@@ -37,6 +37,7 @@ pub(crate) use starting::while_starting;
 
 use crate::{
     book::BookWatch,
+    boxed::pinned,
     config::{AccountLabel, Config, Leases, Selection},
     error::Error,
     events::Events,
@@ -226,7 +227,7 @@ impl Api {
         let name = route.name;
         let query = |request: &Request<_>| request.uri().query().unwrap_or_default().to_owned();
         match route.row.endpoint {
-            Endpoint::Pick => Box::pin(self.pick(request, by.caller, request_id)),
+            Endpoint::Pick => pinned(|| self.pick(request, by.caller, request_id)),
             Endpoint::Lease if request.method() == Method::DELETE => {
                 Box::pin(async move { self.release(&name).await })
             }
@@ -248,7 +249,7 @@ impl Api {
                     client: client.clone(),
                     request_id,
                 };
-                Box::pin(self.carry(request, origin))
+                pinned(|| self.carry(request, origin))
             }
             Endpoint::Status => Box::pin(async move {
                 let mut reply = self.status(request.headers()).await?;
@@ -279,8 +280,7 @@ impl Api {
     ) -> Result<Reply, Error> {
         let upstream = self.deps.upstream.as_ref();
         let upstream = upstream.ok_or(Error::NotForwarding)?;
-        // Far larger than the futures of other calls.
-        let carried = Box::pin(upstream.forward.carry(request, &origin));
+        let carried = upstream.forward.carry(request, &origin);
         Ok(reply::carried(carried.await?))
     }
 

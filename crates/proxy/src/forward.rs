@@ -46,6 +46,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    boxed::pinned,
     config::{self, Config, Selection},
     error::Error,
     idempotency::Caller,
@@ -220,17 +221,16 @@ impl Forward {
         let mut call = Call::read(head, &self.settings)?;
         self.note_ignored(&call, call.query.email()).await;
         match call.class {
-            // The futures of these are large: reads and polls, which are most calls, have no room for them. A block is
-            // made where it lies in the box; what a function returns would be copied there.
+            // The futures of these are large: reads and polls, which are most calls, have no room for them.
             Class::JobStart => {
-                let started = Box::pin(async move { self.start_job(call, body, origin).await });
+                let started = pinned(|| self.start_job(call, body, origin));
                 started.await.map_err(Error::of_job_start)
             }
-            Class::Create => Box::pin(async move { self.create(call, body).await }).await,
+            Class::Create => pinned(|| self.create(call, body)).await,
             // A future that is pinned is not moved: 2 KB of it twice, where it is only awaited.
             Class::Task => pin!(self.about_task(&mut call, body, origin)).await,
             Class::Untrack => self.untrack(&mut call, body).await,
-            Class::Download => Box::pin(async move { self.download(call, body).await }).await,
+            Class::Download => pinned(|| self.download(call, body)).await,
             Class::Read => {
                 let email = self.router.any_account(&call).await?;
                 let answer = self.read(&mut call, body, email.as_deref()).await?;

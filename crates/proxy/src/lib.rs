@@ -25,6 +25,7 @@ mod backoff;
 #[doc(hidden)]
 pub mod benching;
 mod book;
+mod boxed;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -19,6 +19,7 @@ use super::{
     sender::Sender,
 };
 use crate::{
+    boxed::pinned,
     config,
     error::Error,
     events::{AccountFacts, Fact, JobFacts},
@@ -109,7 +110,7 @@ impl Submissions {
         let account = reservation.alias().map(field::display);
         let span = tracing::error_span!("submission", request_id, account);
         let (submissions, start) = (Arc::clone(self), Arc::clone(start));
-        let submitted = Box::pin(async move {
+        let submitted = pinned(|| async move {
             let attempts = submissions.attempt_all(&start, reservation, sent_count, &under_way);
             let ended = attempts.await;
             let (submitted, fate) = ended.unwrap_or_else(|error| (Err(error), Fate::unsent()));

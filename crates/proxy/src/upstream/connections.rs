@@ -26,6 +26,7 @@ use super::{
     BoxError, UpstreamSettings, alarm::Alarm, breaker::Breaker, dialer::Dialer,
     outgoing::OutgoingBody,
 };
+use crate::boxed::pinned;
 
 /// How long an unused connection is kept: less than the 5 s after which Node and uvicorn close it,
 /// so that no request meets a closing connection.
@@ -95,9 +96,8 @@ impl Connections {
     /// # Errors
     /// Why it could not be opened.
     pub(super) async fn open(&self) -> Result<Connection, BoxError> {
-        // Every request would have room for a TLS session in its future. A block is made where it lies in the box; what
-        // a function returns would be copied there.
-        Box::pin(async move { self.dial().await }).await
+        // Every request would have room for a TLS session in its future.
+        pinned(|| self.dial()).await
     }
 
     async fn dial(&self) -> Result<Connection, BoxError> {
