@@ -43,10 +43,24 @@ impl Serialize for WireTime {
 
 /// The digits of a number below 100.
 fn two_digits(number: impl Into<u16>) -> [u8; 2] {
-    let number = number.into();
-    let digit = |digit: u16| b'0' + u8::try_from(digit).unwrap_or_default();
-    [digit(number / 10), digit(number % 10)]
+    TWO_DIGITS[usize::from(number.into()) % 100]
 }
+
+/// The digits of each number below 100: to look them up takes half the instructions of two divisions.
+static TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut all = [[b'0'; 2]; 100];
+    let mut number = 1;
+    while number < 100 {
+        let [tens, ones] = all[number - 1];
+        all[number] = if ones == b'9' {
+            [tens + 1, b'0']
+        } else {
+            [tens, ones + 1]
+        };
+        number += 1;
+    }
+    all
+};
 
 #[cfg(test)]
 mod tests {
