@@ -228,15 +228,24 @@ impl Calls<'_> {
         let call = self.client.begin_call();
         let version = request.version();
         let (request, mut rest) = RequestBody::split(request);
-        let answering = self.api.answer(request, self.kind, self.client);
+        // Boxed, since it is moved on several times, and every connection has room for it while it is idle.
+        let answering = Box::pin(self.api.answer(request, self.kind, self.client));
         async move {
             let mut reply = answering.await;
-            // An answer of the upstream is not held up.
-            let is_read = if reply.body().is_carried() {
-                rest.has_ended()
-            } else {
-                rest.read().await
-            };
+            let mut is_read = true;
+            // Boxed: the futures of all calls would have room for what few wait with.
+            if !rest.is_none() {
+                (reply, is_read) = Box::pin(async move {
+                    // An answer of the upstream is not held up.
+                    let is_read = if reply.body().is_carried() {
+                        rest.has_ended()
+                    } else {
+                        rest.read().await
+                    };
+                    (reply, is_read)
+                })
+                .await;
+            }
             let is_endless = reply.body().is_endless();
             // No second call follows on the connection of an answer without an end.
             let is_last = self.begun.is_cancelled() || is_endless;

@@ -121,6 +121,11 @@ impl Drop for RequestBody {
 }
 
 impl Rest {
+    /// Whether the request had no body.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether the request has been read to its end.
     pub(crate) fn has_ended(&mut self) -> bool {
         let left = self.0.as_mut().map(oneshot::Receiver::try_recv);
