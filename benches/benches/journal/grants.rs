@@ -11,7 +11,7 @@ use proxy::{
     pool::{LeaseId, Limits, ListChange},
 };
 use rusqlite::Connection;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{BATCHES, bare, name, runtime};
 
@@ -57,7 +57,7 @@ async fn pick_and_release(ledger: &Arc<Ledger>, clients_count: u64) {
                 ..PickRequest::default()
             };
             let id = LeaseId::random(&mut rand::rng());
-            let slot = ledger.pick(id, &request).await.expect("slots are left");
+            let slot = ledger.pick(id, &request, Instant::now()).await.expect("slots are left");
             slot.keep();
             let released = ledger.call(Release { id }).await;
             assert_eq!(released, Ok(true));

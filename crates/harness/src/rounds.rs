@@ -169,7 +169,7 @@ impl Bench {
             ..PickRequest::default()
         };
         let id = LeaseId::random(&mut rand::rng());
-        let slot = self.ledger.pick(id, &request).await?;
+        let slot = self.ledger.pick(id, &request, Instant::now()).await?;
         slot.keep();
         Ok(id)
     }

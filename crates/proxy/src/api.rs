@@ -27,7 +27,7 @@ use std::{future::ready, mem, pin::Pin, sync::Arc};
 
 use accounts_fetcher::Listing;
 use http::{HeaderValue, Method, Request, StatusCode};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 pub(crate) use clients::Clients;
@@ -152,16 +152,16 @@ impl Api {
         } else {
             match self.admit(&request, &head, route, kind) {
                 Ok((route, by)) => {
-                    let request_id = Arc::clone(&request_id);
-                    Ok(self.answer_admitted(request, route, by, request_id, client))
+                    let (id, came_at) = (Arc::clone(&request_id), count.started());
+                    let answering = self.answer_admitted(request, route, by, id, client, came_at);
+                    Ok(within_span(answering, &request_id))
                 }
                 Err(error) => Err(error),
             }
         };
         async move {
-            let span = tracing::debug_span!("request", request_id = &*request_id);
             let answered = match admitted {
-                Ok(answering) => answering.instrument(span).await,
+                Ok(answering) => answering.await,
                 Err(error) => Err(error),
             };
             let mut reply = match answered {
@@ -223,11 +223,12 @@ impl Api {
         by: clients::Client,
         request_id: Arc<str>,
         client: &Client,
+        came_at: Instant,
     ) -> Answering<'a> {
         let name = route.name;
         let query = |request: &Request<_>| request.uri().query().unwrap_or_default().to_owned();
         match route.row.endpoint {
-            Endpoint::Pick => pinned(|| self.pick(request, by.caller, request_id)),
+            Endpoint::Pick => self.pick(request, by.caller, request_id, came_at),
             Endpoint::Lease if request.method() == Method::DELETE => {
                 Box::pin(async move { self.release(&name).await })
             }
@@ -319,6 +320,15 @@ impl Api {
             }
         })
     }
+}
+
+/// Has what `answering` logs told with the id of its request, if anything of it is logged.
+fn within_span<'a>(answering: Answering<'a>, request_id: &str) -> Answering<'a> {
+    let span = tracing::debug_span!("request", request_id);
+    if span.is_disabled() {
+        return answering;
+    }
+    Box::pin(answering.instrument(span))
 }
 
 fn check_size(request: &Request<RequestBody>, head: &Head<'_>) -> Result<(), Error> {

@@ -134,6 +134,11 @@ impl Rounds {
         self.freshness.is_fresh()
     }
 
+    /// The same, for a caller that has read the clock already.
+    pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
+        self.freshness.is_fresh_at(now)
+    }
+
     /// Asks for a round if none is fresh, and waits for it, [`ROUND_WAIT_MAX`] at most. False if it fails or is not
     /// answered by then: grants rest on the last round then, without waiting, until the next one is sent.
     ///

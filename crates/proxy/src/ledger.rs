@@ -101,7 +101,8 @@ impl Ledger {
     }
 
     /// Leases a slot of a random accepted account, under the id `lease`. Waits up to `request.wait`
-    /// for one. A call with the same id gets the same grant, as long as its lease lives.
+    /// for one, and until so long after `asked_at` for a journal that fails. A call with the same id gets the same
+    /// grant, as long as its lease lives.
     ///
     /// Cancel-safe: a dropped call leaves the queue, and gives back what it was granted meanwhile.
     ///
@@ -112,8 +113,9 @@ impl Ledger {
         self: &Arc<Self>,
         lease: LeaseId,
         request: &PickRequest,
+        asked_at: Instant,
     ) -> Result<Slot, PickError> {
-        let deadline = Instant::now() + request.wait;
+        let deadline = asked_at + request.wait;
         let keeper = self.keeper();
         // What cannot be granted takes no slot, and no place in the queue.
         keeper.writable(deadline).await?;
@@ -327,7 +329,7 @@ pub(crate) mod tests {
         request: &PickRequest,
     ) -> Result<Slot, PickError> {
         ledger
-            .pick(LeaseId::random(&mut rand::rng()), request)
+            .pick(LeaseId::random(&mut rand::rng()), request, Instant::now())
             .await
     }
 

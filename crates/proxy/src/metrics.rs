@@ -117,11 +117,12 @@ impl Metrics {
         })
     }
 
-    /// Begins to count a pick. If it is dropped before its end, it counts as one whose client left.
-    pub fn count_pick(&self) -> PickCount<'_> {
+    /// Begins to count a pick that was asked for at `started`. If it is dropped before its end, it counts as one whose
+    /// client left.
+    pub fn count_pick(&self, started: Instant) -> PickCount<'_> {
         PickCount {
             metrics: self,
-            started: Instant::now(),
+            started,
             is_ended: false,
         }
     }
@@ -244,6 +245,11 @@ pub(crate) struct RequestCount<'a> {
 }
 
 impl RequestCount<'_> {
+    /// When it came.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The call was answered with `status`. Returns the time it took.
     pub(crate) fn end(mut self, status: StatusCode) -> Duration {
         self.is_ended = true;

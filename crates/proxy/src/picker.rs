@@ -135,15 +135,15 @@ impl Picker {
             .sum()
     }
 
-    /// Leases a slot, waiting for one as long as `request` says.
+    /// Leases a slot for a call that came at `asked_at`, waiting for one as long as `request` says.
     ///
     /// Cancel-safe: a dropped call leaves the queue and takes no slot.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn pick(&self, request: &PickRequest) -> Result<Picked, Error> {
-        let mut count = self.metrics.count_pick();
-        let picked = self.pick_again(request).await;
+    pub async fn pick(&self, request: &PickRequest, asked_at: Instant) -> Result<Picked, Error> {
+        let mut count = self.metrics.count_pick(asked_at);
+        let picked = self.pick_again(request, asked_at).await;
         match &picked {
             Ok(Picked::Known(_)) => count.cancel(),
             Ok(Picked::Slot(_)) => count.end(None),
@@ -152,21 +152,26 @@ impl Picker {
         picked
     }
 
-    /// Leases another slot for a call that was counted already.
+    /// Leases another slot for a call that was counted already. `asked_at`: now.
     ///
     /// Cancel-safe: a dropped call leaves the queue and takes no slot.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn pick_again(&self, request: &PickRequest) -> Result<Picked, Error> {
+    pub async fn pick_again(
+        &self,
+        request: &PickRequest,
+        asked_at: Instant,
+    ) -> Result<Picked, Error> {
         let stop = self.stop();
         let is_job_start = request.ttl.is_none();
         let may_probe = is_job_start && stop == Some(Error::TokenRejected(TokenFault::Unpaid));
         let probe = may_probe.then(|| self.token.probe()).flatten();
         if let Some(stop) = stop.filter(|_| probe.is_none()) {
             // What was granted before is still valid.
+            // It is rare: the future of every pick would have room for it.
             if let Some(claim) = request.claim.clone()
-                && let Some(known) = self.ledger.call(Recall { claim }).await?
+                && let Some(known) = Box::pin(self.ledger.call(Recall { claim })).await?
             {
                 return Ok(Picked::Known(known));
             }
@@ -183,18 +188,12 @@ impl Picker {
                 ..request.clone()
             })
         });
-        let mut picking = pin!(self.pick_fresh(lease, marked.as_deref().unwrap_or(request)));
+        let asked = marked.as_deref().unwrap_or(request);
+        let mut picking = pin!(self.pick_fresh(lease, asked, asked_at));
         // Most picks end at once: to watch what stops one that waits would be a fifth of their instructions.
         let picked = match poll_once(picking.as_mut()).await {
             Poll::Ready(picked) => picked,
-            Poll::Pending => select! {
-                biased;
-                () = self.shutdown.cancelled() => return Err(Error::ShuttingDown),
-                fault = self.token.rejected(), if probe.is_none() => {
-                    return Err(Error::TokenRejected(fault));
-                }
-                picked = picking => picked,
-            },
+            Poll::Pending => Box::pin(self.unless_stopped(picking, probe.is_some())).await?,
         };
         if let Some(probe) = probe.filter(|_| picked.is_ok()) {
             probe.sent();
@@ -222,8 +221,9 @@ impl Picker {
         let mut listing = self.listing.clone();
         loop {
             listing.mark_unchanged();
-            request.wait = deadline.saturating_duration_since(Instant::now());
-            let error = match self.pick_again(request).await {
+            let now = Instant::now();
+            request.wait = deadline.saturating_duration_since(now);
+            let error = match self.pick_again(request, now).await {
                 Err(error) if !request.wait.is_zero() => error,
                 ended => return ended,
             };
@@ -247,15 +247,32 @@ impl Picker {
 
     /// Leases a slot on what a fresh round shows, if there is one or one can be had soon. That time is part of the
     /// wait.
-    async fn pick_fresh(&self, lease: LeaseId, request: &PickRequest) -> Result<Slot, PickError> {
-        let Some(rounds) = &self.rounds else {
-            return self.ledger.pick(lease, request).await;
-        };
-        if rounds.is_fresh() {
-            return self.ledger.pick(lease, request).await;
+    async fn pick_fresh(
+        &self,
+        lease: LeaseId,
+        request: &PickRequest,
+        asked_at: Instant,
+    ) -> Result<Slot, PickError> {
+        let rounds = self.rounds.as_ref();
+        match rounds.filter(|rounds| !rounds.is_fresh_at(asked_at)) {
+            None => self.ledger.pick(lease, request, asked_at).await,
+            // It is rare, and has a request of its own.
+            Some(rounds) => Box::pin(self.pick_after(rounds, lease, request, asked_at)).await,
         }
-        // It is rare, and has a request of its own.
-        Box::pin(self.pick_after(rounds, lease, request)).await
+    }
+
+    /// Waits for a pick unless all picks are stopped. `is_probe`: it finds out whether the token is taken again.
+    async fn unless_stopped(
+        &self,
+        picking: impl Future<Output = Result<Slot, PickError>>,
+        is_probe: bool,
+    ) -> Result<Result<Slot, PickError>, Error> {
+        select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(Error::ShuttingDown),
+            fault = self.token.rejected(), if !is_probe => Err(Error::TokenRejected(fault)),
+            picked = picking => Ok(picked),
+        }
     }
 
     /// Leases a slot after the next round, or when that is given up.
@@ -264,14 +281,15 @@ impl Picker {
         rounds: &Rounds,
         lease: LeaseId,
         request: &PickRequest,
+        asked_at: Instant,
     ) -> Result<Slot, PickError> {
-        let asked_at = Instant::now();
         let is_fresh = rounds.freshen().await;
+        let now = Instant::now();
         let request = PickRequest {
-            wait: request.wait.saturating_sub(asked_at.elapsed()),
+            wait: request.wait.saturating_sub(now - asked_at),
             ..request.clone()
         };
-        let picked = self.ledger.pick(lease, &request).await;
+        let picked = self.ledger.pick(lease, &request, now).await;
         if picked.is_ok() && !is_fresh {
             rounds.counts().note_stale_grant();
         }
@@ -349,7 +367,7 @@ mod tests {
     }
 
     async fn picks(picker: &Picker, request: &PickRequest) -> Result<(), Error> {
-        match picker.pick(request).await? {
+        match picker.pick(request, Instant::now()).await? {
             Picked::Slot(slot) => slot.keep(),
             Picked::Known(known) => panic!("{known:?}"),
         }

@@ -3,14 +3,15 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::ready, sync::Arc, time::Duration};
 
 use http::Request;
 use http_body::Body;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{
-    Api,
+    Answering, Api,
     leases::{self, LeaseBody},
     params::{self, query_pairs, shown},
     reply::{self, Reply},
@@ -23,7 +24,7 @@ use crate::{
     ledger::{LeaseNow, PickRequest, ROWS_MAX, Slot},
     peer::RequestBody,
     picker::Picked,
-    pool::{AccountView, Claim, Fingerprint, FingerprintHasher, Known, LeaseId, Name},
+    pool::{self, AccountView, Claim, Fingerprint, FingerprintHasher, Key, Known, LeaseId, Name},
 };
 
 /// The most accounts one call may exclude: more than the 200 that metrics tell apart.
@@ -160,36 +161,76 @@ impl Standing {
     }
 }
 
+/// What a call of `/pick` asks for.
+struct Asked {
+    pick: PickRequest,
+    is_dry_run: bool,
+}
+
+/// What the head of a pick says: its idempotency key, and its query.
+fn read_head(
+    request: &Request<RequestBody>,
+    caller: &Caller,
+) -> Result<(Option<Key>, Params), Error> {
+    let key = idempotency::read(request.headers(), caller, request.method(), "/pick")?;
+    let params = Params::from_query(request.uri().query().unwrap_or_default())?;
+    Ok((key, params))
+}
+
 impl Api {
-    /// Answers a pick, and counts how it ended.
-    pub(super) async fn pick(
+    /// Answers a pick that came at `asked_at`, and counts how it ended.
+    ///
+    /// One without a body is read at once: what it is awaited with would have room for its request twice, and be as long
+    /// again.
+    pub(super) fn pick(
         &self,
         request: Request<RequestBody>,
         caller: Caller,
         request_id: Arc<str>,
-    ) -> Result<Reply, Error> {
-        let key = idempotency::read(request.headers(), &caller, request.method(), "/pick")?;
-        let mut params = Params::from_query(request.uri().query().unwrap_or_default())?;
-        if request.body().is_end_stream() {
-            // Nothing of the request is kept while the pick waits.
-            drop(request);
-        } else {
-            let in_body = Box::pin(params::json_object(request)).await?;
-            params = params.join(in_body)?;
+        asked_at: Instant,
+    ) -> Answering<'_> {
+        let (key, params) = match read_head(&request, &caller) {
+            Ok(read) => read,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let caller = caller.of_call(request_id);
+        if !request.body().is_end_stream() {
+            return Box::pin(async move {
+                let in_body = Box::pin(params::json_object(request)).await?;
+                let asked = self.asked(key, params.join(in_body)?, caller)?;
+                // A client may take its time to say what it asks for.
+                self.answer_pick(&asked, Instant::now()).await
+            });
         }
+        match self.asked(key, params, caller) {
+            Ok(asked) => Box::pin(async move { self.answer_pick(&asked, asked_at).await }),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    fn asked(
+        &self,
+        key: Option<Key>,
+        params: Params,
+        caller: pool::Caller,
+    ) -> Result<Asked, Error> {
         let is_dry_run = params.dry_run.unwrap_or(false);
-        let mut request = params.request(&self.selection, &self.leases)?;
-        if is_dry_run {
-            return Box::pin(self.dry_run(request)).await;
-        }
-        request.caller = caller.of_call(request_id);
-        request.claim = key.map(|key| Claim {
+        let mut pick = params.request(&self.selection, &self.leases)?;
+        pick.caller = caller;
+        pick.claim = key.map(|key| Claim {
             key,
-            fingerprint: fingerprint(&request),
+            fingerprint: fingerprint(&pick),
         });
-        match self.deps.picker.pick(&request).await? {
+        Ok(Asked { pick, is_dry_run })
+    }
+
+    async fn answer_pick(&self, asked: &Asked, asked_at: Instant) -> Result<Reply, Error> {
+        if asked.is_dry_run {
+            return Box::pin(self.dry_run(&asked.pick)).await;
+        }
+        match self.deps.picker.pick(&asked.pick, asked_at).await? {
             Picked::Slot(slot) => Ok(granted(slot)),
-            Picked::Known(Known::Held(lease)) => self.held(lease.id).await,
+            Picked::Known(Known::Held(lease)) => Box::pin(self.held(lease.id)).await,
             Picked::Known(known) => Err(known.into()),
         }
     }
@@ -202,9 +243,9 @@ impl Api {
         Ok(reply::json(&LeaseBody::new(&lease)))
     }
 
-    async fn dry_run(&self, request: PickRequest) -> Result<Reply, Error> {
+    async fn dry_run(&self, pick: &PickRequest) -> Result<Reply, Error> {
         let mut found = Vec::new();
-        let walk = self.deps.ledger.dry_run(&request, |account, is_eligible| {
+        let walk = self.deps.ledger.dry_run(pick, |account, is_eligible| {
             found.push(Standing::new(account, is_eligible));
         });
         walk.await

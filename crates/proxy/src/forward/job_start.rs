@@ -199,7 +199,7 @@ impl Forward {
         delivery: Delivery,
         origin: &CallOrigin,
     ) -> Result<Carried, Error> {
-        let mut count = self.metrics.count_pick();
+        let mut count = self.metrics.count_pick(Instant::now());
         pick.lease = Some(self.draw_lease(&delivery));
         let record = delivery.id();
         let reserved = self.reserve_first(start, deadline, &mut pick, record, origin);

@@ -229,7 +229,7 @@ impl Submissions {
             lease: Some(lease),
             ..start.pick(exclude.into())
         };
-        match self.picker.pick_again(&pick).await.ok()? {
+        match self.picker.pick_again(&pick, Instant::now()).await.ok()? {
             Picked::Slot(slot) => Some(slot),
             Picked::Known(_) => None,
         }

@@ -48,8 +48,13 @@ impl Freshness {
 
     /// Whether grants rest on a fresh round. Before the first round there are none.
     pub(super) fn is_fresh(&self) -> bool {
+        self.is_fresh_at(Instant::now())
+    }
+
+    /// The same, `now`.
+    pub(super) fn is_fresh_at(&self, now: Instant) -> bool {
         let fresh_until = self.fresh_until.load(Ordering::Relaxed);
-        fresh_until == 0 || nanos(self.started.elapsed()) <= fresh_until
+        fresh_until == 0 || nanos(now.duration_since(self.started)) <= fresh_until
     }
 
     /// Whether grants go on, though no round is fresh.

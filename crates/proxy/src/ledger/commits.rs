@@ -64,7 +64,8 @@ impl Commits {
         }
         let mut told = self.progress.subscribe();
         let written = told.wait_for(|progress| !progress.is_failing);
-        match timeout_at(deadline, written).await {
+        // Boxed, as what every operation waits with would have room for it.
+        match Box::pin(timeout_at(deadline, written)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Unavailable),
         }

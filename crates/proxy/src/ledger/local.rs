@@ -193,12 +193,22 @@ impl Local {
         &self,
         lease: LeaseId,
         request: &PickRequest,
-    ) -> Result<(Dated<LeaseView>, Version), PickError> {
-        let mut waiting = match self.enter_versioned(lease, request)? {
-            (Entry::Granted(lease), version) => return Ok((self.dated(lease), version)),
-            (Entry::Waiting(waiting), _) => waiting,
+    ) -> Result<(Box<Dated<LeaseView>>, Version), PickError> {
+        let (entry, version) = self.enter_versioned(lease, request)?;
+        // Boxed, as the future of a pick that waits for nothing would have room for it.
+        let waiting = match entry {
+            Entry::Granted(lease) => return Ok((self.dated(lease), version)),
+            Entry::Waiting(waiting) => Box::pin(self.wait_for(waiting, request.wait)),
         };
-        let lease = match time::timeout(request.wait, waiting.granted()).await {
+        waiting.await
+    }
+
+    async fn wait_for(
+        &self,
+        mut waiting: Waiting<'_>,
+        wait: Duration,
+    ) -> Result<(Box<Dated<LeaseView>>, Version), PickError> {
+        let lease = match time::timeout(wait, waiting.granted()).await {
             Ok(Some(lease)) => lease,
             Ok(None) | Err(_) => waiting.give_up()?,
         };
@@ -217,7 +227,8 @@ impl Local {
         deadline: Instant,
     ) -> Result<(), Unavailable> {
         match &self.commits {
-            Some(commits) => commits.committed(version, deadline).await,
+            // Boxed, as what every operation of a ledger without a journal waits with would have room for it.
+            Some(commits) => Box::pin(commits.committed(version, deadline)).await,
             None => Ok(()),
         }
     }
@@ -327,9 +338,10 @@ impl Local {
         self.learnt.cancelled().await;
     }
 
-    fn dated(&self, view: LeaseView) -> Dated<LeaseView> {
+    /// Boxed: it is passed on a dozen times until the call is answered.
+    fn dated(&self, view: LeaseView) -> Box<Dated<LeaseView>> {
         let calendar = self.clock.calendar();
-        Dated { view, calendar }
+        Box::new(Dated { view, calendar })
     }
 
     /// Every access to the state goes through here.

@@ -29,7 +29,6 @@ impl<T> Deref for Dated<T> {
 #[derive(Debug)]
 #[must_use = "a dropped slot goes back at once"]
 pub struct Slot {
-    /// Boxed: it is passed on a dozen times until the call is answered.
     lease: Box<Dated<LeaseView>>,
     hold: Hold,
 }
@@ -44,16 +43,13 @@ pub(crate) struct Hold {
 }
 
 impl Slot {
-    pub(super) fn new(ledger: Arc<Ledger>, lease: Dated<LeaseView>) -> Self {
+    pub(super) fn new(ledger: Arc<Ledger>, lease: Box<Dated<LeaseView>>) -> Self {
         let hold = Hold {
             ledger,
             lease: lease.id,
             is_kept: false,
         };
-        Self {
-            lease: Box::new(lease),
-            hold,
-        }
+        Self { lease, hold }
     }
 
     /// The lease that holds the slot.

@@ -163,8 +163,14 @@ fn what_becomes_of_an_account_is_logged_once() {
 async fn the_same_lease_id_again_gets_the_same_grant() {
     let ledger = ledger_of(2);
     let id = new_id();
-    let first = ledger.pick(id, &any_account()).await.unwrap();
-    let again = ledger.pick(id, &any_account()).await.unwrap();
+    let first = ledger
+        .pick(id, &any_account(), Instant::now())
+        .await
+        .unwrap();
+    let again = ledger
+        .pick(id, &any_account(), Instant::now())
+        .await
+        .unwrap();
     assert_eq!(first.lease().view, again.lease().view);
     assert_eq!(held(&ledger).await, 1);
     first.keep();
@@ -234,7 +240,10 @@ async fn a_call_that_comes_again_keeps_its_slot_when_the_first_one_is_dropped() 
     let held_before = slot.lease().view.id;
     slot.keep();
     assert!(local.call(Release { id: held_before }));
-    let again = ledger.pick(id, &any_account()).await.unwrap();
+    let again = ledger
+        .pick(id, &any_account(), Instant::now())
+        .await
+        .unwrap();
     drop(waiting);
     assert_eq!(held(&ledger).await, 1, "the second call has it");
     again.keep();
