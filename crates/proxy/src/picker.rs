@@ -375,6 +375,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_pick_is_awaited_with_is_cheap_to_move() {
+        let (picker, _publish) = picker(1);
+        let request = any_account();
+        let bytes = size_of_val(&picker.pick(&request, Instant::now()));
+        assert!(bytes <= 1024, "{bytes}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_rejected_token_stops_every_pick() {
         for fault in [TokenFault::Unknown, TokenFault::Unpaid] {
             let (picker, _publish) = picker(9);
