@@ -57,7 +57,10 @@ async fn pick_and_release(ledger: &Arc<Ledger>, clients_count: u64) {
                 ..PickRequest::default()
             };
             let id = LeaseId::random(&mut rand::rng());
-            let slot = ledger.pick(id, &request, Instant::now()).await.expect("slots are left");
+            let slot = ledger
+                .pick(id, &request, Instant::now())
+                .await
+                .expect("slots are left");
             slot.keep();
             let released = ledger.call(Release { id }).await;
             assert_eq!(released, Ok(true));

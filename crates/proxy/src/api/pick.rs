@@ -18,6 +18,7 @@ use super::{
     slices::{self, JsonWriter},
 };
 use crate::{
+    boxed::pinned,
     config::{Leases, Selection, TTL_MIN, duration, in_words},
     error::Error,
     idempotency::{self, Caller},
@@ -199,11 +200,11 @@ impl Api {
                 let in_body = Box::pin(params::json_object(request)).await?;
                 let asked = self.asked(key, params.join(in_body)?, caller)?;
                 // A client may take its time to say what it asks for.
-                self.answer_pick(&asked, Instant::now()).await
+                self.answer_pick(asked, Instant::now()).await
             });
         }
         match self.asked(key, params, caller) {
-            Ok(asked) => Box::pin(async move { self.answer_pick(&asked, asked_at).await }),
+            Ok(asked) => pinned(|| self.answer_pick(asked, asked_at)),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
@@ -224,7 +225,7 @@ impl Api {
         Ok(Asked { pick, is_dry_run })
     }
 
-    async fn answer_pick(&self, asked: &Asked, asked_at: Instant) -> Result<Reply, Error> {
+    async fn answer_pick(&self, asked: Asked, asked_at: Instant) -> Result<Reply, Error> {
         if asked.is_dry_run {
             return Box::pin(self.dry_run(&asked.pick)).await;
         }
