@@ -18,8 +18,8 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
     for tool in ["callgrind", "strace"] {
         progress(tool);
         let mut command = Command::new(&script);
-        if bench.plan.program.is_some() {
-            command.arg("--program").arg(&bench.program);
+        if let Some(programs) = bench.program.parent() {
+            command.arg("--programs").arg(programs);
         }
         let output = command.args(["--tool", tool]).output();
         let told = match output {
