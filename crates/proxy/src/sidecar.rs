@@ -15,9 +15,10 @@ use std::{
 
 use accounts_fetcher::{
     Credentials, Fetcher, HttpSource, Listing, Source, Timing, TlsError, UnsendableToken,
-    tls_client_config_trusting,
+    tls_client_config_for,
 };
 use rustix::system::uname;
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::{
     join,
@@ -143,12 +144,15 @@ impl Sidecar {
         let credentials = token.map(Credentials::new).transpose()?;
         let (listener, metrics_listener) = listeners(config, passed)?;
         let state = state::open(config, (&listener, metrics_listener.as_ref())).await?;
-        let (fetcher, listing) = fetcher(config, credentials.clone())?;
+        let upstream_url = &config.upstream.base_url;
+        let tls = tls_client_config_for(upstream_url, &config.upstream.extra_roots)?;
+        let (fetcher, listing) = fetcher(config, credentials.clone(), Arc::clone(&tls))?;
         let (wake, hashes) = (fetcher.waker(), state.hash_key());
         let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes.clone());
         let client = upstream(
             config,
             credentials.clone(),
+            tls,
             connection_limits.requests_max,
             &events,
         )?;
@@ -420,6 +424,7 @@ fn bind(addr: SocketAddr) -> Result<Listener, StartError> {
 fn fetcher(
     config: &Config,
     credentials: Option<Credentials>,
+    tls: Arc<ClientConfig>,
 ) -> Result<(Fetcher, watch::Receiver<Listing>), StartError> {
     let source = match &config.accounts.file {
         Some(path) => Source::File(path.clone()),
@@ -428,7 +433,7 @@ fn fetcher(
             credentials.ok_or(StartError::NoToken)?,
             config.upstream.connect_timeout,
             config.upstream.idle_timeout,
-            tls_client_config_trusting(&config.upstream.extra_roots)?,
+            tls,
         )),
     };
     let timing = Timing {
@@ -443,6 +448,7 @@ fn fetcher(
 fn upstream(
     config: &Config,
     credentials: Option<Credentials>,
+    tls: Arc<ClientConfig>,
     requests_max: usize,
     events: &Events,
 ) -> Result<Option<Arc<Upstream>>, StartError> {
@@ -462,7 +468,6 @@ fn upstream(
         requests_max,
         events: events.clone(),
     };
-    let tls = tls_client_config_trusting(&config.upstream.extra_roots)?;
     let upstream = Upstream::new(settings, tls)?;
     Ok(Some(Arc::new(upstream)))
 }

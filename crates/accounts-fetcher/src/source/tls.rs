@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, sync::Arc};
 
+use http::{Uri, uri::Scheme};
 use rustls::{
     CertificateError, ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer,
 };
@@ -30,7 +31,32 @@ pub fn tls_client_config() -> Result<Arc<ClientConfig>, TlsError> {
 pub fn tls_client_config_trusting(
     extra_roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = roots();
+    config_with(roots(), extra_roots)
+}
+
+/// That for requests to `url`: the same for `https`. For `http`, which has no use for them, the roots of the machine are
+/// not read: these are a hundred files and more.
+///
+/// # Errors
+/// As above.
+pub fn tls_client_config_for(
+    url: &Uri,
+    extra_roots: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, TlsError> {
+    config_with(roots_for(url), extra_roots)
+}
+
+fn roots_for(url: &Uri) -> RootCertStore {
+    match url.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTP => RootCertStore::empty(),
+        Some(_) | None => roots(),
+    }
+}
+
+fn config_with(
+    mut roots: RootCertStore,
+    extra_roots: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, TlsError> {
     for root in extra_roots {
         roots.add(root.clone())?;
     }
@@ -81,6 +107,22 @@ mod tests {
         let config = tls_client_config().unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
         assert!(!roots().is_empty());
+    }
+
+    #[test]
+    fn roots_are_read_only_for_https() {
+        for (url, are_read) in [
+            ("http://127.0.0.1:1/v1", false),
+            ("https://a.example/v1", true),
+        ] {
+            let url = url.parse().unwrap();
+            assert_eq!(!roots_for(&url).is_empty(), are_read, "{url}");
+            let odd = [CertificateDer::from(vec![0])];
+            assert!(
+                tls_client_config_for(&url, &odd).is_err(),
+                "a wrong file is told"
+            );
+        }
     }
 
     #[test]
