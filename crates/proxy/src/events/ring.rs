@@ -26,7 +26,7 @@ const JOB_EVENT_BYTES: usize = 800;
 
 /// Something that happened, and its place among the events. Cheap to clone.
 ///
-/// That a job started or ended is written when it is first read: most such events are read by nobody, and to write
+/// That a job started or ended is written when it is first read: no reader asks for most such events, and to write
 /// one took 12,000 instructions of a job start.
 #[derive(Clone, Debug)]
 pub struct Event(Arc<Kept>);
