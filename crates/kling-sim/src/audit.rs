@@ -144,6 +144,8 @@ pub struct AccountAudit {
     /// have been under way. Without any round we know our own jobs and the newest cap told. If no
     /// cap was ever told, the true cap counts: not asking is no excuse. We always know the
     /// `maxJobs` of the call itself. Only jobs that still count upstream count here.
+    /// [`SimBuilder::reaction_rounds`](crate::SimBuilder::reaction_rounds) makes all of this known
+    /// some rounds later.
     pub over_limit_ours: u64,
     /// Submissions that found the account at its cap and were not our fault.
     pub over_limit_foreign: u64,

@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) tracking: Duration,
     pub(crate) history: HistoryStyle,
     pub(crate) public_url: PublicUrl,
+    /// How many rounds ago a job start may have been decided.
+    pub(crate) reaction_rounds: u64,
     /// Ids that a job start may name on any account though no account has them.
     pub(crate) accepted_ids: HashSet<String>,
 }
@@ -72,6 +74,7 @@ impl Default for Settings {
             tracking: Duration::from_mins(60),
             history: HistoryStyle::default(),
             public_url: PublicUrl("http://sim.example".to_owned()),
+            reaction_rounds: 0,
             accepted_ids: HashSet::new(),
         }
     }

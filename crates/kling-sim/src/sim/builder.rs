@@ -114,6 +114,16 @@ impl SimBuilder {
         self
     }
 
+    /// Judges each job start over the limit by what was known this many rounds before it arrived;
+    /// see [`AccountAudit::over_limit_ours`](crate::AccountAudit::over_limit_ours). The default is 0.
+    ///
+    /// A job start is decided before it arrives. On a busy machine rounds pass in between, since
+    /// they take connections that are open already.
+    pub fn reaction_rounds(mut self, rounds: u64) -> Self {
+        self.world.reaction_rounds = rounds;
+        self
+    }
+
     /// Sets how long a job is tracked. After that it holds no slot, though it may still run. The
     /// default is 60 minutes.
     pub fn tracking(mut self, tracking: Duration) -> Self {

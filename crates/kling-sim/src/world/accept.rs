@@ -165,11 +165,14 @@ impl World {
         if arrival.origin == Origin::Foreign {
             return Origin::Foreign;
         }
-        let told_cap = self.told.known_cap(email, arrival.round);
+        // At least 1 if there was a round: 0 stands for a program that never asks.
+        let decided = arrival.round.saturating_sub(self.settings.reaction_rounds);
+        let round = decided.max(arrival.round.min(1));
+        let told_cap = self.told.known_cap(email, round);
         let known_cap = told_cap.unwrap_or(max_jobs);
         let known_cap = own_cap.map_or(known_cap, |own_cap| known_cap.min(own_cap));
         let known_jobs = self.jobs.tracked().filter(|job| {
-            let is_known = job.origin == Origin::Ours || self.told.knew_job(job.id, arrival.round);
+            let is_known = job.origin == Origin::Ours || self.told.knew_job(job.id, round);
             job.email == email && is_known
         });
         if known_jobs.count() >= known_cap as usize {

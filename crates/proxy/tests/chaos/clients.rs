@@ -1,11 +1,11 @@
 //! Clients of every kind: patient and hasty ones, with JSON and forms, through us and beside us.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use harness::{Answer, PATIENCE, Running, try_send};
 use http::Method;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -130,7 +130,7 @@ impl Client {
         Told::Nothing
     }
 
-    /// Picks, and calls the upstream itself.
+    /// Picks, and calls the upstream itself, unless it thinks better of it.
     async fn pick_and_call(&mut self, name: &str) -> Told {
         let lease = loop {
             let answer = self.running.get("/pick?wait=60s&ttl=2s").await;
@@ -139,6 +139,11 @@ impl Client {
             }
             tokio::task::yield_now().await;
         };
+        let held = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
+        if self.rng.random_ratio(1, 4) {
+            self.running.delete(&held).await;
+            return Told::Aside;
+        }
         let (media, body) = self.body(name, lease["email"].as_str());
         let sim = &self.running.sim;
         let token = format!("Bearer {}", sim.token());
@@ -149,16 +154,15 @@ impl Client {
             // The outcome is unknown. The lease ends by itself or is bound to the job.
             return Told::Aside;
         };
-        let lease = format!("/leases/{}", lease["leaseId"].as_str().unwrap());
         let id = json(&answer)["task"]["id"].as_i64();
         match id {
             Some(id) if self.rng.random_ratio(1, 2) => {
                 let bound = format!(r#"{{"taskId":{id}}}"#);
-                self.running.put(&lease, &bound).await;
+                self.running.put(&held, &bound).await;
             }
             Some(_) => {}
             None if is_refusal(&answer) => {
-                self.running.delete(&lease).await;
+                self.running.delete(&held).await;
             }
             None => {}
         }
@@ -188,6 +192,21 @@ impl Client {
             Value::from(fields).to_string(),
         )
     }
+}
+
+/// Starts one job on each account that clients name. Each has a free slot.
+pub(crate) async fn start_on_each(addr: SocketAddr) -> Vec<(String, Told)> {
+    let mut started = Vec::new();
+    for (number, email) in NAMED.iter().enumerate() {
+        let name = format!("job-last-{number}");
+        let body = json!({ "prompt": name, "replyRef": name, "email": email });
+        let request = job_start(&name, "application/json", &body.to_string());
+        let answer = answer_within(PATIENCE, addr, &request).await;
+        let answer = answer.expect("no answer");
+        let told = told(&answer).unwrap_or_else(|| panic!("{answer:?}"));
+        started.push((name, told));
+    }
+    started
 }
 
 /// What an answer to a job start says; `None`: that it may come again.

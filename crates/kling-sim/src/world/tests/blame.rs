@@ -162,6 +162,26 @@ fn a_cap_lowered_just_now_is_excused_and_one_lowered_a_round_ago_is_not() {
 }
 
 #[test]
+fn a_job_start_is_judged_by_what_was_known_when_it_was_decided() {
+    let settings = Settings {
+        job_duration: JobDuration::Manual,
+        reaction_rounds: 2,
+        ..Settings::default()
+    };
+    let mut world = world_with(settings, &[("a@x", 3)]);
+    round(&mut world);
+    ours(&mut world).unwrap();
+    foreign(&mut world, 1);
+    world.set_account("a@x".to_owned(), 2);
+    for _ in 0..3 {
+        round(&mut world);
+        assert_eq!(blamed(&mut world), Origin::Foreign, "decided before");
+    }
+    round(&mut world);
+    assert_eq!(blamed(&mut world), Origin::Ours);
+}
+
+#[test]
 fn a_lowered_cap_told_by_the_list_waits_for_a_round_too() {
     let mut world = world(2);
     round(&mut world);
