@@ -4,7 +4,7 @@
 pub(crate) mod bare;
 pub(crate) mod proxy;
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use hyper::{
     body::{Body, Incoming},
@@ -33,33 +33,24 @@ where
     <S::ResBody as Body>::Data: Send,
     <S::ResBody as Body>::Error: Into<Fault>,
 {
+    let accepting = async |listener: TcpListener| -> Result<(), Fault> {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIME_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service.clone());
+            tokio::spawn(connection);
+        }
+    };
     on_runtime(workers, async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("{}", listener.local_addr()?);
         tokio::select! {
-            served = accept(listener, service) => Ok(served?),
+            served = accepting(listener) => served,
             () = input_end() => Ok(()),
         }
     })
-}
-
-async fn accept<S>(listener: TcpListener, service: S) -> io::Result<()>
-where
-    S: HttpService<Incoming> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Fault>,
-    S::ResBody: Send + 'static,
-    <S::ResBody as Body>::Data: Send,
-    <S::ResBody as Body>::Error: Into<Fault>,
-{
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service.clone());
-        tokio::spawn(connection);
-    }
 }
