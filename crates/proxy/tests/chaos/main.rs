@@ -30,8 +30,6 @@ const CLIENTS: usize = 32;
 /// Jobs per seed by default.
 const SUBMISSIONS: usize = 400;
 const SEEDS: [u64; 2] = [20_250_708, 4_711];
-/// More than pass on a busy machine between a pick and the arrival of its job start.
-const REACTION_ROUNDS: u64 = 5;
 /// Ends a run that hangs.
 const RUN_MAX: Duration = Duration::from_secs(600);
 
@@ -62,7 +60,6 @@ async fn run(seed: u64) {
     let sim = with_accounts(&ACCOUNTS)
         .seed(seed)
         .job_duration(JobDuration::Manual)
-        .reaction_rounds(REACTION_ROUNDS)
         .release_lag(ms(0)..=ms(150));
     let settings = [
         ("RECONCILE__INTERVAL", "100ms"),
