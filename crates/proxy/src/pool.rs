@@ -51,9 +51,9 @@ mod roster;
 mod rounds;
 mod running_jobs;
 mod settlement;
+mod sorted;
 mod steps;
 mod tally;
-mod timeline;
 mod unnamed;
 mod waiters;
 

@@ -14,9 +14,8 @@ mod states;
 mod tallies;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     mem,
-    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +33,7 @@ use super::{
     free::FreeAccounts,
     outbox::Outbox,
     page::AccountPlace,
+    sorted::Sorted,
     steps::Counted,
 };
 use key_index::KeyIndex;
@@ -44,7 +44,7 @@ pub use tallies::{Departed, SERIES_MAX, Tallies};
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     slots: SlotMap<AccountKey, Account>,
-    order: BTreeMap<Rank, AccountKey>,
+    order: Sorted<(Rank, AccountKey)>,
     removed_count: u64,
     /// By the lower-cased e-mail: several accounts may differ only in case.
     by_name: KeyIndex,
@@ -54,7 +54,8 @@ pub(super) struct Accounts {
     free: FreeAccounts,
     listed_count: usize,
     /// Accounts that could be picked if slots were free, in list order.
-    usable: BTreeSet<(Rank, AccountKey)>,
+    usable: Sorted<(Rank, AccountKey)>,
+    usable_count: usize,
     in_flight: u64,
     /// Accounts that cannot be picked only because they cool, by when they are ready.
     cooling: Deadlines<AccountKey>,
@@ -121,13 +122,14 @@ impl Accounts {
 
     /// The accounts behind a place: those of the list in its order, then those that left it.
     pub(super) fn after(&self, place: Option<&AccountPlace>) -> impl Iterator<Item = AccountKey> {
-        let begin = place.map_or(Bound::Unbounded, |place| {
+        let begin = place.map(|place| {
             // The account may have another place by now. If it has left the list, the others are still to come.
             let known = self.find(place.name()).map(|key| self.slots[key].rank);
             let rank = known.filter(|rank| rank.is_listed() == place.rank.is_listed());
-            Bound::Excluded(rank.unwrap_or(place.rank))
+            rank.unwrap_or(place.rank)
         });
-        let keys = self.order.range((begin, Bound::Unbounded)).counted();
+        let is_before = move |(rank, _): &_| begin.is_some_and(|begin| *rank <= begin);
+        let keys = self.order.behind(is_before).counted();
         keys.map(|(_, key)| *key)
     }
 
@@ -178,8 +180,10 @@ impl Accounts {
             let place = (self.slots[key].rank, key);
             if after.is_usable {
                 self.usable.insert(place);
+                self.usable_count += 1;
             } else {
                 self.usable.remove(&place);
+                self.usable_count -= 1;
             }
         }
         self.free.change(key, before.level(), after.level());
@@ -260,8 +264,9 @@ impl Accounts {
         self.restated.push(key);
         if indexed.is_usable {
             self.usable.insert((rank, key));
+            self.usable_count += 1;
         }
-        self.order.insert(rank, key);
+        self.order.insert((rank, key));
         let identity_of = |key: AccountKey| &self.slots[key].listed.identity;
         self.by_identity.insert(identity_of(key), key, identity_of);
         let account = &self.slots[key];
@@ -279,15 +284,7 @@ impl Accounts {
 
     /// Gives an account another place in the list.
     pub(super) fn set_rank(&mut self, key: AccountKey, rank: u64) {
-        let old = mem::replace(&mut self.slots[key].rank, Rank::listed(rank));
-        // Another account may have that place by now.
-        if self.order.get(&old) == Some(&key) {
-            self.order.remove(&old);
-        }
-        self.order.insert(Rank::listed(rank), key);
-        if self.usable.remove(&(old, key)) {
-            self.usable.insert((Rank::listed(rank), key));
-        }
+        let old = self.move_to(key, Rank::listed(rank));
         self.listed_count += usize::from(!old.is_listed());
     }
 
@@ -295,15 +292,19 @@ impl Accounts {
     pub(super) fn set_removed(&mut self, key: AccountKey) {
         let rank = Rank::removed(self.removed_count);
         self.removed_count += 1;
+        let old = self.move_to(key, rank);
+        self.listed_count -= usize::from(old.is_listed());
+    }
+
+    /// Gives an account another place in the order. Returns the old one.
+    fn move_to(&mut self, key: AccountKey, rank: Rank) -> Rank {
         let old = mem::replace(&mut self.slots[key].rank, rank);
-        if self.order.get(&old) == Some(&key) {
-            self.order.remove(&old);
-        }
-        self.order.insert(rank, key);
+        self.order.remove(&(old, key));
+        self.order.insert((rank, key));
         if self.usable.remove(&(old, key)) {
             self.usable.insert((rank, key));
         }
-        self.listed_count -= usize::from(old.is_listed());
+        old
     }
 
     /// The account of this identity, however it is spelled.
@@ -339,7 +340,7 @@ impl Accounts {
         match constraint {
             Constraint::Only(key) => usize::from(is_usable(key)),
             Constraint::AnyBut(excluded) => {
-                self.usable.len() - excluded.keys().counted().filter(is_usable).count()
+                self.usable_count - excluded.keys().counted().filter(is_usable).count()
             }
         }
     }
@@ -468,7 +469,7 @@ impl Accounts {
         };
         self.changes.note(|| Arc::clone(&account.listed.email));
         self.tallying.leave(&account);
-        self.order.remove(&account.rank);
+        self.order.remove(&(account.rank, key));
         self.listed_count -= usize::from(account.rank.is_listed());
         self.by_identity.remove(&account.listed.identity, key);
         self.joined.remove(&key);

@@ -21,11 +21,11 @@ use slotmap::SecondaryMap;
 use super::{
     AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
-    deadlines::Deadlines,
+    deadlines::{Deadlines, Nanos, nanos},
     lease::{Lease, Listed, Phase},
     page::LeasePlace,
+    sorted::Sorted,
     steps::Counted,
-    timeline::{Timeline, nanos},
 };
 use unseen::Unseen;
 
@@ -43,7 +43,7 @@ pub(super) struct Leases {
     /// Each in memory of its own: a map of so large values holds a quarter of them in vain, and copies all when it grows.
     by_id: HashMap<LeaseId, Box<Lease>, RandomState>,
     by_task: HashMap<TaskId, LeaseId, RandomState>,
-    by_age: Timeline<LeaseId>,
+    by_age: Sorted<(Nanos, LeaseId)>,
     /// The deadlines of leases. That of a bound lease may be too early: rounds move the real one
     /// on, and it is looked up when this one comes.
     deadlines: Deadlines<LeaseId>,
@@ -154,7 +154,7 @@ impl Leases {
             limits,
             by_id: HashMap::default(),
             by_task: HashMap::default(),
-            by_age: Timeline::default(),
+            by_age: Sorted::default(),
             deadlines: Deadlines::default(),
             round_sent_at: None,
             rounds: RoundIndexes::default(),
@@ -194,7 +194,8 @@ impl Leases {
         place: Option<LeasePlace>,
     ) -> impl Iterator<Item = (LeaseId, &Lease)> {
         let place = place.map(|place| (place.made_at, place.id));
-        let ids = self.by_age.after(place).counted();
+        let ids = self.by_age.behind(move |it| place.is_some_and(|place| *it <= place));
+        let ids = ids.counted();
         ids.filter_map(|(_, id)| Some((*id, &**self.by_id.get(id)?)))
     }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{
     AccountView, Constraint, LeaseId, LeaseView, Name, Pool,
     account::Rank,
-    timeline::{Nanos, nanos},
+    deadlines::{Nanos, nanos},
 };
 
 /// A part of a list.

@@ -11,6 +11,7 @@ impl Accounts {
     /// Panics if an index does not agree with the accounts.
     pub(in crate::pool) fn check(&self) {
         let (mut listed, mut usable, mut in_flight) = (0, BTreeSet::new(), 0);
+        let mut order = BTreeSet::new();
         let mut levels = Vec::new();
         let mut cooling = Deadlines::default();
         let mut unverified = BTreeSet::new();
@@ -29,7 +30,7 @@ impl Accounts {
             }
             let is_listed = account.rank.is_listed();
             assert_eq!(account.is_in_list, is_listed, "{account:?}");
-            assert_eq!(self.order.get(&account.rank), Some(&key));
+            order.insert((account.rank, key));
             assert_eq!(self.of_identity(&account.listed.identity), Some(key));
             let name = Name::new(&account.listed.email);
             assert_eq!(self.find(&name), Some(key));
@@ -42,9 +43,10 @@ impl Accounts {
         }
         let indexes = [&self.by_identity, &self.by_name, &self.by_alias];
         assert_eq!(indexes.map(KeyIndex::len), [self.slots.len(); 3]);
-        assert_eq!(self.order.len(), self.slots.len());
+        assert!(self.order.iter().eq(&order), "{:?}", self.order);
         self.check_tallies();
-        assert_eq!((self.listed_count, &self.usable), (listed, &usable));
+        assert_eq!((self.listed_count, self.usable_count), (listed, usable.len()));
+        assert!(self.usable.iter().eq(&usable), "{:?}", self.usable);
         assert_eq!(
             (self.in_flight, self.free.list().len()),
             (in_flight, levels.len())

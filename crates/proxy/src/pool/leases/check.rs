@@ -34,7 +34,7 @@ impl Leases {
         }
         assert_eq!(self.by_task.len(), bound_count);
         assert_eq!(self.counts, counts);
-        assert!(self.by_age.after(None).eq(&by_age), "{:?}", self.by_age);
+        assert!(self.by_age.iter().eq(&by_age), "{:?}", self.by_age);
         assert_eq!(self.deadlines, deadlines);
         assert_eq!(self.rounds.stand_ins, rounds.stand_ins);
         assert_eq!(self.rounds.overdue, rounds.overdue);
