@@ -21,6 +21,7 @@
 mod account;
 mod accounts;
 mod ask;
+mod caps;
 mod changes;
 mod choice;
 mod deadlines;

@@ -64,20 +64,6 @@ impl Name {
         &self.given
     }
 
-    /// Whether the names differ in ASCII case at most.
-    pub(super) fn is_alike(&self, other: &Self) -> bool {
-        self.folded == other.folded
-    }
-
-    /// Sorts before every name that differs in ASCII case at most.
-    pub(super) fn first_alike(&self) -> Self {
-        Self {
-            folded: Arc::clone(&self.folded),
-            given: Arc::default(),
-            may_be_alias: false,
-        }
-    }
-
     /// The name in ASCII lower case: equal for names that differ only in case.
     pub(super) fn folded(&self) -> &Arc<str> {
         &self.folded

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    iter,
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +12,7 @@ use std::{
 use foldhash::fast::RandomState;
 use indexmap::{IndexMap, map::Entry};
 
-use super::{AccountCap, AccountCount, Mark, Round, TaskId, name::Name};
+use super::{AccountCount, Mark, Round, TaskId, caps::Caps, name::Name};
 
 /// The jobs, caps and counts that one round listed.
 #[derive(Debug, Default)]
@@ -29,7 +28,7 @@ pub struct RunningJobs {
     by_mark: HashMap<Mark, Option<TaskId>, RandomState>,
     /// The jobs by the folded e-mail that they are listed on.
     by_name: HashMap<Arc<str>, Vec<TaskId>, RandomState>,
-    caps: BTreeMap<Name, u32>,
+    caps: Caps,
     /// How many jobs run without an id that can be read, by the folded e-mail of their account.
     unnamed: BTreeMap<Arc<str>, BTreeMap<Name, u32>>,
     /// The accounts that are listed with a job whose id cannot be read.
@@ -93,9 +92,7 @@ impl RoundChange {
             let of_name = running.by_name.entry(Arc::clone(name.folded()));
             of_name.or_default().push(task_id.clone());
         }
-        for AccountCap { email, max_jobs } in round.caps {
-            running.caps.insert(Name::new(&email), max_jobs);
-        }
+        running.caps = Caps::of(round.caps);
         running.note_unnamed(&round.unreadable, &round.counts);
         let moved = |task_id: &TaskId, name: &Name, other: &RunningJobs| {
             // Accounts may differ in case only.
@@ -109,9 +106,8 @@ impl RoundChange {
         let vanished = vanished.filter(|(task_id, name)| moved(task_id, name, &running));
         let vanished = vanished.map(|(task_id, name)| (task_id.clone(), name.clone()));
         let vanished = vanished.collect();
-        let caps = running.caps.iter();
-        let caps = caps.filter(|(name, cap)| old.caps.get(*name) != Some(*cap));
-        let caps = caps.map(|(name, cap)| (name.clone(), *cap)).collect();
+        let caps = running.caps.changed_since(&old.caps);
+        let caps = caps.map(|(email, cap)| (Name::new(email), cap)).collect();
         let folded = old.unnamed.keys().chain(running.unnamed.keys());
         let changed =
             folded.filter(|folded| old.unnamed.get(*folded) != running.unnamed.get(*folded));
@@ -175,15 +171,7 @@ impl RunningJobs {
     /// The cap of the account `name`: of exactly this spelling, else the only one that differs just
     /// in ASCII case.
     pub(super) fn cap(&self, name: &Name) -> Option<u32> {
-        if let Some(cap) = self.caps.get(name) {
-            return Some(*cap);
-        }
-        let mut alike = self.caps.range(name.first_alike()..);
-        let mut alike = iter::from_fn(|| alike.next().filter(|(other, _)| other.is_alike(name)));
-        alike
-            .next()
-            .map(|(_, cap)| *cap)
-            .filter(|_| alike.next().is_none())
+        self.caps.of_name(name)
     }
 
     /// How many jobs without ids run on each of the names with this folded e-mail.
