@@ -35,9 +35,7 @@ fn limits() -> Limits {
 
 async fn follow_list(ledger: &Ledger) {
     let account = |idx| Account::new(&format!("account-{idx:06}@example.com"), MAX_JOBS);
-    let list = Snapshot {
-        accounts: (0..ACCOUNTS).map(account).collect(),
-    };
+    let list: Snapshot = (0..ACCOUNTS).map(account).collect();
     let known = ledger.call(NewestList).await.expect("in this process");
     let change = ListChange::between(known, &list);
     let mut progress = ledger.call(FollowList { change }).await;

@@ -1,6 +1,6 @@
 //! Costs that grow with the accounts: refusals, lists, and accounts that are forgotten.
 
-use std::{cell::LazyCell, num::NonZeroU32, time::Duration};
+use std::{cell::LazyCell, num::NonZeroU32, sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Snapshot};
 use criterion::{
@@ -102,15 +102,17 @@ pub(crate) fn refused(criterion: &mut Criterion) {
 const PART: usize = 128;
 
 /// Makes another list of one: at one place, or everywhere.
-type Differ = fn(&mut Vec<Account>, usize);
+type Differ = fn(&mut Vec<Arc<Account>>, usize);
 
 const DIFFERENCES: [(&str, Differ); 6] = [
     ("equal", |_, _| ()),
-    ("one-cap", |list, idx| list[idx].max_jobs += 1),
+    ("one-cap", |list, idx| {
+        Arc::make_mut(&mut list[idx]).max_jobs += 1
+    }),
     ("one-gone", |list, idx| drop(list.remove(idx))),
     ("all-caps", |list, _| {
         for account in list {
-            account.max_jobs += 1;
+            Arc::make_mut(account).max_jobs += 1;
         }
     }),
     ("half-gone", |list, _| {

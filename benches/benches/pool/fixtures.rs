@@ -1,6 +1,6 @@
 //! Shared by the benchmarks of the pool: limits, lists, an ask for any account.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use accounts_fetcher::{Account, Snapshot};
 use criterion::Criterion;
@@ -28,17 +28,13 @@ pub(crate) fn email(account_idx: u32) -> String {
 
 pub(crate) fn snapshot(accounts_count: u32) -> Snapshot {
     let account = |idx| Account::new(&email(idx), MAX_JOBS);
-    Snapshot {
-        accounts: (0..accounts_count).map(account).collect(),
-    }
+    (0..accounts_count).map(account).collect()
 }
 
 /// `snapshot` as if fetched again: equal, and sharing no memory with it.
 pub(crate) fn fetched_again(snapshot: &Snapshot) -> Snapshot {
-    let again = |account: &Account| Account::new(&account.email, account.max_jobs);
-    Snapshot {
-        accounts: snapshot.accounts.iter().map(again).collect(),
-    }
+    let again = |account: &Arc<Account>| Account::new(&account.email, account.max_jobs);
+    snapshot.accounts.iter().map(again).collect()
 }
 
 pub(crate) fn ask(pool: &Pool, rng: &mut ThreadRng) -> Ask {

@@ -42,7 +42,7 @@ const OCCUPANCIES: [u32; 3] = [0, 50, 99];
 fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
     let mut changed = fetched_again(snapshot);
     for account in changed.accounts.iter_mut().step_by(100) {
-        account.max_jobs += 1;
+        Arc::make_mut(account).max_jobs += 1;
     }
     changed
 }
@@ -236,12 +236,12 @@ pub(super) fn apply(criterion: &mut Criterion) {
         let held_count = held_count(accounts_count, 50);
         group.bench_function(BenchmarkId::new("floor", size), |bencher| {
             let again = fetched_again(&one);
-            let known: HashMap<Arc<str>, &Account, RandomState> = one
+            let known: HashMap<Arc<str>, &Arc<Account>, RandomState> = one
                 .accounts
                 .iter()
                 .map(|account| (Arc::clone(&account.email), account))
                 .collect();
-            let is_known = |account: &&Account| known.get(&account.email) == Some(account);
+            let is_known = |account: &&Arc<Account>| known.get(&account.email) == Some(account);
             bencher.iter(|| again.accounts.iter().filter(is_known).count());
         });
         let cases = [

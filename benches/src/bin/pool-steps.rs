@@ -124,9 +124,7 @@ impl Steps {
             jobs_count: 0,
         };
         let account = |idx| Account::new(&email(idx), slots_each);
-        let list = Snapshot {
-            accounts: (0..accounts).map(account).collect(),
-        };
+        let list: Snapshot = (0..accounts).map(account).collect();
         steps.pool.apply(&list, steps.now, &mut steps.rng);
         if reconciles {
             let round = steps.round(&[], false);

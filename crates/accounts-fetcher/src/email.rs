@@ -4,7 +4,7 @@
 //! Invariant: an accepted e-mail has no white space, no control and no invisible character, so it
 //! can be shown, logged and compared without surprises. Deliverability is not checked.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use ring::digest::{SHA256, digest};
 use unicode_normalization::UnicodeNormalization;
@@ -18,6 +18,12 @@ use crate::limits::EMAIL_BYTES_MAX;
 pub struct Identity(Arc<str>);
 
 impl Identity {
+    /// The e-mail as it is compared.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The identity of the account that `email` names.
     #[must_use]
     pub fn of(email: &str) -> Identity {
@@ -26,6 +32,12 @@ impl Identity {
 
     /// The same. Takes no memory of its own if the e-mail is spelled as it is compared.
     pub(crate) fn sharing(email: &Arc<str>) -> Identity {
+        // Most are told without a copy.
+        let is_composed =
+            email.is_ascii() && !domain(email).bytes().any(|it| it.is_ascii_uppercase());
+        if is_composed {
+            return Identity(Arc::clone(email));
+        }
         let composed = composed(email);
         if *composed == **email {
             Identity(Arc::clone(email))
@@ -33,6 +45,26 @@ impl Identity {
             Identity(composed.into())
         }
     }
+}
+
+/// What all e-mails share that differ at most in ASCII case or in how their characters are composed: those of one identity
+/// do, and those that are the same in lower case.
+///
+/// Unicode NFD in ASCII lower case: a letter and its accent stay apart, so that both kinds of likeness keep it.
+#[must_use]
+pub fn alike(email: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if email.bytes().all(is_plain) {
+        return Cow::Borrowed(email);
+    }
+    let mut decomposed: String = email.nfd().collect();
+    decomposed.make_ascii_lowercase();
+    Cow::Owned(decomposed)
+}
+
+/// The domain, with the `@` before it.
+fn domain(email: &str) -> &str {
+    email.rfind('@').map_or("", |at| &email[at..])
 }
 
 /// The e-mail as it is compared.
@@ -151,5 +183,28 @@ mod tests {
         );
         assert!(!same("Ann@x", "ann@x"), "the local part is case-sensitive");
         assert!(!same("a@\u{c9}", "a@\u{e9}"), "only ASCII is lowercased");
+    }
+
+    #[test]
+    fn what_means_one_account_or_differs_in_case_is_alike() {
+        for email in [
+            "Ann@EX.com",
+            "A\u{30a}@x",
+            "\u{c5}@x",
+            "caf\u{e9}@X",
+            "Cafe\u{301}@x",
+        ] {
+            let identity = Identity::of(email);
+            assert_eq!(alike(identity.as_str()), alike(email), "{email:?}");
+            assert_eq!(
+                alike(&email.to_ascii_lowercase()),
+                alike(email),
+                "{email:?}"
+            );
+            let shared = Identity::sharing(&email.into());
+            assert_eq!(shared, identity, "{email:?}");
+        }
+        assert_ne!(alike("ann@x"), alike("bob@x"));
+        assert_ne!(alike("cafe@x"), alike("caf\u{e9}@x"));
     }
 }

@@ -49,10 +49,11 @@ pub(crate) struct Change {
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     last_good: Option<Arc<Snapshot>>,
-    /// The index of each account in the last good list.
-    places: HashMap<Identity, usize>,
     unconfirmed: Unconfirmed,
 }
+
+/// The accounts of a list.
+type Known = HashMap<Identity, Arc<Account>>;
 
 /// A loss that the previous fetch showed and that is not believed yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Judge {
         let known = self.last_good.as_deref();
         let is_known = known.is_some_and(|known| known.accounts.is_empty());
         if is_known || seen >= EMPTY_CONFIRMATIONS {
-            Some(self.believe(Vec::new()))
+            Some(self.believe(Vec::new(), &self.known()))
         } else {
             self.unconfirmed = Unconfirmed::Empty { seen };
             None
@@ -114,7 +115,9 @@ impl Judge {
     }
 
     fn decide_accounts(&mut self, list: List) -> Verdict {
-        if self.is_sharp_loss(&list.entries) && self.unconfirmed != Unconfirmed::Shrunk {
+        let known = self.known();
+        let is_sharp_loss = is_sharp_loss(&known, &list.entries);
+        if is_sharp_loss && self.unconfirmed != Unconfirmed::Shrunk {
             self.unconfirmed = Unconfirmed::Shrunk;
             let result = FetchResult::ShrinkHeld;
             return Verdict {
@@ -128,50 +131,51 @@ impl Judge {
         };
         let mut accounts = Vec::with_capacity(list.entries.len());
         for Entry { identity, account } in list.entries {
-            // A known account with a rejected value stays as it was.
-            if let Some(account) = account.or_else(|| self.known(&identity).cloned()) {
-                accounts.push((account, identity));
-            }
+            let known = known.get(&identity);
+            // What is as it was stays in memory once. A known account with a rejected value stays as it was, too.
+            let as_known = known.filter(|known| account.as_ref().is_none_or(|it| *it == ***known));
+            accounts.extend(as_known.cloned().or_else(|| account.map(Arc::new)));
         }
-        let change = Some(self.believe(accounts));
+        let change = Some(self.believe(accounts, &known));
         Verdict { result, change }
     }
 
-    /// Whether more than half of the known accounts are missing. An account with a rejected value
-    /// is not missing.
-    fn is_sharp_loss(&self, entries: &[Entry]) -> bool {
-        let is_known = |entry: &&Entry| self.places.contains_key(&entry.identity);
-        let missing = self.places.len() - entries.iter().filter(is_known).count();
-        missing > self.places.len() / 2
-    }
-
-    fn known(&self, identity: &Identity) -> Option<&Account> {
-        let place = *self.places.get(identity)?;
-        self.last_good.as_ref()?.accounts.get(place)
+    /// The accounts of the last good list. Their index is made anew for each list that is judged, as many times an hour
+    /// as there are fetches: kept, it would take as much memory as the accounts.
+    fn known(&self) -> Known {
+        let known = self.last_good.iter().flat_map(|list| &list.accounts);
+        known
+            .map(|account| (account.identity(), Arc::clone(account)))
+            .collect()
     }
 
     /// Makes `accounts` the last good list; the old snapshot stays if it is equal.
-    fn believe(&mut self, accounts: Vec<(Account, Identity)>) -> Change {
+    fn believe(&mut self, accounts: Vec<Arc<Account>>, known: &Known) -> Change {
         self.unconfirmed = Unconfirmed::None;
-        let (accounts, identities): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
-        let known = self.last_good.as_deref();
-        if known.is_some_and(|known| known.accounts == accounts) {
+        let is_same = |known: &Snapshot| known.accounts == accounts;
+        if self.last_good.as_deref().is_some_and(is_same) {
             return Change::default();
         }
         let mut change = Change {
             is_any: true,
             ..Change::default()
         };
-        for (account, identity) in accounts.iter().zip(&identities) {
-            match self.known(identity) {
+        for account in &accounts {
+            match known.get(&account.identity()) {
                 None => change.added += 1,
                 Some(known) if known != account => change.changed += 1,
                 Some(_) => {}
             }
         }
-        change.removed = self.places.len() + change.added - accounts.len();
-        self.places = identities.into_iter().zip(0..).collect();
+        change.removed = known.len() + change.added - accounts.len();
         self.last_good = Some(Arc::new(Snapshot { accounts }));
         change
     }
+}
+
+/// Whether more than half of the known accounts are missing. An account with a rejected value is not missing.
+fn is_sharp_loss(known: &Known, entries: &[Entry]) -> bool {
+    let is_known = |entry: &&Entry| known.contains_key(&entry.identity);
+    let missing = known.len() - entries.iter().filter(is_known).count();
+    missing > known.len() / 2
 }

@@ -39,7 +39,7 @@ pub const USER_AGENT: &str = concat!("kling-balancer/", env!("CARGO_PKG_VERSION"
 
 pub use account::{Account, Snapshot};
 pub use credentials::{Credentials, UnsendableToken};
-pub use email::{Identity, alias};
+pub use email::{Identity, alias, alike};
 pub use error::Chain;
 pub use fetch_result::{CERTIFICATE_ADVICE, FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing, Waker};

@@ -143,12 +143,12 @@ impl List {
 /// Two entries that mean one account: the smaller limit wins, and an error of either is kept, since
 /// a limit that is too low is safe and one that is too high is not. Limits are never summed.
 fn merge(first: Account, twin: Account) -> Account {
-    Account {
-        max_jobs: first.max_jobs.min(twin.max_jobs),
-        error: first.error.or(twin.error),
-        session_expires_at: first.session_expires_at.or(twin.session_expires_at),
-        ..first
-    }
+    let error = first.error().or(twin.error()).cloned();
+    let ends_at = first.session_expires_at();
+    let ends_at = ends_at.or(twin.session_expires_at()).cloned();
+    let mut merged = first.with_details(error, ends_at);
+    merged.max_jobs = merged.max_jobs.min(twin.max_jobs);
+    merged
 }
 
 fn into_parse_error(error: serde_json::Error) -> FetchError {

@@ -243,9 +243,7 @@ impl Deref for Bench {
 fn snapshot(accounts: &[(&str, u32)]) -> Snapshot {
     let accounts = accounts.iter();
     let accounts = accounts.map(|(email, max)| Account::new(email, *max));
-    Snapshot {
-        accounts: accounts.collect(),
-    }
+    accounts.collect()
 }
 
 /// The simulator's id as ours.

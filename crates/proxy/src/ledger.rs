@@ -292,8 +292,7 @@ pub(crate) mod tests {
 
     /// A ledger over one account `a@x` of so many slots.
     pub(crate) fn ledger_of(max_jobs: u32) -> Arc<Ledger> {
-        let accounts = vec![Account::new("a@x", max_jobs)];
-        ledger_over(&Snapshot { accounts })
+        ledger_over(&Snapshot::from_iter([Account::new("a@x", max_jobs)]))
     }
 
     /// A ledger over these accounts.

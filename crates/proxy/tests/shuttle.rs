@@ -31,9 +31,7 @@ fn check(body: impl Fn() + Send + Sync + Clone + 'static) {
 }
 
 fn list(max_jobs: u32) -> Snapshot {
-    Snapshot {
-        accounts: vec![Account::new("a@x", max_jobs)],
-    }
+    Snapshot::from_iter([Account::new("a@x", max_jobs)])
 }
 
 fn local(max_jobs: u32) -> Arc<Local> {

@@ -237,7 +237,7 @@ fn a_rejected_entry_keeps_its_previous_value_in_its_new_place() {
         r#"{"b@x":{"maxJobs":3},"new@x":{"maxJobs":-1},"a@X":{"maxJobs":"8"}}"#,
     ));
     assert_eq!(verdict.result, FetchResult::Partial);
-    let expected = [Account::new("b@x", 3), Account::new("a@x", 7)];
+    let expected = [Account::new("b@x", 3), Account::new("a@x", 7)].map(Arc::new);
     assert_eq!(
         judge.last_good().unwrap().accounts,
         expected,

@@ -41,12 +41,12 @@ pub fn account_list(data: &[u8]) {
     for Entry { identity, account } in &list.entries {
         let Some(account) = account else { continue };
         assert_eq!(
-            (&account.identity, &Identity::of(&account.email)),
+            (&account.identity(), &Identity::of(&account.email)),
             (identity, identity)
         );
         assert_eq!(email::accept(&account.email), Some(&*account.email));
         assert!(account.max_jobs <= MAX_JOBS_CEILING);
-        if let Some(error) = &account.error {
+        if let Some(error) = account.error() {
             let is_plain = |c: char| c == ' ' || email::is_visible(c);
             assert!(
                 !error.is_empty() && error.chars().all(is_plain),
@@ -70,7 +70,7 @@ fn entries_are_told(list: &List, given: &Map<String, Value>) {
         .filter_map(|entry| entry.account.as_ref());
     for account in accounts {
         let twins = given.iter().filter(|(key, _)| {
-            email::accept(key).is_some_and(|email| Identity::of(email) == account.identity)
+            email::accept(key).is_some_and(|email| Identity::of(email) == account.identity())
         });
         let caps: Vec<_> = twins.filter_map(|(_, entry)| cap(entry)).collect();
         // Of one key that is there twice, the reference shows the last entry only.

@@ -57,13 +57,10 @@ pub(super) fn parse(email: &str, value: &RawValue) -> Option<Parsed> {
         MaxJobs::Within(max_jobs) => (max_jobs, false),
         MaxJobs::Beyond => (MAX_JOBS_CEILING, true),
     };
-    let account = Account {
-        error: fields.error.and_then(error_text),
-        session_expires_at: fields.session.and_then(expiry),
-        ..Account::new(email, max_jobs)
-    };
+    let error = fields.error.and_then(error_text);
+    let session_expires_at = fields.session.and_then(expiry);
     Some(Parsed {
-        account,
+        account: Account::new(email, max_jobs).with_details(error, session_expires_at),
         is_clamped,
     })
 }

@@ -25,14 +25,10 @@ fn emails(list: &List) -> Vec<&str> {
 fn the_example_of_the_vendors_page_is_understood() {
     let list = List::parse(include_bytes!("../../tests/data/accounts.json")).unwrap();
     let expires_at = Some("2025-01-01T12:13:14.000Z".into());
-    let healthy = |email, max_jobs| Account {
-        session_expires_at: expires_at.clone(),
-        ..Account::new(email, max_jobs)
-    };
-    let broken = Account {
-        error: Some("Failed to refresh session: 500".into()),
-        ..Account::new("c@example.com", 5)
-    };
+    let healthy =
+        |email, max_jobs| Account::new(email, max_jobs).with_details(None, expires_at.clone());
+    let error = Some("Failed to refresh session: 500".into());
+    let broken = Account::new("c@example.com", 5).with_details(error, None);
     let expected = [
         healthy("b@example.com", 8),
         healthy("a@example.com", 3),
@@ -185,7 +181,7 @@ fn spellings_of_one_account_are_merged_into_the_first_and_the_smallest_limit_win
     assert_eq!(emails(&list), ["a@X.com", "b@x"]);
     let first = list.entries[0].account.as_ref().unwrap();
     assert_eq!(
-        (first.max_jobs, first.error.as_deref()),
+        (first.max_jobs, first.error().map(|it| &**it)),
         (3, Some("broken"))
     );
     let example = Some(Account::new("a@x.com", 0).alias);

@@ -256,7 +256,7 @@ async fn an_account_in_error_is_listed_with_its_reason() {
     let errors: Vec<_> = snapshot
         .accounts
         .iter()
-        .map(|a| a.error.as_deref())
+        .map(|a| a.error().map(|it| &**it))
         .collect();
     assert_eq!(errors, [Some("session broken"), None]);
     assert!(!format!("{snapshot:?}").contains("p4ss"));

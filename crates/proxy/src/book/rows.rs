@@ -71,14 +71,11 @@ struct AccountRow {
 
 impl ListRow {
     pub(super) fn snapshot(self) -> Snapshot {
-        let accounts = self.accounts.into_iter().map(|row| Account {
-            error: row.error,
-            session_expires_at: row.session_expires_at,
-            ..Account::new(&row.email, row.max_jobs)
+        let accounts = self.accounts.into_iter().map(|row| {
+            let account = Account::new(&row.email, row.max_jobs);
+            account.with_details(row.error, row.session_expires_at)
         });
-        Snapshot {
-            accounts: accounts.collect(),
-        }
+        accounts.collect()
     }
 }
 
@@ -86,8 +83,8 @@ pub(super) fn list(list: &List) -> Change {
     let accounts = list.accounts().map(|account| AccountRow {
         email: account.email.to_string(),
         max_jobs: account.max_jobs,
-        error: account.error.clone(),
-        session_expires_at: account.session_expires_at.clone(),
+        error: account.error().cloned(),
+        session_expires_at: account.session_expires_at().cloned(),
     });
     let accounts = accounts.collect();
     change(Table::List, NEWEST, Some(&ListRow { accounts }))

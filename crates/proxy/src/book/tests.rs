@@ -153,8 +153,8 @@ impl Stage {
         let end = CancellationToken::new();
         let writing = tokio::spawn(writer.run(end.clone()));
         let base = ledger.call(crate::ledger::NewestList).await.unwrap();
-        let accounts = vec![Account::new("a@x", slots)];
-        let change = ListChange::between(base, &Snapshot { accounts });
+        let list = Snapshot::from_iter([Account::new("a@x", slots)]);
+        let change = ListChange::between(base, &list);
         let progress = ledger.call(FollowList { change }).await.unwrap();
         assert_eq!(progress, Some(ListProgress::Whole));
         Self {

@@ -154,9 +154,7 @@ mod tests {
     /// A ledger of many accounts, each with one slot, all of which are held.
     async fn full_ledger() -> Arc<Ledger> {
         let accounts = (0..COUNT).map(|n| Account::new(&format!("{n}@x"), 1));
-        let ledger = ledger_over(&Snapshot {
-            accounts: accounts.collect(),
-        });
+        let ledger = ledger_over(&accounts.collect());
         for _ in 0..COUNT {
             pick(&ledger, &any_account()).await.unwrap().keep();
         }
@@ -242,9 +240,8 @@ mod tests {
     async fn a_list_that_is_ranked_anew_hides_no_account_from_a_walk() {
         let mut emails: Vec<_> = (0..COUNT).map(|n| format!("{n:03}@x")).collect();
         let behind = emails[ROWS_MAX..].to_vec();
-        let list = |emails: &[String]| Snapshot {
-            accounts: emails.iter().map(|email| Account::new(email, 1)).collect(),
-        };
+        let account = |email: &String| Account::new(email, 1);
+        let list = |emails: &[String]| emails.iter().map(account).collect::<Snapshot>();
         let ledger = ledger_over(&list(&emails));
         let mut walk = Walk::<AccountPlace>::new(None, None);
         let first = ledger.call(AccountsAfter(walk.part())).await.unwrap();

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use accounts_fetcher::{Account, Listing};
+use accounts_fetcher::Listing;
 use parking_lot::Mutex;
 use tokio::{
     select,
@@ -75,7 +75,10 @@ struct Progress {
 }
 
 /// The e-mails of `accounts`, beginning with `first` if it is one of them.
-pub(crate) fn emails(accounts: &[Account], first: Option<&str>) -> Vec<Arc<str>> {
+pub(crate) fn emails(
+    accounts: &[Arc<accounts_fetcher::Account>],
+    first: Option<&str>,
+) -> Vec<Arc<str>> {
     let mut emails: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.email)).collect();
     if let Some(first) = first
         && let Some(place) = emails.iter().position(|it| it.eq_ignore_ascii_case(first))

@@ -6,6 +6,7 @@ use slotmap::new_key_type;
 
 use super::{
     AccountNames, LeaseId, Tally,
+    deadlines::{Nanos, nanos},
     health::{AccountHealth, Ejection},
 };
 
@@ -100,16 +101,15 @@ pub struct StateChange {
     pub reason: Option<Arc<str>>,
 }
 
+/// What there is to know of any account. What there is of few lies behind a box.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) listed: Arc<accounts_fetcher::Account>,
-    /// Its name as it is looked up.
-    pub(super) folded: Arc<str>,
     pub(super) rank: Rank,
     /// The cap that the newest round showed.
-    pub(super) observed_cap: Option<u32>,
-    /// A cap that a round changed, and that the list does not show yet.
-    pub(super) lowered_cap: Option<u32>,
+    observed_cap: Option<u32>,
+    /// A round changed the cap, and the list does not show it yet.
+    pub(super) is_cap_lowered: bool,
     pub(super) is_in_list: bool,
     pub(super) is_draining: bool,
     pub(super) health: AccountHealth,
@@ -121,25 +121,31 @@ pub(super) struct Account {
     pub(super) foreign: u32,
     /// How many jobs the newest round listed on it.
     pub(super) jobs_in_round: u32,
-    /// How many further jobs the newest round shows on it, without telling their ids.
-    pub(super) unnamed: u32,
-    /// Slots of those of them that are more than the leases they may belong to.
+    /// Slots of jobs that the newest round shows without their ids, beyond the leases they may belong to.
     pub(super) unnamed_foreign: u32,
     /// By how many slots the pool and the newest round differed, before the round corrected the
     /// pool.
-    pub(super) drift: i64,
+    drift: i32,
     /// Its slots changed since the newest round.
     pub(super) is_moved: bool,
     /// The state that was shown after the last operation. `None`: it has just joined.
     pub(super) shown: Option<AccountState>,
     /// Since when it is in that state.
-    pub(super) since: Duration,
-    pub(super) last_refusal: Option<Arc<LastRefusal>>,
-    /// What became of its submissions and jobs, if anything did. Counted by
-    /// [`Accounts`](super::accounts::Accounts).
-    pub(super) tally: Option<Box<Tally>>,
+    since: Nanos,
+    /// `None`: nothing has happened on it.
+    past: Option<Box<Past>>,
     /// Its counts have metric series of their own.
     pub(super) has_series: bool,
+}
+
+/// What has happened on an account.
+#[derive(Debug, Default)]
+struct Past {
+    /// What became of its submissions and jobs. Counted by [`Accounts`](super::accounts::Accounts).
+    tally: Tally,
+    last_refusal: Option<Arc<LastRefusal>>,
+    /// How many jobs the newest round shows on it without telling their ids.
+    unnamed: u32,
 }
 
 /// An account's place in the order of all accounts. Listed accounts come first: by their places in the list. Those
@@ -171,17 +177,12 @@ impl Rank {
 }
 
 impl Account {
-    pub(super) fn new(
-        listed: Arc<accounts_fetcher::Account>,
-        folded: Arc<str>,
-        rank: Rank,
-    ) -> Self {
+    pub(super) fn new(listed: Arc<accounts_fetcher::Account>, rank: Rank) -> Self {
         Self {
             listed,
-            folded,
             rank,
             observed_cap: None,
-            lowered_cap: None,
+            is_cap_lowered: false,
             is_in_list: true,
             is_draining: false,
             health: AccountHealth::default(),
@@ -189,14 +190,12 @@ impl Account {
             uncertain: 0,
             foreign: 0,
             jobs_in_round: 0,
-            unnamed: 0,
             unnamed_foreign: 0,
             drift: 0,
             is_moved: false,
             shown: None,
-            since: Duration::ZERO,
-            last_refusal: None,
-            tally: None,
+            since: 0,
+            past: None,
             has_series: false,
         }
     }
@@ -212,27 +211,59 @@ impl Account {
 
     pub(super) fn max_jobs(&self) -> u32 {
         let listed = self.listed.max_jobs;
-        self.lowered_cap.map_or(listed, |cap| cap.min(listed))
+        let lowered = self.observed_cap.filter(|_| self.is_cap_lowered);
+        lowered.map_or(listed, |cap| cap.min(listed))
     }
 
     /// It joins the list while rounds are held: the next round's cap counts if it differs from the
     /// list's.
     pub(super) fn reset_cap(&mut self) {
         self.observed_cap = Some(self.listed.max_jobs);
-        self.lowered_cap = None;
+        self.is_cap_lowered = false;
     }
 
     /// A round shows a cap. It counts only if it changed: then it is newer than the list.
     pub(super) fn observe_cap(&mut self, cap: u32) {
         let before = self.observed_cap.replace(cap);
-        if before.is_some_and(|before| before != cap) {
-            self.lowered_cap = Some(cap);
-        }
+        self.is_cap_lowered |= before.is_some_and(|before| before != cap);
     }
 
     /// What became of its submissions and jobs.
     pub(super) fn tally(&self) -> Tally {
-        self.tally.as_deref().copied().unwrap_or_default()
+        self.past
+            .as_ref()
+            .map(|past| past.tally)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.past.get_or_insert_default().tally
+    }
+
+    pub(super) fn note_refusal(&mut self, refusal: LastRefusal) {
+        self.past.get_or_insert_default().last_refusal = Some(Arc::new(refusal));
+    }
+
+    /// How many jobs the newest round shows on it without telling their ids.
+    pub(super) fn unnamed(&self) -> u32 {
+        self.past.as_ref().map_or(0, |past| past.unnamed)
+    }
+
+    /// The newest round shows so many jobs without ids. True if that is another number than before.
+    pub(super) fn set_unnamed(&mut self, count: u32) -> bool {
+        let is_other = self.unnamed() != count;
+        if is_other {
+            self.past.get_or_insert_default().unnamed = count;
+        }
+        is_other
+    }
+
+    /// Notes by how many slots the pool differs from the newest round.
+    pub(super) fn note_drift(&mut self) {
+        let shown = i64::from(self.jobs_in_round) + i64::from(self.unnamed());
+        let drift = i64::from(self.in_flight()) - shown;
+        // No account has a milliard of slots, whatever a round says.
+        self.drift = i32::try_from(drift).unwrap_or(if drift < 0 { i32::MIN } else { i32::MAX });
     }
 
     /// Slots in use: leased, or taken by foreign jobs.
@@ -244,7 +275,7 @@ impl Account {
     pub(super) fn is_usable(&self) -> bool {
         self.is_in_list
             && !self.is_draining
-            && self.listed.error.is_none()
+            && self.listed.error().is_none()
             && self.listed.max_jobs > 0
             && self.health.ejected().is_none()
     }
@@ -298,7 +329,7 @@ impl Account {
             AccountState::Removed
         } else if self.is_draining {
             AccountState::Draining
-        } else if self.listed.error.is_some() {
+        } else if self.listed.error().is_some() {
             AccountState::Error
         } else if let Some((ejection, _)) = self.health.ejected() {
             match ejection {
@@ -318,7 +349,7 @@ impl Account {
     pub(super) fn restate(&mut self, now: Duration) {
         let state = self.state();
         if self.shown.replace(state) != Some(state) {
-            self.since = now;
+            self.since = nanos(now);
         }
     }
 
@@ -361,14 +392,17 @@ impl Account {
             held: self.held,
             uncertain: self.uncertain,
             foreign: self.foreign + self.unnamed_foreign,
-            drift: self.drift,
+            drift: i64::from(self.drift),
             is_eligible: self.is_eligible(),
             state,
-            error: listed.error.clone(),
+            error: listed.error().cloned(),
             until: self.until(state),
-            session_expires_at: listed.session_expires_at.clone(),
-            since: self.since,
-            last_refusal: self.last_refusal.clone(),
+            session_expires_at: listed.session_expires_at().cloned(),
+            since: Duration::from_nanos(self.since),
+            last_refusal: self
+                .past
+                .as_ref()
+                .and_then(|past| past.last_refusal.clone()),
             tally: self.tally(),
             has_series: self.has_series,
             next_free_in,

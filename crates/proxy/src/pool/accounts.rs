@@ -13,14 +13,8 @@ mod recorded;
 mod states;
 mod tallies;
 
-use std::{
-    collections::BTreeSet,
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
-use accounts_fetcher::Identity;
 use rand::Rng;
 use slotmap::SlotMap;
 
@@ -46,11 +40,11 @@ pub(super) struct Accounts {
     slots: SlotMap<AccountKey, Account>,
     order: Sorted<(Rank, AccountKey)>,
     removed_count: u64,
-    /// By the lower-cased e-mail: several accounts may differ only in case.
+    /// By what its e-mail is [`alike`](accounts_fetcher::alike): so one of any spelling is found, and those that differ
+    /// only in case.
     by_name: KeyIndex,
     /// By the alias. Two e-mails may have the same one: then it names no account.
     by_alias: KeyIndex,
-    by_identity: KeyIndex,
     free: FreeAccounts,
     listed_count: usize,
     /// Accounts that could be picked if slots were free, in list order.
@@ -70,7 +64,7 @@ pub(super) struct Accounts {
     /// Folded e-mails that mean other accounts now, until the rules have followed them.
     renamed: Vec<Arc<str>>,
     /// Accounts that joined the list since the newest round.
-    joined: BTreeSet<AccountKey>,
+    joined: Vec<AccountKey>,
     /// Accounts whose slots changed since the newest round, each once.
     moved: Vec<AccountKey>,
     /// Accounts whose state may be another than was shown.
@@ -267,14 +261,7 @@ impl Accounts {
             self.usable_count += 1;
         }
         self.order.insert((rank, key));
-        let identity_of = |key: AccountKey| &self.slots[key].listed.identity;
-        self.by_identity.insert(identity_of(key), key, identity_of);
-        let account = &self.slots[key];
-        let (folded, alias) = (
-            Arc::clone(&account.folded),
-            Arc::clone(&account.listed.alias),
-        );
-        self.add_name(key, &folded, &alias);
+        self.add_name(key);
         self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
             self.opened.push(key);
@@ -305,12 +292,6 @@ impl Accounts {
             self.usable.insert((rank, key));
         }
         old
-    }
-
-    /// The account of this identity, however it is spelled.
-    pub(super) fn of_identity(&self, identity: &Identity) -> Option<AccountKey> {
-        let identity_of = |key: AccountKey| &self.slots[key].listed.identity;
-        self.by_identity.of(identity, identity_of).next()
     }
 
     pub(super) fn is_free(&self, key: AccountKey) -> bool {
@@ -432,11 +413,17 @@ impl Accounts {
 
     /// An account joined the list: the next round's cap is to be compared with the list's.
     pub(super) fn note_joined(&mut self, key: AccountKey) {
-        self.joined.insert(key);
+        // While no round is answered, accounts that come and go must not pile up.
+        if self.joined.len() > 2 * self.slots.len() {
+            self.joined.retain(|key| self.slots.contains_key(*key));
+            self.joined.sort_unstable();
+            self.joined.dedup();
+        }
+        self.joined.push(key);
     }
 
-    /// The accounts that joined the list since the last call.
-    pub(super) fn take_joined(&mut self) -> BTreeSet<AccountKey> {
+    /// The accounts that joined the list since the last call. An account may come several times, or be forgotten.
+    pub(super) fn take_joined(&mut self) -> Vec<AccountKey> {
         mem::take(&mut self.joined)
     }
 
@@ -471,8 +458,6 @@ impl Accounts {
         self.tallying.leave(&account);
         self.order.remove(&(account.rank, key));
         self.listed_count -= usize::from(account.rank.is_listed());
-        self.by_identity.remove(&account.listed.identity, key);
-        self.joined.remove(&key);
         let indexed = Indexed::of(&account);
         self.cooling.change(&key, indexed.cooling_until, None);
         self.health_deadlines

@@ -22,7 +22,7 @@ const LEVELS_MAX: u32 = 1024;
 #[derive(Debug, Default)]
 pub(super) struct FreeList {
     dense: Vec<AccountKey>,
-    position: SecondaryMap<AccountKey, usize>,
+    position: SecondaryMap<AccountKey, u32>,
 }
 
 impl FreeList {
@@ -41,14 +41,16 @@ impl FreeList {
     pub(super) fn set(&mut self, key: AccountKey, is_free: bool) {
         match (is_free, self.position.get(key).copied()) {
             (true, None) => {
-                self.position.insert(key, self.dense.len());
+                // Keys are numbered in 32 bits, too.
+                let place = u32::try_from(self.dense.len()).unwrap_or(u32::MAX);
+                self.position.insert(key, place);
                 self.dense.push(key);
             }
-            (false, Some(idx)) => {
+            (false, Some(place)) => {
                 self.position.remove(key);
-                self.dense.swap_remove(idx);
-                if let Some(&moved) = self.dense.get(idx) {
-                    self.position[moved] = idx;
+                self.dense.swap_remove(place as usize);
+                if let Some(&moved) = self.dense.get(place as usize) {
+                    self.position[moved] = place;
                 }
             }
             (true, Some(_)) | (false, None) => {}

@@ -84,11 +84,11 @@ impl Bench {
     }
 
     pub(super) fn apply(&mut self, accounts: &[(&str, u32)], now: Duration) {
-        let accounts = accounts
-            .iter()
+        let accounts = accounts.iter();
+        let list: Snapshot = accounts
             .map(|(email, max)| Account::new(email, *max))
             .collect();
-        self.pool.apply(&Snapshot { accounts }, now, &mut self.rng);
+        self.pool.apply(&list, now, &mut self.rng);
     }
 
     pub(super) fn ask(&mut self, only: Option<&str>, exclude: &[&str]) -> Ask {

@@ -194,7 +194,9 @@ impl Leases {
         place: Option<LeasePlace>,
     ) -> impl Iterator<Item = (LeaseId, &Lease)> {
         let place = place.map(|place| (place.made_at, place.id));
-        let ids = self.by_age.behind(move |it| place.is_some_and(|place| *it <= place));
+        let ids = self
+            .by_age
+            .behind(move |it| place.is_some_and(|place| *it <= place));
         let ids = ids.counted();
         ids.filter_map(|(_, id)| Some((*id, &**self.by_id.get(id)?)))
     }

@@ -3,13 +3,13 @@
 //! Two lists are compared before the ledger is locked, so that the work under the lock depends only
 //! on what changed.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use accounts_fetcher::{Account, Identity, Snapshot};
+use accounts_fetcher::{Account, Snapshot};
 use foldhash::fast::RandomState;
-use indexmap::IndexMap;
-
-use super::name::Name;
 
 /// The distance of two ranks after all accounts were ranked. It bounds how many accounts can join
 /// between two others before all are ranked again.
@@ -19,14 +19,13 @@ const RANK_STEP: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct List {
     /// In the list's order, each account once.
-    entries: IndexMap<Identity, ListEntry, RandomState>,
+    entries: Vec<ListEntry>,
 }
 
-/// One account of a list.
+/// One account of a list. It is shared with the list that was fetched.
 #[derive(Clone, Debug)]
 pub(super) struct ListEntry {
     pub(super) account: Arc<Account>,
-    pub(super) folded: Arc<str>,
     /// Grows along the list.
     pub(super) rank: u64,
 }
@@ -46,19 +45,25 @@ pub struct ListChange {
     pub(super) is_ranked_anew: bool,
 }
 
-/// What a new list changes of one account.
+/// What a new list changes of one account. `from` is what the old one says of it.
 #[derive(Debug)]
 pub(super) enum ListStep {
-    Leaves(Identity),
+    Leaves(Arc<Account>),
     /// It takes no more jobs than before.
-    Narrows(ListEntry),
+    Narrows {
+        from: Arc<Account>,
+        to: ListEntry,
+    },
     /// It may take more, or joins.
-    Widens(ListEntry),
+    Widens {
+        from: Option<Arc<Account>>,
+        to: ListEntry,
+    },
 }
 
 /// Whether an account of the old list takes no more jobs by its new entry.
 fn is_narrowed(old: &Account, new: &Account) -> bool {
-    new.error.is_some() || (old.error.is_none() && new.max_jobs <= old.max_jobs)
+    new.error().is_some() || (old.error().is_none() && new.max_jobs <= old.max_jobs)
 }
 
 impl ListChange {
@@ -66,35 +71,49 @@ impl ListChange {
     pub fn between(base: Option<Arc<List>>, snapshot: &Snapshot) -> Self {
         let none = List::default();
         let old = base.as_deref().unwrap_or(&none);
-        let mut list = List::default();
-        list.entries.reserve(snapshot.accounts.len());
+        let known = old
+            .entries
+            .iter()
+            .map(|entry| (entry.account.identity(), entry));
+        let known: HashMap<_, _, RandomState> = known.collect();
+        let mut named =
+            HashSet::with_capacity_and_hasher(snapshot.accounts.len(), RandomState::default());
+        let mut list = List {
+            entries: Vec::with_capacity(snapshot.accounts.len()),
+        };
+        let mut befores = Vec::with_capacity(snapshot.accounts.len());
         for account in &snapshot.accounts {
-            let known = old.entries.get(&account.identity);
-            let entry = known.filter(|entry| *entry.account == *account);
-            let entry = entry.cloned().unwrap_or_else(|| ListEntry {
-                account: Arc::new(account.clone()),
-                folded: Arc::clone(Name::sharing(Arc::clone(&account.email)).folded()),
-                rank: known.map_or(0, |known| known.rank),
-            });
-            let identity = account.identity.clone();
-            list.entries.entry(identity).or_insert(entry);
-        }
-        let is_ranked_anew = list.rank(old.entries.last().map_or(0, |(_, entry)| entry.rank));
-        let left = old.entries.keys();
-        let left = left.filter(|identity| !list.entries.contains_key(*identity));
-        let mut steps: Vec<_> = left.cloned().map(ListStep::Leaves).collect();
-        let mut widened = Vec::new();
-        for (identity, entry) in &list.entries {
-            let known = old.entries.get(identity);
-            if known.is_some_and(|known| {
-                known.rank == entry.rank && Arc::ptr_eq(&known.account, &entry.account)
-            }) {
+            let identity = account.identity();
+            let before = known.get(&identity).copied();
+            if !named.insert(identity) {
                 continue;
             }
-            if known.is_some_and(|known| is_narrowed(&known.account, &entry.account)) {
-                steps.push(ListStep::Narrows(entry.clone()));
-            } else {
-                widened.push(ListStep::Widens(entry.clone()));
+            // What is as it was stays the same value: it is in memory once.
+            let same = before.map(|before| &before.account);
+            let same = same.filter(|same| *same == account);
+            list.entries.push(ListEntry {
+                account: Arc::clone(same.unwrap_or(account)),
+                rank: before.map_or(0, |before| before.rank),
+            });
+            befores.push(before);
+        }
+        let is_ranked_anew = list.rank(old.entries.last().map_or(0, |entry| entry.rank));
+        let left = old.entries.iter().map(|entry| &entry.account);
+        let left = left.filter(|account| !named.contains(&account.identity()));
+        let mut steps: Vec<_> = left.cloned().map(ListStep::Leaves).collect();
+        let mut widened = Vec::new();
+        for (entry, before) in list.entries.iter().zip(befores) {
+            let to = entry.clone();
+            let from = before.map(|before| Arc::clone(&before.account));
+            let is_same = |before: &ListEntry| {
+                before.rank == to.rank && Arc::ptr_eq(&before.account, &to.account)
+            };
+            match from {
+                Some(_) if before.is_some_and(is_same) => {}
+                Some(from) if is_narrowed(&from, &to.account) => {
+                    steps.push(ListStep::Narrows { from, to });
+                }
+                from => widened.push(ListStep::Widens { from, to }),
             }
         }
         steps.append(&mut widened);
@@ -121,21 +140,19 @@ pub enum ListDifference<'a> {
 impl ListChange {
     /// What a person would notice: accounts that come and go, and other caps. As many as steps at most.
     pub fn differences(&self) -> impl Iterator<Item = ListDifference<'_>> {
-        let known = |identity: &Identity| {
-            let entry = self.base.as_ref()?.entries.get(identity)?;
-            Some(&*entry.account)
-        };
-        self.steps.iter().filter_map(move |step| match step {
-            ListStep::Leaves(identity) => known(identity).map(ListDifference::Leaves),
-            ListStep::Narrows(entry) | ListStep::Widens(entry) => {
-                let account = &*entry.account;
-                match known(&account.identity) {
-                    None => Some(ListDifference::Joins(account)),
-                    Some(old) if old.max_jobs != account.max_jobs => {
-                        Some(ListDifference::Cap(account, old.max_jobs))
-                    }
-                    Some(_) => None,
+        self.steps.iter().filter_map(|step| {
+            let (from, to) = match step {
+                ListStep::Leaves(account) => return Some(ListDifference::Leaves(account)),
+                ListStep::Narrows { from, to } => (Some(from), to),
+                ListStep::Widens { from, to } => (from.as_ref(), to),
+            };
+            let account = &*to.account;
+            match from {
+                None => Some(ListDifference::Joins(account)),
+                Some(old) if old.max_jobs != account.max_jobs => {
+                    Some(ListDifference::Cap(account, old.max_jobs))
                 }
+                Some(_) => None,
             }
         })
     }
@@ -144,7 +161,7 @@ impl ListChange {
 impl List {
     /// The accounts, in order.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.entries.values().map(|entry| &*entry.account)
+        self.entries.iter().map(|entry| &*entry.account)
     }
 
     /// Ranks the accounts in their order. Those that have a rank keep it as long as a free one fits
@@ -152,7 +169,7 @@ impl List {
     /// another account while one list takes the place of the other. Returns whether all are ranked anew.
     fn rank(&mut self, last_known: u64) -> bool {
         let mut last = 0;
-        let ranks: Vec<u64> = self.entries.values().map(|entry| entry.rank).collect();
+        let ranks: Vec<u64> = self.entries.iter().map(|entry| entry.rank).collect();
         let mut is_ranked = true;
         let mut next_known = vec![u64::MAX; ranks.len() + 1];
         for (idx, rank) in ranks.iter().enumerate().rev() {
@@ -162,7 +179,7 @@ impl List {
                 next_known[idx + 1]
             };
         }
-        for (idx, entry) in self.entries.values_mut().enumerate() {
+        for (idx, entry) in self.entries.iter_mut().enumerate() {
             if entry.rank == 0 {
                 let next = next_known[idx];
                 entry.rank = if next == u64::MAX {
@@ -176,7 +193,7 @@ impl List {
         }
         if !is_ranked {
             // 2^63 suffice for 2^26 such lists of a hundred thousand accounts.
-            for (rank, entry) in (1..).zip(self.entries.values_mut()) {
+            for (rank, entry) in (1..).zip(self.entries.iter_mut()) {
                 entry.rank = last_known + rank * RANK_STEP;
             }
         }
@@ -189,13 +206,12 @@ mod tests {
     use super::*;
 
     fn snapshot(emails: &[&str]) -> Snapshot {
-        let accounts = emails.iter().map(|email| Account::new(email, 1)).collect();
-        Snapshot { accounts }
+        emails.iter().map(|email| Account::new(email, 1)).collect()
     }
 
     fn changed(change: &ListChange) -> (Vec<&str>, usize) {
         let changed = change.steps.iter().filter_map(|step| match step {
-            ListStep::Narrows(entry) | ListStep::Widens(entry) => Some(&*entry.account.email),
+            ListStep::Narrows { to, .. } | ListStep::Widens { to, .. } => Some(&*to.account.email),
             ListStep::Leaves(_) => None,
         });
         let changed: Vec<_> = changed.collect();
@@ -218,7 +234,7 @@ mod tests {
             let change = ListChange::between(Some(list), &snapshot(&emails));
             assert_eq!(changed(&change), expected, "{emails:?}");
             list = change.list;
-            let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
+            let ranks: Vec<_> = list.entries.iter().map(|entry| entry.rank).collect();
             assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
         }
     }
@@ -233,7 +249,7 @@ mod tests {
                 ["a@x", "b@x"]
             };
             list = ListChange::between(Some(list), &snapshot(&emails)).list;
-            let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
+            let ranks: Vec<_> = list.entries.iter().map(|entry| entry.rank).collect();
             assert!(ranks[0] < ranks[1], "{ranks:?}");
         }
         // Twenty accounts fit between two neighbours, one after the other.
@@ -242,7 +258,7 @@ mod tests {
             emails.insert(1, format!("{count}@x"));
             let names: Vec<_> = emails.iter().map(String::as_str).collect();
             list = ListChange::between(Some(list), &snapshot(&names)).list;
-            let ranks: Vec<_> = list.entries.values().map(|entry| entry.rank).collect();
+            let ranks: Vec<_> = list.entries.iter().map(|entry| entry.rank).collect();
             assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
         }
     }

@@ -182,8 +182,7 @@ impl Pool {
             return key;
         }
         let listed = Arc::new(accounts_fetcher::Account::new(email, 0));
-        let folded = Arc::clone(Name::sharing(Arc::clone(&listed.email)).folded());
-        let account = Account::new(listed, folded, Rank::listed(u64::MAX));
+        let account = Account::new(listed, Rank::listed(u64::MAX));
         let key = self.accounts.insert(account);
         self.accounts.set_removed(key);
         self.accounts

@@ -27,7 +27,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Whether entries are still to come that allow more.
     fn widens(&self) -> bool {
-        matches!(self.steps.as_slice().last(), Some(ListStep::Widens(_)))
+        matches!(self.steps.as_slice().last(), Some(ListStep::Widens { .. }))
     }
 }
 
@@ -117,8 +117,8 @@ impl Pool {
         };
         for step in incoming.steps.by_ref().take(steps_max).counted() {
             match step {
-                ListStep::Narrows(entry) | ListStep::Widens(entry) => self.upsert(entry),
-                ListStep::Leaves(identity) => self.leave_list(&identity),
+                ListStep::Narrows { to, .. } | ListStep::Widens { to, .. } => self.upsert(to),
+                ListStep::Leaves(account) => self.leave_list(&account.identity()),
             }
         }
         let is_whole = incoming.steps.len() == 0;
@@ -211,11 +211,10 @@ impl Pool {
     fn upsert(&mut self, entry: ListEntry) {
         let ListEntry {
             account: listed,
-            folded,
             rank,
         } = entry;
-        let Some(key) = self.accounts.of_identity(&listed.identity) else {
-            let account = Account::new(listed, folded, Rank::listed(rank));
+        let Some(key) = self.accounts.of_identity(&listed.identity()) else {
+            let account = Account::new(listed, Rank::listed(rank));
             let key = self.accounts.insert(account);
             self.join(key);
             return;
@@ -226,17 +225,19 @@ impl Pool {
             return;
         }
         let was_removed = !known.is_in_list;
-        if known.listed.email != listed.email {
-            self.accounts.rename(key, &folded, &listed.alias);
+        let is_respelled = known.listed.email != listed.email;
+        if is_respelled {
+            self.accounts.forget_name(key);
         }
         self.accounts.update(key, &mut self.outbox, |account| {
             account.health.record_repair();
-            if account.listed.max_jobs != listed.max_jobs {
-                account.lowered_cap = None;
-            }
+            account.is_cap_lowered &= account.listed.max_jobs == listed.max_jobs;
             account.listed = listed;
             account.is_in_list = true;
         });
+        if is_respelled {
+            self.accounts.add_name(key);
+        }
         if was_removed {
             self.join(key);
         }

@@ -62,9 +62,8 @@ impl Pool {
             let Some(account) = self.accounts.get(key) else {
                 continue;
             };
-            let foreign = account
-                .unnamed
-                .saturating_sub(self.leases.unseen_count(key));
+            let unseen_count = self.leases.unseen_count(key);
+            let foreign = account.unnamed().saturating_sub(unseen_count);
             if foreign != account.unnamed_foreign {
                 self.accounts.update(key, &mut self.outbox, |account| {
                     account.unnamed_foreign = foreign;

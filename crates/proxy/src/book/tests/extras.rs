@@ -303,8 +303,8 @@ async fn change_each(path: &Path) {
 
 async fn change_ledger(ledger: &Ledger) {
     let base = ledger.call(crate::ledger::NewestList).await.unwrap();
-    let accounts = vec![Account::new("a@x", 8), Account::new("b@x", 8)];
-    let change = ListChange::between(base, &Snapshot { accounts });
+    let list = Snapshot::from_iter([Account::new("a@x", 8), Account::new("b@x", 8)]);
+    let change = ListChange::between(base, &list);
     ledger.call(FollowList { change }).await.unwrap();
     let ticket = ledger.call(RoundBase).await.unwrap();
     let round = Round {

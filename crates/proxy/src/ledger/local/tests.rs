@@ -191,9 +191,8 @@ fn ledger_that_lets_wait() -> Arc<Ledger> {
         settle: hour,
         ties_picks: false,
     });
-    let snapshot = accounts_fetcher::Snapshot {
-        accounts: vec![accounts_fetcher::Account::new("a@x", 1)],
-    };
+    let account = accounts_fetcher::Account::new("a@x", 1);
+    let snapshot = accounts_fetcher::Snapshot::from_iter([account]);
     local.change(|state, now| state.pool.apply(&snapshot, now, &mut rand::rng()));
     ledger
 }

@@ -13,8 +13,7 @@ impl Accounts {
         for key in mem::take(&mut self.moved).into_iter().counted() {
             if let Some(account) = self.slots.get_mut(key) {
                 account.is_moved = false;
-                let shown = i64::from(account.jobs_in_round) + i64::from(account.unnamed);
-                account.drift = i64::from(account.in_flight()) - shown;
+                account.note_drift();
             }
         }
     }

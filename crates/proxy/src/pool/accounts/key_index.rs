@@ -15,32 +15,22 @@ pub(super) struct KeyIndex {
 }
 
 impl KeyIndex {
-    pub(super) fn insert<'a, N: Hash + ?Sized + 'a>(
-        &mut self,
-        name: &N,
-        key: AccountKey,
-        name_of: impl Fn(AccountKey) -> &'a N,
-    ) {
+    pub(super) fn insert<N: Hash>(&mut self, key: AccountKey, name_of: impl Fn(AccountKey) -> N) {
         let Self { keys, hasher } = self;
-        let rehash = |key: &AccountKey| hasher.hash_one(name_of(*key));
-        keys.insert_unique(hasher.hash_one(name), key, rehash);
+        let hash_of = |key: &AccountKey| hasher.hash_one(name_of(*key));
+        keys.insert_unique(hash_of(&key), key, hash_of);
     }
 
-    pub(super) fn remove<N: Hash + ?Sized>(&mut self, name: &N, key: AccountKey) {
+    pub(super) fn remove(&mut self, name: impl Hash, key: AccountKey) {
         let hash = self.hasher.hash_one(name);
         if let Ok(entry) = self.keys.find_entry(hash, |other| *other == key) {
             entry.remove();
         }
     }
 
-    /// The accounts of this name, in no order.
-    pub(super) fn of<'a, N: Hash + Eq + ?Sized + 'a>(
-        &self,
-        name: &N,
-        name_of: impl Fn(AccountKey) -> &'a N,
-    ) -> impl Iterator<Item = AccountKey> {
-        let alike = self.keys.iter_hash(self.hasher.hash_one(name)).copied();
-        alike.filter(move |key| name_of(*key) == name)
+    /// The accounts of this name, in no order, and perhaps others.
+    pub(super) fn like(&self, name: impl Hash) -> impl Iterator<Item = AccountKey> {
+        self.keys.iter_hash(self.hasher.hash_one(name)).copied()
     }
 
     #[cfg(any(test, feature = "fuzzing"))]

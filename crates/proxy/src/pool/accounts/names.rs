@@ -3,39 +3,43 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
+use accounts_fetcher::{Identity, alike};
+
 use super::{
     super::{AccountKey, name::Name},
     Accounts,
 };
 
 impl Accounts {
-    /// Changes the spelling of an account, and its alias with it.
-    pub(in crate::pool) fn rename(&mut self, key: AccountKey, folded: &Arc<str>, alias: &Arc<str>) {
-        self.forget_name(key);
-        self.slots[key].folded = Arc::clone(folded);
-        self.add_name(key, folded, alias);
-    }
-
-    /// A name and an alias mean an account, which has that name already.
-    pub(super) fn add_name(&mut self, key: AccountKey, folded: &Arc<str>, alias: &Arc<str>) {
-        self.renamed.push(Arc::clone(folded));
+    /// The e-mail and the alias of an account in the list mean it from now on.
+    pub(in crate::pool) fn add_name(&mut self, key: AccountKey) {
         let slots = &self.slots;
+        let email = Arc::clone(&slots[key].listed.email);
+        self.renamed.push(Arc::clone(Name::sharing(email).folded()));
         self.by_name
-            .insert(&**folded, key, |key| &*slots[key].folded);
-        self.by_alias
-            .insert(&**alias, key, |key| &*slots[key].listed.alias);
+            .insert(key, |key| alike(&slots[key].listed.email));
+        self.by_alias.insert(key, |key| &*slots[key].listed.alias);
     }
 
     /// The accounts whose e-mails are this one in lower case.
     fn of_name(&self, folded: &str) -> impl Iterator<Item = AccountKey> {
-        self.by_name.of(folded, |key| &*self.slots[key].folded)
+        let like = self.by_name.like(alike(folded));
+        like.filter(move |key| {
+            let email = &*self.slots[*key].listed.email;
+            email == folded || email.eq_ignore_ascii_case(folded)
+        })
+    }
+
+    /// The account of this identity, however it is spelled.
+    pub(in crate::pool) fn of_identity(&self, identity: &Identity) -> Option<AccountKey> {
+        let mut like = self.by_name.like(alike(identity.as_str()));
+        like.find(|key| self.slots[*key].listed.identity() == *identity)
     }
 
     /// The accounts of the alias that a name may be.
     fn of_alias(&self, name: &Name) -> impl Iterator<Item = AccountKey> {
-        let alias_of = |key: AccountKey| &*self.slots[key].listed.alias;
-        let alike = self.by_alias.of(&**name.folded(), alias_of);
-        alike.filter(|_| name.may_be_alias())
+        let like = self.by_alias.like(&**name.folded());
+        like.filter(|key| name.may_be_alias() && self.slots[*key].listed.alias == *name.folded())
     }
 
     /// The account of exactly this spelling.
@@ -111,7 +115,7 @@ impl Accounts {
     ) {
         for key in self.named(folded) {
             let count = counts.get(&key).copied().unwrap_or(0);
-            if mem::replace(&mut self.slots[key].unnamed, count) != count {
+            if self.slots[key].set_unnamed(count) {
                 self.unnamed_changed.push(key);
                 self.note_moved(key);
             }
@@ -123,13 +127,15 @@ impl Accounts {
         self.unnamed_changed.pop()
     }
 
-    /// The name and the alias of an account no longer mean it.
-    pub(super) fn forget_name(&mut self, key: AccountKey) {
+    /// The e-mail and the alias of an account no longer mean it.
+    pub(in crate::pool) fn forget_name(&mut self, key: AccountKey) {
         let Some(account) = self.slots.get(key) else {
             return;
         };
-        self.renamed.push(Arc::clone(&account.folded));
-        self.by_name.remove(&*account.folded, key);
-        self.by_alias.remove(&*account.listed.alias, key);
+        let listed = &account.listed;
+        let name = Name::sharing(Arc::clone(&listed.email));
+        self.renamed.push(Arc::clone(name.folded()));
+        self.by_name.remove(alike(&listed.email), key);
+        self.by_alias.remove(&*listed.alias, key);
     }
 }

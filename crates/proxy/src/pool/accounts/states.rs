@@ -3,7 +3,7 @@
 //! A state lasts from the operation that shows it first to the one that shows another: what comes and goes within
 //! one operation is not seen. So accounts are looked at when an operation ends, and only those that changed.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, time::Duration};
 
 use super::{
     super::{AccountKey, account::LastRefusal, steps::Counted},
@@ -23,7 +23,7 @@ impl Accounts {
     /// An account refused a job for a reason of its own.
     pub(in crate::pool) fn note_refusal(&mut self, key: AccountKey, refusal: LastRefusal) {
         if let Some(account) = self.slots.get_mut(key) {
-            account.last_refusal = Some(Arc::new(refusal));
+            account.note_refusal(refusal);
         }
     }
 }

@@ -52,8 +52,8 @@ pub(super) struct Tallying {
 impl Tallying {
     /// An account joins: it goes on from what was counted, if it was there before.
     pub(super) fn join(&mut self, account: &mut Account) {
-        if let Some(departed) = self.departed.remove(&account.listed.identity) {
-            account.tally = Some(Box::new(departed.tally));
+        if let Some(departed) = self.departed.remove(&account.listed.identity()) {
+            *account.tally_mut() = departed.tally;
             account.has_series = true;
         } else if self.series_count < SERIES_MAX {
             self.series_count += 1;
@@ -77,7 +77,7 @@ impl Tallying {
             alias: Arc::clone(&listed.alias),
             tally,
         };
-        self.departed.insert(listed.identity.clone(), departed);
+        self.departed.insert(listed.identity(), departed);
     }
 }
 
@@ -87,7 +87,7 @@ impl Accounts {
         let Some(account) = self.slots.get_mut(key) else {
             return;
         };
-        count(account.tally.get_or_insert_default());
+        count(account.tally_mut());
         count(&mut self.tallying.all);
         if !account.has_series {
             count(&mut self.tallying.others);

@@ -193,9 +193,8 @@ impl World {
     fn list(&mut self, entries: &[(Email, u32)]) {
         let mut identities = HashSet::new();
         let accounts = entries.iter().map(|(email, max)| Account::new(email, *max));
-        let accounts = accounts.filter(|account| identities.insert(account.identity.clone()));
-        let accounts = accounts.collect();
-        let list = Snapshot { accounts };
+        let accounts = accounts.filter(|account| identities.insert(account.identity()));
+        let list: Snapshot = accounts.collect();
         let Bench { pool, rng } = &mut self.bench;
         let mut begin = || {
             let change = ListChange::between(pool.list(), &list);

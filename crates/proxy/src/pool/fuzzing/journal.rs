@@ -38,8 +38,7 @@ impl Journal {
         let changed = pool.take_changed();
         if changed.is_list {
             let accounts = pool.list().unwrap();
-            let accounts = accounts.accounts().cloned().collect();
-            self.list = Some(Snapshot { accounts });
+            self.list = Some(accounts.accounts().cloned().collect());
         }
         let names: Vec<_> = changed.names().collect();
         let half = names.len() / 2;

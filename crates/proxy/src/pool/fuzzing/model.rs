@@ -377,14 +377,11 @@ impl Run {
             if let Some((cap, is_broken)) = *entry {
                 (known.cap, known.is_broken) = (cap, is_broken);
                 let error = is_broken.then(|| "broken".into());
-                accounts.push(Account {
-                    error,
-                    ..Account::new(email, cap)
-                });
+                accounts.push(Account::new(email, cap).with_details(error, None));
             }
         }
-        self.pool
-            .apply(&Snapshot { accounts }, self.now, &mut self.rng);
+        let list = Snapshot::from_iter(accounts);
+        self.pool.apply(&list, self.now, &mut self.rng);
     }
 }
 

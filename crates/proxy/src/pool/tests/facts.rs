@@ -410,12 +410,13 @@ fn an_alias_names_an_account_where_aliases_count() {
 #[test]
 fn an_alias_of_two_accounts_names_neither() {
     let mut bench = learned(RECONCILING, &[]);
-    let aliased = |email: &str, alias: &str| Account {
-        alias: alias.into(),
-        ..Account::new(email, 1)
+    let aliased = |email: &str, alias: &str| {
+        let mut account = Account::new(email, 1);
+        account.alias = alias.into();
+        account
     };
     let apply = |bench: &mut Bench, accounts, seconds| {
-        let snapshot = Snapshot { accounts };
+        let snapshot = Snapshot::from_iter(accounts);
         bench.pool.apply(&snapshot, at(seconds), &mut bench.rng);
     };
     let accounts = vec![aliased("a@x", "a-1"), aliased("b@x", "a-1")];

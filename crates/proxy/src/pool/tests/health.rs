@@ -260,11 +260,8 @@ fn each_turn_is_told_once() {
         .pool
         .expire(Duration::from_secs(3 * 3600), &mut bench.rng);
     assert_eq!(told(&mut bench), "quarantined > available", "on probation");
-    let mut account = Account::new("a@x", 2);
-    account.error = Some("broken".into());
-    let accounts = vec![account];
-    bench
-        .pool
-        .apply(&Snapshot { accounts }, START, &mut bench.rng);
+    let account = Account::new("a@x", 2).with_details(Some("broken".into()), None);
+    let list = Snapshot::from_iter([account]);
+    bench.pool.apply(&list, START, &mut bench.rng);
     assert_eq!(told(&mut bench), "available > error");
 }

@@ -21,13 +21,11 @@ fn any_list() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 fn snapshot(list: &[Entry]) -> Snapshot {
-    let accounts = list.iter().map(|(email, max_jobs, has_error)| Account {
-        error: has_error.then(|| "no".into()),
-        ..Account::new(email, *max_jobs)
+    let accounts = list.iter().map(|(email, max_jobs, has_error)| {
+        let error = has_error.then(|| "no".into());
+        Account::new(email, *max_jobs).with_details(error, None)
     });
-    Snapshot {
-        accounts: accounts.collect(),
-    }
+    accounts.collect()
 }
 
 /// Whether a list allows what was granted.
@@ -217,9 +215,8 @@ proptest! {
 
 #[test]
 fn a_list_that_has_begun_is_in_force_before_the_next_one_begins() {
-    let list = |emails: &[&str]| Snapshot {
-        accounts: emails.iter().map(|email| Account::new(email, 1)).collect(),
-    };
+    let account = |email: &&str| Account::new(email, 1);
+    let list = |emails: &[&str]| emails.iter().map(account).collect::<Snapshot>();
     let mut bench = Bench::new(&[("a@x", 1)]);
     let Bench { pool, rng } = &mut bench;
     let one = ListChange::between(pool.list(), &list(&["b@x", "c@x"]));

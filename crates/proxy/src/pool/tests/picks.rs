@@ -38,24 +38,12 @@ fn refuses_in_words_that_tell_why() {
         mark: None,
     };
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::Learning));
-    pool.apply(
-        &Snapshot {
-            accounts: Vec::new(),
-        },
-        START,
-        &mut rng,
-    );
+    pool.apply(&Snapshot::default(), START, &mut rng);
     assert_eq!(pool.pick(&ask, START, &mut rng), Err(Refusal::NoAccounts));
 
-    let mut broken = Account::new("a@x", 1);
-    broken.error = Some("Failed to refresh session".into());
-    pool.apply(
-        &Snapshot {
-            accounts: vec![broken],
-        },
-        START,
-        &mut rng,
-    );
+    let error = Some("Failed to refresh session".into());
+    let broken = Account::new("a@x", 1).with_details(error, None);
+    pool.apply(&Snapshot::from_iter([broken]), START, &mut rng);
     assert_eq!(
         pool.pick(&ask, START, &mut rng),
         Err(Refusal::NoUsableAccount)

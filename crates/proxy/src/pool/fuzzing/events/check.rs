@@ -39,7 +39,7 @@ fn check_slots(pool: &Pool) {
     assert_eq!(counted, taken, "accounts count other slots than are taken");
     for (key, account) in pool.accounts.all() {
         let unseen = pool.leases.unseen_count(key);
-        let foreign = account.unnamed.saturating_sub(unseen);
+        let foreign = account.unnamed().saturating_sub(unseen);
         assert_eq!(
             account.unnamed_foreign, foreign,
             "{unseen} unseen: {account:?}"
@@ -50,7 +50,7 @@ fn check_slots(pool: &Pool) {
             let here = unnamed.filter(|(name, _)| pool.accounts.find(name) == Some(key));
             here.map(|(_, count)| count).sum()
         });
-        assert_eq!(account.unnamed, shown, "{account:?}");
+        assert_eq!(account.unnamed(), shown, "{account:?}");
     }
 }
 

@@ -12,9 +12,7 @@ fn a_new_list_costs_what_it_changes() {
             let mut list = list(size, MAX_JOBS);
             how(&mut list);
             let accounts = list.iter().map(|(email, max)| Account::new(email, *max));
-            let snapshot = Snapshot {
-                accounts: accounts.collect(),
-            };
+            let snapshot: Snapshot = accounts.collect();
             let change = ListChange::between(bench.pool.list(), &snapshot);
             (bench, Some(change))
         }
@@ -41,9 +39,7 @@ fn a_part_of_a_new_list_costs_its_own_entries() {
             let mut list = list(size, MAX_JOBS);
             how(&mut list);
             let accounts = list.iter().map(|(email, max)| Account::new(email, *max));
-            let snapshot = Snapshot {
-                accounts: accounts.collect(),
-            };
+            let snapshot: Snapshot = accounts.collect();
             let change = ListChange::between(bench.pool.list(), &snapshot);
             assert!(bench.pool.begin_list(change, at(3), &mut bench.rng));
             bench
