@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::email::{self, Identity};
+use crate::{alias::Alias, email::Identity};
 
 /// One Kling account of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The key of the upstream's list, in its spelling.
     pub email: Arc<str>,
-    /// `a-` and 8 hex digits of the SHA-256 of the e-mail: its name in logs and metrics.
-    pub alias: Arc<str>,
+    /// Its name in logs and metrics.
+    pub alias: Alias,
     /// Slots; 0 means known but never picked.
     pub max_jobs: u32,
     /// What else the list says. Apart, since it says nothing else of many accounts.
@@ -30,7 +30,7 @@ impl Account {
     #[must_use]
     pub fn new(email: &str, max_jobs: u32) -> Account {
         Account {
-            alias: email::alias(email).into(),
+            alias: Alias::of(email),
             email: email.into(),
             max_jobs,
             details: None,

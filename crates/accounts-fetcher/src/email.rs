@@ -6,7 +6,6 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use ring::digest::{SHA256, digest};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::EMAIL_BYTES_MAX;
@@ -76,17 +75,6 @@ fn composed(email: &str) -> String {
     composed
 }
 
-/// The name of an account in logs and metrics: `a-` and 8 hex digits of the SHA-256 of its e-mail.
-pub fn alias(email: &str) -> String {
-    let hash = digest(&SHA256, email.as_bytes());
-    let head = hash
-        .as_ref()
-        .iter()
-        .take(4)
-        .fold(0_u32, |head, &byte| head << 8 | u32::from(byte));
-    format!("a-{head:08x}")
-}
-
 /// The e-mail in `key` without surrounding blanks, or `None` when the key is not acceptable.
 ///
 /// Controls are white space in Unicode, but people do not type them by accident: they are not
@@ -120,12 +108,6 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_alias_is_the_head_of_the_sha256_of_the_email() {
-        // `printf %s a@example.com | sha256sum`
-        assert_eq!(alias("a@example.com"), "a-08168cd8");
-    }
 
     #[test]
     fn case_and_order_of_an_email_are_kept_and_blanks_around_it_are_not() {

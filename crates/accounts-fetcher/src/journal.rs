@@ -5,7 +5,7 @@
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    FetchResult,
+    Alias, FetchResult,
     error::{Chain, FetchError},
     judge::{Change, Verdict},
     list::Remarks,
@@ -102,9 +102,9 @@ impl Journal {
             rejected,
             merged,
             clamped,
-            ref example,
+            example,
         } = *remarks;
-        match example.as_deref() {
+        match example.map(Alias::text).as_deref() {
             Some(account) => {
                 warn!(
                     rejected,

@@ -17,6 +17,7 @@
 //! the [`Listing`], so that readers who skip updates lose none.
 
 mod account;
+mod alias;
 mod credentials;
 mod email;
 mod error;
@@ -38,8 +39,9 @@ pub use list::check::account_list;
 pub const USER_AGENT: &str = concat!("kling-balancer/", env!("CARGO_PKG_VERSION"));
 
 pub use account::{Account, Snapshot};
+pub use alias::{Alias, AliasText};
 pub use credentials::{Credentials, UnsendableToken};
-pub use email::{Identity, alias, alike};
+pub use email::{Identity, alike};
 pub use error::Chain;
 pub use fetch_result::{CERTIFICATE_ADVICE, FetchCounts, FetchResult};
 pub use fetcher::{Fetcher, Timing, Waker};

@@ -16,14 +16,13 @@ mod tests;
 use std::{
     collections::{HashMap, hash_map},
     fmt,
-    sync::Arc,
 };
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::{
-    Account,
+    Account, Alias,
     email::{self, Identity},
     error::FetchError,
     limits::ENTRIES_MAX,
@@ -54,13 +53,12 @@ pub(crate) struct Remarks {
     /// Entries whose `maxJobs` was lowered to the ceiling.
     pub(crate) clamped: usize,
     /// The alias of the first entry concerned.
-    pub(crate) example: Option<Arc<str>>,
+    pub(crate) example: Option<Alias>,
 }
 
 impl Remarks {
     fn concern(&mut self, email: &str) {
-        self.example
-            .get_or_insert_with(|| email::alias(email).into());
+        self.example.get_or_insert_with(|| Alias::of(email));
     }
 }
 
@@ -121,7 +119,9 @@ impl List {
                 None
             }
         };
-        let identity = Identity::of(email);
+        // An account shares it: no block of memory comes and goes between those that stay.
+        let identity = account.as_ref().map(Account::identity);
+        let identity = identity.unwrap_or_else(|| Identity::of(email));
         match places.entry(identity.clone()) {
             hash_map::Entry::Vacant(place) => {
                 place.insert(self.entries.len());

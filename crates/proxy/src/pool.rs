@@ -255,7 +255,7 @@ impl Pool {
     /// Ends the lease of a submission that the upstream refused, and notes what that says about the
     /// account, in one step. False if there is no such lease: nothing changes then.
     pub fn refuse(&mut self, id: LeaseId, blame: Blame, now: Duration) -> bool {
-        let leased_at = self.leases.get(id).map(|lease| lease.created_at);
+        let leased_at = self.leases.get(id).map(|lease| lease.created_at());
         let (Some(key), Some(leased_at)) = (self.end_lease(id, Cause::Refused, now), leased_at)
         else {
             return false;
@@ -406,7 +406,7 @@ impl Pool {
                 self.note_job_ended(&lease, binding, cause, now);
                 if cause == Cause::Finished {
                     let took = now.saturating_sub(binding.since);
-                    self.forecast.learn(&lease.operation, took);
+                    self.forecast.learn(lease.operation(), took);
                 }
                 // The upstream may still count the job, whatever the holder knows.
                 let is_given_back = match cause {

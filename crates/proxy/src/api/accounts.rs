@@ -21,7 +21,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct AccountBody {
     email: Arc<str>,
-    alias: Arc<str>,
+    alias: accounts_fetcher::Alias,
     max_jobs: u32,
     in_flight: u32,
     held: u32,

@@ -30,7 +30,7 @@ pub(super) use written::written;
 pub(super) struct LeaseBody {
     lease_id: LeaseId,
     email: Arc<str>,
-    alias: Arc<str>,
+    alias: accounts_fetcher::Alias,
     state: &'static str,
     kind: &'static str,
     /// What its job does.
@@ -58,7 +58,7 @@ impl LeaseBody {
         Self {
             lease_id: lease.id,
             email: Arc::clone(&lease.email),
-            alias: Arc::clone(&lease.alias),
+            alias: lease.alias,
             state: lease.state.as_str(),
             kind: lease.kind.as_str(),
             operation: lease.operation.clone(),

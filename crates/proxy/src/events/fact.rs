@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
-use accounts_fetcher::alias;
+use accounts_fetcher::{Alias, AliasText};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -215,7 +215,7 @@ pub struct AccountFacts {
     /// For people.
     pub email: Arc<str>,
     /// For logs.
-    pub alias: Arc<str>,
+    pub alias: Alias,
 }
 
 impl AccountFacts {
@@ -223,7 +223,7 @@ impl AccountFacts {
     pub fn of(email: &str) -> Self {
         Self {
             email: email.into(),
-            alias: alias(email).into(),
+            alias: Alias::of(email),
         }
     }
 }
@@ -271,10 +271,10 @@ impl JobFacts {
             self.client.as_deref(),
             self.operation.as_deref(),
             account.map(|account| &*account.email),
-            account.map(|account| &*account.alias),
             self.task_id.as_ref().map(TaskId::as_str),
         ];
-        texts.into_iter().flatten().map(str::len).sum()
+        let bytes: usize = texts.into_iter().flatten().map(str::len).sum();
+        bytes + account.map_or(0, |_| AliasText::BYTES)
     }
 }
 

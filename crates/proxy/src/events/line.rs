@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use accounts_fetcher::AliasText;
 use tracing::Level;
 
 use super::{
@@ -70,7 +71,7 @@ fn level(fact: &Fact, logs_jobs: bool) -> Option<Level> {
 #[derive(Debug, Default)]
 struct Line<'a> {
     message: Cow<'static, str>,
-    account: Option<&'a str>,
+    account: Option<AliasText>,
     from: Option<&'static str>,
     request_id: Option<&'a str>,
     client: Option<&'a str>,
@@ -94,7 +95,7 @@ struct Line<'a> {
 macro_rules! write_line {
     ($level:ident, $line:ident) => {
         tracing::$level!(
-            account = $line.account,
+            account = $line.account.as_deref(),
             from = $line.from,
             task_id = $line.task_id,
             operation = $line.operation,
@@ -123,7 +124,7 @@ impl<'a> Line<'a> {
     fn of(fact: &'a Fact) -> Self {
         let mut line = Self {
             message: words::sentence(fact, None),
-            account: fact.account().map(|account| &*account.alias),
+            account: fact.account().map(|account| account.alias.text()),
             ..Self::default()
         };
         if let Some(job) = fact.job() {

@@ -13,7 +13,7 @@ use crate::pool::AccountState;
 fn account(email: &str) -> AccountFacts {
     AccountFacts {
         email: email.into(),
-        alias: "a-1f2e3d4c".into(),
+        alias: accounts_fetcher::Alias::from_text("a-1f2e3d4c").unwrap(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
+use accounts_fetcher::Alias;
 use tokio::task::yield_now;
 
 use super::OTHER;
@@ -52,7 +53,7 @@ impl AccountSums {
     /// Adds the next account of the list.
     pub fn add(&mut self, account: &AccountView) {
         if account.has_series {
-            self.tell_apart(&account.email, &account.alias, account.tally);
+            self.tell_apart(&account.email, account.alias, account.tally);
         }
         let label = self.label_of(account);
         self.count += 1;
@@ -71,7 +72,7 @@ impl AccountSums {
     /// Adds what is counted beside the accounts, once they are all added.
     pub fn add_tallies(&mut self, tallies: &Tallies) {
         for departed in &tallies.departed {
-            self.tell_apart(&departed.email, &departed.alias, departed.tally);
+            self.tell_apart(&departed.email, departed.alias, departed.tally);
         }
         match self.label {
             AccountLabel::None => {
@@ -84,13 +85,13 @@ impl AccountSums {
         }
     }
 
-    fn tell_apart(&mut self, email: &Arc<str>, alias: &Arc<str>, tally: Tally) {
+    fn tell_apart(&mut self, email: &Arc<str>, alias: Alias, tally: Tally) {
         let label = match self.label {
             AccountLabel::None => return,
-            AccountLabel::Alias => alias,
-            AccountLabel::Email => email,
+            AccountLabel::Alias => Arc::from(&*alias.text()),
+            AccountLabel::Email => Arc::clone(email),
         };
-        self.tallies.insert(Arc::clone(label), tally);
+        self.tallies.insert(label, tally);
     }
 
     fn label_of(&self, account: &AccountView) -> Arc<str> {
@@ -98,7 +99,7 @@ impl AccountSums {
             // An empty label is the same as none to Prometheus.
             AccountLabel::None => "".into(),
             AccountLabel::Alias | AccountLabel::Email if self.count >= SERIES_MAX => OTHER.into(),
-            AccountLabel::Alias => Arc::clone(&account.alias),
+            AccountLabel::Alias => Arc::from(&*account.alias.text()),
             AccountLabel::Email => Arc::clone(&account.email),
         }
     }
@@ -297,7 +298,7 @@ mod tests {
     fn view(email: &str) -> AccountView {
         AccountView {
             email: email.into(),
-            alias: "a-1".into(),
+            alias: Alias::default(),
             max_jobs: 3,
             held: 1,
             uncertain: 0,

@@ -90,7 +90,7 @@ pub struct StateChange {
     /// Which account, in the list's spelling.
     pub email: Arc<str>,
     /// The account's name in logs.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// What it was.
     pub from: AccountState,
     /// What it is now.
@@ -283,7 +283,7 @@ impl Account {
     pub(super) fn names(&self) -> AccountNames {
         AccountNames {
             email: Arc::clone(&self.listed.email),
-            alias: Arc::clone(&self.listed.alias),
+            alias: self.listed.alias,
         }
     }
 
@@ -387,7 +387,7 @@ impl Account {
         let state = self.state();
         AccountView {
             email: Arc::clone(&listed.email),
-            alias: Arc::clone(&listed.alias),
+            alias: listed.alias,
             max_jobs: self.max_jobs(),
             held: self.held,
             uncertain: self.uncertain,
@@ -416,7 +416,7 @@ pub struct AccountView {
     /// The e-mail, in the list's spelling.
     pub email: Arc<str>,
     /// Its name in logs and metrics.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// Its capacity.
     pub max_jobs: u32,
     /// Its leased slots whose jobs, if any, are known.

@@ -6,8 +6,12 @@ use rand::Rng;
 
 use super::{
     AccountKey, Admission, Ask, Claim, Constraint, Excluded, Handover, Kind, Known, Lease, LeaseId,
-    LeaseView, Phase, Pool, Refusal, WaiterId, account::Account, ask::Terms, free::FreeList,
-    lease::Ttl, resolutions::Holding,
+    LeaseView, Pool, Refusal, WaiterId,
+    account::Account,
+    ask::Terms,
+    free::FreeList,
+    lease::{Particulars, Ttl},
+    resolutions::Holding,
 };
 
 impl Pool {
@@ -185,32 +189,19 @@ impl Pool {
 
     fn grant(&mut self, key: AccountKey, terms: Terms, now: Duration) -> LeaseView {
         let id = terms.lease_id;
-        let ttl = terms.ttl.map(|length| Ttl {
-            length,
-            ends_at: now + length,
-        });
+        let ttl = terms.ttl.map(|length| Ttl::new(length, now + length));
         // A client may send no mark before it is known that they are kept.
         let is_offered = ttl.is_none() || self.marks.is_offered(terms.operation.as_ref());
-        let lease = Box::new(Lease {
-            account: key,
-            created_at: now,
-            caller: terms.caller,
-            session: self.session.clone(),
+        let particulars = Particulars {
             operation: terms.operation,
-            ttl,
             mark: terms.mark.filter(|_| is_offered),
-            is_marked: false,
-            phase: Phase::RESERVED,
-            is_overdue: false,
-            is_told: false,
-            is_counted: false,
-            is_started: false,
-            deadline: None,
             body: terms.body,
-        });
+            earlier_run: None,
+        };
+        let lease = Box::new(Lease::new(key, now, terms.caller, ttl, particulars));
         let account = self.accounts.take_slot(key, id, now);
         let view = LeaseView::of(id, &lease, account, &self.limits);
-        if let Some(mark) = lease.mark {
+        if let Some(mark) = lease.mark() {
             self.marks.add(mark, id);
         }
         self.leases.insert(id, lease);

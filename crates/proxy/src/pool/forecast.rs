@@ -233,7 +233,7 @@ impl Pool {
     fn end_of_lease(&self, lease: &Lease, now: Duration) -> Duration {
         let rest = |since| {
             let age = now.saturating_sub(since);
-            self.forecast.rest(&lease.operation, age)
+            self.forecast.rest(lease.operation(), age)
         };
         let gap = self.running.as_ref().map_or(Duration::ZERO, |it| it.gap);
         match (&lease.phase, lease.ttl) {
@@ -243,15 +243,16 @@ impl Pool {
             (Phase::Bound(binding), _) => now + rest(binding.since),
             (Phase::Uncertain { sent_at, absences }, _) => match &self.running {
                 Some(running) => {
-                    let settled_at = running.sent_at.max(*sent_at + self.limits.settle);
+                    let settled_at = Duration::from_nanos(*sent_at) + self.limits.settle;
+                    let settled_at = running.sent_at.max(settled_at);
                     let rounds = ABSENCES_MIN.saturating_sub(*absences);
                     (settled_at + gap * rounds).max(now + gap)
                 }
-                None => *sent_at + self.limits.job_ttl,
+                None => Duration::from_nanos(*sent_at) + self.limits.job_ttl,
             },
             (Phase::Reserved { .. }, ttl) => {
-                let end = now + rest(lease.created_at);
-                ttl.map_or(end, |ttl| end.min(ttl.ends_at))
+                let end = now + rest(lease.created_at());
+                ttl.map_or(end, |ttl| end.min(ttl.ends_at()))
             }
         }
     }

@@ -1,13 +1,15 @@
 //! A held slot: its id, its job, its end.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, num::NonZero, str::FromStr, sync::Arc, time::Duration};
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
 use super::{
-    AccountKey, Body, Caller, JobResult, Limits, Mark, OperationName, TaskId, account::Account,
+    AccountKey, Body, Caller, JobResult, Limits, Mark, OperationName, TaskId,
+    account::Account,
+    deadlines::{Nanos, nanos},
 };
 use crate::hex;
 
@@ -168,21 +170,16 @@ impl Cause {
     }
 }
 
-/// One held slot.
+/// One held slot. There are as many as slots: what only some have lies behind a box, and times take half a `Duration`.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) account: AccountKey,
-    pub(super) created_at: Duration,
+    created_at: Nanos,
     /// Who asked for it.
     pub(super) caller: Caller,
-    /// The run of the sidecar that granted it, if it is written.
-    pub(super) session: Option<Arc<str>>,
-    pub(super) operation: Option<OperationName>,
     /// `None`: the lease of a submission that we carry.
     pub(super) ttl: Option<Ttl>,
-    /// The `replyRef` that its job may have. It was not sent yet if it is not `is_marked`; after a crash that is
-    /// not known.
-    pub(super) mark: Option<Mark>,
+    particulars: Option<Box<Particulars>>,
     /// Its submission is sent with its mark.
     pub(super) is_marked: bool,
     pub(super) phase: Phase,
@@ -194,17 +191,66 @@ pub(super) struct Lease {
     pub(super) is_counted: bool,
     /// Its job is counted as started.
     pub(super) is_started: bool,
+    /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
+    deadline: Nanos,
+}
+
+/// What is known of the job of a lease beforehand, and where the lease comes from. Of most picks that is nothing.
+#[derive(Debug, Default)]
+pub(super) struct Particulars {
+    pub(super) operation: Option<OperationName>,
+    /// The `replyRef` that its job may have. It was not sent yet if the lease is not `is_marked`; after a crash that is
+    /// not known.
+    pub(super) mark: Option<Mark>,
     /// What is submitted, if that is known.
     pub(super) body: Option<Arc<Body>>,
-    /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
-    pub(super) deadline: Option<Duration>,
+    /// It is from before a restart: which run of the sidecar granted it, if that was written.
+    pub(super) earlier_run: Option<Option<Arc<str>>>,
 }
+
+impl Particulars {
+    fn are_none(&self) -> bool {
+        let Self {
+            operation,
+            mark,
+            body,
+            earlier_run,
+        } = self;
+        operation.is_none() && mark.is_none() && body.is_none() && earlier_run.is_none()
+    }
+}
+
+/// Of a lease without any.
+static NONE: Particulars = Particulars {
+    operation: None,
+    mark: None,
+    body: None,
+    earlier_run: None,
+};
 
 /// How long a picked slot is held, and until when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ttl {
-    pub(super) length: Duration,
-    pub(super) ends_at: Duration,
+    length: NonZero<Nanos>,
+    ends_at: Nanos,
+}
+
+impl Ttl {
+    pub(super) fn new(length: Duration, ends_at: Duration) -> Self {
+        Self {
+            // So an `Option` takes no more room.
+            length: NonZero::new(nanos(length)).unwrap_or(NonZero::<Nanos>::MIN),
+            ends_at: nanos(ends_at),
+        }
+    }
+
+    pub(super) fn length(self) -> Duration {
+        Duration::from_nanos(self.length.get())
+    }
+
+    pub(super) fn ends_at(self) -> Duration {
+        Duration::from_nanos(self.ends_at)
+    }
 }
 
 /// A job that a lease has or stands for, with what other leases need to take it over.
@@ -246,7 +292,7 @@ pub(super) enum Phase {
     },
     Uncertain {
         /// When the last byte of the submission was sent.
-        sent_at: Duration,
+        sent_at: Nanos,
         /// How many rounds in a row, sent long enough after that, listed no job of it.
         absences: u32,
     },
@@ -297,6 +343,14 @@ impl Binding {
 impl Phase {
     pub(super) const RESERVED: Self = Self::Reserved { stands_for: None };
 
+    /// The last byte of the submission was sent at `sent_at`.
+    pub(super) fn uncertain(sent_at: Duration) -> Self {
+        Self::Uncertain {
+            sent_at: nanos(sent_at),
+            absences: 0,
+        }
+    }
+
     pub(super) fn state(&self) -> LeaseState {
         match self {
             Self::Reserved { .. } => LeaseState::Reserved,
@@ -307,6 +361,65 @@ impl Phase {
 }
 
 impl Lease {
+    /// A slot that was just taken.
+    pub(super) fn new(
+        account: AccountKey,
+        created_at: Duration,
+        caller: Caller,
+        ttl: Option<Ttl>,
+        particulars: Particulars,
+    ) -> Self {
+        Self {
+            account,
+            created_at: nanos(created_at),
+            caller,
+            ttl,
+            particulars: (!particulars.are_none()).then(|| Box::new(particulars)),
+            is_marked: false,
+            phase: Phase::RESERVED,
+            is_overdue: false,
+            is_told: false,
+            is_counted: false,
+            is_started: false,
+            deadline: Nanos::MAX,
+        }
+    }
+
+    pub(super) fn created_at(&self) -> Duration {
+        Duration::from_nanos(self.created_at)
+    }
+
+    fn particulars(&self) -> &Particulars {
+        self.particulars.as_deref().unwrap_or(&NONE)
+    }
+
+    /// What its job does, if that is known.
+    pub(super) fn operation(&self) -> &Option<OperationName> {
+        &self.particulars().operation
+    }
+
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.particulars().mark
+    }
+
+    pub(super) fn body(&self) -> &Option<Arc<Body>> {
+        &self.particulars().body
+    }
+
+    /// The run of the sidecar that granted it, where the present one is `this`.
+    pub(super) fn run<'a>(&'a self, this: &'a Option<Arc<str>>) -> &'a Option<Arc<str>> {
+        self.particulars().earlier_run.as_ref().unwrap_or(this)
+    }
+
+    /// When the pool next acts on it, as it was noted last.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        (self.deadline < Nanos::MAX).then(|| Duration::from_nanos(self.deadline))
+    }
+
+    pub(super) fn note_deadline(&mut self, deadline: Option<Duration>) {
+        self.deadline = deadline.map_or(Nanos::MAX, nanos);
+    }
+
     pub(super) fn kind(&self) -> Kind {
         if self.ttl.is_some() {
             Kind::Pick
@@ -351,8 +464,10 @@ impl Lease {
     /// When the lease normally ends. If rounds are held, they decide from then on.
     pub(super) fn ends_at(&self, limits: &Limits) -> Option<Duration> {
         match &self.phase {
-            Phase::Reserved { .. } => self.ttl.map(|ttl| ttl.ends_at),
-            Phase::Uncertain { sent_at, .. } => Some(*sent_at + limits.job_ttl),
+            Phase::Reserved { .. } => self.ttl.map(Ttl::ends_at),
+            Phase::Uncertain { sent_at, .. } => {
+                Some(Duration::from_nanos(*sent_at) + limits.job_ttl)
+            }
             Phase::Bound(binding) => Some(binding.since + limits.job_ttl),
         }
     }
@@ -385,7 +500,7 @@ impl Lease {
         let ends_at = self.ends_at(limits)?;
         match (&self.phase, self.ttl) {
             (Phase::Reserved { .. }, Some(ttl)) => {
-                Some(ends_at - EXPIRY_MARGIN_MAX.min(ttl.length / 10))
+                Some(ends_at - EXPIRY_MARGIN_MAX.min(ttl.length() / 10))
             }
             _ => Some(ends_at),
         }
@@ -404,7 +519,7 @@ pub struct LeaseView {
     /// Whose slot it is, in the list's spelling.
     pub email: Arc<str>,
     /// The account's name in logs and metrics.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// Who asked for it.
     pub caller: Caller,
     /// What its job does. `None` for a pick.
@@ -429,18 +544,18 @@ impl LeaseView {
         Self {
             id,
             email: Arc::clone(&account.listed.email),
-            alias: Arc::clone(&account.listed.alias),
+            alias: account.listed.alias,
             kind: lease.kind(),
             state: lease.state(),
             caller: lease.caller.clone(),
-            operation: lease.operation.clone(),
+            operation: lease.operation().clone(),
             task_id: lease.binding().map(|binding| binding.task_id.clone()),
             mark: lease
-                .mark
+                .mark()
                 .filter(|_| lease.is_marked || lease.kind() == Kind::Pick),
             max_jobs: account.max_jobs(),
             in_flight: account.in_flight(),
-            created_at: lease.created_at,
+            created_at: lease.created_at(),
             expires_at: lease.told_expiry(limits),
         }
     }

@@ -22,7 +22,7 @@ use super::{
     AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
     deadlines::{Deadlines, Nanos, nanos},
-    lease::{Lease, Listed, Phase},
+    lease::{Lease, Listed, Phase, Ttl},
     page::LeasePlace,
     sorted::Sorted,
     steps::Counted,
@@ -88,11 +88,12 @@ impl RoundIndexes {
                     self.stand_ins.insert(job.task_id.clone(), id);
                 }
                 if let Some(ttl) = lease.ttl.filter(|_| lease.is_overdue) {
-                    self.overdue.insert((ttl.ends_at, id));
+                    self.overdue.insert((ttl.ends_at(), id));
                 }
             }
             Phase::Uncertain { sent_at, .. } => {
-                self.settling.insert((*sent_at + settle, id));
+                let settled_at = Duration::from_nanos(*sent_at) + settle;
+                self.settling.insert((settled_at, id));
             }
             Phase::Bound(binding) if !binding.is_listed => {
                 self.unlisted.insert(id);
@@ -116,11 +117,12 @@ impl RoundIndexes {
                     self.stand_ins.remove(&job.task_id);
                 }
                 if let Some(ttl) = lease.ttl.filter(|_| lease.is_overdue) {
-                    self.overdue.remove(&(ttl.ends_at, id));
+                    self.overdue.remove(&(ttl.ends_at(), id));
                 }
             }
             Phase::Uncertain { sent_at, .. } => {
-                self.settling.remove(&(*sent_at + settle, id));
+                let settled_at = Duration::from_nanos(*sent_at) + settle;
+                self.settling.remove(&(settled_at, id));
             }
             Phase::Bound(binding) if !binding.is_listed => {
                 self.unlisted.remove(&id);
@@ -213,17 +215,17 @@ impl Leases {
 
     /// Adds a lease that was just made: it is reserved.
     pub(super) fn insert(&mut self, id: LeaseId, mut lease: Box<Lease>) {
-        lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
-        let (deadline, account) = (lease.deadline, lease.account);
+        let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
+        lease.note_deadline(deadline);
         *self.counts.of(lease.kind(), lease.state()) += 1;
         self.changes.note(|| id);
-        self.by_age.insert((nanos(lease.created_at), id));
-        self.by_id.insert(id, lease);
+        self.by_age.insert((nanos(lease.created_at()), id));
         self.deadlines.change(&id, None, deadline);
         if self.limits.reconciles {
-            self.rounds.add_unmatched(id, account);
-            self.unseen.add(id, &self.by_id);
+            self.rounds.add_unmatched(id, lease.account);
+            self.unseen.add(&lease);
         }
+        self.by_id.insert(id, lease);
     }
 
     /// Removes a lease.
@@ -231,8 +233,8 @@ impl Leases {
         let lease = self.by_id.remove(&id)?;
         *self.counts.of(lease.kind(), lease.state()) -= 1;
         self.changes.note(|| id);
-        self.by_age.remove(&(nanos(lease.created_at), id));
-        self.deadlines.change(&id, lease.deadline, None);
+        self.by_age.remove(&(nanos(lease.created_at()), id));
+        self.deadlines.change(&id, lease.deadline(), None);
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);
         } else if self.limits.reconciles {
@@ -281,8 +283,7 @@ impl Leases {
         self.changes.note(|| id);
         self.change(id, |lease| {
             if let Some(ttl) = &mut lease.ttl {
-                ttl.length = length;
-                ttl.ends_at = now + length;
+                *ttl = Ttl::new(length, now + length);
                 lease.is_overdue = false;
             }
         });
@@ -325,7 +326,7 @@ impl Leases {
     /// A round that was sent at `sent_at` is the newest one now.
     pub(super) fn note_round(&mut self, sent_at: Duration) {
         self.round_sent_at = Some(sent_at);
-        self.unseen.follow_round(sent_at, &self.by_id);
+        self.unseen.follow_round(sent_at, &self.by_id, &self.by_age);
     }
 
     /// How many leases of an account are older than the newest round, which lists no job of theirs.
@@ -343,7 +344,7 @@ impl Leases {
         while let Some((at, id)) = self.deadlines.first_due(now) {
             // Rounds may have listed its job since.
             self.change(id, |_| ())?;
-            if self.by_id[&id].deadline == Some(at) {
+            if self.by_id[&id].deadline() == Some(at) {
                 return Some(id);
             }
         }
@@ -444,7 +445,7 @@ impl Leases {
                     (Phase::Reserved { .. }, Some(_)) if self.limits.ties_picks => MatchRank::Pick,
                     (Phase::Reserved { .. }, Some(_)) | (Phase::Bound(_), _) => return None,
                 };
-                (lease.created_at < before).then_some(((rank, lease.created_at), *id))
+                (lease.created_at() < before).then_some(((rank, lease.created_at()), *id))
             })
             .collect();
         leases.sort_unstable();
@@ -458,7 +459,7 @@ impl Leases {
         let ids = ids.map_or(&[][..], Vec::as_slice).iter().counted();
         let leases = ids.filter_map(|id| self.by_id.get(id));
         let under_way = leases.filter(|lease| lease.state() == LeaseState::Reserved);
-        under_way.map(|lease| lease.created_at).min()
+        under_way.map(|lease| lease.created_at()).min()
     }
 
     pub(super) fn ended_counts(&self) -> [u64; Cause::ALL.len()] {
@@ -485,8 +486,8 @@ impl Leases {
             self.unseen.note_change(lease, was_unseen);
         }
         let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
-        let old = mem::replace(&mut lease.deadline, deadline);
-        self.deadlines.change(&id, old, deadline);
+        self.deadlines.change(&id, lease.deadline(), deadline);
+        lease.note_deadline(deadline);
         Some(changed)
     }
 }

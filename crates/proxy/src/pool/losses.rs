@@ -49,7 +49,7 @@ pub struct LossDecided {
     /// Its account, in the list's spelling.
     pub email: Arc<str>,
     /// The account's name in logs.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// Its job, if there is one.
     pub task_id: Option<TaskId>,
     /// What became of it.
@@ -89,7 +89,7 @@ impl Pool {
                 caller: Caller::default(),
                 operation,
                 email: Arc::clone(&listed.email),
-                alias: Arc::clone(&listed.alias),
+                alias: listed.alias,
                 task_id: Some(task_id),
                 decision: Decision::Found,
             });
@@ -100,9 +100,9 @@ impl Pool {
         let listed = &self.accounts[lease.account].listed;
         LossDecided {
             caller: lease.caller.clone(),
-            operation: lease.operation.clone(),
+            operation: lease.operation().clone(),
             email: Arc::clone(&listed.email),
-            alias: Arc::clone(&listed.alias),
+            alias: listed.alias,
             task_id,
             decision,
         }

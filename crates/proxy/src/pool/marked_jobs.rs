@@ -22,7 +22,7 @@ impl Pool {
         }
         let lease = self.leases.get(id)?;
         let is_new = lease.kind() == Kind::Forward && lease.state() == LeaseState::Reserved;
-        let (mark, operation) = (lease.mark?, lease.operation.as_ref()?);
+        let (mark, operation) = (lease.mark()?, lease.operation().as_ref()?);
         if !lease.is_marked {
             if !is_new || !self.marks.admit(operation, id) {
                 return None;
@@ -35,7 +35,7 @@ impl Pool {
     /// The upstream's answer to a marked submission finds fault with it.
     pub fn note_mark_fault(&mut self, id: LeaseId, fault: MarkFault) {
         let lease = self.leases.get(id);
-        let Some(operation) = lease.and_then(|lease| lease.operation.clone()) else {
+        let Some(operation) = lease.and_then(|lease| lease.operation().clone()) else {
             return;
         };
         match fault {
@@ -102,7 +102,7 @@ impl Pool {
         let Some(lease) = self.leases.get(id).filter(|lease| lease.is_marked) else {
             return;
         };
-        if let Some(operation) = &lease.operation {
+        if let Some(operation) = lease.operation() {
             self.marks.note_accepted(operation);
         }
         self.marks.judge_later(id);
@@ -113,7 +113,7 @@ impl Pool {
     /// known to keep marks.
     pub(super) fn has_proven_mark(&self, id: LeaseId) -> bool {
         let lease = self.leases.get(id).filter(|lease| lease.is_marked);
-        let operation = lease.and_then(|lease| lease.operation.as_ref());
+        let operation = lease.and_then(|lease| lease.operation().as_ref());
         operation.is_some_and(|operation| self.marks.is_proven(operation))
     }
 
@@ -127,7 +127,7 @@ impl Pool {
         let (Some(lease), Some(running)) = (self.leases.get(id), &self.running) else {
             return;
         };
-        let (Some(binding), Some(operation)) = (lease.binding(), lease.operation.clone()) else {
+        let (Some(binding), Some(operation)) = (lease.binding(), lease.operation().clone()) else {
             return;
         };
         let listed_on = running.account_of(&binding.task_id);
@@ -136,7 +136,7 @@ impl Pool {
         }
         let shown = running.mark_of(&binding.task_id);
         let is_unique = shown.is_some_and(|mark| running.job_of(mark) == Some(&binding.task_id));
-        let is_its = shown == lease.mark;
+        let is_its = shown == lease.mark();
         self.marks.note_judged(id);
         match (is_its, is_unique) {
             (true, true) => self.marks.note_kept(&operation),
@@ -192,7 +192,7 @@ impl Pool {
         let Some(lease) = self.leases.get(id).filter(|it| it.account == account) else {
             return false;
         };
-        let (kind, operation) = (lease.kind(), lease.operation.clone());
+        let (kind, operation) = (lease.kind(), lease.operation().clone());
         let is_under_way = kind == Kind::Forward && lease.state() == LeaseState::Reserved;
         let named = lease.binding().filter(|_| !lease.is_tied());
         match named.map(|binding| binding.task_id == *task_id) {

@@ -112,13 +112,13 @@ impl Marks {
 
     /// A lease has ended.
     pub(super) fn end(&mut self, id: LeaseId, lease: &Lease) {
-        if let Some(mark) = lease.mark
+        if let Some(mark) = lease.mark()
             && self.leases.get(&mark) == Some(&id)
         {
             self.leases.remove(&mark);
         }
         self.unjudged.remove(&id);
-        if let Some(operation) = &lease.operation {
+        if let Some(operation) = lease.operation() {
             self.end_trial(operation, id);
         }
     }

@@ -36,7 +36,7 @@ impl Pool {
         now: Duration,
     ) -> Result<(), LeaseError> {
         let lease = self.leases.get(id).ok_or(LeaseError::Unknown)?;
-        let (account, leased_at) = (lease.account, lease.created_at);
+        let (account, leased_at) = (lease.account, lease.created_at());
         let is_answer = lease.kind() == Kind::Forward;
         if lease
             .binding()
@@ -207,7 +207,7 @@ impl Pool {
         let lease = self.leases.get(lost)?;
         let task_id = self
             .foreign_jobs
-            .adoptable(lease.account, lease.created_at)?;
+            .adoptable(lease.account, lease.created_at())?;
         self.take_foreign(&task_id)
     }
 
@@ -291,10 +291,7 @@ impl Pool {
                 (Some(before), _) => before,
                 (None, true) => Phase::RESERVED,
                 // The upstream gave one job to two submissions: the outcome of this one is unknown.
-                (None, false) => Phase::Uncertain {
-                    sent_at: now,
-                    absences: 0,
-                },
+                (None, false) => Phase::uncertain(now),
             };
             self.set_phase(holder, phase);
             self.resolutions.note_lost_again(holder);

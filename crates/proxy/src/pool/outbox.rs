@@ -13,7 +13,7 @@ pub struct AccountNames {
     /// In the list's spelling.
     pub email: Arc<str>,
     /// Its name in logs.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
 }
 
 /// What is to be reported, in the order in which it happened.

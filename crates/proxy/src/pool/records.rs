@@ -8,10 +8,10 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountKey, Body, Caller, Claim, Kind, LearntMarks, LeaseId, Pool, RecordName, TaskId,
+    AccountKey, Body, Caller, Claim, Kind, LearntMarks, LeaseId, Mark, Pool, RecordName, TaskId,
     health::AccountHealth,
     history::ShownOperation,
-    lease::{Lease, Phase, Ttl},
+    lease::{Lease, Particulars, Phase, Ttl},
     resolutions::{LostSubmission, Resolution, TrackedSubmission},
 };
 
@@ -238,31 +238,20 @@ impl LeaseRecord {
     }
 
     /// A lease as it was made: reserved.
-    pub(super) fn lease(&self, account: AccountKey) -> Lease {
-        Lease {
-            account,
-            created_at: self.created_at,
-            caller: Caller {
-                client: self.client.clone(),
-                request_id: Arc::clone(&self.request_id),
-            },
-            session: self.session.clone(),
+    pub(super) fn lease(&self, account: AccountKey, mark: Option<Mark>) -> Lease {
+        let caller = Caller {
+            client: self.client.clone(),
+            request_id: Arc::clone(&self.request_id),
+        };
+        let ttl = self.ttl.map(|ttl| Ttl::new(ttl.length, ttl.ends_at));
+        let particulars = Particulars {
             operation: self.operation.clone(),
-            ttl: self.ttl.map(|ttl| Ttl {
-                length: ttl.length,
-                ends_at: ttl.ends_at,
-            }),
-            mark: None,
-            is_marked: false,
-            phase: Phase::RESERVED,
-            is_overdue: false,
-            is_told: false,
-            // What became of it before the restart was counted then.
-            is_counted: false,
-            is_started: false,
-            deadline: None,
+            mark: mark.filter(|_| ttl.is_none() || self.is_told_mark),
             body: self.body.clone(),
-        }
+            earlier_run: Some(self.session.clone()),
+        };
+        // What became of it before the restart was counted then.
+        Lease::new(account, self.created_at, caller, ttl, particulars)
     }
 }
 
@@ -270,7 +259,9 @@ impl PhaseRecord {
     fn of(phase: &Phase) -> Self {
         match phase {
             Phase::Reserved { .. } => Self::Reserved,
-            Phase::Uncertain { sent_at, .. } => Self::Uncertain { sent_at: *sent_at },
+            Phase::Uncertain { sent_at, .. } => Self::Uncertain {
+                sent_at: Duration::from_nanos(*sent_at),
+            },
             Phase::Bound(binding) => Self::Bound {
                 task_id: binding.task_id.clone(),
                 since: binding.since,
@@ -330,20 +321,20 @@ impl Pool {
         let lease = self.leases.get(id)?;
         Some(LeaseRecord {
             account: Arc::clone(&self.accounts[lease.account].listed.email),
-            created_at: lease.created_at,
-            operation: lease.operation.clone(),
+            created_at: lease.created_at(),
+            operation: lease.operation().clone(),
             client: lease.caller.client.clone(),
             request_id: Arc::clone(&lease.caller.request_id),
-            session: lease.session.clone(),
+            session: lease.run(&self.session).clone(),
             ttl: lease.ttl.map(|ttl| TtlRecord {
-                length: ttl.length,
-                ends_at: ttl.ends_at,
+                length: ttl.length(),
+                ends_at: ttl.ends_at(),
             }),
-            is_told_mark: lease.mark.is_some() && lease.ttl.is_some(),
+            is_told_mark: lease.mark().is_some() && lease.ttl.is_some(),
             phase: PhaseRecord::of(&lease.phase),
             // What an answer has named is not looked for.
             body: lease
-                .body
+                .body()
                 .clone()
                 .filter(|_| lease.binding().is_none() || lease.is_tied()),
         })

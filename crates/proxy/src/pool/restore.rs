@@ -234,12 +234,11 @@ impl Pool {
         let key = self.account_of(record.account());
         self.accounts
             .update(key, &mut self.outbox, |account| account.held += 1);
-        let mut lease = record.lease(key);
-        lease.mark = mark.filter(|_| lease.kind() == Kind::Forward || record.is_told_mark);
-        if let Some(mark) = lease.mark {
+        let lease = record.lease(key, mark);
+        let mark = lease.mark();
+        if let Some(mark) = mark {
             self.marks.add(mark, id);
         }
-        let mark = lease.mark;
         let is_forward = lease.kind() == Kind::Forward;
         let is_cut_off = is_forward && record.phase == PhaseRecord::Reserved;
         self.leases.insert(id, Box::new(lease));
@@ -256,10 +255,7 @@ impl Pool {
             self.phase_of(&record.phase, now)
         };
         let is_other_lease = phase.is_none();
-        let phase = phase.unwrap_or(Phase::Uncertain {
-            sent_at: now,
-            absences: 0,
-        });
+        let phase = phase.unwrap_or(Phase::uncertain(now));
         let is_uncertain = phase.state() == LeaseState::Uncertain;
         // Its job was counted as started when it did.
         self.change_phase(id, phase);
@@ -299,10 +295,7 @@ impl Pool {
     fn phase_of(&self, record: &PhaseRecord, now: Duration) -> Option<Phase> {
         match record {
             PhaseRecord::Reserved => Some(Phase::RESERVED),
-            PhaseRecord::Uncertain { sent_at } => Some(Phase::Uncertain {
-                sent_at: (*sent_at).min(now),
-                absences: 0,
-            }),
+            PhaseRecord::Uncertain { sent_at } => Some(Phase::uncertain((*sent_at).min(now))),
             PhaseRecord::Bound {
                 task_id,
                 since,

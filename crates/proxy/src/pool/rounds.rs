@@ -165,13 +165,7 @@ impl Pool {
             (stood_for, None)
         };
         let job = own.or_else(|| self.adopt_foreign(id));
-        self.set_phase(
-            id,
-            Phase::Uncertain {
-                sent_at,
-                absences: 0,
-            },
-        );
+        self.set_phase(id, Phase::uncertain(sent_at));
         if let Some(job) = job {
             self.tie(id, job);
             self.finish(now);
@@ -227,7 +221,7 @@ impl Pool {
             let account = self.accounts.get(key)?;
             Some(Undecided {
                 email: Arc::clone(&account.listed.email),
-                alias: Arc::clone(&account.listed.alias),
+                alias: account.listed.alias,
                 since,
             })
         });

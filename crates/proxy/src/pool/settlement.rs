@@ -122,10 +122,10 @@ impl Pool {
         if state == Some(LeaseState::Uncertain) || lease.is_some_and(Lease::is_tied) {
             return;
         }
-        let since = lease.map(|lease| (lease.account, lease.created_at));
-        let mark = lease.and_then(|lease| lease.mark);
+        let since = lease.map(|lease| (lease.account, lease.created_at()));
+        let mark = lease.and_then(|lease| lease.mark());
         let marked = lease.filter(|lease| lease.is_marked);
-        let marked = marked.and_then(|lease| lease.operation.clone());
+        let marked = marked.and_then(|lease| lease.operation().clone());
         let is_news = self.resolutions.lose(id, body, on, since, mark, sent_at);
         if let Some(operation) = marked.filter(|_| is_news) {
             self.marks.note_failed(&operation);

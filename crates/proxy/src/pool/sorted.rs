@@ -12,7 +12,7 @@ const CHUNK_FEW: usize = CHUNK_MAX / 4;
 /// A set of entries in ascending order.
 #[derive(Debug)]
 pub(super) struct Sorted<T> {
-    /// None is empty.
+    /// None is empty, except the only one.
     chunks: Vec<Vec<T>>,
 }
 
@@ -34,7 +34,11 @@ impl<T> Sorted<T> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.first().is_none()
+    }
+
+    fn last(&self) -> Option<&T> {
+        self.chunks.last()?.last()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -52,22 +56,21 @@ impl<T> Sorted<T> {
 
     /// The first chunk with an entry that does not come before, or the number of chunks.
     fn chunk_at(&self, is_before: impl Fn(&T) -> bool) -> usize {
-        let is_whole_before = |chunk: &Vec<T>| chunk.last().is_some_and(&is_before);
-        // Most come at the end, and many leave from there.
-        match &self.chunks[..] {
-            [.., last] if is_whole_before(last) => self.chunks.len(),
-            [.., before, _] if is_whole_before(before) => self.chunks.len() - 1,
-            chunks => chunks.partition_point(is_whole_before),
-        }
+        self.chunks
+            .partition_point(|chunk| chunk.last().is_some_and(&is_before))
     }
 }
 
 impl<T: Ord> Sorted<T> {
     /// Adds an entry, unless it is there.
     pub(super) fn insert(&mut self, entry: T) {
+        // Most come at the end.
+        if self.last().is_none_or(|last| *last < entry) {
+            self.push(entry);
+            return;
+        }
         let at = self.chunk_at(|other| *other < entry);
         let Some(chunk) = self.chunks.get_mut(at) else {
-            self.push(entry);
             return;
         };
         let Err(place) = chunk.binary_search(&entry) else {
@@ -87,14 +90,22 @@ impl<T: Ord> Sorted<T> {
 
     /// Removes an entry. False if it was not there.
     pub(super) fn remove(&mut self, entry: &T) -> bool {
-        let at = self.chunk_at(|other| other < entry);
+        // Many leave where they came.
+        let at = if self.last() == Some(entry) {
+            self.chunks.len() - 1
+        } else {
+            self.chunk_at(|other| other < entry)
+        };
         let Some(chunk) = self.chunks.get_mut(at) else {
             return false;
         };
-        let Ok(place) = chunk.binary_search(entry) else {
+        if chunk.last() == Some(entry) {
+            chunk.pop();
+        } else if let Ok(place) = chunk.binary_search(entry) {
+            chunk.remove(place);
+        } else {
             return false;
-        };
-        chunk.remove(place);
+        }
         if chunk.len() <= CHUNK_FEW {
             self.join(at);
         }
@@ -116,6 +127,9 @@ impl<T: Ord> Sorted<T> {
 
     /// A chunk has few entries: they go to a neighbour that has room.
     fn join(&mut self, at: usize) {
+        if self.chunks.len() == 1 {
+            return;
+        }
         if self.chunks[at].is_empty() {
             self.chunks.remove(at);
             return;
@@ -158,7 +172,9 @@ mod tests {
             }
             prop_assert!(sorted.iter().eq(&set));
             prop_assert!(sorted.behind(|entry| *entry < begin).eq(set.range(begin..)));
-            prop_assert!(sorted.chunks.iter().all(|it| (1..=CHUNK_MAX).contains(&it.len())));
+            prop_assert!(sorted.chunks.iter().all(|it| it.len() <= CHUNK_MAX));
+            let empty = sorted.chunks.iter().filter(|it| it.is_empty());
+            prop_assert!(sorted.chunks.len() == 1 || empty.count() == 0);
         }
     }
 

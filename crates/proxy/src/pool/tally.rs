@@ -164,7 +164,7 @@ pub struct JobFacts {
     /// Its account, in the list's spelling.
     pub email: Arc<str>,
     /// The account's name in logs and metrics.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// The job.
     pub task_id: TaskId,
 }
@@ -289,9 +289,9 @@ impl Pool {
         let account = &self.accounts[lease.account].listed;
         JobFacts {
             caller: lease.caller.clone(),
-            operation: lease.operation.clone(),
+            operation: lease.operation().clone(),
             email: Arc::clone(&account.email),
-            alias: Arc::clone(&account.alias),
+            alias: account.alias,
             task_id: task_id.clone(),
         }
     }

@@ -99,6 +99,6 @@ fn listed(account: &Account) -> Listed {
 fn named(account: &Account) -> AccountFacts {
     AccountFacts {
         email: Arc::clone(&account.email),
-        alias: Arc::clone(&account.alias),
+        alias: account.alias,
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::api) fn written(lease: &Dated<LeaseView>) -> Vec<u8> {
     json.raw(r#","email":"#);
     json.text(&lease.email);
     json.raw(r#","alias":"#);
-    json.text(&lease.alias);
+    json.plain(lease.alias.text().as_bytes());
     json.raw(r#","state":"#);
     json.plain(lease.state.as_str().as_bytes());
     json.raw(r#","kind":"#);
@@ -110,6 +110,7 @@ fn needs_escapes(text: &str) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use accounts_fetcher::Alias;
     use proptest::{option, prelude::*, sample};
 
     use super::*;
@@ -137,7 +138,7 @@ mod tests {
         #[test]
         fn a_lease_is_written_as_serde_writes_it(
             (id, mark) in (any::<u128>(), option::of(any::<[u8; 16]>())),
-            (email, alias, request_id) in (text(), text(), text()),
+            (email, request_id) in (text(), text()),
             (operation, client) in (option::of(text()), option::of(text())),
             (state, is_pick) in (state(), any::<bool>()),
             (max_jobs, in_flight) in (any::<u32>(), any::<u32>()),
@@ -148,8 +149,8 @@ mod tests {
                 id: format!("{id:032x}").parse().unwrap(),
                 kind: if is_pick { Kind::Pick } else { Kind::Forward },
                 state,
+                alias: Alias::of(&email),
                 email: email.into(),
-                alias: alias.into(),
                 caller: Caller {
                     client: client.map(Into::into),
                     request_id: request_id.into(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use accounts_fetcher::Alias;
+
 use super::super::{buffered::BufferedRequest, call::Call};
 use crate::{
     ledger::{PickRequest, Slot},
@@ -70,9 +72,9 @@ impl Reservation {
     }
 
     /// The account's name in logs.
-    pub(super) fn alias(&self) -> Option<&Arc<str>> {
+    pub(super) fn alias(&self) -> Option<Alias> {
         match self {
-            Self::Slot(slot) => Some(&slot.lease().alias),
+            Self::Slot(slot) => Some(slot.lease().alias),
             Self::Unlisted(_) => None,
         }
     }

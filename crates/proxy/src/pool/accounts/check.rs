@@ -34,7 +34,7 @@ impl Accounts {
             assert_eq!(self.of_identity(&account.listed.identity()), Some(key));
             let name = Name::new(&account.listed.email);
             assert_eq!(self.find(&name), Some(key));
-            let alias = Name::or_alias(&account.listed.alias);
+            let alias = Name::or_alias(&account.listed.alias.text());
             assert!(self.alike(&alias).contains(&key));
             let is_shown = account.shown == Some(account.state());
             assert!(is_shown || self.restated.contains(&key), "{account:?}");

@@ -1,9 +1,9 @@
 //! The meaning of names: the account of exactly this spelling, else all that differ just in ASCII
 //! case, else, where aliases count, all of this alias.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, mem, sync::Arc};
 
-use accounts_fetcher::{Identity, alike};
+use accounts_fetcher::{Alias, Identity, alike};
 
 use super::{
     super::{AccountKey, name::Name},
@@ -18,13 +18,18 @@ impl Accounts {
         self.renamed.push(Arc::clone(Name::sharing(email).folded()));
         self.by_name
             .insert(key, |key| alike(&slots[key].listed.email));
-        self.by_alias.insert(key, |key| &*slots[key].listed.alias);
+        self.by_alias.insert(key, |key| slots[key].listed.alias);
     }
 
     /// The accounts whose e-mails are this one in lower case.
     fn of_name(&self, folded: &str) -> impl Iterator<Item = AccountKey> {
-        let like = self.by_name.like(alike(folded));
-        like.filter(move |key| {
+        // It is in lower case.
+        let alike = if folded.is_ascii() {
+            Cow::Borrowed(folded)
+        } else {
+            alike(folded)
+        };
+        self.by_name.like(alike).filter(move |key| {
             let email = &*self.slots[*key].listed.email;
             email == folded || email.eq_ignore_ascii_case(folded)
         })
@@ -38,8 +43,14 @@ impl Accounts {
 
     /// The accounts of the alias that a name may be.
     fn of_alias(&self, name: &Name) -> impl Iterator<Item = AccountKey> {
-        let like = self.by_alias.like(&**name.folded());
-        like.filter(|key| name.may_be_alias() && self.slots[*key].listed.alias == *name.folded())
+        let alias = name
+            .may_be_alias()
+            .then(|| Alias::from_text(name.folded()))
+            .flatten();
+        alias.into_iter().flat_map(move |alias| {
+            let like = self.by_alias.like(alias);
+            like.filter(move |key| self.slots[*key].listed.alias == alias)
+        })
     }
 
     /// The account of exactly this spelling.
@@ -136,6 +147,6 @@ impl Accounts {
         let name = Name::sharing(Arc::clone(&listed.email));
         self.renamed.push(Arc::clone(name.folded()));
         self.by_name.remove(alike(&listed.email), key);
-        self.by_alias.remove(&*listed.alias, key);
+        self.by_alias.remove(listed.alias, key);
     }
 }

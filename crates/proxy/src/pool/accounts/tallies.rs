@@ -23,7 +23,7 @@ pub struct Departed {
     /// Its e-mail, in the spelling of the last list that named it.
     pub email: Arc<str>,
     /// Its name in logs and metrics.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// What became of its submissions and jobs.
     pub tally: Tally,
 }
@@ -74,7 +74,7 @@ impl Tallying {
         let listed = &account.listed;
         let departed = Departed {
             email: Arc::clone(&listed.email),
-            alias: Arc::clone(&listed.alias),
+            alias: listed.alias,
             tally,
         };
         self.departed.insert(listed.identity(), departed);

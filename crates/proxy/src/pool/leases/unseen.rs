@@ -3,30 +3,31 @@
 //! A job that is listed without an id may be that of such a lease. A lease that is younger than the round is none:
 //! the round cannot show its job, or shows another one.
 
-use std::{collections::HashMap, mem, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
-use super::super::{AccountKey, LeaseId, lease::Lease, steps::Counted};
-
-/// Younger leases that are remembered beyond twice the number of leases. Most are gone soon.
-const YOUNGER_SPARE: usize = 16;
+use super::super::{
+    AccountKey, LeaseId,
+    deadlines::{Nanos, nanos},
+    lease::Lease,
+    sorted::Sorted,
+    steps::Counted,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
     /// When the newest round was sent.
     round_sent_at: Duration,
     counts: SecondaryMap<AccountKey, u32>,
-    /// Leases that are not older than the newest round. Some may have ended.
-    younger: Vec<LeaseId>,
     changed: Vec<AccountKey>,
 }
 
 impl Unseen {
     /// Whether a lease is older than the newest round, which lists no job of it.
     pub(super) fn is_unseen(&self, lease: &Lease) -> bool {
-        lease.created_at < self.round_sent_at && !lease.has_listed_job()
+        lease.created_at() < self.round_sent_at && !lease.has_listed_job()
     }
 
     pub(super) fn count(&self, account: AccountKey) -> u32 {
@@ -34,12 +35,10 @@ impl Unseen {
     }
 
     /// A lease was just made.
-    pub(super) fn add(&mut self, id: LeaseId, leases: &HashMap<LeaseId, Box<Lease>, RandomState>) {
-        // While no round is answered, leases that have ended must not pile up.
-        if self.younger.len() >= 2 * leases.len() + YOUNGER_SPARE {
-            self.younger.retain(|id| leases.contains_key(id));
+    pub(super) fn add(&mut self, lease: &Lease) {
+        if self.is_unseen(lease) {
+            self.change(lease.account, true);
         }
-        self.younger.push(id);
     }
 
     /// A lease has ended.
@@ -62,15 +61,17 @@ impl Unseen {
         &mut self,
         sent_at: Duration,
         leases: &HashMap<LeaseId, Box<Lease>, RandomState>,
+        by_age: &Sorted<(Nanos, LeaseId)>,
     ) {
+        let before = nanos(self.round_sent_at);
         self.round_sent_at = self.round_sent_at.max(sent_at);
-        for id in mem::take(&mut self.younger).into_iter().counted() {
-            let Some(lease) = leases.get(&id) else {
-                continue;
-            };
-            if lease.created_at >= self.round_sent_at {
-                self.younger.push(id);
-            } else if self.is_unseen(lease) {
+        let now = nanos(self.round_sent_at);
+        // Those that were not older than the round before, and are older than this one.
+        let made = by_age.behind(|(made_at, _)| *made_at < before).counted();
+        for (_, id) in made.take_while(|(made_at, _)| *made_at < now) {
+            if let Some(lease) = leases.get(id)
+                && self.is_unseen(lease)
+            {
                 self.change(lease.account, true);
             }
         }
@@ -99,16 +100,11 @@ impl Unseen {
 
     /// Panics if a count does not agree with the leases.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn check<'a>(&self, leases: impl Iterator<Item = (&'a LeaseId, &'a Box<Lease>)>) {
+    pub(super) fn check<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
         let mut counts = SecondaryMap::new();
-        for (id, lease) in leases {
-            if self.is_unseen(lease) {
-                let count = counts.entry(lease.account).expect("accounts stay");
-                *count.or_insert(0) += 1;
-            }
-            let is_younger = lease.created_at >= self.round_sent_at;
-            let entries = self.younger.iter().filter(|other| *other == id);
-            assert_eq!(entries.count(), usize::from(is_younger), "{lease:?}");
+        for lease in leases.filter(|lease| self.is_unseen(lease)) {
+            let count = counts.entry(lease.account).expect("accounts stay");
+            *count.or_insert(0) += 1;
         }
         let counted = self.counts.iter().filter(|(_, count)| **count > 0);
         assert!(counted.eq(counts.iter()), "{self:?}");

@@ -11,11 +11,11 @@ impl Marks {
     ) {
         let mut count = 0;
         for (id, lease) in leases {
-            if let Some(mark) = lease.mark {
+            if let Some(mark) = lease.mark() {
                 count += 1;
                 assert_eq!(self.lease_of(mark), Some(id), "{lease:?}");
             }
-            assert!(!lease.is_marked || lease.mark.is_some(), "{lease:?}");
+            assert!(!lease.is_marked || lease.mark().is_some(), "{lease:?}");
         }
         assert_eq!(self.leases.len(), count, "marks of leases that have ended");
         assert!(self.unjudged.iter().all(|id| is_held(*id)));

@@ -29,7 +29,7 @@ pub struct Undecided {
     /// Which account.
     pub email: Arc<str>,
     /// Its name in logs.
-    pub alias: Arc<str>,
+    pub alias: accounts_fetcher::Alias,
     /// When the newest of its lost submissions lost its slot.
     pub since: Duration,
 }

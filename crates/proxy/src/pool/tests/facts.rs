@@ -412,23 +412,26 @@ fn an_alias_of_two_accounts_names_neither() {
     let mut bench = learned(RECONCILING, &[]);
     let aliased = |email: &str, alias: &str| {
         let mut account = Account::new(email, 1);
-        account.alias = alias.into();
+        account.alias = accounts_fetcher::Alias::from_text(alias).unwrap();
         account
     };
     let apply = |bench: &mut Bench, accounts, seconds| {
         let snapshot = Snapshot::from_iter(accounts);
         bench.pool.apply(&snapshot, at(seconds), &mut bench.rng);
     };
-    let accounts = vec![aliased("a@x", "a-1"), aliased("b@x", "a-1")];
+    let accounts = vec![aliased("a@x", "a-00000001"), aliased("b@x", "a-00000001")];
     apply(&mut bench, accounts, 1);
-    let name = Name::or_alias("a-1");
+    let name = Name::or_alias("a-00000001");
     assert!(bench.pool.account_named(&name, START).is_err());
     // A pick that excludes it excludes both.
-    assert_eq!(bench.pick_of(None, &["a-1"]), Err(Refusal::NoUsableAccount));
+    assert_eq!(
+        bench.pick_of(None, &["a-00000001"]),
+        Err(Refusal::NoUsableAccount)
+    );
     // Another spelling brings another alias.
-    let accounts = vec![aliased("a@X", "a-2"), aliased("b@x", "a-1")];
+    let accounts = vec![aliased("a@X", "a-00000002"), aliased("b@x", "a-00000001")];
     apply(&mut bench, accounts, 2);
-    for (alias, email) in [("a-1", "b@x"), ("a-2", "a@X")] {
+    for (alias, email) in [("a-00000001", "b@x"), ("a-00000002", "a@X")] {
         let account = bench.pool.account_named(&Name::or_alias(alias), START);
         assert_eq!(&*account.unwrap().email, email);
     }
