@@ -176,10 +176,11 @@ pub(crate) fn swap(criterion: &mut Criterion) {
                 let mut filled = LazyCell::new(|| half_full(accounts_count));
                 let lists = LazyCell::new(|| {
                     let one = snapshot(accounts_count);
-                    let mut other = fetched_again(&one);
-                    let middle = other.accounts.len() / 2;
-                    differ(&mut other.accounts, middle);
-                    [other, one]
+                    let mut accounts = fetched_again(&one).accounts.to_vec();
+                    let middle = accounts.len() / 2;
+                    differ(&mut accounts, middle);
+                    let accounts = accounts.into();
+                    [Snapshot { accounts }, one]
                 });
                 let mut swaps_count = 0;
                 group.bench_function(BenchmarkId::new(size, name), |bencher| {
@@ -225,9 +226,10 @@ pub(crate) fn page(criterion: &mut Criterion) {
 fn half_left(accounts_count: u32) -> (FilledPool, Vec<LeaseId>) {
     let mut filled = FilledPool::new(limits(), accounts_count);
     let held = filled.hold(accounts_count, 1);
-    let stays = snapshot(accounts_count).accounts.into_iter().step_by(2);
+    let all = snapshot(accounts_count);
+    let stays = all.accounts.iter().step_by(2);
     let list = Snapshot {
-        accounts: stays.collect(),
+        accounts: stays.cloned().collect(),
     };
     filled.pool.apply(&list, filled.now, &mut filled.rng);
     let mut left: Vec<_> = held.into_iter().skip(1).step_by(2).collect();

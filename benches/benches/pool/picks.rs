@@ -40,11 +40,13 @@ const OCCUPANCIES: [u32; 3] = [0, 50, 99];
 
 /// `snapshot` with another cap on every hundredth account, and on one at least.
 fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
-    let mut changed = fetched_again(snapshot);
-    for account in changed.accounts.iter_mut().step_by(100) {
+    let mut accounts = fetched_again(snapshot).accounts.to_vec();
+    for account in accounts.iter_mut().step_by(100) {
         Arc::make_mut(account).max_jobs += 1;
     }
-    changed
+    Snapshot {
+        accounts: accounts.into(),
+    }
 }
 
 /// How many slots are held at `percent`.

@@ -77,7 +77,7 @@ impl Account {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// In the order of the upstream's list, each account once. An account is in memory once, whatever refers to it.
-    pub accounts: Vec<Arc<Account>>,
+    pub accounts: Arc<[Arc<Account>]>,
 }
 
 impl FromIterator<Account> for Snapshot {

@@ -143,7 +143,7 @@ impl Judge {
     /// The accounts of the last good list. Their index is made anew for each list that is judged, as many times an hour
     /// as there are fetches: kept, it would take as much memory as the accounts.
     fn known(&self) -> Known {
-        let known = self.last_good.iter().flat_map(|list| &list.accounts);
+        let known = self.last_good.iter().flat_map(|list| &*list.accounts);
         known
             .map(|account| (account.identity(), Arc::clone(account)))
             .collect()
@@ -152,7 +152,7 @@ impl Judge {
     /// Makes `accounts` the last good list; the old snapshot stays if it is equal.
     fn believe(&mut self, accounts: Vec<Arc<Account>>, known: &Known) -> Change {
         self.unconfirmed = Unconfirmed::None;
-        let is_same = |known: &Snapshot| known.accounts == accounts;
+        let is_same = |known: &Snapshot| *known.accounts == *accounts;
         if self.last_good.as_deref().is_some_and(is_same) {
             return Change::default();
         }
@@ -168,7 +168,9 @@ impl Judge {
             }
         }
         change.removed = known.len() + change.added - accounts.len();
-        self.last_good = Some(Arc::new(Snapshot { accounts }));
+        self.last_good = Some(Arc::new(Snapshot {
+            accounts: accounts.into(),
+        }));
         change
     }
 }

@@ -318,7 +318,8 @@ impl Pool {
             self.foreign_jobs.next_deadline(),
             self.resolutions.next_deadline(),
         ];
-        deadlines.into_iter().min().filter(|at| *at < NEVER)
+        let next = deadlines.into_iter().min().filter(|at| *at < NEVER);
+        next.map(Duration::from_nanos)
     }
 
     /// The lease `id`, if it is held.

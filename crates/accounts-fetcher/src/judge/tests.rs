@@ -239,7 +239,7 @@ fn a_rejected_entry_keeps_its_previous_value_in_its_new_place() {
     assert_eq!(verdict.result, FetchResult::Partial);
     let expected = [Account::new("b@x", 3), Account::new("a@x", 7)].map(Arc::new);
     assert_eq!(
-        judge.last_good().unwrap().accounts,
+        *judge.last_good().unwrap().accounts,
         expected,
         "an unknown one is left out"
     );

@@ -13,7 +13,7 @@ mod recorded;
 mod states;
 mod tallies;
 
-use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use rand::Rng;
 use slotmap::SlotMap;
@@ -23,7 +23,7 @@ use super::{
     account::{Account, AccountState, Rank},
     ask::{Constraint, Wish},
     changes::Changes,
-    deadlines::Deadlines,
+    deadlines::{Deadlines, Nanos},
     free::FreeAccounts,
     outbox::Outbox,
     page::AccountPlace,
@@ -38,7 +38,8 @@ pub use tallies::{Departed, SERIES_MAX, Tallies};
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     slots: SlotMap<AccountKey, Account>,
-    order: Sorted<(Rank, AccountKey)>,
+    /// By rank, as all orders here.
+    order: Sorted<AccountKey>,
     removed_count: u64,
     /// By what its e-mail is [`alike`](accounts_fetcher::alike): so one of any spelling is found, and those that differ
     /// only in case.
@@ -48,7 +49,7 @@ pub(super) struct Accounts {
     free: FreeAccounts,
     listed_count: usize,
     /// Accounts that could be picked if slots were free, in list order.
-    usable: Sorted<(Rank, AccountKey)>,
+    usable: Sorted<AccountKey>,
     usable_count: usize,
     in_flight: u64,
     /// Accounts that cannot be picked only because they cool, by when they are ready.
@@ -105,7 +106,18 @@ impl Indexed {
     }
 }
 
+/// The order of accounts.
+fn by_rank(slots: &SlotMap<AccountKey, Account>) -> impl Fn(&AccountKey, &AccountKey) -> Ordering {
+    |one, other| (slots[*one].rank, one).cmp(&(slots[*other].rank, other))
+}
+
 impl Accounts {
+    /// So many accounts are about to join: there is room for them, and none beyond.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.slots.reserve(count);
+        self.free.reserve(count);
+    }
+
     pub(super) fn get(&self, key: AccountKey) -> Option<&Account> {
         self.slots.get(key)
     }
@@ -122,9 +134,8 @@ impl Accounts {
             let rank = known.filter(|rank| rank.is_listed() == place.rank.is_listed());
             rank.unwrap_or(place.rank)
         });
-        let is_before = move |(rank, _): &_| begin.is_some_and(|begin| *rank <= begin);
-        let keys = self.order.behind(is_before).counted();
-        keys.map(|(_, key)| *key)
+        let is_before = move |key: &_| begin.is_some_and(|begin| self.slots[*key].rank <= begin);
+        self.order.behind(is_before).counted().copied()
     }
 
     /// Changes an account, and every index with it.
@@ -171,12 +182,11 @@ impl Accounts {
             self.note_moved(key);
         }
         if before.is_usable != after.is_usable {
-            let place = (self.slots[key].rank, key);
             if after.is_usable {
-                self.usable.insert(place);
+                self.usable.insert_by(key, by_rank(&self.slots));
                 self.usable_count += 1;
             } else {
-                self.usable.remove(&place);
+                self.usable.remove_by(&key, by_rank(&self.slots));
                 self.usable_count -= 1;
             }
         }
@@ -252,15 +262,15 @@ impl Accounts {
     /// Adds an account to the list.
     pub(super) fn insert(&mut self, mut account: Account) -> AccountKey {
         self.tallying.join(&mut account);
-        let (rank, indexed) = (account.rank, Indexed::of(&account));
+        let indexed = Indexed::of(&account);
         self.listed_count += 1;
         let key = self.slots.insert(account);
         self.restated.push(key);
         if indexed.is_usable {
-            self.usable.insert((rank, key));
+            self.usable.insert_by(key, by_rank(&self.slots));
             self.usable_count += 1;
         }
-        self.order.insert((rank, key));
+        self.order.insert_by(key, by_rank(&self.slots));
         self.add_name(key);
         self.free.change(key, None, indexed.level());
         if indexed.is_eligible {
@@ -285,11 +295,16 @@ impl Accounts {
 
     /// Gives an account another place in the order. Returns the old one.
     fn move_to(&mut self, key: AccountKey, rank: Rank) -> Rank {
-        let old = mem::replace(&mut self.slots[key].rank, rank);
-        self.order.remove(&(old, key));
-        self.order.insert((rank, key));
-        if self.usable.remove(&(old, key)) {
-            self.usable.insert((rank, key));
+        let old = self.slots[key].rank;
+        if old == rank {
+            return old;
+        }
+        self.order.remove_by(&key, by_rank(&self.slots));
+        let is_usable = self.usable.remove_by(&key, by_rank(&self.slots));
+        self.slots[key].rank = rank;
+        self.order.insert_by(key, by_rank(&self.slots));
+        if is_usable {
+            self.usable.insert_by(key, by_rank(&self.slots));
         }
         old
     }
@@ -381,11 +396,11 @@ impl Accounts {
 
     /// The first account of the list that could be picked if slots were free.
     pub(super) fn first_usable(&self) -> Option<AccountKey> {
-        self.usable.first().map(|(_, key)| *key)
+        self.usable.first().copied()
     }
 
     /// When the health of an account changes by itself next.
-    pub(super) fn next_deadline(&self) -> Duration {
+    pub(super) fn next_deadline(&self) -> Nanos {
         self.health_deadlines.next()
     }
 
@@ -451,12 +466,12 @@ impl Accounts {
     /// Removes an account that is forgettable.
     pub(super) fn forget(&mut self, key: AccountKey) {
         self.forget_name(key);
+        self.order.remove_by(&key, by_rank(&self.slots));
         let Some(account) = self.slots.remove(key) else {
             return;
         };
         self.changes.note(|| Arc::clone(&account.listed.email));
         self.tallying.leave(&account);
-        self.order.remove(&(account.rank, key));
         self.listed_count -= usize::from(account.rank.is_listed());
         let indexed = Indexed::of(&account);
         self.cooling.change(&key, indexed.cooling_until, None);

@@ -16,17 +16,18 @@ use super::{
 pub(super) type Nanos = u64;
 
 pub(super) fn nanos(at: Duration) -> Nanos {
-    Nanos::try_from(at.as_nanos()).unwrap_or(Nanos::MAX)
+    let whole = at.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::from(at.subsec_nanos()))
 }
 
 #[derive(Debug)]
 pub(super) struct Deadlines<K> {
     order: Sorted<(Nanos, K)>,
-    next: Duration,
+    next: Nanos,
 }
 
 /// Where there is no deadline.
-pub(super) const NEVER: Duration = Duration::MAX;
+pub(super) const NEVER: Nanos = Nanos::MAX;
 
 impl<K> Default for Deadlines<K> {
     fn default() -> Self {
@@ -46,30 +47,35 @@ impl<K: Ord + Clone> PartialEq for Deadlines<K> {
 impl<K: Ord + Clone> Deadlines<K> {
     /// Moves the deadline of an entry. `None` stands for no deadline.
     pub(super) fn change(&mut self, key: &K, before: Option<Duration>, after: Option<Duration>) {
+        let at = |deadline: Option<Duration>| deadline.map_or(NEVER, nanos);
+        self.move_to(key, at(before), at(after));
+    }
+
+    /// Moves the deadline of an entry. [`NEVER`] stands for no deadline.
+    pub(super) fn move_to(&mut self, key: &K, before: Nanos, after: Nanos) {
         if before == after {
             return;
         }
-        if let Some(at) = before {
-            self.order.remove(&(nanos(at), key.clone()));
-            if self.next == at {
-                let first = self.order.first();
-                self.next = first.map_or(NEVER, |(at, _)| Duration::from_nanos(*at));
+        if before < NEVER {
+            self.order.remove(&(before, key.clone()));
+            if self.next == before {
+                self.next = self.order.first().map_or(NEVER, |(at, _)| *at);
             }
         }
-        if let Some(at) = after {
-            self.order.insert((nanos(at), key.clone()));
-            self.next = self.next.min(at);
+        if after < NEVER {
+            self.order.insert((after, key.clone()));
+            self.next = self.next.min(after);
         }
     }
 
     /// When the first entry is due, or [`NEVER`].
-    pub(super) fn next(&self) -> Duration {
+    pub(super) fn next(&self) -> Nanos {
         self.next
     }
 
     /// The first entry, if it is due.
     pub(super) fn first_due(&self, now: Duration) -> Option<(Duration, K)> {
-        if self.next > now {
+        if self.next > nanos(now) {
             return None;
         }
         steps::step();

@@ -20,7 +20,11 @@ use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
 use super::{
-    AccountKey, TaskId, changes::Changes, deadlines::Deadlines, lease::Listed, name::Name,
+    AccountKey, TaskId,
+    changes::Changes,
+    deadlines::{Deadlines, Nanos},
+    lease::Listed,
+    name::Name,
     steps::Counted,
 };
 
@@ -284,7 +288,7 @@ impl ForeignJobs {
         None
     }
 
-    pub(super) fn next_deadline(&self) -> Duration {
+    pub(super) fn next_deadline(&self) -> Nanos {
         self.deadlines.next()
     }
 

@@ -110,6 +110,13 @@ impl FreeAccounts {
         &self.list
     }
 
+    /// So many accounts are about to join.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let FreeList { dense, position } = &mut self.list;
+        dense.reserve(count);
+        position.set_capacity(dense.len() + count);
+    }
+
     /// Notes how many slots of an account are in use, or that it cannot be picked: before, and now.
     pub(super) fn change(&mut self, key: AccountKey, before: Option<u32>, after: Option<u32>) {
         if let Some(in_flight) = before {

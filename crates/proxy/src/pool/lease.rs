@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{
     AccountKey, Body, Caller, JobResult, Limits, Mark, OperationName, TaskId,
     account::Account,
-    deadlines::{Nanos, nanos},
+    deadlines::{NEVER, Nanos, nanos},
 };
 use crate::hex;
 
@@ -192,7 +192,7 @@ pub(super) struct Lease {
     /// Its job is counted as started.
     pub(super) is_started: bool,
     /// When the pool next acts on it by itself, as noted by [`Leases`](super::leases::Leases).
-    deadline: Nanos,
+    pub(super) deadline: Nanos,
 }
 
 /// What is known of the job of a lease beforehand, and where the lease comes from. Of most picks that is nothing.
@@ -381,7 +381,7 @@ impl Lease {
             is_told: false,
             is_counted: false,
             is_started: false,
-            deadline: Nanos::MAX,
+            deadline: NEVER,
         }
     }
 
@@ -409,15 +409,6 @@ impl Lease {
     /// The run of the sidecar that granted it, where the present one is `this`.
     pub(super) fn run<'a>(&'a self, this: &'a Option<Arc<str>>) -> &'a Option<Arc<str>> {
         self.particulars().earlier_run.as_ref().unwrap_or(this)
-    }
-
-    /// When the pool next acts on it, as it was noted last.
-    pub(super) fn deadline(&self) -> Option<Duration> {
-        (self.deadline < Nanos::MAX).then(|| Duration::from_nanos(self.deadline))
-    }
-
-    pub(super) fn note_deadline(&mut self, deadline: Option<Duration>) {
-        self.deadline = deadline.map_or(Nanos::MAX, nanos);
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -462,35 +453,33 @@ impl Lease {
     }
 
     /// When the lease normally ends. If rounds are held, they decide from then on.
-    pub(super) fn ends_at(&self, limits: &Limits) -> Option<Duration> {
+    fn ends_at(&self, limits: &Limits) -> Option<Nanos> {
+        let job_ttl = nanos(limits.job_ttl);
         match &self.phase {
-            Phase::Reserved { .. } => self.ttl.map(Ttl::ends_at),
-            Phase::Uncertain { sent_at, .. } => {
-                Some(Duration::from_nanos(*sent_at) + limits.job_ttl)
-            }
-            Phase::Bound(binding) => Some(binding.since + limits.job_ttl),
+            Phase::Reserved { .. } => self.ttl.map(|ttl| ttl.ends_at),
+            Phase::Uncertain { sent_at, .. } => Some(sent_at.saturating_add(job_ttl)),
+            Phase::Bound(binding) => Some(nanos(binding.since).saturating_add(job_ttl)),
         }
     }
 
     /// When the pool next acts on the lease: at the end of its ttl it asks for a round. At the last
     /// deadline it ends the lease whatever is known: a slot must not be held for ever because the
     /// upstream cannot be asked. `round_sent_at`: when the newest round was sent.
-    pub(super) fn next_deadline(
-        &self,
-        limits: &Limits,
-        round_sent_at: Option<Duration>,
-    ) -> Option<Duration> {
-        let ends_at = self.ends_at(limits)?;
+    pub(super) fn next_deadline(&self, limits: &Limits, round_sent_at: Option<Duration>) -> Nanos {
+        let Some(ends_at) = self.ends_at(limits) else {
+            return NEVER;
+        };
+        let last = |at: Nanos| at.saturating_add(nanos(limits.job_ttl));
         match &self.phase {
-            Phase::Uncertain { .. } => Some(ends_at),
-            Phase::Reserved { .. } | Phase::Bound(_) if !limits.reconciles => Some(ends_at),
-            Phase::Reserved { .. } if !self.is_overdue => Some(ends_at),
-            Phase::Reserved { .. } => Some(ends_at + limits.job_ttl),
+            Phase::Uncertain { .. } => ends_at,
+            Phase::Reserved { .. } | Phase::Bound(_) if !limits.reconciles => ends_at,
+            Phase::Reserved { .. } if !self.is_overdue => ends_at,
+            Phase::Reserved { .. } => last(ends_at),
             // The job runs as long as rounds list it.
             Phase::Bound(binding) => {
                 let newest = round_sent_at.filter(|_| binding.is_listed);
                 let listed_at = newest.map_or(binding.listed_at, |at| at.max(binding.listed_at));
-                Some(ends_at.max(listed_at) + limits.job_ttl)
+                last(ends_at.max(nanos(listed_at)))
             }
         }
     }
@@ -498,12 +487,13 @@ impl Lease {
     /// The expiry that its holder is told.
     pub(super) fn told_expiry(&self, limits: &Limits) -> Option<Duration> {
         let ends_at = self.ends_at(limits)?;
-        match (&self.phase, self.ttl) {
+        let told = match (&self.phase, self.ttl) {
             (Phase::Reserved { .. }, Some(ttl)) => {
-                Some(ends_at - EXPIRY_MARGIN_MAX.min(ttl.length() / 10))
+                ends_at - (ttl.length.get() / 10).min(nanos(EXPIRY_MARGIN_MAX))
             }
-            _ => Some(ends_at),
-        }
+            _ => ends_at,
+        };
+        Some(Duration::from_nanos(told))
     }
 }
 

@@ -21,7 +21,7 @@ use slotmap::SecondaryMap;
 use super::{
     AccountKey, Cause, LeaseCounts, LeaseId, LeaseState, Limits, TaskId,
     changes::Changes,
-    deadlines::{Deadlines, Nanos, nanos},
+    deadlines::{Deadlines, NEVER, Nanos, nanos},
     lease::{Lease, Listed, Phase, Ttl},
     page::LeasePlace,
     sorted::Sorted,
@@ -215,12 +215,11 @@ impl Leases {
 
     /// Adds a lease that was just made: it is reserved.
     pub(super) fn insert(&mut self, id: LeaseId, mut lease: Box<Lease>) {
-        let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
-        lease.note_deadline(deadline);
+        lease.deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         *self.counts.of(lease.kind(), lease.state()) += 1;
         self.changes.note(|| id);
         self.by_age.insert((nanos(lease.created_at()), id));
-        self.deadlines.change(&id, None, deadline);
+        self.deadlines.move_to(&id, NEVER, lease.deadline);
         if self.limits.reconciles {
             self.rounds.add_unmatched(id, lease.account);
             self.unseen.add(&lease);
@@ -234,7 +233,7 @@ impl Leases {
         *self.counts.of(lease.kind(), lease.state()) -= 1;
         self.changes.note(|| id);
         self.by_age.remove(&(nanos(lease.created_at()), id));
-        self.deadlines.change(&id, lease.deadline(), None);
+        self.deadlines.move_to(&id, lease.deadline, NEVER);
         if let Some(binding) = lease.binding() {
             self.by_task.remove(&binding.task_id);
         } else if self.limits.reconciles {
@@ -344,7 +343,7 @@ impl Leases {
         while let Some((at, id)) = self.deadlines.first_due(now) {
             // Rounds may have listed its job since.
             self.change(id, |_| ())?;
-            if self.by_id[&id].deadline() == Some(at) {
+            if self.by_id[&id].deadline == nanos(at) {
                 return Some(id);
             }
         }
@@ -356,7 +355,7 @@ impl Leases {
         self.change(id, |lease| lease.is_overdue = true);
     }
 
-    pub(super) fn next_deadline(&self) -> Duration {
+    pub(super) fn next_deadline(&self) -> Nanos {
         self.deadlines.next()
     }
 
@@ -486,8 +485,8 @@ impl Leases {
             self.unseen.note_change(lease, was_unseen);
         }
         let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
-        self.deadlines.change(&id, lease.deadline(), deadline);
-        lease.note_deadline(deadline);
+        let old = mem::replace(&mut lease.deadline, deadline);
+        self.deadlines.move_to(&id, old, deadline);
         Some(changed)
     }
 }

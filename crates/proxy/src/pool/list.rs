@@ -18,11 +18,13 @@ const RANK_STEP: u64 = 1 << 20;
 /// An account list that was taken over.
 #[derive(Debug, Default)]
 pub struct List {
-    /// In the list's order, each account once.
-    entries: Vec<ListEntry>,
+    /// Those of the list that was fetched, in its order.
+    accounts: Arc<[Arc<Account>]>,
+    /// The rank of each.
+    ranks: Box<[u64]>,
 }
 
-/// One account of a list. It is shared with the list that was fetched.
+/// One account of a list.
 #[derive(Clone, Debug)]
 pub(super) struct ListEntry {
     pub(super) account: Arc<Account>,
@@ -41,6 +43,8 @@ pub struct ListChange {
     /// So at any moment in between every slot that can be granted is one of the old list, until the first step of the
     /// second kind; from then on it is one of the new list.
     pub(super) steps: Vec<ListStep>,
+    /// How many accounts the list before did not name.
+    pub(super) joins_count: usize,
     /// Accounts have other ranks than before, though their order may be the same.
     pub(super) is_ranked_anew: bool,
 }
@@ -72,54 +76,51 @@ impl ListChange {
         let none = List::default();
         let old = base.as_deref().unwrap_or(&none);
         let known = old
-            .entries
-            .iter()
-            .map(|entry| (entry.account.identity(), entry));
+            .entries()
+            .map(|(account, rank)| (account.identity(), (account, rank)));
         let known: HashMap<_, _, RandomState> = known.collect();
-        let mut named =
-            HashSet::with_capacity_and_hasher(snapshot.accounts.len(), RandomState::default());
-        let mut list = List {
-            entries: Vec::with_capacity(snapshot.accounts.len()),
-        };
-        let mut befores = Vec::with_capacity(snapshot.accounts.len());
-        for account in &snapshot.accounts {
+        let accounts = &snapshot.accounts;
+        let mut named = HashSet::with_capacity_and_hasher(accounts.len(), RandomState::default());
+        let mut ranks = Vec::with_capacity(accounts.len());
+        let mut befores = Vec::with_capacity(accounts.len());
+        for account in accounts.iter() {
             let identity = account.identity();
             let before = known.get(&identity).copied();
-            if !named.insert(identity) {
-                continue;
-            }
-            // What is as it was stays the same value: it is in memory once.
-            let same = before.map(|before| &before.account);
-            let same = same.filter(|same| *same == account);
-            list.entries.push(ListEntry {
-                account: Arc::clone(same.unwrap_or(account)),
-                rank: before.map_or(0, |before| before.rank),
-            });
+            ranks.push(before.map_or(0, |(_, rank)| rank));
             befores.push(before);
+            named.insert(identity);
         }
-        let is_ranked_anew = list.rank(old.entries.last().map_or(0, |entry| entry.rank));
-        let left = old.entries.iter().map(|entry| &entry.account);
+        let is_ranked_anew = rank(&mut ranks, old.ranks.last().copied().unwrap_or(0));
+        let left = old.accounts.iter();
         let left = left.filter(|account| !named.contains(&account.identity()));
         let mut steps: Vec<_> = left.cloned().map(ListStep::Leaves).collect();
-        let mut widened = Vec::new();
-        for (entry, before) in list.entries.iter().zip(befores) {
-            let to = entry.clone();
-            let from = before.map(|before| Arc::clone(&before.account));
-            let is_same = |before: &ListEntry| {
-                before.rank == to.rank && Arc::ptr_eq(&before.account, &to.account)
+        let (mut widened, mut joins_count) = (Vec::new(), 0);
+        for ((account, rank), before) in accounts.iter().zip(&ranks).zip(befores) {
+            if before == Some((account, *rank)) {
+                continue;
+            }
+            let to = ListEntry {
+                account: Arc::clone(account),
+                rank: *rank,
             };
-            match from {
-                Some(_) if before.is_some_and(is_same) => {}
-                Some(from) if is_narrowed(&from, &to.account) => {
+            match before.map(|(from, _)| Arc::clone(from)) {
+                Some(from) if is_narrowed(&from, account) => {
                     steps.push(ListStep::Narrows { from, to });
                 }
-                from => widened.push(ListStep::Widens { from, to }),
+                from => {
+                    joins_count += usize::from(from.is_none());
+                    widened.push(ListStep::Widens { from, to });
+                }
             }
         }
         steps.append(&mut widened);
         Self {
-            list: Arc::new(list),
+            list: Arc::new(List {
+                accounts: Arc::clone(accounts),
+                ranks: ranks.into(),
+            }),
             steps,
+            joins_count,
             is_ranked_anew,
             base,
         }
@@ -161,44 +162,48 @@ impl ListChange {
 impl List {
     /// The accounts, in order.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.entries.iter().map(|entry| &*entry.account)
+        self.accounts.iter().map(|account| &**account)
     }
 
-    /// Ranks the accounts in their order. Those that have a rank keep it as long as a free one fits
-    /// between; else all get ranks above `last_known`, the last one of the list before. So no rank is that of
-    /// another account while one list takes the place of the other. Returns whether all are ranked anew.
-    fn rank(&mut self, last_known: u64) -> bool {
-        let mut last = 0;
-        let ranks: Vec<u64> = self.entries.iter().map(|entry| entry.rank).collect();
-        let mut is_ranked = true;
-        let mut next_known = vec![u64::MAX; ranks.len() + 1];
-        for (idx, rank) in ranks.iter().enumerate().rev() {
-            next_known[idx] = if *rank > 0 {
-                *rank
+    /// The accounts in order, with their ranks.
+    fn entries(&self) -> impl Iterator<Item = (&Arc<Account>, u64)> {
+        self.accounts.iter().zip(self.ranks.iter().copied())
+    }
+}
+
+/// Ranks the accounts of a list in their order. Those that have a rank, which is not 0, keep it as long as a free one fits
+/// between; else all get ranks above `last_known`, the last one of the list before. So no rank is that of
+/// another account while one list takes the place of the other. Returns whether all are ranked anew.
+fn rank(ranks: &mut [u64], last_known: u64) -> bool {
+    let mut last = 0;
+    let mut is_ranked = true;
+    let mut next_known = vec![u64::MAX; ranks.len() + 1];
+    for (idx, rank) in ranks.iter().enumerate().rev() {
+        next_known[idx] = if *rank > 0 {
+            *rank
+        } else {
+            next_known[idx + 1]
+        };
+    }
+    for (idx, rank) in ranks.iter_mut().enumerate() {
+        if *rank == 0 {
+            let next = next_known[idx];
+            *rank = if next == u64::MAX {
+                last + RANK_STEP
             } else {
-                next_known[idx + 1]
+                last + (next.saturating_sub(last)) / 2
             };
         }
-        for (idx, entry) in self.entries.iter_mut().enumerate() {
-            if entry.rank == 0 {
-                let next = next_known[idx];
-                entry.rank = if next == u64::MAX {
-                    last + RANK_STEP
-                } else {
-                    last + (next.saturating_sub(last)) / 2
-                };
-            }
-            is_ranked &= entry.rank > last;
-            last = entry.rank;
-        }
-        if !is_ranked {
-            // 2^63 suffice for 2^26 such lists of a hundred thousand accounts.
-            for (rank, entry) in (1..).zip(self.entries.iter_mut()) {
-                entry.rank = last_known + rank * RANK_STEP;
-            }
-        }
-        !is_ranked
+        is_ranked &= *rank > last;
+        last = *rank;
     }
+    if !is_ranked {
+        // 2^63 suffice for 2^26 such lists of a hundred thousand accounts.
+        for (nth, rank) in (1..).zip(ranks) {
+            *rank = last_known + nth * RANK_STEP;
+        }
+    }
+    !is_ranked
 }
 
 #[cfg(test)]
@@ -234,7 +239,7 @@ mod tests {
             let change = ListChange::between(Some(list), &snapshot(&emails));
             assert_eq!(changed(&change), expected, "{emails:?}");
             list = change.list;
-            let ranks: Vec<_> = list.entries.iter().map(|entry| entry.rank).collect();
+            let ranks = &list.ranks;
             assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
         }
     }
@@ -249,7 +254,7 @@ mod tests {
                 ["a@x", "b@x"]
             };
             list = ListChange::between(Some(list), &snapshot(&emails)).list;
-            let ranks: Vec<_> = list.entries.iter().map(|entry| entry.rank).collect();
+            let ranks = &list.ranks;
             assert!(ranks[0] < ranks[1], "{ranks:?}");
         }
         // Twenty accounts fit between two neighbours, one after the other.
@@ -258,7 +263,7 @@ mod tests {
             emails.insert(1, format!("{count}@x"));
             let names: Vec<_> = emails.iter().map(String::as_str).collect();
             list = ListChange::between(Some(list), &snapshot(&names)).list;
-            let ranks: Vec<_> = list.entries.iter().map(|entry| entry.rank).collect();
+            let ranks = &list.ranks;
             assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
         }
     }

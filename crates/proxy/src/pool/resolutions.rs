@@ -25,7 +25,7 @@ use slotmap::SecondaryMap;
 use super::{
     AccountKey, Cause, LeaseId, Mark, OperationName, TaskId,
     changes::Changes,
-    deadlines::Deadlines,
+    deadlines::{Deadlines, Nanos},
     history::{Body, Shown},
     known_tasks::{KnownTasks, Taken},
     lease::{Kind, Lease, Phase},
@@ -457,7 +457,7 @@ impl Resolutions {
         Some(self.free(id))
     }
 
-    pub(super) fn next_deadline(&self) -> Duration {
+    pub(super) fn next_deadline(&self) -> Nanos {
         self.expiry.next()
     }
 

@@ -92,11 +92,13 @@ impl Pool {
             base,
             list,
             steps,
+            joins_count,
             is_ranked_anew,
         } = change;
         if self.list.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return false;
         }
+        self.accounts.reserve(joins_count);
         self.incoming = Some(Incoming {
             list,
             is_new: self.list.is_none() || !steps.is_empty(),

@@ -4,6 +4,8 @@
 //! Entries come in about that order here, by age or by the account list. So they lie in chunks, which are full behind
 //! entries that came at the end, and two neighbours of which are never both nearly empty.
 
+use std::cmp::Ordering;
+
 /// The most entries of a chunk. To insert or remove one moves half a chunk on average, which is 2 KB at most.
 const CHUNK_MAX: usize = 128;
 /// A chunk with no more entries joins a neighbour, if both fit into three quarters of one.
@@ -64,16 +66,29 @@ impl<T> Sorted<T> {
 impl<T: Ord> Sorted<T> {
     /// Adds an entry, unless it is there.
     pub(super) fn insert(&mut self, entry: T) {
+        self.insert_by(entry, T::cmp);
+    }
+
+    /// Removes an entry. False if it was not there.
+    pub(super) fn remove(&mut self, entry: &T) -> bool {
+        self.remove_by(entry, T::cmp)
+    }
+}
+
+/// In an order that is told. It must be the one in which the entries lie.
+impl<T> Sorted<T> {
+    /// Adds an entry, unless it is there.
+    pub(super) fn insert_by(&mut self, entry: T, order: impl Fn(&T, &T) -> Ordering) {
         // Most come at the end.
-        if self.last().is_none_or(|last| *last < entry) {
+        if self.last().is_none_or(|last| order(last, &entry).is_lt()) {
             self.push(entry);
             return;
         }
-        let at = self.chunk_at(|other| *other < entry);
+        let at = self.chunk_at(|other| order(other, &entry).is_lt());
         let Some(chunk) = self.chunks.get_mut(at) else {
             return;
         };
-        let Err(place) = chunk.binary_search(&entry) else {
+        let Err(place) = chunk.binary_search_by(|other| order(other, &entry)) else {
             return;
         };
         if chunk.len() < CHUNK_MAX {
@@ -89,23 +104,25 @@ impl<T: Ord> Sorted<T> {
     }
 
     /// Removes an entry. False if it was not there.
-    pub(super) fn remove(&mut self, entry: &T) -> bool {
-        // Many leave where they came.
-        let at = if self.last() == Some(entry) {
-            self.chunks.len() - 1
-        } else {
-            self.chunk_at(|other| other < entry)
-        };
+    pub(super) fn remove_by(&mut self, entry: &T, order: impl Fn(&T, &T) -> Ordering) -> bool {
+        // Many leave where they came. However few are left there, more will come.
+        if let Some(last) = self.chunks.last_mut()
+            && last.last().is_some_and(|last| order(last, entry).is_eq())
+        {
+            last.pop();
+            if last.is_empty() && self.chunks.len() > 1 {
+                self.chunks.pop();
+            }
+            return true;
+        }
+        let at = self.chunk_at(|other| order(other, entry).is_lt());
         let Some(chunk) = self.chunks.get_mut(at) else {
             return false;
         };
-        if chunk.last() == Some(entry) {
-            chunk.pop();
-        } else if let Ok(place) = chunk.binary_search(entry) {
-            chunk.remove(place);
-        } else {
+        let Ok(place) = chunk.binary_search_by(|other| order(other, entry)) else {
             return false;
-        }
+        };
+        chunk.remove(place);
         if chunk.len() <= CHUNK_FEW {
             self.join(at);
         }

@@ -43,13 +43,15 @@ impl Accounts {
         }
         let indexes = [&self.by_name, &self.by_alias];
         assert_eq!(indexes.map(KeyIndex::len), [self.slots.len(); 2]);
-        assert!(self.order.iter().eq(&order), "{:?}", self.order);
+        let ranked = |key: &AccountKey| (self.slots[*key].rank, *key);
+        assert!(self.order.iter().map(ranked).eq(order), "{:?}", self.order);
         self.check_tallies();
         assert_eq!(
             (self.listed_count, self.usable_count),
             (listed, usable.len())
         );
-        assert!(self.usable.iter().eq(&usable), "{:?}", self.usable);
+        let kept = self.usable.iter().map(ranked);
+        assert!(kept.eq(usable), "{:?}", self.usable);
         assert_eq!(
             (self.in_flight, self.free.list().len()),
             (in_flight, levels.len())

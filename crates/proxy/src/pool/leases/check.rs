@@ -24,10 +24,10 @@ impl Leases {
                 assert_eq!(self.by_task.get(&binding.task_id), Some(id));
             }
             by_age.insert((nanos(lease.created_at()), *id));
-            deadlines.change(id, None, lease.deadline());
+            deadlines.move_to(id, NEVER, lease.deadline);
             let due = lease.next_deadline(&self.limits, self.round_sent_at);
-            assert_eq!(due.is_some(), lease.deadline().is_some(), "{lease:?}");
-            assert!(lease.deadline() <= due, "{lease:?} is looked at too late");
+            assert_eq!(due == NEVER, lease.deadline == NEVER, "{lease:?}");
+            assert!(lease.deadline <= due, "{lease:?} is looked at too late");
         }
         if self.limits.reconciles {
             self.unseen.check(self.by_id.values().map(|lease| &**lease));
