@@ -124,7 +124,7 @@ const DIFFERENCES: [(&str, Differ); 6] = [
     }),
     ("all-new", |list, _| {
         for account in list {
-            *account = Account::new(&format!("new-{}", account.email), account.max_jobs);
+            *account = Account::new(&format!("new-{}", account.email), account.max_jobs).into();
         }
     }),
 ];

@@ -220,11 +220,12 @@ impl Leases {
         self.changes.note(|| id);
         self.by_age.insert((nanos(lease.created_at()), id));
         self.deadlines.move_to(&id, NEVER, lease.deadline);
-        if self.limits.reconciles {
-            self.rounds.add_unmatched(id, lease.account);
-            self.unseen.add(&lease);
-        }
+        let account = lease.account;
         self.by_id.insert(id, lease);
+        if self.limits.reconciles {
+            self.rounds.add_unmatched(id, account);
+            self.unseen.add(id, &self.by_id);
+        }
     }
 
     /// Removes a lease.
@@ -325,7 +326,7 @@ impl Leases {
     /// A round that was sent at `sent_at` is the newest one now.
     pub(super) fn note_round(&mut self, sent_at: Duration) {
         self.round_sent_at = Some(sent_at);
-        self.unseen.follow_round(sent_at, &self.by_id, &self.by_age);
+        self.unseen.follow_round(sent_at, &self.by_id);
     }
 
     /// How many leases of an account are older than the newest round, which lists no job of theirs.

@@ -76,7 +76,7 @@ async fn every_family_is_there_from_the_start() {
 
 #[tokio::test]
 async fn accounts_are_named_by_alias_email_or_not_at_all() {
-    let alias = accounts_fetcher::Account::new("a@x", 1).alias;
+    let alias = accounts_fetcher::Account::new("a@x", 1).alias.text();
     for (setting, label) in [("alias", &*alias), ("email", "a@x"), ("none", "")] {
         let settings = [("METRICS__ACCOUNT_LABEL", setting)];
         let running = Running::configured(&[("a@x", 3)], &settings).await;

@@ -66,7 +66,7 @@ async fn answers_with_the_whole_lease() {
         rest.as_object_mut().unwrap().remove(field);
     }
     let wanted = json!({
-        "email": "a+b@x", "alias": accounts_fetcher::Account::new("a+b@x", 1).alias.as_ref(),
+        "email": "a+b@x", "alias": accounts_fetcher::Account::new("a+b@x", 1).alias,
         "state": "reserved", "kind": "pick", "maxJobs": 3, "inFlight": 1, "taskId": null,
         "mark": null, "operation": null, "client": null, "requestId": request_id,
     });

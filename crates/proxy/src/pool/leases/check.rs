@@ -30,7 +30,7 @@ impl Leases {
             assert!(lease.deadline <= due, "{lease:?} is looked at too late");
         }
         if self.limits.reconciles {
-            self.unseen.check(self.by_id.values().map(|lease| &**lease));
+            self.unseen.check(self.by_id.iter());
         }
         assert_eq!(self.by_task.len(), bound_count);
         assert_eq!(self.counts, counts);

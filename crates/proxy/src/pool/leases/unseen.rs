@@ -3,24 +3,23 @@
 //! A job that is listed without an id may be that of such a lease. A lease that is younger than the round is none:
 //! the round cannot show its job, or shows another one.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, mem, time::Duration};
 
 use foldhash::fast::RandomState;
 use slotmap::SecondaryMap;
 
-use super::super::{
-    AccountKey, LeaseId,
-    deadlines::{Nanos, nanos},
-    lease::Lease,
-    sorted::Sorted,
-    steps::Counted,
-};
+use super::super::{AccountKey, LeaseId, lease::Lease, steps::Counted};
+
+/// Younger leases that are remembered beyond twice the number of leases. Most are gone soon.
+const YOUNGER_SPARE: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
     /// When the newest round was sent.
     round_sent_at: Duration,
     counts: SecondaryMap<AccountKey, u32>,
+    /// Leases that are not older than the newest round. Some may have ended.
+    younger: Vec<LeaseId>,
     changed: Vec<AccountKey>,
 }
 
@@ -35,10 +34,12 @@ impl Unseen {
     }
 
     /// A lease was just made.
-    pub(super) fn add(&mut self, lease: &Lease) {
-        if self.is_unseen(lease) {
-            self.change(lease.account, true);
+    pub(super) fn add(&mut self, id: LeaseId, leases: &HashMap<LeaseId, Box<Lease>, RandomState>) {
+        // While no round is answered, leases that have ended must not pile up.
+        if self.younger.len() >= 2 * leases.len() + YOUNGER_SPARE {
+            self.younger.retain(|id| leases.contains_key(id));
         }
+        self.younger.push(id);
     }
 
     /// A lease has ended.
@@ -61,17 +62,15 @@ impl Unseen {
         &mut self,
         sent_at: Duration,
         leases: &HashMap<LeaseId, Box<Lease>, RandomState>,
-        by_age: &Sorted<(Nanos, LeaseId)>,
     ) {
-        let before = nanos(self.round_sent_at);
         self.round_sent_at = self.round_sent_at.max(sent_at);
-        let now = nanos(self.round_sent_at);
-        // Those that were not older than the round before, and are older than this one.
-        let made = by_age.behind(|(made_at, _)| *made_at < before).counted();
-        for (_, id) in made.take_while(|(made_at, _)| *made_at < now) {
-            if let Some(lease) = leases.get(id)
-                && self.is_unseen(lease)
-            {
+        for id in mem::take(&mut self.younger).into_iter().counted() {
+            let Some(lease) = leases.get(&id) else {
+                continue;
+            };
+            if lease.created_at() >= self.round_sent_at {
+                self.younger.push(id);
+            } else if self.is_unseen(lease) {
                 self.change(lease.account, true);
             }
         }
@@ -100,11 +99,16 @@ impl Unseen {
 
     /// Panics if a count does not agree with the leases.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn check<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
+    pub(super) fn check<'a>(&self, leases: impl Iterator<Item = (&'a LeaseId, &'a Box<Lease>)>) {
         let mut counts = SecondaryMap::new();
-        for lease in leases.filter(|lease| self.is_unseen(lease)) {
-            let count = counts.entry(lease.account).expect("accounts stay");
-            *count.or_insert(0) += 1;
+        for (id, lease) in leases {
+            if self.is_unseen(lease) {
+                let count = counts.entry(lease.account).expect("accounts stay");
+                *count.or_insert(0) += 1;
+            }
+            let is_younger = lease.created_at() >= self.round_sent_at;
+            let entries = self.younger.iter().filter(|other| *other == id);
+            assert_eq!(entries.count(), usize::from(is_younger), "{lease:?}");
         }
         let counted = self.counts.iter().filter(|(_, count)| **count > 0);
         assert!(counted.eq(counts.iter()), "{self:?}");
