@@ -52,10 +52,16 @@ impl AccountSums {
 
     /// Adds the next account of the list.
     pub fn add(&mut self, account: &AccountView) {
+        let own = self.own_label(&account.email, account.alias);
         if account.has_series {
-            self.tell_apart(&account.email, account.alias, account.tally);
+            self.tell_apart(own.clone(), account.tally);
         }
-        let label = self.label_of(account);
+        let label = match own {
+            // An empty label is the same as none to Prometheus.
+            None => "".into(),
+            Some(_) if self.count >= SERIES_MAX => OTHER.into(),
+            Some(own) => own,
+        };
         self.count += 1;
         self.overcommitted += i64::from(account.overcommitted());
         let sums = self.by_label.entry(label).or_default();
@@ -72,7 +78,8 @@ impl AccountSums {
     /// Adds what is counted beside the accounts, once they are all added.
     pub fn add_tallies(&mut self, tallies: &Tallies) {
         for departed in &tallies.departed {
-            self.tell_apart(&departed.email, departed.alias, departed.tally);
+            let own = self.own_label(&departed.email, departed.alias);
+            self.tell_apart(own, departed.tally);
         }
         match self.label {
             AccountLabel::None => {
@@ -85,22 +92,18 @@ impl AccountSums {
         }
     }
 
-    fn tell_apart(&mut self, email: &Arc<str>, alias: Alias, tally: Tally) {
-        let label = match self.label {
-            AccountLabel::None => return,
-            AccountLabel::Alias => Arc::from(&*alias.text()),
-            AccountLabel::Email => Arc::clone(email),
-        };
-        self.tallies.insert(label, tally);
+    fn tell_apart(&mut self, own: Option<Arc<str>>, tally: Tally) {
+        if let Some(own) = own {
+            self.tallies.insert(own, tally);
+        }
     }
 
-    fn label_of(&self, account: &AccountView) -> Arc<str> {
+    /// What names an account alone, if accounts are named.
+    fn own_label(&self, email: &Arc<str>, alias: Alias) -> Option<Arc<str>> {
         match self.label {
-            // An empty label is the same as none to Prometheus.
-            AccountLabel::None => "".into(),
-            AccountLabel::Alias | AccountLabel::Email if self.count >= SERIES_MAX => OTHER.into(),
-            AccountLabel::Alias => Arc::from(&*account.alias.text()),
-            AccountLabel::Email => Arc::clone(&account.email),
+            AccountLabel::None => None,
+            AccountLabel::Alias => Some(Arc::from(&*alias.text())),
+            AccountLabel::Email => Some(Arc::clone(email)),
         }
     }
 
