@@ -292,14 +292,17 @@ impl Pool {
         let mut firsts = if opened.is_empty() {
             BTreeMap::new()
         } else {
-            self.waiters.firsts()
+            self.waiters.firsts(opened.iter())
         };
         while let Some((waiter, group)) = firsts.pop_first()
             && !opened.is_empty()
         {
             let drawn = self.waiters.wish(group).and_then(|wish| {
                 let fits = |key| wish.constraint.allows(key) && self.accounts.fits(wish, key);
-                opened.draw_where(opened.len(), fits, rng)
+                match wish.constraint {
+                    Constraint::Only(key) => (opened.contains(*key) && fits(*key)).then_some(*key),
+                    Constraint::AnyBut(_) => opened.draw_where(opened.len(), fits, rng),
+                }
             });
             // No slot opens while they are handed out, so the rest of this group gets none either.
             let Some(key) = drawn else {

@@ -38,6 +38,10 @@ impl FreeList {
         self.dense.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = AccountKey> {
+        self.dense.iter().copied()
+    }
+
     pub(super) fn set(&mut self, key: AccountKey, is_free: bool) {
         match (is_free, self.position.get(key).copied()) {
             (true, None) => {

@@ -162,10 +162,15 @@ impl Waiters {
         fitting.min()
     }
 
-    /// The first waiter of each group, with what that asks for.
-    pub(super) fn firsts(&self) -> BTreeMap<WaiterId, GroupKey> {
-        let groups = self.groups.iter().counted();
-        let firsts = groups.filter_map(|(key, group)| Some((*group.waiters.first()?, key)));
+    /// The first waiter of each group that accepts some of these accounts, with what that asks for.
+    pub(super) fn firsts(
+        &self,
+        accounts: impl Iterator<Item = AccountKey>,
+    ) -> BTreeMap<WaiterId, GroupKey> {
+        let pinned = accounts.filter_map(|account| self.pinned.get(account));
+        let pinned = pinned.flat_map(BTreeMap::values);
+        let groups = pinned.chain(self.open.values()).counted();
+        let firsts = groups.filter_map(|key| Some((self.first_of(*key)?, *key)));
         firsts.collect()
     }
 
