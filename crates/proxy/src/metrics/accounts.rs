@@ -119,7 +119,7 @@ impl AccountSums {
 
     /// The text of each family, by its name.
     pub(super) async fn texts(&self) -> Vec<(String, Vec<u8>)> {
-        let mut families = Families::default();
+        let mut families = Families::new();
         for (written_count, (label, sums)) in (1..).zip(&self.by_label) {
             families.add(label, sums);
             if written_count % LABELS_PER_SLICE == 0 {
@@ -137,115 +137,130 @@ impl AccountSums {
 }
 
 /// The text of each family, so far.
-#[derive(Default)]
 struct Families {
-    states: String,
-    drift: String,
-    jobs: String,
-    slots: String,
-    in_use: String,
-    submissions: String,
+    states: Family,
+    drift: Family,
+    jobs: Family,
+    slots: Family,
+    in_use: Family,
+    submissions: Family,
 }
 
 impl Families {
+    fn new() -> Self {
+        Self {
+            states: Family::new(
+                "account_state",
+                "gauge",
+                "1 for the state an account is in, else 0; a count where accounts share a label.",
+            ),
+            drift: Family::new(
+                "drift_slots",
+                "gauge",
+                "Slots in use minus jobs that the newest round listed, before the round corrected the count.",
+            ),
+            jobs: Family::new(
+                "jobs_total",
+                "counter",
+                "Jobs whose slots came free, by how they ended, as far as that was known then.",
+            ),
+            slots: Family::new("slots", "gauge", "Slots of an account: its maxJobs."),
+            in_use: Family::new("slots_in_use", "gauge", "Slots in use, by what uses them."),
+            submissions: Family::new(
+                "submissions_total",
+                "counter",
+                "Job starts that were carried on a slot, by what became of each attempt.",
+            ),
+        }
+    }
+
     fn add(&mut self, label: &str, sums: &Sums) {
         let label = escaped(label);
-        let series = Series::new("account_state", &label, ",state=\"");
+        let mut series = self.states.of(&label, ",state=\"");
         for (state, count) in AccountState::ALL.into_iter().zip(sums.states) {
-            series.write(&mut self.states, state.as_str(), "\"} ", count);
+            series.write(state.as_str(), "\"} ", count);
         }
-        Series::new("drift_slots", &label, "} ").write(&mut self.drift, "", "", sums.drift);
-        Series::new("slots", &label, "} ").write(&mut self.slots, "", "", sums.slots);
-        let series = Series::new("slots_in_use", &label, ",kind=\"");
+        self.drift.of(&label, "} ").write("", "", sums.drift);
+        self.slots.of(&label, "} ").write("", "", sums.slots);
+        let mut series = self.in_use.of(&label, ",kind=\"");
         for (kind, count) in [
             ("foreign", sums.foreign),
             ("held", sums.held),
             ("uncertain", sums.uncertain),
         ] {
-            series.write(&mut self.in_use, kind, "\"} ", count);
+            series.write(kind, "\"} ", count);
         }
     }
 
     fn add_tally(&mut self, label: &str, tally: &Tally) {
         let label = escaped(label);
-        let series = Series::new("submissions_total", &label, ",outcome=\"");
+        let mut series = self.submissions.of(&label, ",outcome=\"");
         for (outcome, count) in SubmissionOutcome::ALL.into_iter().zip(tally.submissions) {
-            series.write(&mut self.submissions, outcome.as_str(), "\"} ", count);
+            series.write(outcome.as_str(), "\"} ", count);
         }
-        let series = Series::new("jobs_total", &label, ",result=\"");
+        let mut series = self.jobs.of(&label, ",result=\"");
         for (end, count) in JobEnd::ALL.into_iter().zip(tally.ended) {
-            series.write(&mut self.jobs, end.as_str(), "\"} ", count);
+            series.write(end.as_str(), "\"} ", count);
         }
     }
 
-    /// Each with its head and its name. One without series is left out, as the registry does.
+    /// Each by its name. One without series is left out, as the registry does.
     fn texts(self) -> Vec<(String, Vec<u8>)> {
         let families = [
-            (
-                "account_state",
-                "gauge",
-                "1 for the state an account is in, else 0; a count where accounts share a label.",
-                self.states,
-            ),
-            (
-                "drift_slots",
-                "gauge",
-                "Slots in use minus jobs that the newest round listed, before the round corrected the count.",
-                self.drift,
-            ),
-            (
-                "jobs_total",
-                "counter",
-                "Jobs whose slots came free, by how they ended, as far as that was known then.",
-                self.jobs,
-            ),
-            (
-                "slots",
-                "gauge",
-                "Slots of an account: its maxJobs.",
-                self.slots,
-            ),
-            (
-                "slots_in_use",
-                "gauge",
-                "Slots in use, by what uses them.",
-                self.in_use,
-            ),
-            (
-                "submissions_total",
-                "counter",
-                "Job starts that were carried on a slot, by what became of each attempt.",
-                self.submissions,
-            ),
+            self.states,
+            self.drift,
+            self.jobs,
+            self.slots,
+            self.in_use,
+            self.submissions,
         ];
-        let shown = families
-            .into_iter()
-            .filter(|(_, _, _, series)| !series.is_empty());
-        let texts = shown.map(|(name, kind, help, series)| {
-            let name = format!("kling_balancer_{name}");
-            let text = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{series}");
-            (name, text.into_bytes())
-        });
+        let shown = families.into_iter().filter(|it| it.text.len() > it.head);
+        let texts = shown.map(|it| (it.name, it.text.into_bytes()));
         texts.collect()
     }
 }
 
-/// The series of a family with one account label: what all begin with.
-struct Series(String);
+/// A family: its head, and its series so far.
+struct Family {
+    name: String,
+    text: String,
+    /// How long the head is.
+    head: usize,
+}
 
-impl Series {
-    fn new(family: &str, label: &str, behind: &str) -> Self {
-        let account = "{account=\"";
-        Self(["kling_balancer_", family, account, label, "\"", behind].concat())
+impl Family {
+    fn new(name: &str, kind: &str, help: &str) -> Self {
+        let name = format!("kling_balancer_{name}");
+        let text = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let head = text.len();
+        Self { name, text, head }
     }
 
+    /// The series with one account label.
+    fn of(&mut self, label: &str, behind: &str) -> Series<'_> {
+        let account = "{account=\"";
+        Series {
+            begin: [&self.name, account, label, "\"", behind].concat(),
+            text: &mut self.text,
+        }
+    }
+}
+
+/// Series with one account label.
+struct Series<'a> {
+    /// What all of them begin with.
+    begin: String,
+    text: &'a mut String,
+}
+
+impl Series<'_> {
     /// Writes a line. In pieces: to format it as a whole takes three times as long.
-    fn write(&self, text: &mut String, word: &str, behind: &str, count: impl fmt::Display) {
-        text.push_str(&self.0);
-        text.push_str(word);
-        text.push_str(behind);
-        write!(text, "{count}").expect("a string takes any text");
-        text.push('\n');
+    fn write(&mut self, word: &str, behind: &str, count: impl fmt::Display) {
+        self.text.push_str(&self.begin);
+        self.text.push_str(word);
+        self.text.push_str(behind);
+        write!(self.text, "{count}").expect("a string takes any text");
+        self.text.push('\n');
     }
 }
 
@@ -322,14 +337,20 @@ mod tests {
 
     #[test]
     fn a_series_is_written_as_the_text_format_wants_it() {
-        let mut text = String::new();
-        Series::new("slots", &escaped("a\"b"), "} ").write(&mut text, "", "", -12);
-        let series = Series::new("jobs_total", "a@x", ",result=\"");
-        series.write(&mut text, "failed", "\"} ", u64::MAX);
+        let mut slots = Family::new("slots", "gauge", "Slots.");
+        slots.of(&escaped("a\"b"), "} ").write("", "", -12);
+        let mut jobs = Family::new("jobs_total", "counter", "Jobs.");
+        let mut series = jobs.of("a@x", ",result=\"");
+        series.write("failed", "\"} ", u64::MAX);
         let lines = [
+            "# HELP kling_balancer_slots Slots.",
+            "# TYPE kling_balancer_slots gauge",
             r#"kling_balancer_slots{account="a\"b"} -12"#,
+            "# HELP kling_balancer_jobs_total Jobs.",
+            "# TYPE kling_balancer_jobs_total counter",
             r#"kling_balancer_jobs_total{account="a@x",result="failed"} 18446744073709551615"#,
         ];
+        let text = slots.text + &jobs.text;
         assert!(text.lines().eq(lines), "{text}");
     }
 
