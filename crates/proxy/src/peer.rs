@@ -3,37 +3,35 @@
 //! hyper notices that a client is gone only while its read buffer is empty: after one byte beyond
 //! the request, a pick would go on waiting for a client that hung up. It also lets a client that
 //! never reads keep its connection for ever. This module fixes both. What a client still sends when it is answered:
-//! [`request`]. Whether a call runs on its connection: [`call`].
+//! [`request`]. Whether a call runs on its connection: [`call`]. What hyper has of it: [`socket`].
 
 mod call;
 mod request;
+mod socket;
 
 use std::{
-    io::{self, IoSlice},
+    io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Poll, ready},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{self, PollFd, PollFlags, Timespec};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
-    time::{self, Instant, Sleep},
+    time::Instant,
 };
 
 use call::CallState;
 pub(crate) use call::RunningCall;
 pub(crate) use request::RequestBody;
-
-/// How long a client may take no byte of its answer.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+pub(crate) use socket::Socket;
 
 /// The client at the other end of a connection, watched beside hyper. It keeps the socket open.
 #[derive(Clone, Debug)]
@@ -172,11 +170,7 @@ impl Client {
 
     /// The socket for hyper.
     pub(crate) fn socket(&self) -> Socket {
-        Socket {
-            client: self.clone(),
-            stall: None,
-            has_hidden_end: false,
-        }
+        Socket::of(self.clone())
     }
 
     /// The last byte of an answer is taken for writing. Returns the number of the answer, for
@@ -297,121 +291,6 @@ impl Client {
     /// Reading and writing happen in one task. Others only look at the socket, which waits for nothing.
     fn stream(&self) -> MutexGuard<'_, TcpStream> {
         self.0.stream.lock()
-    }
-}
-
-/// The socket as hyper uses it.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    client: Client,
-    stall: Option<Pin<Box<Sleep>>>,
-    /// Whether hyper was not told the end of what the client sends.
-    has_hidden_end: bool,
-}
-
-impl Socket {
-    /// Notes whether the client takes its bytes, and gives up on one that does not.
-    fn after_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let mut blocked_since = self.client.0.write_blocked_since.lock();
-        if written.is_ready() {
-            if blocked_since.take().is_some() {
-                self.stall = None;
-                // Only now it can have the answer that its next call follows.
-                self.client.0.call.note_idle();
-            }
-            return written;
-        }
-        blocked_since.get_or_insert_with(Instant::now);
-        drop(blocked_since);
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::pin(time::sleep(WRITE_STALL_MAX)));
-        ready!(stall.as_mut().poll(cx));
-        let stalled = Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        self.client.note_broken(&stalled);
-        stalled
-    }
-}
-
-impl Drop for Socket {
-    /// What waits to be written now never reaches the client.
-    fn drop(&mut self) {
-        let shared = &self.client.0;
-        let is_blocked = shared.write_blocked_since.lock().take().is_some();
-        if is_blocked || self.client.is_unflushed() {
-            shared.is_broken.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let filled = buf.filled().len();
-        let read = self.client.with_stream(|stream| stream.poll_read(cx, buf));
-        let is_empty = buf.filled().len() == filled;
-        if !is_empty {
-            self.client.note_heard();
-        }
-        let has_ended = matches!(read, Poll::Ready(Ok(()))) && is_empty;
-        if has_ended && self.client.hides_end() {
-            // It is told once the call is answered.
-            self.has_hidden_end = true;
-            return Poll::Pending;
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = self.client.with_stream(|stream| stream.poll_write(cx, buf));
-        self.after_write(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = self
-            .client
-            .with_stream(|stream| stream.poll_write_vectored(cx, bufs));
-        self.after_write(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper has written what it had.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_hidden_end && !self.client.hides_end() {
-            // The socket has nothing more to tell: hyper would not read again by itself.
-            self.has_hidden_end = false;
-            cx.waker().wake_by_ref();
-        }
-        if self.client.is_unflushed() {
-            // After the last byte: a client that leaves now has it, or resets the connection.
-            self.client.note_flushed();
-        }
-        // A TCP stream has no buffer of its own to flush.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.client.stream()).poll_shutdown(cx)
     }
 }
 
