@@ -38,8 +38,8 @@ pub(crate) struct Gate {
     clients: watch::Receiver<Arc<Clients>>,
     /// The token of the upstream, which lets clients in, too.
     upstream: Option<Credentials>,
-    /// What most programs name as their host.
-    listen: String,
+    /// What most programs name as their host: all of it is [served](Self::is_served).
+    usual_hosts: [String; 3],
     hosts: HashSet<String>,
     origins: HashSet<String>,
 }
@@ -53,12 +53,13 @@ impl Gate {
         upstream: Option<Credentials>,
     ) -> Self {
         let mut hosts = auth.allowed_hosts.clone();
+        let localhost = format!("localhost:{}", listen.port());
         let listen = listen.to_string();
         hosts.extend(host_of(&listen).map(str::to_owned));
         Self {
             clients,
             upstream,
-            listen,
+            usual_hosts: [listen, localhost, "localhost".to_owned()],
             hosts,
             origins: auth.allowed_origins.clone(),
         }
@@ -109,7 +110,8 @@ impl Gate {
         kind: ListenerKind,
     ) -> Result<(), Error> {
         let target = request.uri().authority().map(Authority::as_str);
-        if target.is_none() && head.host.only().is_some_and(|host| host == &self.listen) {
+        let is_usual = |host: &HeaderValue| self.usual_hosts.iter().any(|usual| host == usual);
+        if target.is_none() && head.host.only().is_some_and(is_usual) {
             return Ok(());
         }
         let host = named_host(head)?.unwrap_or_default();
