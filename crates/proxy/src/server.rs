@@ -86,8 +86,26 @@ pub(crate) struct Shutdown {
     /// It has begun: every answer says that its connection closes. Connections are still accepted, and no
     /// call is cut off.
     pub(crate) begun: CancellationToken,
+    /// The same, for each call to ask: a token has a lock.
+    has_begun: Arc<AtomicBool>,
     /// The listener closes. Running calls finish.
     pub(crate) closing: CancellationToken,
+}
+
+impl Shutdown {
+    /// Begins it.
+    pub(crate) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+        self.begun.cancel();
+    }
+
+    /// The same, but the listener stays open.
+    pub(crate) fn without_closing(self) -> Self {
+        Self {
+            closing: CancellationToken::new(),
+            ..self
+        }
+    }
 }
 
 /// Serves `api` until the listener has to close, then lets running calls finish. Returns when no call is
@@ -161,7 +179,7 @@ async fn serve_connection(open: Connection, api: Arc<Api>, kind: ListenerKind, s
         api: &api,
         kind,
         client: open.client(),
-        begun: &shutdown.begun,
+        has_begun: &shutdown.has_begun,
         is_told: AtomicBool::new(false),
         is_endless: AtomicBool::new(false),
     };
@@ -211,7 +229,7 @@ struct Calls<'a> {
     kind: ListenerKind,
     client: &'a Client,
     /// The process ends soon.
-    begun: &'a CancellationToken,
+    has_begun: &'a AtomicBool,
     /// The client knows that the connection closes.
     is_told: AtomicBool,
     /// What is answered has no end of its own.
@@ -248,7 +266,7 @@ impl Calls<'_> {
             }
             let is_endless = reply.body().is_endless();
             // No second call follows on the connection of an answer without an end.
-            let is_last = self.begun.is_cancelled() || is_endless;
+            let is_last = self.has_begun.load(Ordering::Relaxed) || is_endless;
             if is_last {
                 self.is_told.store(true, Ordering::Relaxed);
             }

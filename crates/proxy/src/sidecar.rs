@@ -308,7 +308,7 @@ impl Sidecar {
         let ending = async {
             self.end.cancelled().await;
             let running = Inventory::take(&self.ledger).await;
-            shutdown.begun.cancel();
+            shutdown.begin();
             transitions::tell_end(&self.events);
             running.log(
                 "draining: no more jobs are started; all else is served until the submissions that are \
@@ -346,10 +346,7 @@ async fn keep_up(ledger: Arc<Ledger>, api: Arc<Api>) {
 /// Serves the metrics listener to the end.
 async fn serve_metrics(listener: Listener, api: Arc<Api>, shutdown: Shutdown) {
     let kind = ListenerKind::Monitoring;
-    let shutdown = Shutdown {
-        closing: CancellationToken::new(),
-        ..shutdown
-    };
+    let shutdown = shutdown.without_closing();
     server::serve(listener, api, kind, MONITORING_CONNECTIONS_MAX, shutdown).await;
 }
 

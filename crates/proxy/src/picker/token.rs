@@ -82,6 +82,10 @@ impl Token {
 
     /// Why nothing is picked. `answered_count`: how many fetches were answered so far.
     pub(super) fn fault(&self, answered_count: impl FnOnce() -> u64) -> Option<TokenFault> {
+        // Every pick asks.
+        if self.stop.borrow().is_none() {
+            return None;
+        }
         self.end_if(|stop| match stop.fault {
             TokenFault::Unknown if self.has_own_list => stop.since.elapsed() >= REJECTED_PAUSE,
             TokenFault::Unknown => stop.answered_count < answered_count(),
