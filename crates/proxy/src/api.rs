@@ -127,12 +127,13 @@ impl Api {
         }
     }
 
-    /// Answers one call. It is let in when this is called, so that its request is moved no further.
+    /// Answers one call. It is let in when this is called, and takes what it needs of its request then: most calls need
+    /// nothing more, and each move of a request takes 30 instructions.
     ///
     /// Cancel-safe: dropped while a pick waits, it leaves the queue and takes no slot.
     pub(crate) fn answer<'a>(
         &'a self,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
         kind: ListenerKind,
         client: &Client,
     ) -> impl Future<Output = Reply> + Send + use<'a> {
@@ -146,13 +147,13 @@ impl Api {
         let count = self.deps.metrics.count_request(route_label, method);
         let origin = self.gate.allowed_origin(&head);
         // A browser shows no token before it knows that it may.
-        let admitted = if origin.is_some() && cors::is_preflight(&request) {
+        let admitted = if origin.is_some() && cors::is_preflight(request) {
             let allowed = cors::preflight(request.headers());
             Ok(Box::pin(ready(Ok(allowed))) as Answering<'_>)
         } else {
-            match self.admit(&request, &head, route, kind) {
+            match self.admit(request, &head, route, kind) {
                 Ok((route, by)) => {
-                    let (id, came_at) = (Arc::clone(&request_id), count.started());
+                    let (id, came_at) = (&request_id, count.started());
                     let answering = self.answer_admitted(request, route, by, id, client, came_at);
                     Ok(within_span(answering, &request_id))
                 }
@@ -211,34 +212,40 @@ impl Api {
         check_size(request, head)?;
         check_method(request.method())?;
         let caller = self.gate.admit(request, head, route.as_ref(), kind)?;
-        let route = route.ok_or(Error::NoRoute)?;
+        let Some(route) = route else {
+            return Err(Error::NoRoute);
+        };
         route.check(request)?;
         Ok((route, caller))
     }
 
+    /// Takes of the request what it needs.
     fn answer_admitted<'a>(
         &'a self,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
         route: Route,
         by: clients::Client,
-        request_id: Arc<str>,
+        request_id: &Arc<str>,
         client: &Client,
         came_at: Instant,
     ) -> Answering<'a> {
         let name = route.name;
         let query = |request: &Request<_>| request.uri().query().unwrap_or_default().to_owned();
         match route.row.endpoint {
-            Endpoint::Pick => self.pick(request, by.caller, request_id, came_at),
+            Endpoint::Pick => self.pick(request, by.caller, Arc::clone(request_id), came_at),
             Endpoint::Lease if request.method() == Method::DELETE => {
                 Box::pin(async move { self.release(&name).await })
             }
-            Endpoint::Lease => Box::pin(async move { self.lease(request, &name).await }),
+            Endpoint::Lease => {
+                let request = mem::take(request);
+                Box::pin(async move { self.lease(request, &name).await })
+            }
             Endpoint::Leases => {
-                let query = query(&request);
+                let query = query(request);
                 Box::pin(async move { self.list_leases(&query).await })
             }
             Endpoint::Accounts => {
-                let query = query(&request);
+                let query = query(request);
                 Box::pin(async move { self.list_accounts(&query).await })
             }
             Endpoint::Account => Box::pin(async move { self.account(&name).await }),
@@ -248,27 +255,30 @@ impl Api {
                 let origin = CallOrigin {
                     caller: by.caller,
                     client: client.clone(),
-                    request_id,
+                    request_id: Arc::clone(request_id),
                 };
-                pinned(|| self.carry(request, origin))
+                pinned(|| self.carry(mem::take(request), origin))
             }
-            Endpoint::Status => Box::pin(async move {
-                let mut reply = self.status(request.headers()).await?;
-                page::tell_access(&mut reply, by.is_read_only);
-                Ok(reply)
-            }),
+            Endpoint::Status => {
+                let headers = mem::take(request.headers_mut());
+                Box::pin(async move {
+                    let mut reply = self.status(&headers).await?;
+                    page::tell_access(&mut reply, by.is_read_only);
+                    Ok(reply)
+                })
+            }
             Endpoint::Jobs => {
-                let query = query(&request);
+                let query = query(request);
                 Box::pin(async move { self.list_jobs(&query).await })
             }
-            Endpoint::Events => Box::pin(async move { self.read_events(request.headers()) }),
+            Endpoint::Events => Box::pin(ready(self.read_events(request.headers()))),
             Endpoint::Home => Box::pin(ready(Ok(page::redirect()))),
             Endpoint::Page(file) => Box::pin(ready(Ok(page::file(file)))),
             Endpoint::OpenApi => Box::pin(ready(Ok(openapi::document()))),
             Endpoint::Metrics => Box::pin(self.scrape()),
             Endpoint::Livez => Box::pin(ready(Ok(reply::text(StatusCode::OK, "alive\n")))),
             Endpoint::Readyz | Endpoint::Healthz => {
-                let query = query(&request);
+                let (query, request_id) = (query(request), Arc::clone(request_id));
                 Box::pin(async move { Ok(self.readiness(&query, &request_id).await) })
             }
         }

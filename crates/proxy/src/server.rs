@@ -34,7 +34,7 @@ pub(crate) use starting::answer_while_starting;
 
 use crate::{
     api::{Api, HEAD_BYTES_MAX, HEADERS_MAX, ListenerKind, Reply},
-    peer::{Client, RequestBody},
+    peer::{Client, RequestBody, Rest},
 };
 
 /// The pause after the system ran out of descriptors or memory: accepting at once would spin.
@@ -245,9 +245,10 @@ impl Calls<'_> {
     ) -> impl Future<Output = Result<Reply, Infallible>> + Send {
         let call = self.client.begin_call();
         let version = request.version();
-        let (request, mut rest) = RequestBody::split(request);
+        let mut rest = Rest::default();
+        let mut request = RequestBody::split(request, &mut rest);
         // Boxed, since it is moved on several times, and every connection has room for it while it is idle.
-        let answering = Box::pin(self.api.answer(request, self.kind, self.client));
+        let answering = Box::pin(self.api.answer(&mut request, self.kind, self.client));
         async move {
             let mut reply = answering.await;
             let mut is_read = true;

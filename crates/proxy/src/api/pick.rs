@@ -3,7 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;
 
-use std::{borrow::Cow, future::ready, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::ready, mem, sync::Arc, time::Duration};
 
 use http::Request;
 use http_body::Body;
@@ -88,6 +88,10 @@ impl Params {
         })
     }
 
+    fn is_dry_run(&self) -> bool {
+        self.dry_run.unwrap_or(false)
+    }
+
     /// The pick that they ask for.
     fn request(self, selection: &Selection, leases: &Leases) -> Result<PickRequest, Error> {
         let exclude = self.exclude.unwrap_or_default();
@@ -162,12 +166,6 @@ impl Standing {
     }
 }
 
-/// What a call of `/pick` asks for.
-struct Asked {
-    pick: PickRequest,
-    is_dry_run: bool,
-}
-
 /// What the head of a pick says: its idempotency key, and its query.
 fn read_head(
     request: &Request<RequestBody>,
@@ -185,51 +183,60 @@ impl Api {
     /// again.
     pub(super) fn pick(
         &self,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
         caller: Caller,
         request_id: Arc<str>,
         asked_at: Instant,
     ) -> Answering<'_> {
-        let (key, params) = match read_head(&request, &caller) {
+        let (key, params) = match read_head(request, &caller) {
             Ok(read) => read,
             Err(error) => return Box::pin(ready(Err(error))),
         };
         let caller = caller.of_call(request_id);
         if !request.body().is_end_stream() {
+            let request = mem::take(request);
             return Box::pin(async move {
                 let in_body = Box::pin(params::json_object(request)).await?;
-                let asked = self.asked(key, params.join(in_body)?, caller)?;
+                let params = params.join(in_body)?;
+                let is_dry_run = params.is_dry_run();
+                let pick = self.asked(key, params, caller)?;
                 // A client may take its time to say what it asks for.
-                self.answer_pick(asked, Instant::now()).await
+                self.answer_pick(pick, is_dry_run, Instant::now()).await
             });
         }
+        let is_dry_run = params.is_dry_run();
         match self.asked(key, params, caller) {
-            Ok(asked) => pinned(|| self.answer_pick(asked, asked_at)),
+            Ok(pick) => pinned(|| self.answer_pick(pick, is_dry_run, asked_at)),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
+    /// The pick that a call asks for.
     fn asked(
         &self,
         key: Option<Key>,
         params: Params,
         caller: pool::Caller,
-    ) -> Result<Asked, Error> {
-        let is_dry_run = params.dry_run.unwrap_or(false);
+    ) -> Result<PickRequest, Error> {
         let mut pick = params.request(&self.selection, &self.leases)?;
         pick.caller = caller;
         pick.claim = key.map(|key| Claim {
             key,
             fingerprint: fingerprint(&pick),
         });
-        Ok(Asked { pick, is_dry_run })
+        Ok(pick)
     }
 
-    async fn answer_pick(&self, asked: Asked, asked_at: Instant) -> Result<Reply, Error> {
-        if asked.is_dry_run {
-            return Box::pin(self.dry_run(&asked.pick)).await;
+    async fn answer_pick(
+        &self,
+        pick: PickRequest,
+        is_dry_run: bool,
+        asked_at: Instant,
+    ) -> Result<Reply, Error> {
+        if is_dry_run {
+            return Box::pin(self.dry_run(&pick)).await;
         }
-        match self.deps.picker.pick(&asked.pick, asked_at).await? {
+        match self.deps.picker.pick(&pick, asked_at).await? {
             Picked::Slot(slot) => Ok(granted(slot)),
             Picked::Known(Known::Held(lease)) => Box::pin(self.held(lease.id)).await,
             Picked::Known(known) => Err(known.into()),

@@ -27,7 +27,9 @@ const REST_BYTES_MAX: usize = 64 * 1024;
 const REST_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The body of a client's request. Dropped before its end, it leaves what was not read to its [`Rest`].
-#[derive(Debug)]
+///
+/// The default is what stays where one is taken from, and is not used.
+#[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     /// There until the drop.
     incoming: Option<Incoming>,
@@ -46,24 +48,23 @@ enum Left {
 }
 
 /// What a call leaves unread of its request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Rest(Option<oneshot::Receiver<Left>>);
 
 impl RequestBody {
-    /// Takes the body of a request, so that what is left of it can be read later.
-    pub(crate) fn split(request: Request<Incoming>) -> (Request<Self>, Rest) {
-        let (head, incoming) = request.into_parts();
+    /// Takes the body of a request, so that what is left of it can be read later: by `rest`.
+    pub(crate) fn split(request: Request<Incoming>, rest: &mut Rest) -> Request<Self> {
         // Most calls have no body, and nothing is left of it.
-        let has_ended = incoming.is_end_stream();
+        let has_ended = request.body().is_end_stream();
         let is_held_back =
-            !has_ended && head.version > Version::HTTP_10 && asks_first(&head.headers);
-        let (rest, left) = (!has_ended).then(oneshot::channel).unzip();
-        let body = Self {
+            !has_ended && request.version() > Version::HTTP_10 && asks_first(request.headers());
+        let (unread, left) = (!has_ended).then(oneshot::channel).unzip();
+        *rest = Rest(left);
+        request.map(|incoming| Self {
             incoming: Some(incoming),
-            rest,
+            rest: unread,
             is_held_back,
-        };
-        (Request::from_parts(head, body), Rest(left))
+        })
     }
 
     fn incoming(&self) -> &Incoming {
