@@ -72,7 +72,7 @@ fn enter(local: &Local) -> Entry<'_> {
 
 fn lease_or_wait(local: &Local) -> LeaseView {
     match enter(local) {
-        Entry::Granted(lease) => lease,
+        Entry::Granted(lease) => *lease,
         Entry::Waiting(mut waiting) => future::block_on(waiting.granted()).unwrap(),
     }
 }
@@ -144,7 +144,7 @@ fn a_waiter_whose_time_is_up_has_the_slot_or_it_does_not() {
             let local = Arc::clone(&local);
             thread::spawn(move || {
                 let lease = match enter(&local) {
-                    Entry::Granted(lease) => Some(lease),
+                    Entry::Granted(lease) => Some(*lease),
                     Entry::Waiting(waiting) => waiting.give_up().ok(),
                 };
                 if let Some(lease) = lease {

@@ -295,7 +295,7 @@ async fn write_dry_run(found: Vec<Standing>, mut json: JsonWriter) -> Result<(),
 
 fn granted(slot: Slot) -> Reply {
     let (lease, hold) = slot.into_parts();
-    let mut reply = reply::written_json(leases::written(&lease));
+    let mut reply = reply::written_json(leases::written(&lease, &lease.calendar));
     reply.body_mut().carry(hold);
     reply
 }

@@ -76,7 +76,12 @@ impl Clock {
     /// Converts times of this clock to calendar times, for people. The same time gives the same
     /// calendar time until the calendar jumps.
     pub fn calendar(&self) -> Calendar {
-        let start = calendar_nanos() - nanos(self.now());
+        self.calendar_at(self.now())
+    }
+
+    /// The same for one who has just read the clock, and needs not do so again. `now`: what it showed.
+    pub(super) fn calendar_at(&self, now: Duration) -> Calendar {
+        let start = calendar_nanos() - nanos(now);
         let mut started_at = self.started_at.lock();
         if (start - started_at.nanos).abs() > nanos(CALENDAR_DRIFT_MAX) {
             *started_at = StartedAt::new(start);

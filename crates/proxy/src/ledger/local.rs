@@ -156,12 +156,15 @@ impl Local {
         Ok(self.enter_versioned(lease, request)?.0)
     }
 
+    /// The same. Returns the version of what changed, and the time at which it did, too.
     fn enter_versioned(
         &self,
         lease: LeaseId,
         request: &PickRequest,
-    ) -> Result<(Entry<'_>, Version), PickError> {
+    ) -> Result<(Entry<'_>, Version, Duration), PickError> {
+        let mut entered_at = Duration::ZERO;
         let (entered, version) = self.change_versioned(|state, now| -> Result<_, PickError> {
+            entered_at = now;
             let admission = request.admit(lease, &mut state.pool, now, &mut state.rng)?;
             state.has_moved = true;
             match admission {
@@ -169,7 +172,7 @@ impl Local {
                     if !state.told.is_empty() {
                         state.told.remove(&lease.id);
                     }
-                    Ok(Entry::Granted(lease))
+                    Ok(Entry::Granted(Box::new(lease)))
                 }
                 Admission::Queued(id) => {
                     let (tell, granted) = oneshot::channel();
@@ -186,18 +189,18 @@ impl Local {
                 }
             }
         });
-        Ok((entered?, version))
+        Ok((entered?, version, entered_at))
     }
 
     pub(super) async fn pick(
         &self,
         lease: LeaseId,
         request: &PickRequest,
-    ) -> Result<(Box<Dated<LeaseView>>, Version), PickError> {
-        let (entry, version) = self.enter_versioned(lease, request)?;
+    ) -> Result<(Dated<Box<LeaseView>>, Version), PickError> {
+        let (entry, version, now) = self.enter_versioned(lease, request)?;
         // Boxed, as the future of a pick that waits for nothing would have room for it.
         let waiting = match entry {
-            Entry::Granted(lease) => return Ok((self.dated(lease), version)),
+            Entry::Granted(lease) => return Ok((self.dated(lease, now), version)),
             Entry::Waiting(waiting) => Box::pin(self.wait_for(waiting, request.wait)),
         };
         waiting.await
@@ -207,14 +210,14 @@ impl Local {
         &self,
         mut waiting: Waiting<'_>,
         wait: Duration,
-    ) -> Result<(Box<Dated<LeaseView>>, Version), PickError> {
+    ) -> Result<(Dated<Box<LeaseView>>, Version), PickError> {
         let lease = match time::timeout(wait, waiting.granted()).await {
             Ok(Some(lease)) => lease,
             Ok(None) | Err(_) => waiting.give_up()?,
         };
         // It was granted before now.
         let version = self.lock().version;
-        Ok((self.dated(lease), version))
+        Ok((self.dated(Box::new(lease), self.clock.now()), version))
     }
 
     /// Waits until what was changed before `version` is durable; see [`Commits::committed`].
@@ -338,10 +341,9 @@ impl Local {
         self.learnt.cancelled().await;
     }
 
-    /// Boxed: it is passed on a dozen times until the call is answered.
-    fn dated(&self, view: LeaseView) -> Box<Dated<LeaseView>> {
-        let calendar = self.clock.calendar();
-        Box::new(Dated { view, calendar })
+    fn dated(&self, view: Box<LeaseView>, now: Duration) -> Dated<Box<LeaseView>> {
+        let calendar = self.clock.calendar_at(now);
+        Dated { view, calendar }
     }
 
     /// Every access to the state goes through here.

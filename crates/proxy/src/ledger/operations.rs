@@ -86,7 +86,7 @@ impl<R> Context<'_, R> {
     }
 
     fn dated<T>(&self, view: T) -> Dated<T> {
-        let calendar = self.clock.calendar();
+        let calendar = self.clock.calendar_at(self.now);
         Dated { view, calendar }
     }
 }

@@ -29,7 +29,7 @@ impl<T> Deref for Dated<T> {
 #[derive(Debug)]
 #[must_use = "a dropped slot goes back at once"]
 pub struct Slot {
-    lease: Box<Dated<LeaseView>>,
+    lease: Dated<Box<LeaseView>>,
     hold: Hold,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Hold {
 }
 
 impl Slot {
-    pub(super) fn new(ledger: Arc<Ledger>, lease: Box<Dated<LeaseView>>) -> Self {
+    pub(super) fn new(ledger: Arc<Ledger>, lease: Dated<Box<LeaseView>>) -> Self {
         let hold = Hold {
             ledger,
             lease: lease.id,
@@ -53,7 +53,7 @@ impl Slot {
     }
 
     /// The lease that holds the slot.
-    pub fn lease(&self) -> &Dated<LeaseView> {
+    pub fn lease(&self) -> &Dated<Box<LeaseView>> {
         &self.lease
     }
 
@@ -63,7 +63,7 @@ impl Slot {
     }
 
     /// What the caller is told of the slot, and what holds it until then.
-    pub(crate) fn into_parts(self) -> (Box<Dated<LeaseView>>, Hold) {
+    pub(crate) fn into_parts(self) -> (Dated<Box<LeaseView>>, Hold) {
         (self.lease, self.hold)
     }
 

@@ -19,8 +19,8 @@ pub(super) struct Seat {
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Entry<'a> {
-    /// A slot was free.
-    Granted(LeaseView),
+    /// A slot was free. Boxed, since it is passed on a dozen times until the call is answered.
+    Granted(Box<LeaseView>),
     /// No slot was free.
     Waiting(Waiting<'a>),
 }
