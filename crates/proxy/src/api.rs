@@ -135,7 +135,7 @@ impl Api {
         &'a self,
         request: &mut Request<RequestBody>,
         kind: ListenerKind,
-        client: &Client,
+        client: &'a Client,
     ) -> impl Future<Output = Reply> + Send + use<'a> {
         let head = Head::of(request.headers());
         let request_id = request_id(&head);
@@ -188,13 +188,15 @@ impl Api {
                 cors::allow(&mut reply, origin);
             }
             let status = reply.status();
-            let elapsed = count.end(status);
+            let started = count.started();
+            let ended = count.end(status);
+            client.note_answered(ended);
             tracing::debug!(
                 request_id = &*request_id,
                 http.request.method = method.as_str(),
                 http.route = route_label.as_str(),
                 http.response.status_code = status.as_u16(),
-                elapsed_ms = elapsed.as_millis(),
+                elapsed_ms = (ended - started).as_millis(),
                 "request answered"
             );
             reply

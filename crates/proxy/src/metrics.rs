@@ -250,17 +250,18 @@ impl RequestCount<'_> {
         self.started
     }
 
-    /// The call was answered with `status`. Returns the time it took.
-    pub(crate) fn end(mut self, status: StatusCode) -> Duration {
+    /// The call was answered with `status`. Returns when.
+    pub(crate) fn end(mut self, status: StatusCode) -> Instant {
         self.is_ended = true;
         self.count(Some(status))
     }
 
-    fn count(&self, status: Option<StatusCode>) -> Duration {
-        let took = self.started.elapsed();
+    fn count(&self, status: Option<StatusCode>) -> Instant {
+        let now = Instant::now();
         let (route, method) = (self.route, self.method);
-        self.requests.count(route, method, status, took);
-        took
+        self.requests
+            .count(route, method, status, now - self.started);
+        now
     }
 }
 

@@ -29,8 +29,8 @@ use tokio::{
 };
 
 use call::CallState;
-pub(crate) use call::RunningCall;
-pub(crate) use request::RequestBody;
+pub(crate) use call::{Progress, RunningCall};
+pub(crate) use request::{RequestBody, Rest};
 pub(crate) use socket::Socket;
 
 /// The client at the other end of a connection, watched beside hyper. It keeps the socket open.
@@ -252,6 +252,11 @@ impl Client {
     /// If no call runs, the next one is waited for from now on.
     pub(crate) fn note_idle(&self) {
         self.0.call.note_idle();
+    }
+
+    /// The answer of the call that runs was known at `now`. If it is one piece, the next call is waited for since then.
+    pub(crate) fn note_answered(&self, now: Instant) {
+        self.0.call.note_idle_at(now);
     }
 
     /// Since when no call runs. `None` while one does: from its head until its answer was taken for writing.

@@ -22,7 +22,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -264,6 +264,8 @@ impl Calls<'_> {
                     (reply, is_read)
                 })
                 .await;
+                // The next call is waited for since now.
+                self.client.note_answered(Instant::now());
             }
             let is_endless = reply.body().is_endless();
             // No second call follows on the connection of an answer without an end.

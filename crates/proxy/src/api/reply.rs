@@ -19,7 +19,7 @@ use crate::{
     events::Subscription,
     forward::{Carried, CarriedBody},
     ledger::Hold,
-    peer::RunningCall,
+    peer::{Progress, RunningCall},
     pool::TaskId,
     upstream::BoxError,
 };
@@ -110,7 +110,11 @@ impl ReplyBody {
     /// An answer of ours reaches a client that has closed its sending side. One of the upstream ends with its client,
     /// since it may still be long in coming; so does one without an end.
     pub(crate) fn belong_to(&mut self, call: RunningCall) {
-        call.note_answer(self.is_carried() || self.is_endless());
+        call.note_answer(match self.content() {
+            None | Some(Content::Own(_)) => Progress::Whole,
+            Some(Content::Sliced(_) | Content::Shared(_)) => Progress::InPieces,
+            Some(Content::Carried(_) | Content::Events(_)) => Progress::EndsWithClient,
+        });
         self.call = Some(call);
     }
 

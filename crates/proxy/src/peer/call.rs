@@ -17,6 +17,8 @@ const WATCHED: u8 = 2;
 const ANSWERED: u8 = 3;
 /// An answer is being written that ends with its client.
 const PASSING: u8 = 4;
+/// An answer is taken for writing that is one piece.
+const WHOLE: u8 = 5;
 
 /// What a connection does. Its own task tells it, and others read it.
 #[derive(Debug)]
@@ -24,6 +26,17 @@ pub(super) struct CallState {
     phase: AtomicU8,
     /// When the last call ended, or the connection began.
     idle_since: Mutex<Instant>,
+}
+
+/// How an answer goes on once it is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Progress {
+    /// It is one piece of ours, which is taken for writing at once.
+    Whole,
+    /// It is ours, and written piece by piece.
+    InPieces,
+    /// It ends if the client closes its sending side.
+    EndsWithClient,
 }
 
 impl CallState {
@@ -43,7 +56,7 @@ impl CallState {
     }
 
     pub(super) fn hides_end(&self) -> bool {
-        matches!(self.phase(), NEW | WATCHED | ANSWERED)
+        matches!(self.phase(), NEW | WATCHED | ANSWERED | WHOLE)
     }
 
     pub(super) fn is_watched(&self) -> bool {
@@ -56,7 +69,11 @@ impl CallState {
 
     /// If no call runs, the next one is waited for from now on.
     pub(super) fn note_idle(&self) {
-        *self.idle_since.lock() = Instant::now();
+        self.note_idle_at(Instant::now());
+    }
+
+    pub(super) fn note_idle_at(&self, now: Instant) {
+        *self.idle_since.lock() = now;
     }
 
     pub(super) fn is_waiting_still(&self) -> bool {
@@ -76,18 +93,23 @@ impl RunningCall {
         Self(client)
     }
 
-    /// Its answer is known, and goes on until this is dropped. `ends_with_client`: not if the client closes its sending
-    /// side.
-    pub(crate) fn note_answer(&self, ends_with_client: bool) {
-        let phase = if ends_with_client { PASSING } else { ANSWERED };
-        self.0.0.call.set(phase);
+    /// Its answer is known, and goes on until this is dropped.
+    pub(crate) fn note_answer(&self, progress: Progress) {
+        self.0.0.call.set(match progress {
+            Progress::Whole => WHOLE,
+            Progress::InPieces => ANSWERED,
+            Progress::EndsWithClient => PASSING,
+        });
     }
 }
 
 impl Drop for RunningCall {
     fn drop(&mut self) {
         let state = &self.0.0.call;
-        *state.idle_since.lock() = Instant::now();
+        // Of an answer that is one piece, it was noted when that was known: to read the clock again takes 25 ns.
+        if state.phase() != WHOLE {
+            state.note_idle();
+        }
         state.set(IDLE);
     }
 }

@@ -218,6 +218,7 @@ mod tests {
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
+    use crate::peer::Progress;
 
     /// A connection that is looked at, and its client's end.
     struct Stage {
@@ -268,12 +269,32 @@ mod tests {
         advance(HEAD_TIME_MAX / 2).await;
         let call = stage.connection.client().begin_call();
         assert_eq!(stage.interrupt(2 * HEAD_TIME_MAX).await, None);
-        call.note_answer(true);
+        call.note_answer(Progress::EndsWithClient);
         assert_eq!(stage.interrupt(2 * HEAD_TIME_MAX).await, None);
         drop(call);
         let (interrupt, took) = stage.interrupt(2 * HEAD_TIME_MAX).await.unwrap();
         assert_eq!(interrupt, Interrupt::HeadIsLate);
         assert!(is_within_a_look(took, HEAD_TIME_MAX), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_answer_is_over_when_it_is_known_and_one_in_pieces_when_it_is_written() {
+        let stage = Stage::new().await;
+        let client = stage.connection.client();
+        for (progress, written_in) in [
+            (Progress::Whole, Duration::ZERO),
+            (Progress::InPieces, HEAD_TIME_MAX / 2),
+            (Progress::EndsWithClient, HEAD_TIME_MAX / 2),
+        ] {
+            let call = client.begin_call();
+            advance(HEAD_TIME_MAX).await;
+            let known_at = Instant::now();
+            client.note_answered(known_at);
+            call.note_answer(progress);
+            advance(HEAD_TIME_MAX / 2).await;
+            drop(call);
+            assert_eq!(client.idle_since(), Some(known_at + written_in));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,7 +312,7 @@ mod tests {
         let (interrupt, took) = stage.interrupt(10 * LOOK_INTERVAL).await.unwrap();
         assert_eq!(interrupt, Interrupt::ClientLeft);
         assert!(took <= LOOK_INTERVAL, "{took:?}");
-        call.note_answer(false);
+        call.note_answer(Progress::InPieces);
         assert_eq!(stage.interrupt(10 * LOOK_INTERVAL).await, None);
         drop(call);
         // What can be answered in a moment is answered.
