@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::bell::{Bell, CLOSING, GIVE_WAY, LOOK};
+use super::bell::{Bell, CLOSING, GIVE_WAY, LOOK, Listening};
 use crate::peer::Client;
 
 /// How long a request head may take, and how long a connection may idle between requests. Longer
@@ -183,8 +183,9 @@ impl Connection {
     /// Waits until something keeps the connection from going on as it did. Cancel-safe.
     pub(super) async fn interrupted(&self) -> Interrupt {
         let Activity { client, bell } = &*self.activity;
+        let mut listening = Listening::default();
         loop {
-            let causes = future::poll_fn(|cx| bell.poll_rung(cx)).await;
+            let causes = future::poll_fn(|cx| bell.poll_rung(cx, &mut listening)).await;
             // Looks come again; the end of the listener does not.
             if causes & CLOSING != 0 {
                 return Interrupt::ListenerClosed;
