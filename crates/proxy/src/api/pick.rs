@@ -92,8 +92,13 @@ impl Params {
         self.dry_run.unwrap_or(false)
     }
 
-    /// The pick that they ask for.
-    fn request(self, selection: &Selection, leases: &Leases) -> Result<PickRequest, Error> {
+    /// The pick that `caller` asks for with them.
+    fn request(
+        self,
+        selection: &Selection,
+        leases: &Leases,
+        caller: pool::Caller,
+    ) -> Result<PickRequest, Error> {
         let exclude = self.exclude.unwrap_or_default();
         if exclude.len() > EXCLUDE_MAX {
             let expected = format!("expected at most {EXCLUDE_MAX} e-mails");
@@ -127,12 +132,21 @@ impl Params {
             Some(text) => read_ttl(&text, leases)?,
             None => leases.ttl,
         };
+        // Each field: the default has an empty list and an empty text, which all threads share and count.
         Ok(PickRequest {
+            lease: None,
+            caller,
             email: self.email.as_deref().map(Name::or_alias),
+            preferred: None,
             exclude: Name::sorted(&exclude),
             ttl: Some(ttl),
             wait,
-            ..PickRequest::default()
+            operation: None,
+            body: None,
+            mark: None,
+            max_jobs: None,
+            place: None,
+            claim: None,
         })
     }
 }
@@ -218,8 +232,7 @@ impl Api {
         params: Params,
         caller: pool::Caller,
     ) -> Result<PickRequest, Error> {
-        let mut pick = params.request(&self.selection, &self.leases)?;
-        pick.caller = caller;
+        let mut pick = params.request(&self.selection, &self.leases, caller)?;
         pick.claim = key.map(|key| Claim {
             key,
             fingerprint: fingerprint(&pick),

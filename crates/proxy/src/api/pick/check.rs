@@ -45,7 +45,9 @@ pub fn params(data: &[u8]) {
     let request = joined.and_then(|params| {
         let named = params.email.clone();
         let excluded = params.exclude.clone().unwrap_or_default();
-        Ok((params.request(&SELECTION, &LEASES)?, named, excluded))
+        let caller = pool::Caller::default();
+        let request = params.request(&SELECTION, &LEASES, caller)?;
+        Ok((request, named, excluded))
     });
     match request {
         Ok((request, named, excluded)) => within_limits(&request, named.as_deref(), &excluded),
