@@ -48,5 +48,5 @@ pub use fetcher::{Fetcher, Timing, Waker};
 pub use listing::Listing;
 pub use source::{
     HttpSource, Source, TlsError, certificate_problem, decoded, read_heads_leniently, retry_after,
-    says_not_configured, tls_client_config, tls_client_config_for, tls_client_config_trusting,
+    says_not_configured, tls_client_config,
 };

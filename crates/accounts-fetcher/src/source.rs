@@ -14,10 +14,7 @@ pub use self::encoding::decoded;
 pub use self::head::read_heads_leniently;
 pub use self::http::{HttpSource, says_not_configured};
 pub use self::retry_after::of as retry_after;
-pub use self::tls::{
-    TlsError, certificate_problem, tls_client_config, tls_client_config_for,
-    tls_client_config_trusting,
-};
+pub use self::tls::{TlsError, certificate_problem, tls_client_config};
 
 pub(crate) use self::file::{FileWatch, Look};
 

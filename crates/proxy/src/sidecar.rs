@@ -15,7 +15,7 @@ use std::{
 
 use accounts_fetcher::{
     Credentials, Fetcher, HttpSource, Listing, Source, Timing, TlsError, UnsendableToken,
-    tls_client_config_for,
+    tls_client_config,
 };
 use rustix::system::uname;
 use rustls::ClientConfig;
@@ -145,7 +145,7 @@ impl Sidecar {
         let (listener, metrics_listener) = listeners(config, passed)?;
         let state = state::open(config, (&listener, metrics_listener.as_ref())).await?;
         let upstream_url = &config.upstream.base_url;
-        let tls = tls_client_config_for(upstream_url, &config.upstream.extra_roots)?;
+        let tls = tls_client_config(upstream_url, &config.upstream.extra_roots)?;
         let (fetcher, listing) = fetcher(config, credentials.clone(), Arc::clone(&tls))?;
         let (wake, hashes) = (fetcher.waker(), state.hash_key());
         let (reloader, clients) = Reloader::new(config, credentials.clone(), wake, hashes.clone());

@@ -13,50 +13,21 @@ use tracing::warn;
 #[error("tls client cannot be configured")]
 pub struct TlsError(#[from] rustls::Error);
 
-/// A TLS configuration that trusts the roots of the machine, or Mozilla's when it has none.
+/// A TLS configuration for requests to `url`, which trusts the roots of the machine, or Mozilla's when it has none, and
+/// `extra_roots` besides.
 ///
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` take the place of the machine's roots. The crypto provider is named
-/// explicitly: a process-wide default may be missing, or set by other code.
-///
-/// # Errors
-/// [`TlsError`] if the provider supports none of the TLS versions of rustls.
-pub fn tls_client_config() -> Result<Arc<ClientConfig>, TlsError> {
-    tls_client_config_trusting(&[])
-}
-
-/// Like [`tls_client_config`], and it trusts `extra_roots` besides.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` take the place of the machine's roots. For `http`, which has no use for them, these
+/// are not read: they are a hundred files and more. The crypto provider is named explicitly: a process-wide default may be
+/// missing, or set by other code.
 ///
 /// # Errors
-/// [`TlsError`] if one of them cannot be used, or as above.
-pub fn tls_client_config_trusting(
-    extra_roots: &[CertificateDer<'static>],
-) -> Result<Arc<ClientConfig>, TlsError> {
-    config_with(roots(), extra_roots)
-}
-
-/// That for requests to `url`: the same for `https`. For `http`, which has no use for them, the roots of the machine are
-/// not read: these are a hundred files and more.
-///
-/// # Errors
-/// As above.
-pub fn tls_client_config_for(
+/// [`TlsError`] if one of `extra_roots` cannot be used, whatever the scheme, or if the provider supports none of the TLS
+/// versions of rustls.
+pub fn tls_client_config(
     url: &Uri,
     extra_roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    config_with(roots_for(url), extra_roots)
-}
-
-fn roots_for(url: &Uri) -> RootCertStore {
-    match url.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTP => RootCertStore::empty(),
-        Some(_) | None => roots(),
-    }
-}
-
-fn config_with(
-    mut roots: RootCertStore,
-    extra_roots: &[CertificateDer<'static>],
-) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = roots_for(url);
     for root in extra_roots {
         roots.add(root.clone())?;
     }
@@ -66,6 +37,13 @@ fn config_with(
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn roots_for(url: &Uri) -> RootCertStore {
+    match url.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTP => RootCertStore::empty(),
+        Some(_) | None => roots(),
+    }
 }
 
 fn roots() -> RootCertStore {
@@ -104,9 +82,8 @@ mod tests {
 
     #[test]
     fn a_configuration_needs_no_process_default_and_speaks_http_1_only() {
-        let config = tls_client_config().unwrap();
+        let config = tls_client_config(&"https://a.example".parse().unwrap(), &[]).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-        assert!(!roots().is_empty());
     }
 
     #[test]
@@ -119,7 +96,7 @@ mod tests {
             assert_eq!(!roots_for(&url).is_empty(), are_read, "{url}");
             let odd = [CertificateDer::from(vec![0])];
             assert!(
-                tls_client_config_for(&url, &odd).is_err(),
+                tls_client_config(&url, &odd).is_err(),
                 "a wrong file is told"
             );
         }

@@ -199,12 +199,14 @@ fn a_token_that_no_header_can_carry_is_refused() {
 async fn a_new_token_is_shown_at_once_where_the_old_one_was_refused() {
     let upstream = Upstream::start([Reply::status(401), Reply::json(GOOD)]).await;
     let credentials = Credentials::new(&"old".into()).unwrap();
+    let base_url = format!("http://{}", upstream.addr).parse().unwrap();
+    let tls = accounts_fetcher::tls_client_config(&base_url, &[]).unwrap();
     let source = accounts_fetcher::HttpSource::new(
-        format!("http://{}", upstream.addr).parse().unwrap(),
+        base_url,
         credentials.clone(),
         TIMING.timeout,
         TIMING.timeout,
-        accounts_fetcher::tls_client_config().unwrap(),
+        tls,
     );
     let patient = Timing {
         // Longer than the test: only the new token can bring the next fetch.

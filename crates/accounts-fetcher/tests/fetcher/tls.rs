@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounts_fetcher::{
-    Credentials, FetchResult, HttpSource, Source, Timing, tls_client_config,
-    tls_client_config_trusting,
-};
+use accounts_fetcher::{Credentials, FetchResult, HttpSource, Source, Timing, tls_client_config};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::upstream::{Reply, Upstream};
@@ -37,8 +34,9 @@ async fn tls_upstream() -> (Upstream, CertificateDer<'static>) {
     )
 }
 
-fn source(upstream: &Upstream, tls: Arc<ClientConfig>) -> Source {
+fn source(upstream: &Upstream, extra_roots: &[CertificateDer<'static>]) -> Source {
     let base_url = format!("https://{}", upstream.addr).parse().unwrap();
+    let tls = tls_client_config(&base_url, extra_roots).unwrap();
     let timeout = Duration::from_secs(5);
     Source::Http(HttpSource::new(
         base_url,
@@ -52,15 +50,14 @@ fn source(upstream: &Upstream, tls: Arc<ClientConfig>) -> Source {
 #[tokio::test]
 async fn an_upstream_with_a_trusted_certificate_is_used() {
     let (upstream, certificate) = tls_upstream().await;
-    let trusting = tls_client_config_trusting(&[certificate]).unwrap();
-    let mut watching = Watching::new(source(&upstream, trusting), TIMING);
+    let mut watching = Watching::new(source(&upstream, &[certificate]), TIMING);
     assert_eq!(watching.first_list().await.accounts.len(), 1);
 }
 
 #[tokio::test]
 async fn an_upstream_with_an_unknown_certificate_never_sees_a_request() {
     let (upstream, _) = tls_upstream().await;
-    let mut watching = Watching::new(source(&upstream, tls_client_config().unwrap()), TIMING);
+    let mut watching = Watching::new(source(&upstream, &[]), TIMING);
     let listing = watching.counted(FetchResult::Certificate, 2).await;
     assert!(upstream.connection_count() >= 2 && upstream.requests().is_empty());
     let problem = listing.last_problem.unwrap();
@@ -78,7 +75,7 @@ async fn an_upstream_without_tls_never_sees_the_token() {
         timeout: Duration::from_millis(200),
         ..TIMING
     };
-    let mut watching = Watching::new(source(&upstream, tls_client_config().unwrap()), timing);
+    let mut watching = Watching::new(source(&upstream, &[]), timing);
     // Its script waits for the end of a request head, which a TLS greeting has not.
     watching.counted(FetchResult::Timeout, 1).await;
     assert!(upstream.requests().is_empty());

@@ -68,14 +68,15 @@ pub(crate) fn source(host: impl ToString) -> HttpSource {
 }
 
 pub(crate) fn source_with_idle_timeout(host: impl ToString, idle: Duration) -> HttpSource {
+    let base_url = format!("http://{}/v1/kling", host.to_string());
+    let base_url = base_url.parse().unwrap();
+    let tls = tls_client_config(&base_url, &[]).unwrap();
     HttpSource::new(
-        format!("http://{}/v1/kling", host.to_string())
-            .parse()
-            .unwrap(),
+        base_url,
         Credentials::new(&TOKEN.into()).unwrap(),
         Duration::from_secs(5),
         idle,
-        tls_client_config().unwrap(),
+        tls,
     )
 }
 

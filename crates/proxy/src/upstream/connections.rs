@@ -261,7 +261,8 @@ mod tests {
                 requests_max: 9,
                 events: Events::default(),
             };
-            let upstream = Upstream::new(settings, tls_client_config().unwrap()).unwrap();
+            let tls = tls_client_config(&settings.base_url, &[]).unwrap();
+            let upstream = Upstream::new(settings, tls).unwrap();
             Self { listener, upstream }
         }
 

@@ -332,8 +332,11 @@ async fn a_target_that_is_no_path_is_not_sent() {
 
 #[tokio::test]
 async fn settings_that_can_make_no_request_are_refused() {
-    let tls = accounts_fetcher::tls_client_config().unwrap();
-    let error = |base_url| Upstream::new(settings(base_url, "t"), tls.clone()).err();
+    let error = |base_url| {
+        let settings = settings(base_url, "t");
+        let tls = accounts_fetcher::tls_client_config(&settings.base_url, &[]).unwrap();
+        Upstream::new(settings, tls).err()
+    };
     assert_eq!(error("/v1/kling"), Some(UpstreamError::RelativeUrl));
     assert_eq!(error("http://h/v1"), None);
 }
