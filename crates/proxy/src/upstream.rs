@@ -16,6 +16,7 @@ mod dialer;
 mod idle;
 mod outgoing;
 mod places;
+mod received;
 mod stream;
 
 use std::{
@@ -36,7 +37,7 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 use http_body::Body;
-use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use rustls::ClientConfig;
 use thiserror::Error;
@@ -55,6 +56,7 @@ use breaker::Breaker;
 use connections::{Connection, Connections};
 use outgoing::{OutgoingBody, Progress, Upload};
 use places::Places;
+use received::Received;
 
 /// The characters that are encoded in a query to the upstream: everything but the unreserved
 /// characters of RFC 3986 §2.3.
@@ -211,8 +213,19 @@ impl Upstream {
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
         // Pinned, not moved: it holds the whole request.
-        let (answer, connection) =
-            pin!(self.exchange(traffic, request, progress.as_deref())).await?;
+        let progress_of_body = progress.as_deref();
+        // A server may close a kept connection at the moment of the next request. Then it is unknown whether there is a
+        // job: so each job start gets a connection of its own.
+        let (answer, connection) = if traffic == Traffic::JobStart {
+            (
+                pin!(self.exchange_alone(request, progress_of_body)).await?,
+                None,
+            )
+        } else {
+            let exchange = pin!(self.exchange(request, progress_of_body));
+            let (answer, connection) = exchange.await?;
+            (answer, Some(connection))
+        };
         if answer.status().is_informational() {
             return Err(SendError::Lost(
                 "the upstream switched to another protocol".into(),
@@ -224,23 +237,15 @@ impl Upstream {
         }))
     }
 
-    /// Sends a request on a connection that is kept, or else on a new one. Returns the connection if it is to be kept.
+    /// Sends a request on a connection that is kept, or else on a new one that is to be kept.
     /// `progress`: that of its body, if it has one.
     async fn exchange(
         &self,
-        traffic: Traffic,
         mut request: Request<OutgoingBody>,
         progress: Option<&Progress>,
-    ) -> Result<(Response<Incoming>, Option<Connection>), SendError> {
-        // A server may close a kept connection at the moment of the next request. Then it is unknown whether there is a
-        // job: so each job start gets a connection of its own.
-        let may_reuse = traffic != Traffic::JobStart;
+    ) -> Result<(Response<Received>, Connection), SendError> {
         loop {
-            let connection = if may_reuse {
-                self.connections.get().await
-            } else {
-                self.connections.open().await
-            };
+            let connection = self.connections.get().await;
             let mut connection = connection.map_err(SendError::NotSent)?;
             if let Some(progress) = progress {
                 progress.mark();
@@ -249,17 +254,42 @@ impl Upstream {
             let sending = pin!(connection.send(request));
             let sent = self.in_time(sending, &mut connection.alarm, progress);
             let mut error = match sent.await? {
-                Ok(answer) => return Ok((answer, Some(connection).filter(|_| may_reuse))),
+                Ok(answer) => {
+                    let answer = answer.map(|body| Received::new(body, None));
+                    return Ok((answer, connection));
+                }
                 Err(error) => error,
             };
             match error.take_message() {
                 // It was closed before a byte of the request was sent.
                 Some(unsent) if connection.is_reused => request = unsent,
-                Some(_) => return Err(SendError::NotSent(error.into_error().into())),
-                None if progress.is_some_and(Progress::has_failed) => {
-                    return Err(SendError::Unfinished(error.into_error().into()));
-                }
-                None => return Err(SendError::Lost(error.into_error().into())),
+                unsent => return Err(failure(error, unsent.is_some(), progress)),
+            }
+        }
+    }
+
+    /// Sends a request on a new connection, which closes after the answer.
+    async fn exchange_alone(
+        &self,
+        request: Request<OutgoingBody>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<Received>, SendError> {
+        let opened = self.connections.open().await;
+        let (mut requests, mut driver) = opened.map_err(SendError::NotSent)?;
+        if let Some(progress) = progress {
+            progress.mark();
+        }
+        let mut sending = pin!(requests.try_send_request(request));
+        let exchanging = pin!(poll_fn(|cx| {
+            driver.drive(cx);
+            sending.as_mut().poll(cx)
+        }));
+        let mut alarm = Alarm::default();
+        match self.in_time(exchanging, &mut alarm, progress).await? {
+            Ok(answer) => Ok(answer.map(|body| Received::new(body, Some(driver)))),
+            Err(mut error) => {
+                let is_unsent = error.take_message().is_some();
+                Err(failure(error, is_unsent, progress))
             }
         }
     }
@@ -302,6 +332,22 @@ impl fmt::Debug for Upstream {
         f.debug_struct("Upstream")
             .field("host", &self.base_url.host())
             .finish_non_exhaustive()
+    }
+}
+
+/// Why a request got no answer. `is_unsent`: no byte of it was sent.
+fn failure(
+    error: TrySendError<Request<OutgoingBody>>,
+    is_unsent: bool,
+    progress: Option<&Progress>,
+) -> SendError {
+    let error = error.into_error().into();
+    if is_unsent {
+        SendError::NotSent(error)
+    } else if progress.is_some_and(Progress::has_failed) {
+        SendError::Unfinished(error)
+    } else {
+        SendError::Lost(error)
     }
 }
 

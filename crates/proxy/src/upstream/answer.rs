@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use super::{
     connections::Connection,
     outgoing::Upload,
     places::{Listed, Place},
+    received::Received,
 };
 
 /// The body of an answer, as it comes.
@@ -35,7 +35,7 @@ pub(super) struct Held(Mutex<Option<Parts>>);
 
 #[derive(Debug)]
 struct Parts {
-    body: Idle<Incoming>,
+    body: Idle<Received>,
     /// Since when a piece of it is not asked for. `None` while a reader waits for the upstream.
     unread_since: Option<Instant>,
     _upload: Option<Upload>,
@@ -55,7 +55,7 @@ impl Drop for Parts {
 
 impl Answer {
     pub(super) fn new(
-        body: Idle<Incoming>,
+        body: Idle<Received>,
         connection: Option<Connection>,
         upload: Option<Upload>,
         place: Place,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use accounts_fetcher::{Chain, read_heads_leniently};
+use accounts_fetcher::read_heads_leniently;
 use http::Uri;
 use hyper::{body::Incoming, client::conn::http1};
 use parking_lot::Mutex;
@@ -23,8 +23,12 @@ use tokio::{
 };
 
 use super::{
-    BoxError, UpstreamSettings, alarm::Alarm, breaker::Breaker, dialer::Dialer,
+    BoxError, UpstreamSettings,
+    alarm::Alarm,
+    breaker::Breaker,
+    dialer::Dialer,
     outgoing::OutgoingBody,
+    received::{Driven, Driver, note_end},
 };
 use crate::boxed::pinned;
 
@@ -47,10 +51,13 @@ pub(super) struct Connections {
     kept: Arc<Kept>,
 }
 
+/// Where requests on a connection are given to it.
+type Requests = http1::SendRequest<OutgoingBody>;
+
 /// A connection that is in use. Dropped, it closes, unless it is [kept](Self::keep).
 #[derive(Debug)]
 pub(super) struct Connection {
-    requests: http1::SendRequest<OutgoingBody>,
+    requests: Requests,
     /// For the deadlines of its requests.
     pub(super) alarm: Alarm,
     kept: Arc<Kept>,
@@ -80,47 +87,44 @@ impl Connections {
     /// # Errors
     /// Why none could be opened.
     pub(super) async fn get(&self) -> Result<Connection, BoxError> {
-        match self.kept.take() {
-            Some(unused) => Ok(Connection {
-                requests: unused.requests,
-                alarm: unused.alarm,
-                kept: Arc::clone(&self.kept),
-                is_reused: true,
-            }),
-            None => self.open().await,
-        }
+        let (requests, alarm, is_reused) = match self.kept.take() {
+            Some(unused) => (unused.requests, unused.alarm, true),
+            None => {
+                let (requests, mut connection) = pinned(|| self.dial()).await?;
+                // An async block would have room for the connection twice.
+                tokio::spawn(future::poll_fn(move |cx| {
+                    note_end(ready!(Pin::new(&mut connection).poll(cx)));
+                    Poll::Ready(())
+                }));
+                (requests, Alarm::default(), false)
+            }
+        };
+        Ok(Connection {
+            requests,
+            alarm,
+            kept: Arc::clone(&self.kept),
+            is_reused,
+        })
     }
 
-    /// A new connection.
+    /// A new connection for one request, and what drives it.
     ///
     /// # Errors
     /// Why it could not be opened.
-    pub(super) async fn open(&self) -> Result<Connection, BoxError> {
+    pub(super) async fn open(&self) -> Result<(Requests, Driver), BoxError> {
         // Every request would have room for a TLS session in its future.
-        pinned(|| self.dial()).await
+        let (requests, connection) = pinned(|| self.dial()).await?;
+        Ok((requests, Driver::new(connection)))
     }
 
-    async fn dial(&self) -> Result<Connection, BoxError> {
+    async fn dial(&self) -> Result<(Requests, Box<Driven>), BoxError> {
         let dialed = self.dialer.clone().dial(self.base_url.clone()).await;
         match &dialed {
             Ok(_) => self.breaker.note_success(),
             Err(error) => (self.breaker).note_failure(&self.dialer, &self.base_url, error),
         }
-        let (requests, mut connection) = self.http.handshake(dialed?).await?;
-        // An async block would have room for the connection twice.
-        tokio::spawn(future::poll_fn(move |cx| {
-            // The request that it carries is told, too.
-            if let Err(error) = ready!(Pin::new(&mut connection).poll(cx)) {
-                tracing::debug!(error = %Chain(&error), "a connection to the upstream broke off");
-            }
-            Poll::Ready(())
-        }));
-        Ok(Connection {
-            requests,
-            alarm: Alarm::default(),
-            kept: Arc::clone(&self.kept),
-            is_reused: false,
-        })
+        let (requests, connection) = self.http.handshake(dialed?).await?;
+        Ok((requests, Box::new(connection)))
     }
 }
 
@@ -160,7 +164,7 @@ struct KeptList {
 
 #[derive(Debug)]
 struct Unused {
-    requests: http1::SendRequest<OutgoingBody>,
+    requests: Requests,
     alarm: Alarm,
     since: Instant,
 }
@@ -175,7 +179,7 @@ impl Kept {
         list.unused.remove(idx)
     }
 
-    fn put(kept: &Arc<Self>, requests: http1::SendRequest<OutgoingBody>, alarm: Alarm) {
+    fn put(kept: &Arc<Self>, requests: Requests, alarm: Alarm) {
         // At the end of the process an answer may be dropped after the runtime.
         let Ok(runtime) = Handle::try_current() else {
             return;
