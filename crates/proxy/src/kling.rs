@@ -10,7 +10,7 @@ pub(crate) mod check;
 pub(crate) mod endpoints;
 pub(crate) mod history;
 pub(crate) mod mark;
-mod members;
+pub(crate) mod members;
 pub(crate) mod references;
 pub(crate) mod scheduler;
 pub(crate) mod shapes;

@@ -70,9 +70,28 @@ impl<'a> Member<'a> {
     }
 }
 
+/// The name of a member.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Name<'a> {
+    /// As it stands there, with its quotes.
+    pub(crate) quoted: &'a [u8],
+    has_escapes: bool,
+}
+
+impl<'a> Name<'a> {
+    /// What it means. `None` if that is no text, as of a lone surrogate.
+    pub(crate) fn text(self) -> Option<Cow<'a, [u8]>> {
+        if self.has_escapes {
+            let text: String = serde_json::from_slice(self.quoted).ok()?;
+            return Some(Cow::Owned(text.into_bytes()));
+        }
+        Some(Cow::Borrowed(&self.quoted[1..self.quoted.len() - 1]))
+    }
+}
+
 /// Skips JSON, value by value. Each method returns `None` where the text is no JSON. Text that is no UTF-8 is skipped like
 /// any other.
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     rest: &'a [u8],
     /// The closing brackets that are expected, the next one last. Not the stack of this thread: an answer may open a
     /// million of them.
@@ -80,7 +99,7 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(json: &'a [u8]) -> Self {
+    pub(crate) fn new(json: &'a [u8]) -> Self {
         Self {
             rest: json,
             open: Vec::new(),
@@ -88,10 +107,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads an object, and returns it as it stands there. `member` is told the name of each member, and has to read its
-    /// value.
+    /// value. `None`, too, if one of the names means no text.
     pub(super) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, &[u8]) -> Option<()>,
+    ) -> Option<&'a [u8]> {
+        self.object_of_names(|scanner, name| member(scanner, &name.text()?))
+    }
+
+    /// The same where names may mean no text.
+    pub(crate) fn object_of_names(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Name<'a>) -> Option<()>,
     ) -> Option<&'a [u8]> {
         self.next_byte()?;
         let begin = self.rest;
@@ -103,7 +130,7 @@ impl<'a> Scanner<'a> {
         loop {
             let name = self.name()?;
             self.expect(b':')?;
-            member(self, &name)?;
+            member(self, name)?;
             let byte = self.next_byte()?;
             self.advance(1);
             match byte {
@@ -127,7 +154,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a value, and returns it as it stands there.
-    pub(super) fn value(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn value(&mut self) -> Option<&'a [u8]> {
         self.next_byte()?;
         let begin = self.rest;
         loop {
@@ -139,7 +166,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Only white space is left.
-    pub(super) fn end(&mut self) -> Option<()> {
+    pub(crate) fn end(&mut self) -> Option<()> {
         self.next_byte().is_none().then_some(())
     }
 
@@ -171,17 +198,16 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips the name of a member, and returns it.
-    fn name(&mut self) -> Option<Cow<'a, [u8]>> {
+    fn name(&mut self) -> Option<Name<'a>> {
         self.next_byte()?;
         let begin = self.rest;
         self.expect(b'"')?;
         let has_escapes = self.skip_string()?;
         let quoted = self.since(begin);
-        if has_escapes {
-            let name: String = serde_json::from_slice(quoted).ok()?;
-            return Some(Cow::Owned(name.into_bytes()));
-        }
-        Some(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
+        Some(Name {
+            quoted,
+            has_escapes,
+        })
     }
 
     /// Skips a value, or the beginning of one that holds others: then it returns true, and the first of these follows.
@@ -329,7 +355,7 @@ fn plain_in(text: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::slice;
 
     use serde::Deserialize;
@@ -341,7 +367,7 @@ pub(super) mod tests {
     const BYTES: &[u8] = b"\"\\/{}[]:,-+.01eEutrfn \t\n\r\x00\x0c\x1f\x7fa\xc3\xa9\xff";
 
     /// `text`, the beginnings of it, and it with a byte that is missing, added or another one.
-    pub(in crate::kling) fn variants(text: &str) -> Vec<Vec<u8>> {
+    pub(crate) fn variants(text: &str) -> Vec<Vec<u8>> {
         let text = text.as_bytes();
         let mut variants = vec![text.to_vec()];
         for at in 0..text.len() {

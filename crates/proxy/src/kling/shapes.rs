@@ -130,7 +130,7 @@ impl<'de> DeserializeSeed<'de> for Extractor<'_> {
             // As it stands there: a number beyond 2^53 must not pass through a float.
             Id(kind) => {
                 let value = <&RawValue>::deserialize(source)?;
-                if let Some(text) = text_in(value) {
+                if let Some(text) = text_in(value.get()) {
                     self.note(*kind, &text);
                 }
                 Ok(())
@@ -156,7 +156,7 @@ impl<'de> Visitor<'de> for Extractor<'_> {
         while let Some(key) = map.next_key::<&RawValue>()? {
             let shape = match self.0 {
                 Members(members) => {
-                    let name = text_in(key);
+                    let name = text_in(key.get());
                     let mut members = members.iter();
                     let member = members.find(|(member, _)| name.as_deref() == Some(member));
                     member.map(|(_, shape)| shape)

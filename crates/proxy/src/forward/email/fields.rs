@@ -30,7 +30,7 @@ pub fn read(bytes: Bytes) -> Result<EmailBody, EmailError> {
             CHARSET if !is_like_ascii(&value) => return Err(EmailError::Charset),
             "maxJobs" => max_jobs = smaller_cap(max_jobs, &value),
             "prompt" => prompt = Some(Digest::of(&value)),
-            name => references.note(name, || Some(value)),
+            name => references.note(name.as_bytes(), || Some(value)),
         }
     }
     let body = EmailBody {

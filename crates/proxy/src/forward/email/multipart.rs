@@ -101,7 +101,7 @@ pub fn read(bytes: Bytes, content_type: &str) -> Result<EmailBody, EmailError> {
             "prompt" => prompt = text().ok().map(Digest::of),
             // A longer one is a file.
             name if value.len() <= URL_BYTES_MAX => {
-                references.note(name, || text().ok().map(Cow::Borrowed));
+                references.note(name.as_bytes(), || text().ok().map(Cow::Borrowed));
             }
             _ => {}
         }

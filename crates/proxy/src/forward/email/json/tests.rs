@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::forward::email::check;
+use crate::{forward::email::check, kling::members::tests::variants};
 
 const EMAIL: &str = "a\"+b@x";
 const SPELLED: &str = r#""a\"+b@x""#;
@@ -220,6 +220,88 @@ fn depth_costs_no_stack() {
     }
     let refused = read_text(&open).unwrap_err();
     assert_eq!(refused, EmailError::NotAnObject);
+}
+
+/// Names and values as they stand in an object, by `serde_json`.
+struct RawMembers<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for RawMembers<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RawMembers(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for RawMembers<'de> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(member) = map.next_entry()? {
+            self.0.push(member);
+        }
+        Ok(self)
+    }
+}
+
+/// What `bytes` say by `serde_json`, member by member.
+fn members_by_serde(bytes: &[u8]) -> Option<Members<'_>> {
+    let raw: RawMembers<'_> = serde_json::from_slice(bytes).ok()?;
+    let mut members = Members {
+        is_empty: raw.0.is_empty(),
+        ..Members::default()
+    };
+    for (name, value) in raw.0 {
+        let name: Option<String> = serde_json::from_str(name.get()).ok();
+        match name.as_deref() {
+            Some("email") => {
+                members.has_two_emails |= members.email.is_some();
+                members.email = Some((Name::default(), value.get()));
+            }
+            Some("maxJobs") => {
+                members.max_jobs = smaller_cap(members.max_jobs, value.get().trim_matches('"'));
+            }
+            Some("prompt") => {
+                let text: Option<String> = serde_json::from_str(value.get()).ok();
+                members.prompt = text.map(|text| Digest::of(&text));
+            }
+            Some(name) if may_be_reply(name.as_bytes()) => members.has_reply = true,
+            Some(name) => (members.references).note(name.as_bytes(), || text_in(value.get())),
+            None => {}
+        }
+    }
+    Some(members)
+}
+
+/// Whether `bytes` are one object, by both readers.
+fn is_read_alike(bytes: &[u8]) -> bool {
+    let (found, plain) = (members(bytes), members_by_serde(bytes));
+    let said = |it: &Members<'_>| {
+        let references = it.references.as_slice().to_vec();
+        let email = it.email.map(|(_, value)| value.to_owned());
+        let flags = (it.is_empty, it.has_two_emails, it.has_reply);
+        (email, it.max_jobs, it.prompt, references, flags)
+    };
+    let [found, plain] = [found, plain].map(|it| it.as_ref().map(said));
+    assert_eq!(found, plain, "{}", bytes.escape_ascii());
+    found.is_some()
+}
+
+#[test]
+fn it_agrees_with_serde_wherever_a_byte_is_another_one_missing_or_added() {
+    for text in [
+        r#"{"email":"a@x","maxJobs":3,"prompt":"a \"cat\" \u00e9","b":[1,{"c":null},"d"]}"#,
+        r#" { "\u0065mail" : null , "email" : "" , "\ud800" : "\ud800" , "é" : -0.5e+3 } "#,
+        r#"{"prompt":"\ud800","task_id":123456789,"replyRef":true,"maxJobs":"2"}"#,
+        "{}\r\n",
+    ] {
+        assert!(is_read_alike(text.as_bytes()), "{text}");
+        let variants = variants(text).into_iter();
+        let accepted = variants.filter(|bytes| is_read_alike(bytes)).count();
+        assert!(accepted > text.len(), "too few were JSON");
+    }
 }
 
 /// A string in JSON with all kinds of escapes.
