@@ -46,7 +46,7 @@ impl Submissions {
             return Err(known.into());
         };
         if let Some(kept) = self.records.answers.get(lease) {
-            return Ok(replayed(kept.headers(), kept.body, AS_IT_WAS));
+            return Ok(replayed(kept, AS_IT_WAS));
         }
         let task = self.task_now(&task_id, email.clone()).await;
         let (task, _) = task.ok_or(Error::KeyInUse { tasks: Vec::new() })?;
@@ -71,7 +71,7 @@ impl Submissions {
             return None;
         }
         if let Some(kept) = kept {
-            return Some(replayed(kept.headers(), kept.body, UNDELIVERED));
+            return Some(replayed(kept, UNDELIVERED));
         }
         let alone = || format!("{{\"id\":{}}}", task_id.as_str());
         let task = task.map_or_else(alone, |(task, _)| task);
@@ -120,12 +120,12 @@ fn task_alone(task: &str, email: Option<&str>, how: HeaderValue) -> Carried {
     let mut headers = HeaderMap::new();
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json);
-    let mut answer = replayed(headers, format!("{{\"task\":{task}}}").into(), how);
+    let mut answer = replayed((headers, format!("{{\"task\":{task}}}").into()), how);
     response::name_account(&mut answer, email);
     answer
 }
 
-fn replayed(headers: HeaderMap, body: Bytes, how: HeaderValue) -> Carried {
+fn replayed((headers, body): (HeaderMap, Bytes), how: HeaderValue) -> Carried {
     let mut answer = Response::new(Full::new(body));
     *answer.headers_mut() = headers;
     answer.headers_mut().insert(REPLAYED, how);

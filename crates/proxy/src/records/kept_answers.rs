@@ -35,36 +35,45 @@ struct Kept {
 }
 
 /// An answer as it came.
-#[derive(Clone, Debug)]
-pub(crate) struct KeptAnswer {
-    /// No map: most answers are never looked at again.
-    lines: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) body: Bytes,
+#[derive(Debug)]
+struct KeptAnswer {
+    /// Names and lengths of the values. No map: most answers are never looked at again.
+    lines: Vec<(HeaderName, usize)>,
+    /// The values, and behind them the body, in one piece that does not hold the buffer that the answer was read into.
+    text: Bytes,
 }
 
 impl KeptAnswer {
-    /// A copy of an answer, in one piece. It does not hold the buffer that the answer was read into.
+    /// A copy of an answer.
     fn of(headers: &HeaderMap, body: &[u8]) -> Self {
-        let values = headers.values().map(HeaderValue::as_bytes);
-        let mut rest = Bytes::from(values.chain([body]).collect::<Vec<_>>().concat());
-        let lines = headers.iter().map(|(name, value)| {
-            let copied = HeaderValue::from_maybe_shared(rest.split_to(value.len()));
-            (name.clone(), copied.unwrap_or_else(|_| value.clone()))
-        });
+        let mut lines = Vec::with_capacity(headers.len());
+        let values: usize = headers.values().map(HeaderValue::len).sum();
+        let mut text = Vec::with_capacity(values + body.len());
+        for (name, value) in headers {
+            lines.push((name.clone(), value.len()));
+            text.extend_from_slice(value.as_bytes());
+        }
+        text.extend_from_slice(body);
         Self {
-            lines: lines.collect(),
-            body: rest,
+            lines,
+            text: text.into(),
         }
     }
 
-    pub(crate) fn headers(&self) -> HeaderMap {
-        self.lines.iter().cloned().collect()
+    /// Its head and its body.
+    fn parts(&self) -> (HeaderMap, Bytes) {
+        let mut rest = self.text.clone();
+        let mut headers = HeaderMap::with_capacity(self.lines.len());
+        for (name, length) in &self.lines {
+            let value = HeaderValue::from_maybe_shared(rest.split_to(*length));
+            headers.append(name, value.expect("it was a value before"));
+        }
+        (headers, rest)
     }
 
     fn bytes(&self) -> usize {
-        let lines = self.lines.iter();
-        let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
-        OVERHEAD_BYTES + lines.sum::<usize>() + self.body.len()
+        let names = self.lines.iter().map(|(name, _)| name.as_str().len());
+        OVERHEAD_BYTES + names.sum::<usize>() + self.text.len()
     }
 }
 
@@ -101,11 +110,11 @@ impl KeptAnswers {
         self.kept.lock().forget(lease);
     }
 
-    /// The answer to a submission, if it was kept.
-    pub(crate) fn get(&self, lease: LeaseId) -> Option<KeptAnswer> {
+    /// Head and body of the answer to a submission, if it was kept.
+    pub(crate) fn get(&self, lease: LeaseId) -> Option<(HeaderMap, Bytes)> {
         let kept = self.kept.lock();
         let (_, answer) = kept.answers.get(&lease)?;
-        Some(answer.clone())
+        Some(answer.parts())
     }
 }
 
@@ -159,11 +168,8 @@ mod tests {
         let answers = KeptAnswers::new();
         let lease = id();
         answers.keep(lease, &headers, b"{}");
-        let kept = answers.get(lease).unwrap();
-        assert_eq!(
-            (kept.headers(), &kept.body[..]),
-            (headers.clone(), &b"{}"[..])
-        );
+        let (head, body) = answers.get(lease).unwrap();
+        assert_eq!((head, &body[..]), (headers.clone(), &b"{}"[..]));
         drop((headers, value));
         assert!(buffer.is_unique(), "a value keeps all 8 KiB");
     }
