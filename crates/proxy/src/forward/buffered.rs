@@ -28,9 +28,12 @@ use crate::{
     headers::is_encoded,
     kling::references::Reference,
     peer::RequestBody,
-    pool::{self, Mark},
+    pool::{self, Mark, OperationName},
     upstream::Idle,
 };
+
+/// The largest body that goes to the connection in one piece: to copy it costs less than two pieces more.
+const JOINED_BYTES_MAX: usize = 4 * 1024;
 
 /// The most bytes of a body that are given to a connection at once. More of them might be copied on their way.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -45,7 +48,8 @@ pub(super) struct BodyBuffer {
     body_max: usize,
 }
 
-/// A call's body, read whole. It holds its memory until it is dropped.
+/// A call's body, read whole. Its bytes hold their memory until the last one is written or given up: an upstream may
+/// answer and leave the rest unread.
 #[derive(Debug)]
 pub(super) struct BufferedRequest {
     body: EmailBody,
@@ -54,7 +58,6 @@ pub(super) struct BufferedRequest {
     ignores_given: bool,
     /// The account that owns what the body refers to, if the client named none.
     owner: Option<Arc<str>>,
-    memory: Arc<Charge>,
 }
 
 /// A request as it goes upstream.
@@ -69,16 +72,13 @@ pub(super) struct OutgoingRequest {
 
 /// The body of a request that was read whole: what stands before what is put in, that, and what stands behind
 /// it. Cheap to clone.
-///
-/// Its bytes hold their memory until the last one is written or given up: an upstream may answer and leave
-/// the rest unread.
 #[derive(Clone, Debug)]
 pub(super) struct OutgoingBody([Bytes; 3]);
 
 /// Bytes with the charge for their memory.
 struct Held {
     bytes: Bytes,
-    _memory: Arc<Charge>,
+    _memory: Charge,
 }
 
 impl AsRef<[u8]> for Held {
@@ -114,7 +114,7 @@ impl BodyBuffer {
         if is_encoded(&call.headers) {
             return Err(Error::UnsupportedMedia);
         }
-        let (bytes, charge) = self.collect(body, idle_timeout, patience).await?;
+        let bytes = self.collect(body, idle_timeout, patience).await?;
         let body = read_as(&media, bytes)?;
         let in_query = call.query.email().map(str::to_owned);
         if in_query.is_some() && body.email().is_some() {
@@ -136,7 +136,6 @@ impl BodyBuffer {
             in_query,
             ignores_given: call.ignores_email,
             owner: None,
-            memory: Arc::new(charge),
         })
     }
 
@@ -145,7 +144,7 @@ impl BodyBuffer {
         body: RequestBody,
         idle_timeout: Duration,
         patience: &mut Patience,
-    ) -> Result<(Bytes, Charge), Error> {
+    ) -> Result<Bytes, Error> {
         let max = self.body_max;
         let hint = body.size_hint();
         let announced = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
@@ -178,7 +177,10 @@ impl BodyBuffer {
             })?;
         }
         self.memory.settle(&mut charge, bytes.len());
-        Ok((bytes.into(), charge))
+        Ok(Bytes::from_owner(Held {
+            bytes: bytes.into(),
+            _memory: charge,
+        }))
     }
 }
 
@@ -194,9 +196,8 @@ impl BufferedRequest {
         self.in_query.as_deref().or(self.body.email())
     }
 
-    /// What identifies this submission among others. Cancel-safe.
-    pub(super) async fn submitted(&self, call: &Call) -> pool::Body {
-        let operation = call.operation();
+    /// What identifies this submission of `call`, for `operation`, among others. Cancel-safe.
+    pub(super) async fn submitted(&self, call: &Call, operation: OperationName) -> pool::Body {
         let fingerprint = fingerprint(&operation, &call.query, &self.body, self.ignores_given);
         pool::Body {
             fingerprint: fingerprint.await,
@@ -251,14 +252,7 @@ impl BufferedRequest {
         let pieces = pieces.map_err(|error| Error::bad_request("body", error.to_string()))?;
         let mut headers = call.headers.clone();
         headers.remove(header::TRAILER);
-        let held = |bytes| {
-            let memory = Arc::clone(&self.memory);
-            Bytes::from_owner(Held {
-                bytes,
-                _memory: memory,
-            })
-        };
-        let body = OutgoingBody(pieces.map(held));
+        let body = OutgoingBody::of(pieces);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.byte_count()));
         Ok(OutgoingRequest {
             email: email.map(str::to_owned),
@@ -270,6 +264,14 @@ impl BufferedRequest {
 }
 
 impl OutgoingBody {
+    fn of(pieces: [Bytes; 3]) -> Self {
+        let body = Self(pieces);
+        if body.byte_count() > JOINED_BYTES_MAX as u64 {
+            return body;
+        }
+        Self([body.0.concat().into(), Bytes::new(), Bytes::new()])
+    }
+
     fn byte_count(&self) -> u64 {
         self.0.iter().map(|piece| piece.len() as u64).sum()
     }

@@ -72,7 +72,7 @@ impl Forward {
             return Err(refusal);
         }
         let (mut request, deadline) = self.read_request(&call, body, patience).await?;
-        let body = request.submitted(&call).await;
+        let body = request.submitted(&call, operation).await;
         let claim = key.map(|key| Claim {
             key,
             fingerprint: body.fingerprint,
@@ -125,7 +125,7 @@ impl Forward {
             body: body.clone(),
             claim: claim.cloned(),
             twin: has_twins.then(|| Twin {
-                scope: origin.caller.scope().into(),
+                scope: origin.caller.shared_scope(),
                 ip: origin.ip(),
                 operation: Arc::clone(&body.operation),
                 fingerprint: body.fingerprint,
