@@ -27,7 +27,7 @@ pub(crate) struct Caller(Option<Arc<Client>>);
 #[derive(Debug, PartialEq, Eq)]
 struct Client {
     name: Option<Arc<str>>,
-    scope: String,
+    scope: Arc<str>,
 }
 
 impl Caller {
@@ -42,6 +42,7 @@ impl Caller {
             }
         };
         let name = token.name.clone();
+        let scope = scope.into();
         Self(Some(Arc::new(Client { name, scope })))
     }
 
@@ -50,7 +51,7 @@ impl Caller {
         const NAME: &str = "upstream-token";
         Self(Some(Arc::new(Client {
             name: Some(NAME.into()),
-            scope: NAME.to_owned(),
+            scope: NAME.into(),
         })))
     }
 
@@ -70,6 +71,12 @@ impl Caller {
     /// What tells its keys from those of others. Without spaces.
     pub(crate) fn scope(&self) -> &str {
         self.0.as_ref().map_or("", |client| &client.scope)
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_scope(&self) -> Arc<str> {
+        let client = self.0.as_ref();
+        client.map_or_else(Arc::default, |client| Arc::clone(&client.scope))
     }
 }
 

@@ -177,7 +177,10 @@ impl Submissions {
                 }
                 let attempts = sent_count + attempts.count() + repeated_count;
                 let submitted = answer.map(|mut answer| {
-                    response::count_attempts(&mut answer, attempts);
+                    // An answer tells of one attempt as it is.
+                    if attempts > 1 {
+                        response::count_attempts(&mut answer, attempts);
+                    }
                     match next {
                         Next::ElsewhereOrLater => Submitted::PushedBack {
                             answer,

@@ -28,7 +28,7 @@ const OPERATIONS_MAX: usize = 32;
 impl Mark {
     /// The mark of a lease. It is a keyed hash, since who knows the id of a lease may release it.
     pub(crate) fn of(key: &HashKey, lease: LeaseId) -> Self {
-        let hash = key.hash("mark", lease.to_string().as_bytes());
+        let hash = key.hash("mark", &lease.digits());
         let [bytes, _] = hash.as_chunks().0 else {
             unreachable!("a hash has 32 bytes");
         };
