@@ -12,11 +12,12 @@ mod delivery;
 mod kept_answers;
 mod receipts;
 mod record;
+mod rising;
 mod stored;
 mod storing;
 mod table;
 
-use std::{mem, net::IpAddr, ops::Bound, sync::Arc, time::Duration};
+use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -183,7 +184,7 @@ impl JobRecords {
     pub(crate) fn wait_again(&self, id: RecordId) {
         let mut records = self.lock();
         let Records { by_id, by_twin, .. } = &mut *records;
-        let Some(record) = by_id.get_mut(&id) else {
+        let Some(record) = by_id.get_mut(id) else {
             return;
         };
         record.refused = Some(mem::replace(&mut record.outcome, Outcome::Waiting));
@@ -212,7 +213,7 @@ impl JobRecords {
 
     /// A call is sent.
     pub(crate) fn submit(self: &Arc<Self>, id: RecordId) -> UnderWay {
-        if let Some(record) = self.lock().by_id.get_mut(&id) {
+        if let Some(record) = self.lock().by_id.get_mut(id) {
             record.outcome = Outcome::Submitting;
         }
         UnderWay {
@@ -225,7 +226,7 @@ impl JobRecords {
     /// A submission has ended.
     fn settle(&self, id: RecordId, fate: Fate) {
         let mut records = self.lock();
-        let Some(record) = records.by_id.get_mut(&id) else {
+        let Some(record) = records.by_id.get_mut(id) else {
             return;
         };
         record.at = Timestamp::now();
@@ -273,7 +274,7 @@ impl JobRecords {
     /// A submission whose outcome was not known is a job.
     fn find(&self, id: RecordId, task_id: &TaskId, email: Option<Arc<str>>) {
         let mut records = self.lock();
-        let Some(record) = records.by_id.get_mut(&id) else {
+        let Some(record) = records.by_id.get_mut(id) else {
             return;
         };
         record.outcome = Outcome::Accepted(task_id.clone());
@@ -288,7 +289,7 @@ impl JobRecords {
     /// A submission whose outcome was not known is no job.
     fn note_absent(&self, id: RecordId) {
         let mut records = self.lock();
-        if let Some(record) = records.by_id.get_mut(&id) {
+        if let Some(record) = records.by_id.get_mut(id) {
             record.outcome = Outcome::Refused("absent");
             records.note_change(id);
         }
@@ -300,7 +301,7 @@ impl JobRecords {
         let Some(id) = records.by_task.get(task_id).copied() else {
             return;
         };
-        if let Some(record) = records.by_id.get_mut(&id)
+        if let Some(record) = records.by_id.get_mut(id)
             && let Some(twin) = &record.twin
             && *twin.scope == *scope
             && twin.ip == ip
@@ -344,9 +345,7 @@ impl JobRecords {
     ) -> (Vec<(RecordId, Record)>, Option<RecordId>) {
         let mut records = self.lock();
         records.forget_beyond(RECORDS_MAX, Instant::now());
-        let newest = before.map_or(Bound::Unbounded, Bound::Excluded);
-        let looked_at = records.by_id.range((Bound::Unbounded, newest)).rev();
-        let looked_at = looked_at.take(LOOKED_AT_ONCE);
+        let looked_at = records.by_id.before(before).rev().take(LOOKED_AT_ONCE);
         let (mut wanted, mut count, mut last) = (Vec::new(), 0, None);
         for (id, record) in looked_at {
             (count, last) = (count + 1, Some(*id));
@@ -414,14 +413,14 @@ impl JobRecords {
     pub(crate) fn get(&self, id: RecordId) -> Option<Record> {
         self.lock()
             .by_id
-            .get(&id)
+            .get(id)
             .map(|record| Record::clone(record))
     }
 
     /// The answer was taken for writing to the client, or the client was gone.
     fn note_taken(&self, to: Addressee, state: State) {
         let mut records = self.lock();
-        let Some(record) = records.by_id.get_mut(&to.id) else {
+        let Some(record) = records.by_id.get_mut(to.id) else {
             return;
         };
         if to.number == 0 && record.outcome == Outcome::Waiting {
@@ -434,7 +433,7 @@ impl JobRecords {
             record.settled.cancel();
             records.note_change(to.id);
         }
-        let Some(record) = records.by_id.get_mut(&to.id) else {
+        let Some(record) = records.by_id.get_mut(to.id) else {
             return;
         };
         // A client that had only closed its sending side may have the answer after all.
@@ -459,7 +458,7 @@ impl JobRecords {
 
     /// Tells once of an accepted start whose client missed the answer.
     fn note_if_lost(&self, records: &mut Records, id: RecordId) {
-        let Some(record) = records.by_id.get_mut(&id) else {
+        let Some(record) = records.by_id.get_mut(id) else {
             return;
         };
         if record.is_counted || !record.is_cut_off() {

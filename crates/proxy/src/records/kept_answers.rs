@@ -2,7 +2,7 @@
 //!
 //! In memory only, and bounded: an answer that is not kept is made anew from what the upstream says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::rising::Rising;
 use crate::pool::{LeaseId, REMEMBERED_FOR};
 
 /// The memory for answers, which take 1 to 4 KiB each.
@@ -29,7 +30,7 @@ struct Kept {
     /// Each with its place in the order.
     answers: HashMap<LeaseId, (u64, KeptAnswer), RandomState>,
     /// In the order of arrival, with the time.
-    order: BTreeMap<u64, (Instant, LeaseId)>,
+    order: Rising<(Instant, LeaseId)>,
     arrived_count: u64,
     bytes: usize,
 }
@@ -121,13 +122,13 @@ impl KeptAnswers {
 impl Kept {
     fn forget(&mut self, lease: LeaseId) {
         if let Some((place, answer)) = self.answers.remove(&lease) {
-            self.order.remove(&place);
+            self.order.remove(place);
             self.bytes -= answer.bytes();
         }
     }
 
     fn forget_before(&mut self, now: Instant) {
-        while let Some((_, &(at, lease))) = self.order.first_key_value()
+        while let Some(&(_, (at, lease))) = self.order.first()
             && now.duration_since(at) >= REMEMBERED_FOR
         {
             self.forget(lease);

@@ -63,7 +63,7 @@ impl JobRecords {
             changes.ids.remove(id);
         }
         let copy = |id| {
-            let record = records.by_id.get_mut(&id);
+            let record = records.by_id.get_mut(id);
             let stored = record.map(|record| {
                 record.is_stored = true;
                 Stored::of(record, time)
@@ -85,7 +85,7 @@ impl JobRecords {
         let of_those = records.by_id.iter().filter(|(_, record)| has_it(record));
         let ids: Vec<_> = of_those.map(|(id, _)| *id).collect();
         for id in ids {
-            if let Some(record) = records.by_id.get_mut(&id) {
+            if let Some(record) = records.by_id.get_mut(id) {
                 record.delivery = State::UsedUp;
             }
             records.note_change(id);

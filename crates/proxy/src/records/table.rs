@@ -1,7 +1,7 @@
 //! The table of records: which there are, which of them are twins, and which make room for others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     answered::Answered,
     record::{Arrival, Record, Twin},
+    rising::Rising,
     stored::Changes,
 };
 use crate::{
@@ -32,8 +33,8 @@ pub(crate) type RecordId = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    /// Boxed, since a map of large values moves and wastes much.
-    pub(super) by_id: BTreeMap<RecordId, Box<Record>>,
+    /// Boxed, since large values take long to move.
+    pub(super) by_id: Rising<Box<Record>>,
     /// Those that may be delivered to a twin, oldest first.
     pub(super) by_twin: HashMap<Twin, VecDeque<RecordId>, RandomState>,
     pub(super) by_task: HashMap<TaskId, RecordId, RandomState>,
@@ -68,7 +69,7 @@ impl Records {
     /// A call asks for this lease, or is sent without one under this id. The writer is not woken: with the grant, or
     /// the claim, it writes this, too.
     pub(super) fn note_lease(&mut self, id: RecordId, lease: LeaseId, is_unlisted: bool) {
-        let Some(record) = self.by_id.get_mut(&id) else {
+        let Some(record) = self.by_id.get_mut(id) else {
             return;
         };
         record.lease = Some(lease);
@@ -79,7 +80,7 @@ impl Records {
     }
 
     pub(super) fn set_result(&mut self, id: RecordId, result: JobResult) {
-        if let Some(record) = self.by_id.get_mut(&id)
+        if let Some(record) = self.by_id.get_mut(id)
             && record.result != Some(result)
         {
             record.result = Some(result);
@@ -101,11 +102,11 @@ impl Records {
             let id = *twins.get(idx)?;
             let record = self
                 .by_id
-                .get(&id)
+                .get(id)
                 .filter(|record| record.may_be_a_job() && record.settled_at.is_none_or(is_in_time));
             match record {
                 Some(record) if record.is_lost() => {
-                    return Some((id, &mut **self.by_id.get_mut(&id)?));
+                    return Some((id, &mut **self.by_id.get_mut(id)?));
                 }
                 Some(_) => idx += 1,
                 None => drop(twins.remove(idx)),
@@ -116,7 +117,7 @@ impl Records {
 
     /// The client of an accepted start has missed the answer.
     pub(super) fn note_missed(&mut self, id: RecordId) {
-        let record = self.by_id.get(&id);
+        let record = self.by_id.get(id);
         let settled_at = record.and_then(|record| record.settled_at);
         self.missed.extend(settled_at.map(|at| (at, id)));
     }
@@ -143,7 +144,7 @@ impl Records {
     pub(super) fn has_beside(&self, twin: &Twin, client: &Client) -> bool {
         let mut twins = self.by_twin.get(twin).into_iter().flatten();
         twins.any(|id| {
-            let record = self.by_id.get(id);
+            let record = self.by_id.get(*id);
             record.is_some_and(|record| record.is_beside(client))
         })
     }
@@ -153,14 +154,14 @@ impl Records {
         let mut twins = self.by_twin.get(twin).into_iter().flatten();
         twins.any(|id| {
             self.by_id
-                .get(id)
+                .get(*id)
                 .is_some_and(|record| record.is_in_doubt())
         })
     }
 
     /// Forgets what is too old, and the oldest if there are more than `kept_max`.
     pub(super) fn forget_beyond(&mut self, kept_max: usize, now: Instant) {
-        while let Some((id, oldest)) = self.by_id.first_key_value() {
+        while let Some((id, oldest)) = self.by_id.first() {
             let is_old = now.duration_since(oldest.arrived_at) >= KEPT_FOR;
             if !is_old && self.by_id.len() <= kept_max {
                 return;
@@ -171,7 +172,7 @@ impl Records {
 
     pub(super) fn remove(&mut self, id: RecordId) {
         self.forget_twin(id);
-        let Some(record) = self.by_id.remove(&id) else {
+        let Some(record) = self.by_id.remove(id) else {
             return;
         };
         if let Some(changes) = &mut self.changes {
@@ -192,7 +193,7 @@ impl Records {
 
     /// A record is delivered to no twin. Returns the lease by which its answer is kept for one.
     pub(super) fn forget_twin(&mut self, id: RecordId) -> Option<LeaseId> {
-        let record = self.by_id.get(&id)?;
+        let record = self.by_id.get(id)?;
         if let Some(at) = record.settled_at {
             self.missed.remove(&(at, id));
         }
