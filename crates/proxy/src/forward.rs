@@ -298,10 +298,9 @@ impl Forward {
                     .await
             }
         };
-        let outgoing = request.outgoing(&call, email.as_deref(), None)?;
+        let outgoing = request.outgoing(&call, email.as_ref(), None)?;
         let answer = self.send_unsent_again(&call, &outgoing).await?;
-        let asked = outgoing.email.map(Arc::from);
-        Ok(self.observe(&call, answer, asked))
+        Ok(self.observe(&call, answer, outgoing.email))
     }
 
     /// Sends a request, and again if nothing was sent.

@@ -32,6 +32,9 @@ use crate::{
     upstream::Idle,
 };
 
+/// How many lines are added to the head of a request: its length, its host, our token.
+const ADDED_LINES: usize = 3;
+
 /// The largest body that goes to the connection in one piece: to copy it costs less than two pieces more.
 const JOINED_BYTES_MAX: usize = 4 * 1024;
 
@@ -64,7 +67,7 @@ pub(super) struct BufferedRequest {
 #[derive(Debug)]
 pub(super) struct OutgoingRequest {
     /// The account it names, if it names one.
-    pub(super) email: Option<String>,
+    pub(super) email: Option<Arc<str>>,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
     pub(super) body: OutgoingBody,
@@ -231,16 +234,17 @@ impl BufferedRequest {
     pub(super) fn outgoing(
         &self,
         call: &Call,
-        email: Option<&str>,
+        email: Option<&Arc<str>>,
         mark: Option<Mark>,
     ) -> Result<OutgoingRequest, Error> {
-        let email = email.or(self.email());
+        let email = email.cloned();
+        let email = email.or_else(|| self.email().map(Arc::from));
         // An e-mail that counts as absent does not say where the upstream looks for one: it is in the body.
         let is_misplaced = self.ignores_given && self.in_query.is_some();
         let mut target = call.target().to_owned();
         let mut in_body = None;
         let is_new = |email: &&str| self.given() != Some(email) || is_misplaced;
-        if let Some(email) = email.filter(is_new) {
+        if let Some(email) = email.as_deref().filter(is_new) {
             if self.in_query.is_none() || is_misplaced {
                 in_body = Some(email);
             }
@@ -250,12 +254,17 @@ impl BufferedRequest {
         }
         let pieces = self.body.around(in_body, mark);
         let pieces = pieces.map_err(|error| Error::bad_request("body", error.to_string()))?;
-        let mut headers = call.headers.clone();
-        headers.remove(header::TRAILER);
+        // Not a plain copy, which has no room for what is added on its way: it would be moved then.
+        let mut headers = HeaderMap::with_capacity(call.headers.len() + ADDED_LINES);
+        for (name, value) in &call.headers {
+            if *name != header::TRAILER && *name != header::CONTENT_LENGTH {
+                headers.append(name, value.clone());
+            }
+        }
         let body = OutgoingBody::of(pieces);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.byte_count()));
         Ok(OutgoingRequest {
-            email: email.map(str::to_owned),
+            email,
             target,
             headers,
             body,
@@ -320,6 +329,10 @@ pub(super) fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
     let named = named
         .and_then(|named| named.to_str().ok())
         .unwrap_or_default();
+    // Nearly all job starts.
+    if named == "application/json" {
+        return Ok(Media::Json);
+    }
     let (essence, parameters) = named.split_once(';').unwrap_or((named, ""));
     let essence = essence.trim().to_ascii_lowercase();
     if !multipart::has_ascii_charset(parameters) {

@@ -120,7 +120,7 @@ impl Forward {
         let has_twins = claim.is_none() && !self.settings.redeliver.is_zero();
         Arrival {
             request_id: Arc::clone(&origin.request_id),
-            key: idempotency::word(&call.headers).map(Arc::from),
+            key: claim.and_then(|_| idempotency::word(&call.headers).map(Arc::from)),
             client_name: origin.caller.name().cloned(),
             body: body.clone(),
             claim: claim.cloned(),

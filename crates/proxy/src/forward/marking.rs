@@ -1,5 +1,7 @@
 //! Marks on job starts: the `replyRef` that is put in, and what the upstream's answer says about it.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
@@ -22,7 +24,7 @@ const FIELD: &str = "replyRef";
 pub(super) struct Exchange {
     pub(super) sent_at: Instant,
     /// The account that it was sent to.
-    pub(super) email: Option<String>,
+    pub(super) email: Option<Arc<str>>,
     pub(super) answer: Result<Response<PeekedBody>, SendError>,
     /// What it was sent with.
     pub(super) mark: Option<Mark>,
@@ -58,7 +60,7 @@ impl Submissions {
             Ok(answer) => mark.is_some() && names_mark(answer),
             Err(_) => false,
         };
-        let email = exchange.email.as_deref();
+        let email = exchange.email.as_ref();
         if is_refused && let Ok(unmarked) = start.request.outgoing(&start.call, email, None) {
             self.note_fault(lease, MarkFault::Refused).await;
             // The refused answer holds a place of a request to the upstream.

@@ -74,7 +74,7 @@ struct Sent {
     submission: Submission,
     sent_at: Instant,
     /// The account that it was sent to.
-    email: Option<String>,
+    email: Option<Arc<str>>,
     has_slot: bool,
     mark: Option<Mark>,
     /// What the account said that refused it for a reason of its own.
@@ -244,7 +244,7 @@ impl Submissions {
     /// If there is nothing that could be sent.
     async fn attempt(&self, start: &JobStart, reservation: Reservation) -> Result<Attempt, Error> {
         let mark = self.mark(start, &reservation).await;
-        let email = reservation.email().map(|it| &**it);
+        let email = reservation.email();
         let outgoing = match start.request.outgoing(&start.call, email, mark) {
             Ok(outgoing) => outgoing,
             Err(error) => {
@@ -334,7 +334,7 @@ impl Submissions {
         if let Settlement::Accepted { task_id, .. } = &verdict.settlement {
             tracing::debug!(task_id = task_id.as_str(), "job started");
             if let Some(email) = &sent.email {
-                self.owners.learn_task(task_id, &email.as_str().into());
+                self.owners.learn_task(task_id, email);
             }
             if read.is_whole() {
                 let answers = &self.records.answers;
@@ -409,7 +409,7 @@ impl Submissions {
         }
         Fate {
             outcome,
-            email: sent.email.map(Arc::from),
+            email: sent.email,
             lease: Some(lease),
             claim,
         }
