@@ -242,7 +242,7 @@ async fn bodies_that_are_announced_and_do_not_come_hold_no_memory() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_answered_and_is_not_taken_keeps_its_place_in_memory() {
+async fn a_body_that_is_not_taken_leaves_its_memory_once_it_is_answered() {
     // The body exceeds all buffers of a connection on this machine.
     const BYTES: usize = 16 * MIB;
     let stage = Stage::with(&[("FORWARD__BUFFER_TOTAL", "16MiB")]).await;
@@ -250,12 +250,13 @@ async fn a_body_that_was_answered_and_is_not_taken_keeps_its_place_in_memory() {
     let mut client = start(addr, BYTES).await;
     let mut upstream = stage.upstream().await;
     upstream.head().await;
+    assert_full(addr, asking(BYTES), prompt(BYTES)).await;
     upstream.send(fine()).await;
     assert_eq!(client.take(GO_ON.len()).await, GO_ON);
     assert_eq!(client.message().await.content, b"{}");
-    assert_full(addr, asking(BYTES), prompt(BYTES)).await;
-    drop(upstream);
+    // The upstream has not closed its connection, and reads no more of the body.
     has_room(&stage, BYTES).await;
+    upstream.ended().await;
 }
 
 /// The default of `forward.buffer_total`.
