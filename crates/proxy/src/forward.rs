@@ -312,7 +312,8 @@ impl Forward {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         loop {
             let (headers, body) = (outgoing.headers.clone(), outgoing.body.clone());
-            let (target, email) = (&*outgoing.target, outgoing.email.as_deref());
+            let target = outgoing.target.as_deref().unwrap_or_else(|| call.target());
+            let email = outgoing.email.as_deref();
             let sent = self.sender.send(call, target.into(), headers, body, email);
             let sent = sent.await;
             let is_unsent = matches!(sent, Err(SendError::NotSent(_)));

@@ -158,8 +158,11 @@ pub(crate) fn has_only_chunks(headers: &HeaderMap) -> bool {
 
 /// Whether the body is encoded, RFC 9110 §8.4: then its text cannot be read as it is.
 pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    // In a head of a few lines a look at each costs less than the lookup by a hash.
+    let mut lines = headers.iter();
+    lines.any(|(name, value)| {
+        *name == header::CONTENT_ENCODING && !value.as_bytes().eq_ignore_ascii_case(b"identity")
+    })
 }
 
 #[cfg(test)]

@@ -68,7 +68,8 @@ pub(super) struct BufferedRequest {
 pub(super) struct OutgoingRequest {
     /// The account it names, if it names one.
     pub(super) email: Option<Arc<str>>,
-    pub(super) target: String,
+    /// `None`: that of the call.
+    pub(super) target: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) body: OutgoingBody,
 }
@@ -241,15 +242,14 @@ impl BufferedRequest {
         let email = email.or_else(|| self.email().map(Arc::from));
         // An e-mail that counts as absent does not say where the upstream looks for one: it is in the body.
         let is_misplaced = self.ignores_given && self.in_query.is_some();
-        let mut target = call.target().to_owned();
-        let mut in_body = None;
+        let (mut target, mut in_body) = (None, None);
         let is_new = |email: &&str| self.given() != Some(email) || is_misplaced;
         if let Some(email) = email.as_deref().filter(is_new) {
             if self.in_query.is_none() || is_misplaced {
                 in_body = Some(email);
             }
             if self.in_query.is_some() {
-                target = call.target_with(email);
+                target = Some(call.target_with(email));
             }
         }
         let pieces = self.body.around(in_body, mark);

@@ -17,7 +17,9 @@ use crate::{
     },
     pool::{OperationName, TaskId},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header::ACCEPT_ENCODING, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, header::ACCEPT_ENCODING, request, uri::PathAndQuery,
+};
 
 /// The prefix of the upstream's paths at our address.
 pub(super) const PREFIX: &str = "/v1/kling";
@@ -83,6 +85,8 @@ pub(super) struct Call {
     wait: Option<HeaderValue>,
     /// Path and query below the base URL, as they came.
     target: String,
+    /// The same with what was in front of it.
+    came: Option<PathAndQuery>,
     path_bytes: usize,
     /// The path, as [`endpoints::plain`] spells it. `None`: it came so.
     respelled: Option<String>,
@@ -170,6 +174,7 @@ impl Call {
             wait,
             target: text.map_or_else(|| path.to_owned(), |text| [path, "?", text].concat()),
             path_bytes: path.len(),
+            came: head.uri.path_and_query().cloned(),
             respelled: match plain {
                 Cow::Borrowed(_) => None,
                 Cow::Owned(plain) => Some(plain),
@@ -181,6 +186,11 @@ impl Call {
     /// Path and query below the base URL, as they came.
     pub(super) fn target(&self) -> &str {
         &self.target
+    }
+
+    /// The whole target, as it came.
+    pub(super) fn came(&self) -> Option<&PathAndQuery> {
+        self.came.as_ref()
     }
 
     /// The path below the base URL, as it came.
@@ -267,7 +277,8 @@ fn last_segment(path: &str) -> &str {
 
 /// The one value of a header that must not be given twice.
 pub(super) fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Error> {
-    let mut values = headers.get_all(&name).iter();
+    // In a head of a few lines a look at each costs less than the lookup by a hash.
+    let mut values = headers.iter().filter(|(it, _)| **it == name).map(|it| it.1);
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
         (_, Some(_)) => Err(Error::bad_request(name.as_str(), "given twice")),

@@ -1,6 +1,6 @@
 //! Marks on job starts: the `replyRef` that is put in, and what the upstream's answer says about it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{Response, StatusCode};
 use tokio::time::Instant;
@@ -104,7 +104,9 @@ impl Submissions {
         } = outgoing;
         let sent_at = Instant::now();
         let sender = &self.sender;
-        let sent = sender.send(&start.call, target.into(), headers, body, email.as_deref());
+        let call = &start.call;
+        let target = target.map_or_else(|| call.target().into(), Cow::Owned);
+        let sent = sender.send(call, target, headers, body, email.as_deref());
         let answer = match sent.await {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();

@@ -18,7 +18,7 @@ use crate::{
     kling::endpoints::Class,
     metrics::{Metrics, RetryReason},
     peer::RequestBody,
-    upstream::{Answer, BoxError, Idle, SendError, Traffic, Upstream},
+    upstream::{Answer, BoxError, Idle, SendError, Target, Traffic, Upstream},
 };
 
 /// The most bytes of an answer in the log: a sentence or two.
@@ -137,9 +137,12 @@ impl Sender {
             | Class::Upload
             | Class::Other => Traffic::Other,
         };
-        let sent = self
-            .upstream
-            .send(traffic, call.method.clone(), &target, headers, body);
+        let target = Target {
+            text: &target,
+            came: call.came(),
+        };
+        let method = call.method.clone();
+        let sent = self.upstream.send(traffic, method, target, headers, body);
         let sent = pin!(sent).await;
         let elapsed = begun.elapsed();
         self.metrics.count_carried(call.class, elapsed);

@@ -147,24 +147,26 @@ impl Submissions {
         let mut attempts = self.retry.begin(UNSENT_PAUSE);
         let (mut refused_by, mut repeated_count) = (Vec::new(), 0);
         loop {
-            let account = reservation.account();
+            let email = reservation.email().cloned();
             let attempt = self.attempt(start, reservation).await?;
             let Attempt {
                 answer, next, fate, ..
             } = attempt;
             repeated_count += u32::from(attempt.is_repeated);
-            let is_repeated = match (next, account.clone()) {
-                (Next::Elsewhere | Next::ElsewhereOrLater, Some(account))
-                    if start.takes_any_account() =>
+            // Few are refused.
+            let account = || email.as_deref().map(Name::new);
+            let is_repeated = match next {
+                Next::Elsewhere | Next::ElsewhereOrLater
+                    if email.is_some() && start.takes_any_account() =>
                 {
-                    refused_by.push(account);
+                    refused_by.extend(account());
                     attempts.take_elsewhere()
                 }
-                (Next::Again, _) => {
+                Next::Again => {
                     let submitted = answer.map_or_else(Submitted::NotSent, Submitted::Answered);
                     return Ok((Ok(submitted), fate));
                 }
-                (Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater, _) => false,
+                Next::Nothing | Next::Elsewhere | Next::ElsewhereOrLater => false,
             };
             let slot = if is_repeated {
                 self.pick_again(start, &refused_by, under_way).await
@@ -185,7 +187,7 @@ impl Submissions {
                         Next::ElsewhereOrLater => Submitted::PushedBack {
                             answer,
                             attempts,
-                            by: account,
+                            by: account(),
                         },
                         Next::Nothing | Next::Elsewhere | Next::Again => {
                             Submitted::Answered(answer)
@@ -201,7 +203,7 @@ impl Submissions {
                 Next::ElsewhereOrLater => RetryReason::Full,
                 Next::Elsewhere | Next::Nothing | Next::Again => RetryReason::Refused,
             });
-            self.note_moved(account, &reservation).await;
+            self.note_moved(account(), &reservation).await;
             tracing::debug!(attempts = attempts.count(), "submission is tried again");
         }
     }

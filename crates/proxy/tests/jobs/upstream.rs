@@ -20,7 +20,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use kling_sim::{DEFAULT_TOKEN, Effect, Fault};
 use proxy::upstream::{
-    AskError, FAILURES_MAX, IdleError, SendError, Traffic, Upstream, UpstreamError,
+    AskError, FAILURES_MAX, IdleError, SendError, Target, Traffic, Upstream, UpstreamError,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -309,6 +309,36 @@ async fn the_target_is_the_base_url_whatever_the_request_says() {
     let host = format!("host: {addr}");
     assert_eq!(headers, ["authorization: Bearer secret-token", &host]);
     assert!(!format!("{upstream:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn a_target_goes_as_it_is_wherever_it_came_to_us() {
+    const TEXT: &str = "/accounts?x=%20";
+    let sim = manual(&[]).start().await.unwrap();
+    let upstream = client(settings(&sim.base_url(), sim.token()));
+    for came in [
+        "/v1/kling/accounts?x=%20",
+        "/accounts?x=%20",
+        "/v1/kling/accounts?x=+",
+        "/v1/kling/elsewhere",
+        "//v1/kling/accounts?x=%20",
+    ] {
+        let came = came.parse().unwrap();
+        let target = Target {
+            text: TEXT,
+            came: Some(&came),
+        };
+        let headers = HeaderMap::new();
+        let sent = upstream.send(Traffic::Other, Method::GET, target, headers, Empty::new());
+        sent.await.unwrap();
+    }
+    let seen = sim.requests();
+    assert_eq!(seen.len(), 5);
+    for request in seen {
+        let head = &request.head;
+        let query = head.query.as_deref();
+        assert_eq!((&*head.path, query), ("/v1/kling/accounts", Some("x=%20")));
+    }
 }
 
 #[tokio::test]
