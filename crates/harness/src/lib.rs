@@ -28,15 +28,14 @@ pub use sidecar::{Running, listening};
 pub use slots::Slots;
 pub use waiting::{NEVER, PATIENCE, eventually, within};
 
-/// More rounds than pass on a busy machine between a pick and the arrival of its job start.
-const REACTION_ROUNDS: u64 = 5;
+/// More rounds of a tenth of a second than pass on a busy machine between a pick and the arrival of its job start.
+pub const REACTION_ROUNDS: u64 = 5;
 
 /// A simulator with these accounts: e-mails, and how many jobs each may run.
 pub fn with_accounts(accounts: &[(&str, u32)]) -> SimBuilder {
-    let sim = Sim::builder().reaction_rounds(REACTION_ROUNDS);
-    accounts
-        .iter()
-        .fold(sim, |sim, (email, max)| sim.account(*email, *max))
+    accounts.iter().fold(Sim::builder(), |sim, (email, max)| {
+        sim.account(*email, *max)
+    })
 }
 
 /// The same, and jobs end when the test says so.

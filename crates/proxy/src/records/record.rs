@@ -31,10 +31,11 @@ pub(crate) struct Twin {
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// The fingerprint tells all but the equal ones apart: a start hashes its twin eight times.
+/// The fingerprint tells most of them apart, and the address those of many clients that send the same: a start hashes its
+/// twin eight times.
 impl Hash for Twin {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.fingerprint.hash(state);
+        (&self.fingerprint, self.ip).hash(state);
     }
 }
 

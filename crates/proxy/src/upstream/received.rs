@@ -83,7 +83,7 @@ impl Body for Received {
         let Self { body, driver } = &mut *self;
         let polled = Pin::new(&mut *body).poll_frame(cx);
         match driver {
-            // hyper reads a body only once it was asked for.
+            // The second poll takes what the connection has just read.
             Some(driver) if polled.is_pending() => {
                 driver.drive(cx);
                 Pin::new(body).poll_frame(cx)

@@ -16,7 +16,7 @@ mod surroundings;
 
 use std::{env, sync::Arc, time::Duration};
 
-use harness::{PATIENCE, Running, eventually, with_accounts};
+use harness::{PATIENCE, REACTION_ROUNDS, Running, eventually, with_accounts};
 use kling_sim::JobDuration;
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
@@ -60,6 +60,7 @@ async fn run(seed: u64) {
     let sim = with_accounts(&ACCOUNTS)
         .seed(seed)
         .job_duration(JobDuration::Manual)
+        .reaction_rounds(REACTION_ROUNDS)
         .release_lag(ms(0)..=ms(150));
     let settings = [
         ("RECONCILE__INTERVAL", "100ms"),

@@ -20,7 +20,7 @@ mod surroundings;
 
 use std::{env, sync::Arc, time::Duration};
 
-use harness::with_accounts;
+use harness::{REACTION_ROUNDS, with_accounts};
 use http::Method;
 use kling_sim::{ChaosPlan, Effect, JobDuration, ReplyRefs, Sim};
 use tokio::{
@@ -77,6 +77,7 @@ async fn sim(seed: u64) -> Sim {
     let sim = with_accounts(&ACCOUNTS)
         .seed(seed)
         .job_duration(JobDuration::between(ms(200), JOB_MAX))
+        .reaction_rounds(REACTION_ROUNDS)
         .release_lag(ms(0)..=ms(100));
     let sim = sim.start().await.unwrap();
     let plan = ChaosPlan::new(seed)

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use harness::{PATIENCE, Running, eventually, send, with_accounts};
+use harness::{PATIENCE, REACTION_ROUNDS, Running, eventually, send, with_accounts};
 use http::{Method, StatusCode};
 use kling_sim::{Answer, ChaosPlan, Effect, JobDuration, Outcome};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -65,10 +65,11 @@ async fn whatever_goes_wrong_no_account_is_overrun_and_every_slot_returns() {
     let sim = with_accounts(&ACCOUNTS)
         .seed(seed)
         .job_duration(JobDuration::between(ms(20), ms(80)))
+        .reaction_rounds(REACTION_ROUNDS)
         .release_lag(ms(0)..=ms(200));
     let settings = [
         ("RECONCILE__INTERVAL", "100ms"),
-        ("RECONCILE__SETTLE", "400ms"),
+        ("RECONCILE__SETTLE", "1s"),
         ("UPSTREAM__REQUEST_TIMEOUT", "200ms"),
     ];
     let running = Arc::new(ready(sim.start().await.unwrap(), &settings).await);
