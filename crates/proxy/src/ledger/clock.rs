@@ -79,7 +79,7 @@ impl Clock {
         self.calendar_at(self.now())
     }
 
-    /// The same for one who has just read the clock, and needs not do so again. `now`: what it showed.
+    /// The same, of a time that this clock has just shown: it is not read again.
     pub(super) fn calendar_at(&self, now: Duration) -> Calendar {
         let start = calendar_nanos() - nanos(now);
         let mut started_at = self.started_at.lock();
