@@ -329,20 +329,21 @@ pub(super) fn media(headers: &HeaderMap) -> Result<Media<'_>, Error> {
     let named = named
         .and_then(|named| named.to_str().ok())
         .unwrap_or_default();
-    // Nearly all job starts.
-    if named == "application/json" {
-        return Ok(Media::Json);
-    }
     let (essence, parameters) = named.split_once(';').unwrap_or((named, ""));
-    let essence = essence.trim().to_ascii_lowercase();
     if !multipart::has_ascii_charset(parameters) {
         return Err(Error::UnsupportedMedia);
     }
-    Ok(match essence.as_str() {
-        "multipart/form-data" => Media::Form(named),
-        "application/x-www-form-urlencoded" => Media::Fields,
-        essence if essence == "application/json" || essence.ends_with("+json") => Media::Json,
-        _ => Media::Other,
+    let essence = essence.trim();
+    let is = |media: &str| essence.eq_ignore_ascii_case(media);
+    let suffix = essence.rsplit_once('+').map(|(_, suffix)| suffix);
+    Ok(if is("multipart/form-data") {
+        Media::Form(named)
+    } else if is("application/x-www-form-urlencoded") {
+        Media::Fields
+    } else if is("application/json") || suffix.is_some_and(|it| it.eq_ignore_ascii_case("json")) {
+        Media::Json
+    } else {
+        Media::Other
     })
 }
 

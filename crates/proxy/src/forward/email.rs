@@ -358,13 +358,6 @@ fn may_be_reply(name: &[u8]) -> bool {
 }
 
 fn may_be(field: &[u8], name: &[u8], fold: fn(u8) -> u8) -> bool {
-    // Most names begin with another letter.
-    if let Some(first) = name.first()
-        && first.is_ascii_alphabetic()
-        && fold(*first) != field[0]
-    {
-        return false;
-    }
     let mut rest = percent_decode(name).skip_while(|byte| b" \t\r\n+".contains(byte));
     let begins = rest.by_ref().take(field.len()).map(fold);
     begins.eq(field.iter().copied()) && matches!(rest.next(), None | Some(b'[' | b'\0'))

@@ -20,9 +20,7 @@ impl LeaseId {
     pub fn random(rng: &mut impl Rng) -> Self {
         Self(rng.random())
     }
-}
 
-impl LeaseId {
     /// Its digits, in ASCII.
     pub(crate) fn digits(self) -> [u8; 32] {
         let mut digits = [0; 32];
