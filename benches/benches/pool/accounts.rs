@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     SIZES,
     filled::FilledPool,
-    fixtures::{MAX_JOBS, fetched_again, limits, snapshot},
+    fixtures::{MAX_JOBS, Measured, Taken, fetched_again, limits, snapshot},
 };
 
 fn half_full(accounts_count: u32) -> FilledPool {
@@ -129,16 +129,6 @@ const DIFFERENCES: [(&str, Differ); 6] = [
     }),
 ];
 
-/// How long a swap takes, and its longest part.
-#[derive(Clone, Copy, Default)]
-struct Taken {
-    whole: Duration,
-    longest: Duration,
-}
-
-/// Which of them a row shows.
-type Measured = fn(Taken) -> Duration;
-
 /// The pool takes over a list, as the ledger does.
 fn take_over(filled: &mut FilledPool, list: &Snapshot) -> Taken {
     let FilledPool { pool, now, rng } = filled;
@@ -151,9 +141,7 @@ fn take_over(filled: &mut FilledPool, list: &Snapshot) -> Taken {
     let mut has_more = true;
     while has_more {
         has_more = pool.follow_list(PART, *now, rng);
-        let part = begun.elapsed();
-        taken.whole += part;
-        taken.longest = taken.longest.max(part);
+        taken.add(begun.elapsed());
         pool.take_state_changes();
         begun = Instant::now();
     }
@@ -165,11 +153,10 @@ fn take_over(filled: &mut FilledPool, list: &Snapshot) -> Taken {
 /// the one before. `swap-part`: the longest part that is taken over at once. Half of the slots of each account are
 /// held. Two lists alternate; in `one-gone` one account in their middle leaves and comes back.
 pub(crate) fn swap(criterion: &mut Criterion) {
-    let names: [(&str, Measured); 2] = [
-        ("swap", |taken| taken.whole),
-        ("swap-part", |taken| taken.longest),
-    ];
-    for (name, measured) in names {
+    for (name, measured) in [
+        ("swap", Taken::whole as Measured),
+        ("swap-part", Taken::longest),
+    ] {
         let mut group = criterion.benchmark_group(name);
         for (size, accounts_count) in SIZES {
             for (name, differ) in DIFFERENCES {

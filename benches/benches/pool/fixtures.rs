@@ -63,3 +63,30 @@ pub(crate) fn criterion() -> Criterion {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args()
 }
+
+/// How long the parts of an operation take, between which the ledger lets others in.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Taken {
+    whole: Duration,
+    longest: Duration,
+}
+
+/// Which of these times a row shows.
+pub(crate) type Measured = fn(Taken) -> Duration;
+
+impl Taken {
+    pub(crate) fn add(&mut self, part: Duration) {
+        self.whole += part;
+        self.longest = self.longest.max(part);
+    }
+
+    /// Of all parts together.
+    pub(crate) fn whole(self) -> Duration {
+        self.whole
+    }
+
+    /// Of the longest part.
+    pub(crate) fn longest(self) -> Duration {
+        self.longest
+    }
+}

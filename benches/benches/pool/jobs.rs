@@ -3,13 +3,13 @@
 use std::{cell::LazyCell, hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Bencher, BenchmarkId, Criterion};
-use proxy::pool::{Ask, Cause, LeaseView, Limits, RoundChange, RunningJob, TaskId};
+use proxy::pool::{Ask, Cause, LeaseView, Limits, RoundChange, RoundProgress, RunningJob, TaskId};
 use tokio::time::Instant;
 
 use crate::{
     SIZES,
     filled::{FilledPool, STEP},
-    fixtures::{MAX_JOBS, email, limits},
+    fixtures::{MAX_JOBS, Measured, Taken, email, limits},
 };
 
 /// Upstream jobs have ids of 18 digits.
@@ -169,10 +169,68 @@ fn take_turns(bencher: &mut Bencher<'_>, filled: &mut FilledPool, lists: [Vec<Ru
             let begun = Instant::now();
             let findings = filled
                 .pool
-                .follow_round(change, filled.now, &mut filled.rng);
+                .follow_whole_round(change, filled.now, &mut filled.rng);
             taken += begun.elapsed();
             black_box((findings, before));
         }
         taken
     });
+}
+
+/// How many steps of a round the ledger takes at once.
+const PART: usize = 128;
+
+/// `round-changed/<jobs>`: the pool follows a round that lists none of the jobs of the one before, and as many others:
+/// bound ones and foreign ones in turns. `round-changed-part`: the longest part that is followed at once.
+pub(crate) fn round_changed(criterion: &mut Criterion) {
+    let names = [
+        ("round-changed", Taken::whole as Measured),
+        ("round-changed-part", Taken::longest),
+    ];
+    for (name, measured) in names {
+        let mut group = criterion.benchmark_group(name);
+        for (size, jobs_count) in SIZES {
+            let mut answered = LazyCell::new(|| {
+                let (mut carrier, bound) = Carrier::answered(jobs_count);
+                let accounts = bound.iter().map(|job| job.email.clone());
+                let foreign = accounts.map(|email| carrier.job(email)).collect();
+                (carrier.filled, [foreign, bound])
+            });
+            group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+                bencher.iter_custom(|rounds_count| {
+                    let (filled, lists) = &mut *answered;
+                    let mut taken = Duration::ZERO;
+                    for _ in 0..rounds_count {
+                        lists.swap(0, 1);
+                        taken += measured(follow_in_parts(filled, lists[0].clone()));
+                    }
+                    taken
+                });
+            });
+        }
+    }
+}
+
+/// The pool follows a round, as the ledger does.
+fn follow_in_parts(filled: &mut FilledPool, jobs: Vec<RunningJob>) -> Taken {
+    filled.now += STEP;
+    let round = filled.round(jobs);
+    let FilledPool { pool, now, rng } = filled;
+    // The old jobs are kept until the pool has taken the new ones, as the ledger's callers do.
+    let before = pool.running();
+    let change = RoundChange::between(before.clone(), round);
+    let mut taken = Taken::default();
+    let mut begun = Instant::now();
+    pool.begin_round(change, *now, rng);
+    loop {
+        let progress = pool.follow_round(PART, *now, rng);
+        taken.add(begun.elapsed());
+        pool.take_job_changes();
+        if progress != Some(RoundProgress::Partial) {
+            break;
+        }
+        begun = Instant::now();
+    }
+    drop(before);
+    taken
 }

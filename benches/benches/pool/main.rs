@@ -27,7 +27,7 @@ const SIZES: [(&str, u32); 4] = [
 criterion_group! {
     name = pool;
     config = criterion();
-    targets = picks::pick_and_release, picks::contended, picks::refused, picks::apply, jobs::bind, jobs::round,
+    targets = picks::pick_and_release, picks::contended, picks::refused, picks::apply, jobs::bind, jobs::round, jobs::round_changed,
         waiters::release, waiters::give_up, waiters::expire, accounts::refused, accounts::swap,
         accounts::page, accounts::forget
 }

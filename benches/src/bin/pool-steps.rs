@@ -203,7 +203,10 @@ impl Steps {
     }
 
     fn take_in(&mut self, change: RoundChange) {
-        black_box(self.pool.follow_round(change, self.now, &mut self.rng));
+        black_box(
+            self.pool
+                .follow_whole_round(change, self.now, &mut self.rng),
+        );
     }
 }
 

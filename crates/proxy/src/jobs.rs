@@ -20,6 +20,7 @@ use accounts_fetcher::Chain;
 use tokio::{
     join,
     sync::{Mutex, Notify},
+    task::yield_now,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::Instrument;
@@ -27,9 +28,9 @@ use tracing::Instrument;
 use crate::{
     backoff::{doubled, shortened},
     events::Fact,
-    ledger::{FollowRound, IsBusy, Ledger, RoundBase},
+    ledger::{FollowRound, FollowRoundOn, IsBusy, Ledger, RoundBase},
     owners::Owners,
-    pool::{Round, RoundChange},
+    pool::{Findings, Round, RoundChange, RoundProgress},
     upstream::Upstream,
 };
 use checks::Checks;
@@ -179,12 +180,24 @@ impl Rounds {
         let round = Round::of(listed, ticket.sent_at);
         // The ticket keeps the compared jobs alive until the pool is unlocked: freeing it takes a while.
         let change = RoundChange::between(ticket.running.clone(), round);
-        let followed = self.ledger.call(FollowRound { change }).await?;
-        let (findings, lag) = followed.ok_or(RoundError::Overtaken)?;
+        let (findings, lag) = self.follow(change).await?;
         self.counts.note_ok(skipped_count, lag);
         self.freshness.end(begun, interval);
         self.checks.begin(findings.unlisted);
         Ok(findings.is_release_due)
+    }
+
+    /// Has the ledger follow what a round changes. Returns how long ago the round was sent, too.
+    async fn follow(&self, change: RoundChange) -> Result<(Findings, Duration), RoundError> {
+        let sent_at = change.sent_at();
+        let mut followed = self.ledger.call(FollowRound { change }).await?;
+        loop {
+            match followed.ok_or(RoundError::Overtaken)? {
+                (RoundProgress::Whole(findings), lag) => return Ok((findings, lag)),
+                (RoundProgress::Partial, _) => yield_now().await,
+            }
+            followed = self.ledger.call(FollowRoundOn { sent_at }).await?;
+        }
     }
 
     fn note_failure(&self, error: &RoundError, failed_count: u32) {

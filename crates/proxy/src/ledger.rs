@@ -34,10 +34,10 @@ pub use clock::{Calendar, Clock};
 pub(crate) use commits::Version;
 pub use operations::{
     AccountNow, AccountsAfter, ClaimKey, Decide, DryRun, Durability, FollowList, FollowListOn,
-    FollowRound, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey, LeaseNow,
-    LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault, NoteMoved,
-    Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase, RoundTicket,
-    SetDraining, Settle, ShowAccount, Statistics, Stats, TakePlace, UnavailableReason,
+    FollowRound, FollowRoundOn, GlanceNow, HealthyAccount, IsBusy, JobOver, JobUntracked, KnowsKey,
+    LeaseNow, LeasesAfter, ListProgress, MarkSubmission, NameLost, NewestList, NoteMarkFault,
+    NoteMoved, Operation, ReachesBack, Recall, RefusalAnswer, RefusalNow, Release, RoundBase,
+    RoundTicket, SetDraining, Settle, ShowAccount, Statistics, Stats, TakePlace, UnavailableReason,
     UndecidedAccounts, UpdateLease,
 };
 pub use pick::{PickError, PickRequest};
@@ -288,7 +288,7 @@ pub(crate) mod tests {
     use accounts_fetcher::{Account, Snapshot};
 
     use super::*;
-    use crate::pool::{AccountView, ListChange};
+    use crate::pool::{AccountView, ListChange, RoundChange, RoundProgress};
 
     /// A ledger over one account `a@x` of so many slots.
     pub(crate) fn ledger_of(max_jobs: u32) -> Arc<Ledger> {
@@ -312,6 +312,15 @@ pub(crate) mod tests {
             progress = Some(ledger.keeper().call(FollowListOn));
         }
         ledger
+    }
+
+    /// Has `ledger` follow a round to its end.
+    pub(crate) async fn follow_round(ledger: &Ledger, change: RoundChange) {
+        let sent_at = change.sent_at();
+        let mut followed = ledger.call(FollowRound { change }).await.unwrap();
+        while let (RoundProgress::Partial, _) = followed.expect("it is the newest") {
+            followed = ledger.call(FollowRoundOn { sent_at }).await.unwrap();
+        }
     }
 
     /// A pick of any account, for a minute, without waiting.

@@ -26,6 +26,7 @@ mod changes;
 mod choice;
 mod deadlines;
 mod fingerprint;
+mod following;
 mod forecast;
 mod foreign_jobs;
 mod free;
@@ -73,6 +74,7 @@ pub use ask::{
 };
 pub use changes::{Changed, RecordName};
 pub use fingerprint::{Fingerprint, FingerprintHasher};
+pub use following::RoundProgress;
 pub use forecast::OperationName;
 pub use glance::{Glance, LeaseCounts, WAITERS_SHOWN_MAX, WaiterView};
 pub use health::Blame;
@@ -105,6 +107,7 @@ pub use crate::kling::{
 use accounts::Accounts;
 use changes::Changes;
 use deadlines::NEVER;
+use following::Following;
 use forecast::Forecast;
 use foreign_jobs::ForeignJobs;
 use lease::{Lease, Phase};
@@ -147,6 +150,8 @@ pub struct Pool {
     incoming: Option<Incoming>,
     /// What the newest round showed.
     running: Option<Arc<RunningJobs>>,
+    /// The round that is about to replace it.
+    following: Option<Following>,
     /// When the first round was sent. A job that it lists may have started while no process ran.
     first_round_at: Option<Duration>,
     accounts: Accounts,
@@ -170,6 +175,7 @@ impl Pool {
             is_list_fresh: false,
             incoming: None,
             running: None,
+            following: None,
             first_round_at: None,
             accounts: Accounts::default(),
             leases: Leases::new(limits),
@@ -438,8 +444,8 @@ impl Pool {
 
     /// The account that the newest round lists a job on.
     fn listed_on(&self, task_id: &TaskId) -> Option<Name> {
-        let running = self.running.as_ref()?;
-        running.account_of(task_id).cloned()
+        let (name, _) = self.listing(task_id)?;
+        Some(name.clone())
     }
 
     /// Changes the phase of a lease, and the counts of its account with it. Here the start of a job becomes known.

@@ -30,7 +30,7 @@ pub use leases::{
     Settle, TakePlace, UpdateLease,
 };
 pub use rounds::{
-    Decide, FollowRound, JobOver, JobUntracked, ReachesBack, RoundBase, RoundTicket,
+    Decide, FollowRound, FollowRoundOn, JobOver, JobUntracked, ReachesBack, RoundBase, RoundTicket,
     UndecidedAccounts,
 };
 

@@ -25,6 +25,7 @@ use super::{
     deadlines::{Deadlines, Nanos},
     lease::Listed,
     name::Name,
+    sorted::behind,
     steps::Counted,
 };
 
@@ -69,6 +70,13 @@ struct Uncounted {
     listed_on: Option<Name>,
     /// When the upstream stopped counting it: a round that was sent before may still list it.
     untracked_at: Option<Duration>,
+}
+
+impl ForeignJob {
+    /// Whether the round sent at `sent_at`, which does not list it, shows that it is gone.
+    fn is_gone(&self, sent_at: Duration) -> bool {
+        !self.is_listed && self.seen_at < sent_at
+    }
 }
 
 #[derive(Debug)]
@@ -234,10 +242,18 @@ impl ForeignJobs {
         Some((listed, account))
     }
 
-    /// The earliest job of an account that was first listed after `since`.
-    pub(super) fn adoptable(&self, account: AccountKey, since: Duration) -> Option<TaskId> {
+    /// The earliest job of an account that was first listed after `since`, and that the round sent at `shown_at`, if
+    /// one is being followed, does not show to be gone.
+    pub(super) fn adoptable(
+        &self,
+        account: AccountKey,
+        since: Duration,
+        shown_at: Option<Duration>,
+    ) -> Option<TaskId> {
+        let is_gone = |task_id| shown_at.is_some_and(|at| self.jobs[task_id].is_gone(at));
         let mut jobs = self.adoptable.get(account)?.iter().counted();
-        let (_, task_id) = jobs.find(|(first_at, _)| *first_at > since)?;
+        let (_, task_id) =
+            jobs.find(|(first_at, task_id)| *first_at > since && !is_gone(task_id))?;
         Some(task_id.clone())
     }
 
@@ -262,14 +278,16 @@ impl ForeignJobs {
         self.round_sent_at = Some(sent_at);
     }
 
-    /// Removes the jobs that the round sent at `sent_at` shows to be gone. Returns the accounts
-    /// that they counted on.
-    pub(super) fn remove_gone(&mut self, sent_at: Duration) -> Vec<AccountKey> {
-        let unlisted = self.unlisted.iter().counted();
-        let gone = unlisted.filter(|task_id| self.jobs[*task_id].seen_at < sent_at);
-        let gone: Vec<_> = gone.cloned().collect();
-        let removed = gone.iter().filter_map(|task_id| self.remove(task_id)?.1);
-        removed.collect()
+    /// The first job behind `after` that the newest round does not list.
+    pub(super) fn next_unlisted(&self, after: Option<TaskId>) -> Option<TaskId> {
+        let mut unlisted = self.unlisted.range(behind(after)).counted();
+        unlisted.next().cloned()
+    }
+
+    /// Whether the round sent at `sent_at` shows a job to be gone.
+    pub(super) fn is_gone(&self, task_id: &TaskId, sent_at: Duration) -> bool {
+        let job = self.jobs.get(task_id);
+        job.is_some_and(|job| job.is_gone(sent_at))
     }
 
     /// Removes the first job that was not heard of for as long as a job may run. Returns it, with
@@ -352,19 +370,20 @@ impl ForeignJobs {
         }
     }
 
-    /// The uncounted jobs that the round sent at `sent_at` still lists. They count from now on.
-    pub(super) fn take_uncounted(&mut self, sent_at: Duration) -> Vec<(TaskId, Name)> {
-        let is_due = |job: &Uncounted| job.untracked_at.is_none_or(|at| at < sent_at);
-        let due = self.uncounted.iter().counted();
-        let due: Vec<_> = due
-            .filter(|(_, job)| is_due(job))
-            .map(|(task_id, _)| task_id.clone())
-            .collect();
-        let counted = due.into_iter().filter_map(|task_id| {
-            let email = self.uncounted.remove(&task_id)?.listed_on?;
-            Some((task_id, email))
-        });
-        counted.collect()
+    /// The first job behind `after` that is not counted.
+    pub(super) fn next_uncounted(&self, after: Option<TaskId>) -> Option<TaskId> {
+        let mut uncounted = self.uncounted.range(behind(after)).counted();
+        uncounted.next().map(|(task_id, _)| task_id.clone())
+    }
+
+    /// An uncounted job counts from the round on that was sent at `sent_at`. Returns the account that the newest round
+    /// lists it on, if it lists it.
+    pub(super) fn take_uncounted(&mut self, task_id: &TaskId, sent_at: Duration) -> Option<Name> {
+        let untracked_at = self.uncounted.get(task_id)?.untracked_at;
+        if untracked_at.is_some_and(|at| at >= sent_at) {
+            return None;
+        }
+        self.uncounted.remove(task_id)?.listed_on
     }
 
     /// Whether a listed job is remembered as uncounted.

@@ -119,6 +119,12 @@ fn nth(bytes: &mut Unstructured<'_>) -> arbitrary::Result<usize> {
     Ok(usize::from(bytes.arbitrary::<u8>()?))
 }
 
+/// How many steps of a round are taken at once: a few, or all.
+fn round_steps(bytes: &mut Unstructured<'_>) -> arbitrary::Result<usize> {
+    let steps = 1 + usize::from(bytes.arbitrary::<u8>()? % 16);
+    Ok(if steps == 16 { usize::MAX } else { steps })
+}
+
 /// At most so many items.
 fn few<'a, T>(
     bytes: &mut Unstructured<'a>,

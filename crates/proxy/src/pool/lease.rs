@@ -108,7 +108,7 @@ impl Cause {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) account: AccountKey,
-    created_at: Nanos,
+    pub(super) created_at: Nanos,
     /// Who asked for it.
     pub(super) caller: Caller,
     /// `None`: the lease of a submission that we carry.

@@ -24,7 +24,7 @@ use super::{
     deadlines::{Deadlines, NEVER, Nanos, nanos},
     lease::{Lease, Listed, Phase, Ttl},
     page::LeasePlace,
-    sorted::Sorted,
+    sorted::{Sorted, behind},
     steps::Counted,
 };
 use unseen::Unseen;
@@ -36,6 +36,9 @@ pub(super) enum MatchRank {
     Uncertain,
     Pick,
 }
+
+/// A lease in an order by time.
+pub(super) type TimedPlace = (Duration, LeaseId);
 
 #[derive(Debug)]
 pub(super) struct Leases {
@@ -64,9 +67,9 @@ struct RoundIndexes {
     /// By the job that they stand for.
     stand_ins: BTreeMap<TaskId, LeaseId>,
     /// Picks whose ttl is over, by its end.
-    overdue: BTreeSet<(Duration, LeaseId)>,
+    overdue: BTreeSet<TimedPlace>,
     /// Lost submissions, by when no job of theirs can turn up any more.
-    settling: BTreeSet<(Duration, LeaseId)>,
+    settling: BTreeSet<TimedPlace>,
     /// Leases whose jobs only a round gave them.
     tied: SecondaryMap<AccountKey, BTreeSet<LeaseId>>,
     /// Bound leases whose jobs the newest round does not list.
@@ -220,12 +223,11 @@ impl Leases {
         self.changes.note(|| id);
         self.by_age.insert((nanos(lease.created_at()), id));
         self.deadlines.move_to(&id, NEVER, lease.deadline);
-        let account = lease.account;
-        self.by_id.insert(id, lease);
         if self.limits.reconciles {
-            self.rounds.add_unmatched(id, account);
-            self.unseen.add(id, &self.by_id);
+            self.rounds.add_unmatched(id, lease.account);
+            self.unseen.add(id, &lease);
         }
+        self.by_id.insert(id, lease);
     }
 
     /// Removes a lease.
@@ -242,7 +244,7 @@ impl Leases {
         }
         if self.limits.reconciles {
             self.rounds.remove(id, &lease, self.limits.settle);
-            self.unseen.remove(&lease);
+            self.unseen.remove(id, &lease);
         }
         self.ended_counts[cause as usize] += 1;
         Some(lease)
@@ -323,10 +325,26 @@ impl Leases {
         });
     }
 
-    /// A round that was sent at `sent_at` is the newest one now.
+    /// Passes the next lease that is older than the round that was sent at `sent_at` and not older than the one before.
+    /// False if there is no further one.
+    pub(super) fn pass_older(&mut self, sent_at: Duration) -> bool {
+        let border = self.unseen.border();
+        let mut behind = self
+            .by_age
+            .behind(|(made, id)| (*made, Some(*id)) <= border);
+        let next = behind.next().filter(|(made, _)| *made < nanos(sent_at));
+        let Some(lease) = next.and_then(|(_, id)| Some((*id, self.by_id.get(id)?))) else {
+            return false;
+        };
+        self.unseen.pass(lease.0, lease.1);
+        true
+    }
+
+    /// A round that was sent at `sent_at` is the newest one now. All leases that are older were
+    /// [passed](Self::pass_older).
     pub(super) fn note_round(&mut self, sent_at: Duration) {
         self.round_sent_at = Some(sent_at);
-        self.unseen.follow_round(sent_at, &self.by_id);
+        self.unseen.note_round(nanos(sent_at));
     }
 
     /// How many leases of an account are older than the newest round, which lists no job of theirs.
@@ -351,6 +369,18 @@ impl Leases {
         None
     }
 
+    /// The ttl of a pick was over `at` this time, which is not noted yet: a round decides. False if there is none.
+    pub(super) fn set_next_overdue(&mut self, at: Duration) -> bool {
+        let due = self.next_due(at).filter(|id| {
+            let lease = &self.by_id[id];
+            lease.state() == LeaseState::Reserved && !lease.is_overdue
+        });
+        if let Some(id) = due {
+            self.set_overdue(id);
+        }
+        due.is_some()
+    }
+
     /// The ttl of a pick is over: a round decides.
     pub(super) fn set_overdue(&mut self, id: LeaseId) {
         self.change(id, |lease| lease.is_overdue = true);
@@ -360,43 +390,43 @@ impl Leases {
         self.deadlines.next()
     }
 
-    /// The picks whose time was up when a round was sent at `sent_at`.
-    pub(super) fn overdue_at(&self, sent_at: Duration) -> Vec<LeaseId> {
-        let overdue = self.rounds.overdue.iter().counted();
-        let overdue = overdue.take_while(|(ends_at, _)| *ends_at <= sent_at);
-        overdue.map(|(_, id)| *id).collect()
-    }
-
-    /// Counts an absence for each lost submission of which the round sent at `sent_at` lists no
-    /// job, on the accounts of which it shows absences. Returns those that have been absent for long enough.
-    pub(super) fn count_absences(
-        &mut self,
+    /// The first pick behind `after` whose time was up when a round was sent at `sent_at`.
+    pub(super) fn next_overdue(
+        &self,
+        after: Option<TimedPlace>,
         sent_at: Duration,
-        absences_min: u32,
-        shows_absences: impl Fn(AccountKey) -> bool,
-    ) -> Vec<LeaseId> {
-        let settled = self.rounds.settling.iter().counted();
-        let settled = settled.take_while(|(at, _)| *at <= sent_at);
-        let settled: Vec<_> = settled.map(|(_, id)| *id).collect();
-        let mut absent = Vec::new();
-        for id in settled {
-            // The index does not depend on the count.
-            if let Some(lease) = self.by_id.get_mut(&id)
-                && shows_absences(lease.account)
-                && let Phase::Uncertain { absences, .. } = &mut lease.phase
-            {
-                *absences += 1;
-                if *absences >= absences_min {
-                    absent.push(id);
-                }
-            }
-        }
-        absent
+    ) -> Option<TimedPlace> {
+        let mut overdue = self.rounds.overdue.range(behind(after)).counted();
+        overdue.next().filter(|(at, _)| *at <= sent_at).copied()
     }
 
-    /// The bound leases whose jobs the newest round does not list.
-    pub(super) fn unlisted(&self) -> Vec<LeaseId> {
-        self.rounds.unlisted.iter().counted().copied().collect()
+    /// The first lost submission behind `after` of which no job could turn up any more when a round was sent at
+    /// `sent_at`.
+    pub(super) fn next_settled(
+        &self,
+        after: Option<TimedPlace>,
+        sent_at: Duration,
+    ) -> Option<TimedPlace> {
+        let mut settled = self.rounds.settling.range(behind(after)).counted();
+        settled.next().filter(|(at, _)| *at <= sent_at).copied()
+    }
+
+    /// A round lists no job of a lost submission. Returns how many in a row did not.
+    pub(super) fn count_absence(&mut self, id: LeaseId) -> u32 {
+        // No index depends on the count.
+        match self.by_id.get_mut(&id).map(|lease| &mut lease.phase) {
+            Some(Phase::Uncertain { absences, .. }) => {
+                *absences += 1;
+                *absences
+            }
+            Some(Phase::Reserved { .. } | Phase::Bound(_)) | None => 0,
+        }
+    }
+
+    /// The first bound lease behind `after` whose job the newest round does not list.
+    pub(super) fn next_unlisted(&self, after: Option<LeaseId>) -> Option<LeaseId> {
+        let mut unlisted = self.rounds.unlisted.range(behind(after)).counted();
+        unlisted.next().copied()
     }
 
     /// Whether the newest round lists a job that is known to be over.
@@ -404,14 +434,10 @@ impl Leases {
         !self.rounds.releasing.is_empty()
     }
 
-    /// Takes back every job that a lease stands for, with that lease's account.
-    pub(super) fn take_stand_ins(&mut self) -> Vec<(AccountKey, Listed)> {
-        let leases: Vec<_> = self.rounds.stand_ins.values().counted().copied().collect();
-        let jobs = leases.into_iter().filter_map(|id| {
-            let account = self.by_id.get(&id)?.account;
-            Some((account, self.take_stand_in(id)?))
-        });
-        jobs.collect()
+    /// The first job behind `after` that a lease stands for.
+    pub(super) fn next_stand_in(&self, after: Option<TaskId>) -> Option<TaskId> {
+        let mut stand_ins = self.rounds.stand_ins.range(behind(after)).counted();
+        stand_ins.next().map(|(task_id, _)| task_id.clone())
     }
 
     /// Takes back a job from the lease that stands for it, if one does.
@@ -479,11 +505,11 @@ impl Leases {
         if self.limits.reconciles {
             self.rounds.remove(id, lease, self.limits.settle);
         }
-        let was_unseen = self.unseen.is_unseen(lease);
+        let was_unseen = self.unseen.is_unseen(id, lease);
         let changed = change(lease);
         if self.limits.reconciles {
             self.rounds.add(id, lease, self.limits.settle);
-            self.unseen.note_change(lease, was_unseen);
+            self.unseen.note_change(id, lease, was_unseen);
         }
         let deadline = lease.next_deadline(&self.limits, self.round_sent_at);
         let old = mem::replace(&mut lease.deadline, deadline);

@@ -5,7 +5,7 @@
 //! matched to a lease by its turn. It is foreign if its mark is on two jobs, on another account than its lease, or
 //! of no lease that is known.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     AccountKey, Kind, LeaseId, LeaseState, Mark, MarkFault, MarksChange, Name, OperationName, Pool,
@@ -57,44 +57,34 @@ impl Pool {
         self.marks.take_changes()
     }
 
-    /// Binds the jobs that a round lists with marks to the leases of these. `changed` were listed otherwise by the
-    /// round before, `new` are not counted yet. Returns those of `new` that have no mark.
+    /// Binds the jobs that the round `running` lists with marks to the leases of these. `changed` were listed otherwise
+    /// by the round before, `new` are not counted yet. Returns those of `new` that have no mark.
     pub(super) fn follow_marks(
         &mut self,
+        running: &RunningJobs,
         changed: Vec<(TaskId, Name)>,
         new: Vec<(TaskId, AccountKey)>,
-        sent_at: Duration,
         now: Duration,
     ) -> Vec<(TaskId, AccountKey)> {
-        let Some(running) = self.running.clone() else {
-            return new;
-        };
+        let sent_at = running.sent_at;
         let is_marked = |(task_id, _): &(TaskId, AccountKey)| running.mark_of(task_id).is_some();
         let (marked, unmarked): (Vec<_>, _) = new.into_iter().partition(is_marked);
         for (task_id, account) in marked {
             steps::step();
             self.resolutions.note_task(account, &task_id, now);
-            if !self.bind_marked(&running, &task_id, account, now) {
+            if !self.bind_marked(running, &task_id, account, now) {
                 self.add_foreign(Listed::unclaimable(task_id), account, sent_at);
             }
         }
         for (task_id, email) in changed {
             steps::step();
             if let Some(account) = self.accounts.find(&email)
-                && !self.bind_marked(&running, &task_id, account, now)
+                && !self.bind_marked(running, &task_id, account, now)
             {
                 self.disown(&task_id, account, sent_at);
             }
         }
         unmarked
-    }
-
-    /// Learns from the jobs of accepted submissions that the newest round lists whether they keep their marks.
-    pub(super) fn judge_marks(&mut self) {
-        for id in self.marks.unjudged() {
-            steps::step();
-            self.judge_mark(id);
-        }
     }
 
     /// A marked submission was accepted: where its job is listed, its mark must be, too.
@@ -119,19 +109,22 @@ impl Pool {
 
     /// Whether the newest round lists a job with a mark.
     pub(super) fn is_marked_job(&self, task_id: &TaskId) -> bool {
-        let running = self.running.as_ref();
-        running.is_some_and(|running| running.mark_of(task_id).is_some())
+        let listing = self.listing(task_id);
+        listing.is_some_and(|(_, round)| round.mark_of(task_id).is_some())
     }
 
-    fn judge_mark(&mut self, id: LeaseId) {
-        let (Some(lease), Some(running)) = (self.leases.get(id), &self.running) else {
+    /// Learns from the job of an accepted submission, if the newest round lists it, whether it keeps its mark.
+    pub(super) fn judge_mark(&mut self, id: LeaseId) {
+        let Some(lease) = self.leases.get(id) else {
             return;
         };
         let (Some(binding), Some(operation)) = (lease.binding(), lease.operation().clone()) else {
             return;
         };
-        let listed_on = running.account_of(&binding.task_id);
-        if listed_on.and_then(|email| self.accounts.find(email)) != Some(lease.account) {
+        let Some((listed_on, running)) = self.listing(&binding.task_id) else {
+            return;
+        };
+        if self.accounts.find(listed_on) != Some(lease.account) {
             return;
         }
         let shown = running.mark_of(&binding.task_id);
@@ -150,7 +143,7 @@ impl Pool {
     /// for no lease by that.
     fn bind_marked(
         &mut self,
-        running: &Arc<RunningJobs>,
+        running: &RunningJobs,
         task_id: &TaskId,
         account: AccountKey,
         now: Duration,

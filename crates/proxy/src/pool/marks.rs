@@ -15,7 +15,9 @@ use std::{
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
-use super::{LeaseId, Mark, OperationName, changes::Changes, lease::Lease};
+use super::{
+    LeaseId, Mark, OperationName, changes::Changes, lease::Lease, sorted::behind, steps::Counted,
+};
 use crate::keyed_hash::HashKey;
 
 /// An operation is marked no more after so many accepted jobs were listed without their marks.
@@ -230,9 +232,10 @@ impl Marks {
         self.unjudged.remove(&id);
     }
 
-    /// The leases whose jobs no round has listed yet.
-    pub(super) fn unjudged(&self) -> Vec<LeaseId> {
-        self.unjudged.iter().copied().collect()
+    /// The first lease behind `after` whose job no round has listed yet.
+    pub(super) fn next_unjudged(&self, after: Option<LeaseId>) -> Option<LeaseId> {
+        let mut unjudged = self.unjudged.range(behind(after)).counted();
+        unjudged.next().copied()
     }
 
     /// Whether anything became known since the last call.

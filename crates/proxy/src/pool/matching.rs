@@ -97,23 +97,15 @@ impl Pool {
         }
     }
 
-    /// Matches the new jobs of a round to leases: each lease without a job that was made before the
-    /// round was sent gets one. Only the surplus is foreign. A submission under way hides a new job for one
-    /// round only, since the job may be foreign: from the next round on both count.
-    ///
-    /// What the first round lists may have started while no process ran: it is given to no lost submission, and both
-    /// count.
+    /// Matches the new jobs of the round that was sent at `sent_at` to leases: each lease without a job that was made
+    /// before gets one. Only the surplus is foreign.
     pub(super) fn match_new(
         &mut self,
-        sent_at: Duration,
         new: Vec<(TaskId, AccountKey)>,
+        sent_at: Duration,
         now: Duration,
     ) {
         let mut by_account: BTreeMap<AccountKey, VecDeque<Listed>> = BTreeMap::new();
-        for (account, job) in self.leases.take_stand_ins() {
-            by_account.entry(account).or_default();
-            self.add_foreign(job, account, sent_at);
-        }
         for (task_id, account) in new {
             self.resolutions.note_task(account, &task_id, now);
             let job = Listed {
@@ -123,26 +115,45 @@ impl Pool {
             };
             by_account.entry(account).or_default().push_back(job);
         }
-        for (account, mut jobs) in by_account {
-            let is_first = self.first_round_at == Some(sent_at);
-            for (rank, id) in self.leases.without_job(account, sent_at) {
-                let is_unmatched = is_first && rank == MatchRank::Uncertain;
-                if is_unmatched || self.has_proven_mark(id) {
-                    continue;
-                }
-                let earlier = (rank == MatchRank::Uncertain)
-                    .then(|| self.adopt_foreign(id))
-                    .flatten();
-                let Some(job) = earlier.or_else(|| jobs.pop_front()) else {
-                    continue;
-                };
-                self.take_for(id, rank, job);
-            }
-            for job in jobs {
-                let job = if is_first { job.named() } else { job };
-                self.add_foreign(job, account, sent_at);
-            }
+        for (account, jobs) in by_account {
+            self.match_on(account, jobs, sent_at);
         }
+    }
+
+    /// The same on one account. Its lost submissions take earlier jobs that nobody has claimed first.
+    ///
+    /// What the first round lists may have started while no process ran: it is given to no lost submission, and both
+    /// count.
+    pub(super) fn match_on(
+        &mut self,
+        account: AccountKey,
+        mut jobs: VecDeque<Listed>,
+        sent_at: Duration,
+    ) {
+        let is_first = self.first_round_at == Some(sent_at);
+        for (rank, id) in self.leases.without_job(account, sent_at) {
+            let is_unmatched = is_first && rank == MatchRank::Uncertain;
+            if is_unmatched || self.stands_in(id) || self.has_proven_mark(id) {
+                continue;
+            }
+            let earlier = (rank == MatchRank::Uncertain)
+                .then(|| self.adopt_foreign(id, Some(sent_at)))
+                .flatten();
+            let Some(job) = earlier.or_else(|| jobs.pop_front()) else {
+                continue;
+            };
+            self.take_for(id, rank, job);
+        }
+        for job in jobs {
+            let job = if is_first { job.named() } else { job };
+            self.add_foreign(job, account, sent_at);
+        }
+    }
+
+    /// Whether a lease stands for a job.
+    fn stands_in(&self, id: LeaseId) -> bool {
+        let lease = self.leases.get(id);
+        lease.is_some_and(|lease| lease.stands_for().is_some())
     }
 
     /// Takes `job` away from the lease that it was matched to. If it is listed, the next unmatched
@@ -158,10 +169,8 @@ impl Pool {
         let waiting = self.leases.without_job(account, before).into_iter();
         let waiting =
             waiting.filter(|(rank, _)| !(is_of_first_round && *rank == MatchRank::Uncertain));
-        let mut waiting = waiting.filter(|(_, id)| {
-            let lease = self.leases.get(*id);
-            lease.is_some_and(|lease| lease.stands_for().is_none()) && !self.has_proven_mark(*id)
-        });
+        let mut waiting =
+            waiting.filter(|(_, id)| !self.stands_in(*id) && !self.has_proven_mark(*id));
         match waiting.next() {
             Some((rank, id)) => self.take_for(id, rank, job),
             None => self.add_foreign(job, account, now),
@@ -199,15 +208,19 @@ impl Pool {
     }
 
     /// Takes a foreign job that may belong to a lost submission: it was first listed after the
-    /// lease was made.
-    pub(super) fn adopt_foreign(&mut self, lost: LeaseId) -> Option<Listed> {
+    /// lease was made, and the round sent at `shown_at`, if one is being followed, does not show that it is gone.
+    pub(super) fn adopt_foreign(
+        &mut self,
+        lost: LeaseId,
+        shown_at: Option<Duration>,
+    ) -> Option<Listed> {
         if self.has_proven_mark(lost) {
             return None;
         }
         let lease = self.leases.get(lost)?;
         let task_id = self
             .foreign_jobs
-            .adoptable(lease.account, lease.created_at())?;
+            .adoptable(lease.account, lease.created_at(), shown_at)?;
         self.take_foreign(&task_id)
     }
 
@@ -311,7 +324,7 @@ impl Pool {
     /// is one.
     pub(super) fn adopt_another(&mut self, id: LeaseId) {
         if self.leases.get(id).map(Lease::state) == Some(LeaseState::Uncertain)
-            && let Some(job) = self.adopt_foreign(id)
+            && let Some(job) = self.adopt_foreign(id, None)
         {
             self.tie(id, job);
         }

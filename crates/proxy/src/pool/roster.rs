@@ -247,7 +247,7 @@ impl Pool {
 
     /// An account joins the list: rounds compare its cap with the list's.
     fn join(&mut self, key: AccountKey) {
-        if self.running.is_some() {
+        if self.running.is_some() || self.following.is_some() {
             self.accounts
                 .update(key, &mut self.outbox, Account::reset_cap);
             self.accounts.note_joined(key);
@@ -270,7 +270,7 @@ impl Pool {
 
     /// Counts the jobs that were seen on a name on the account that the name means now.
     fn follow_name(&mut self, folded: &str) {
-        if let Some(running) = self.running.clone() {
+        if let Some(running) = self.shown(folded).cloned() {
             let mut counts = BTreeMap::new();
             for (task_id, name) in running.of_name(folded) {
                 steps::step();

@@ -10,12 +10,11 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
-    AccountCap, AccountCount, AccountKey, Cause, History, LeaseId, LeaseState, Name, Pool,
-    RoundChange, RunningJob, RunningJobs, TaskId, Undecided,
+    AccountCap, AccountCount, AccountKey, Cause, History, LeaseId, Name, Pool, RoundChange,
+    RoundProgress, RunningJob, RunningJobs, TaskId, Undecided,
     lease::{Listed, Phase},
     resolutions::Asked,
     steps::{self, Counted},
-    unnamed::Absences,
 };
 use crate::kling::scheduler::Executing;
 
@@ -80,72 +79,25 @@ impl Pool {
     /// Learns from one round that was answered.
     pub fn reconcile(&mut self, round: &Round, now: Duration, rng: &mut impl Rng) -> Findings {
         let change = RoundChange::between(self.running(), round.clone());
-        self.follow_round(change, now, rng).unwrap_or_default()
+        self.follow_whole_round(change, now, rng)
+            .unwrap_or_default()
     }
 
     /// Learns from one round that was answered. `None` if the change was made against a round that
     /// is no longer the newest: nothing changes then.
-    pub fn follow_round(
+    pub fn follow_whole_round(
         &mut self,
         change: RoundChange,
         now: Duration,
         rng: &mut impl Rng,
     ) -> Option<Findings> {
-        let RoundChange {
-            base,
-            running,
-            appeared,
-            vanished,
-            caps,
-            unnamed,
-            marked,
-        } = change;
-        if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
+        if !self.begin_round(change, now, rng) {
             return None;
         }
-        let sent_at = running.sent_at;
-        self.first_round_at.get_or_insert(sent_at);
-        self.learn_caps(&running, caps);
-        let absences = self.absences(&running);
-        for folded in unnamed {
-            self.count_unnamed(&running, &folded);
+        match self.follow_round(usize::MAX, now, rng)? {
+            RoundProgress::Whole(findings) => Some(findings),
+            RoundProgress::Partial => None,
         }
-        self.running = Some(running);
-        for (task_id, email) in vanished {
-            steps::step();
-            self.count_listed(&email, false);
-            if let Some(base) = &base {
-                self.learn_from_foreign(&task_id, base, sent_at);
-            }
-            self.note_vanished(&task_id);
-        }
-        for (_, email) in &appeared {
-            self.count_listed(email, true);
-        }
-        self.accounts.note_drift();
-        self.leases.note_round(sent_at);
-        self.foreign_jobs.note_round(sent_at);
-        let again = self.foreign_jobs.take_uncounted(sent_at);
-        let new = self.note_appeared(appeared.into_iter().chain(again), sent_at);
-        for key in self.foreign_jobs.remove_gone(sent_at) {
-            self.uncount_foreign(key);
-        }
-        let new = self.follow_marks(marked, new, sent_at, now);
-        let findings = self.look_for_bound(sent_at, &absences, now);
-        self.match_new(sent_at, new, now);
-        self.judge_marks();
-        let are_shown = |account| absences.are_shown(account);
-        for id in self.leases.count_absences(sent_at, ABSENCES_MIN, are_shown) {
-            self.end_lease(id, Cause::Absent, now);
-        }
-        for id in self.overdue_at(sent_at) {
-            let account = self.leases.get(id).map(|lease| lease.account);
-            if account.is_some_and(are_shown) {
-                self.end_lease(id, Cause::Expired, now);
-            }
-        }
-        self.finish_drawn(now, rng);
-        Some(findings)
     }
 
     /// Notes that the outcome of a submission is unknown. Its last byte was sent at `sent_at`.
@@ -164,7 +116,7 @@ impl Pool {
         } else {
             (stood_for, None)
         };
-        let job = own.or_else(|| self.adopt_foreign(id));
+        let job = own.or_else(|| self.adopt_foreign(id, None));
         self.set_phase(id, Phase::uncertain(sent_at));
         if let Some(job) = job {
             self.tie(id, job);
@@ -268,33 +220,14 @@ impl Pool {
         decided_count
     }
 
-    /// A cap counts if a round changes it.
-    fn learn_caps(&mut self, running: &RunningJobs, changed: Vec<(Name, u32)>) {
-        let changed = changed.into_iter().filter_map(|(name, cap)| {
-            steps::step();
-            Some((self.accounts.find(&name)?, cap))
-        });
-        let changed: Vec<_> = changed.collect();
-        let joined = self.accounts.take_joined().into_iter().filter_map(|key| {
-            steps::step();
-            let cap = running.cap(&Name::new(&self.accounts.get(key)?.listed.email))?;
-            Some((key, cap))
-        });
-        let joined: Vec<_> = joined.collect();
-        for (key, cap) in joined.into_iter().chain(changed) {
-            self.accounts
-                .update(key, &mut self.outbox, |account| account.observe_cap(cap));
-        }
-    }
-
-    fn count_listed(&mut self, email: &Name, is_added: bool) {
+    pub(super) fn count_listed(&mut self, email: &Name, is_added: bool) {
         if let Some(key) = self.accounts.find(email) {
             self.accounts.count_listed(key, is_added);
         }
     }
 
     /// The round does not list a job that the one before it did.
-    fn note_vanished(&mut self, task_id: &TaskId) {
+    pub(super) fn note_vanished(&mut self, task_id: &TaskId) {
         let holder = self.leases.of_task(task_id);
         let stand_in = self.leases.stand_in(task_id);
         for id in holder.into_iter().chain(stand_in) {
@@ -347,57 +280,5 @@ impl Pool {
             }
         }
         new
-    }
-
-    /// Decides about bound jobs that the round does not list.
-    fn look_for_bound(
-        &mut self,
-        sent_at: Duration,
-        absences: &Absences,
-        now: Duration,
-    ) -> Findings {
-        let mut findings = Findings {
-            unlisted: Vec::new(),
-            is_release_due: self.leases.has_releasing(),
-        };
-        for id in self.leases.unlisted() {
-            let Some(lease) = self.leases.get(id) else {
-                continue;
-            };
-            let Some(binding) = lease.binding() else {
-                continue;
-            };
-            let is_over = binding.over_at.is_some_and(|over_at| over_at < sent_at);
-            if binding.since >= sent_at {
-                // The round was sent before the job was known.
-            } else if is_over && absences.are_shown(lease.account) {
-                self.end_lease(id, Cause::Finished, now);
-            } else if binding.since + self.limits.job_ttl <= sent_at {
-                self.end_lease(id, Cause::Unverified, now);
-            } else if !is_over {
-                findings.unlisted.push(RunningJob {
-                    task_id: binding.task_id.clone(),
-                    email: self.accounts[lease.account].listed.email.to_string(),
-                    mark: None,
-                });
-            }
-        }
-        findings
-    }
-
-    /// The picks whose ttl was over when a round was sent, including those not yet marked as
-    /// overdue.
-    fn overdue_at(&mut self, sent_at: Duration) -> Vec<LeaseId> {
-        while let Some(id) = self.leases.next_due(sent_at) {
-            let state = self
-                .leases
-                .get(id)
-                .map(|lease| (lease.state(), lease.is_overdue));
-            if state != Some((LeaseState::Reserved, false)) {
-                break;
-            }
-            self.leases.set_overdue(id);
-        }
-        self.leases.overdue_at(sent_at)
     }
 }

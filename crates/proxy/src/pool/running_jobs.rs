@@ -10,7 +10,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use indexmap::{IndexMap, map::Entry};
+use indexmap::{IndexMap, IndexSet, map::Entry};
 
 use super::{AccountCount, Mark, Round, TaskId, caps::Caps, name::Name};
 
@@ -31,26 +31,70 @@ pub struct RunningJobs {
     caps: Caps,
     /// How many jobs run without an id that can be read, by the folded e-mail of their account.
     unnamed: BTreeMap<Arc<str>, BTreeMap<Name, u32>>,
-    /// The accounts that are listed with a job whose id cannot be read.
-    pub(super) unreadable: BTreeSet<Name>,
+    /// The accounts that are listed with a job whose id cannot be read, by their folded e-mails.
+    unreadable: BTreeMap<Arc<str>, Vec<Name>>,
     /// A job is listed whose account is not known.
     pub(super) has_unknown: bool,
 }
 
-/// What a round changes, to be applied by [`Pool::follow_round`](super::Pool::follow_round).
+/// What a round changes, to be followed by [`Pool::begin_round`](super::Pool::begin_round).
 #[derive(Debug)]
 pub struct RoundChange {
     /// The jobs of the round before; `None` before the first round.
     pub(super) base: Option<Arc<RunningJobs>>,
     pub(super) running: Arc<RunningJobs>,
+    pub(super) parts: Vec<RoundPart>,
+}
+
+/// What a round changes on the accounts of one name, or of some between which jobs moved. No other part concerns them.
+#[derive(Debug, Default)]
+pub(super) struct RoundPart {
+    /// The folded e-mails.
+    pub(super) names: Vec<Arc<str>>,
     /// In the upstream's order.
     pub(super) appeared: Vec<(TaskId, Name)>,
     pub(super) vanished: Vec<(TaskId, Name)>,
     pub(super) caps: Vec<(Name, u32)>,
-    /// The folded e-mails of accounts with another number of jobs without ids.
-    pub(super) unnamed: Vec<Arc<str>>,
     /// Jobs that are listed with another mark, or elsewhere, or that have a mark alone now or no longer.
     pub(super) marked: Vec<(TaskId, Name)>,
+}
+
+impl RoundPart {
+    /// How many changes it holds.
+    pub(super) fn len(&self) -> usize {
+        let Self {
+            names,
+            appeared,
+            vanished,
+            caps,
+            marked,
+        } = self;
+        names.len() + appeared.len() + vanished.len() + caps.len() + marked.len()
+    }
+}
+
+/// The parts of a change, as they are put together.
+#[derive(Default)]
+struct Parts {
+    /// By the first of their names.
+    parts: IndexMap<Arc<str>, RoundPart, RandomState>,
+    /// The folded e-mails between which jobs moved. They are of one part.
+    moved: IndexSet<Arc<str>, RandomState>,
+}
+
+impl Parts {
+    /// The part that concerns the accounts with this folded e-mail.
+    fn of(&mut self, folded: &Arc<str>) -> &mut RoundPart {
+        let moved = self.moved.first().filter(|_| self.moved.contains(folded));
+        let part = self.parts.entry(Arc::clone(moved.unwrap_or(folded)));
+        part.or_insert_with(|| RoundPart {
+            names: match moved {
+                Some(_) => self.moved.iter().cloned().collect(),
+                None => vec![Arc::clone(folded)],
+            },
+            ..RoundPart::default()
+        })
+    }
 }
 
 impl RoundChange {
@@ -94,31 +138,9 @@ impl RoundChange {
         }
         running.caps = Caps::of(round.caps);
         running.note_unnamed(&round.unreadable, &round.counts);
-        let moved = |task_id: &TaskId, name: &Name, other: &RunningJobs| {
-            // Accounts may differ in case only.
-            other.jobs.get(task_id) != Some(name)
-        };
-        let appeared = running.jobs.iter();
-        let appeared = appeared.filter(|(task_id, name)| moved(task_id, name, old));
-        let appeared = appeared.map(|(task_id, name)| (task_id.clone(), name.clone()));
-        let appeared = appeared.collect();
-        let vanished = old.jobs.iter();
-        let vanished = vanished.filter(|(task_id, name)| moved(task_id, name, &running));
-        let vanished = vanished.map(|(task_id, name)| (task_id.clone(), name.clone()));
-        let vanished = vanished.collect();
-        let caps = running.caps.changed_since(&old.caps);
-        let caps = caps.map(|(email, cap)| (Name::new(email), cap)).collect();
-        let folded = old.unnamed.keys().chain(running.unnamed.keys());
-        let changed =
-            folded.filter(|folded| old.unnamed.get(*folded) != running.unnamed.get(*folded));
-        let unnamed: BTreeSet<_> = changed.cloned().collect();
         Self {
-            marked: running.newly_marked(old),
+            parts: running.parts_since(old),
             running: Arc::new(running),
-            appeared,
-            vanished,
-            caps,
-            unnamed: unnamed.into_iter().collect(),
             base,
         }
     }
@@ -130,20 +152,57 @@ impl RunningJobs {
         self.jobs.get(task_id)
     }
 
-    /// The jobs that `old` lists without these marks, with marks that were not alone, or elsewhere.
-    fn newly_marked(&self, old: &Self) -> Vec<(TaskId, Name)> {
-        let shown = |jobs: &Self, task_id: &TaskId| {
+    /// What is listed otherwise than in `old`.
+    fn parts_since(&self, old: &Self) -> Vec<RoundPart> {
+        // Accounts may differ in case only.
+        let is_other = |(task_id, name): &(&TaskId, &Name), other: &Self| {
+            other.jobs.get(*task_id) != Some(*name)
+        };
+        let appeared: Vec<_> = self.jobs.iter().filter(|job| is_other(job, old)).collect();
+        let mut parts = Parts::default();
+        for (task_id, name) in &appeared {
+            if let Some(before) = old.jobs.get(*task_id)
+                && before.folded() != name.folded()
+            {
+                let between = [before, *name].map(|name| Arc::clone(name.folded()));
+                parts.moved.extend(between);
+            }
+        }
+        for (task_id, name) in appeared {
+            let part = parts.of(name.folded());
+            part.appeared.push((task_id.clone(), name.clone()));
+        }
+        for (task_id, name) in old.jobs.iter().filter(|job| is_other(job, self)) {
+            let part = parts.of(name.folded());
+            part.vanished.push((task_id.clone(), name.clone()));
+        }
+        for (email, cap) in self.caps.changed_since(&old.caps) {
+            let name = Name::new(email);
+            parts.of(name.folded()).caps.push((name, cap));
+        }
+        for folded in old.unnamed.keys().chain(self.unnamed.keys()) {
+            if old.unnamed.get(folded) != self.unnamed.get(folded) {
+                parts.of(folded);
+            }
+        }
+        for (task_id, name) in self.jobs.iter() {
+            if self.is_newly_marked(task_id, old) {
+                let part = parts.of(name.folded());
+                part.marked.push((task_id.clone(), name.clone()));
+            }
+        }
+        parts.parts.into_values().collect()
+    }
+
+    /// Whether `old` lists a marked job without this mark, with one that was not alone, or elsewhere.
+    fn is_newly_marked(&self, task_id: &TaskId, old: &Self) -> bool {
+        let shown = |jobs: &Self| {
             let mark = jobs.mark_of(task_id)?;
             let is_alone = jobs.job_of(mark) == Some(task_id);
             Some((mark, is_alone, jobs.jobs.get(task_id).cloned()))
         };
-        let is_new = |task_id: &TaskId| {
-            let now = shown(self, task_id);
-            now.is_some() && now != shown(old, task_id)
-        };
-        let jobs = self.jobs.iter().filter(|(task_id, _)| is_new(task_id));
-        let jobs = jobs.map(|(task_id, name)| (task_id.clone(), name.clone()));
-        jobs.collect()
+        let now = shown(self);
+        now.is_some() && now != shown(old)
     }
 
     /// The mark that a job is listed with.
@@ -180,6 +239,12 @@ impl RunningJobs {
         names.map(|(name, count)| (name, *count))
     }
 
+    /// The names with this folded e-mail that are listed with a job whose id cannot be read.
+    pub(super) fn unreadable(&self, folded: &str) -> &[Name] {
+        let names = self.unreadable.get(folded);
+        names.map_or(&[], Vec::as_slice)
+    }
+
     /// Notes how many jobs run without an id that can be read: those that are listed without one, or as many as
     /// the upstream counts beyond those that are listed with one.
     fn note_unnamed(&mut self, unreadable: &[Option<String>], counts: &[AccountCount]) {
@@ -193,7 +258,10 @@ impl RunningJobs {
                 None => self.has_unknown = true,
             }
         }
-        self.unreadable = unnamed.keys().cloned().collect();
+        for name in unnamed.keys() {
+            let of_name = self.unreadable.entry(Arc::clone(name.folded()));
+            of_name.or_default().push(name.clone());
+        }
         for AccountCount { email, executing } in counts {
             let name = self.as_listed(Name::new(email));
             let listed = self.by_name.get(name.folded()).into_iter().flatten();

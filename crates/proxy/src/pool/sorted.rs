@@ -4,12 +4,20 @@
 //! Entries come in about that order here, by age or by the account list. So they lie in chunks, which are full behind
 //! entries that came at the end, and two neighbours of which are never both nearly empty.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Bound};
 
 /// The most entries of a chunk. To insert or remove one moves half a chunk on average, which is 2 KB at most.
 const CHUNK_MAX: usize = 128;
 /// A chunk with no more entries joins a neighbour, if both fit into three quarters of one.
 const CHUNK_FEW: usize = CHUNK_MAX / 4;
+
+/// The entries of a set of the standard library behind one, or all of them.
+pub(super) fn behind<T>(entry: Option<T>) -> (Bound<T>, Bound<T>) {
+    (
+        entry.map_or(Bound::Unbounded, Bound::Excluded),
+        Bound::Unbounded,
+    )
+}
 
 /// A set of entries in ascending order.
 #[derive(Debug)]

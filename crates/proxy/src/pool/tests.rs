@@ -27,12 +27,18 @@ use std::time::Duration;
 
 use accounts_fetcher::{Account, Snapshot};
 use harness::Slots;
+use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
     fuzzing::{Bench, LIMITS, START, TTL},
     *,
 };
+
+/// How many steps of a round are taken at once.
+fn any_round_steps() -> impl Strategy<Value = usize> {
+    prop_oneof![1 => 1..16_usize, 1 => Just(usize::MAX)]
+}
 
 impl Bench {
     fn new(accounts: &[(&str, u32)]) -> Self {

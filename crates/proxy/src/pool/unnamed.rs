@@ -5,37 +5,20 @@
 //! round shows. Each may be the job of a lease that is older than the round and of which the round lists no
 //! job; only the surplus is foreign, until the next round. What was granted since comes on top.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{AccountKey, Pool, RunningJobs, steps};
-
-/// Where a round shows that a job it does not list is absent.
-#[derive(Debug)]
-pub(super) struct Absences {
-    doubtful: BTreeSet<AccountKey>,
-    /// A job may run on any account.
-    is_none_shown: bool,
-}
-
-impl Absences {
-    /// Whether a job of this account that the round does not list is absent. It is not if a row of the account
-    /// cannot be read: that may be the job.
-    pub(super) fn are_shown(&self, account: AccountKey) -> bool {
-        !self.is_none_shown && !self.doubtful.contains(&account)
-    }
-}
+use super::{AccountKey, Name, Pool, RunningJobs, steps};
 
 impl Pool {
-    /// Where the round `running` shows absences.
-    pub(super) fn absences(&self, running: &RunningJobs) -> Absences {
-        let doubtful = running.unreadable.iter().flat_map(|name| {
-            steps::step();
-            self.accounts.alike(name)
-        });
-        Absences {
-            doubtful: doubtful.collect(),
-            is_none_shown: running.has_unknown,
-        }
+    /// Whether a job of this account that the round `running` does not list is absent. It is not if a row of the
+    /// account cannot be read: that may be the job.
+    pub(super) fn shows_absence(&self, running: &RunningJobs, account: AccountKey) -> bool {
+        let Some(account_of) = self.accounts.get(account) else {
+            return false;
+        };
+        let name = Name::sharing(Arc::clone(&account_of.listed.email));
+        let mut unreadable = running.unreadable(name.folded()).iter();
+        !running.has_unknown && !unreadable.any(|name| self.accounts.alike(name).contains(&account))
     }
 
     /// Counts the jobs without ids that the round `running` shows on the accounts with this folded e-mail.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     kling::scheduler::RunningJob,
-    ledger::{FollowRound, RoundBase},
+    ledger::{RoundBase, tests::follow_round},
     pool::{Round, RoundChange, TaskId},
 };
 
@@ -29,14 +29,7 @@ async fn round(stage: &Stage, jobs: impl Iterator<Item = usize>) {
         ..Round::default()
     };
     let change = RoundChange::between(ticket.running, round);
-    assert!(
-        stage
-            .ledger
-            .call(FollowRound { change })
-            .await
-            .unwrap()
-            .is_some()
-    );
+    follow_round(&stage.ledger, change).await;
     advance(Duration::from_millis(10)).await;
 }
 

@@ -9,7 +9,7 @@ use crate::{
     config::SyncMode,
     journal::sqlite::Sqlite,
     kling::{scheduler::RunningJob, task::JobResult},
-    ledger::{FollowRound, JobUntracked, RoundBase, UpdateLease},
+    ledger::{JobUntracked, RoundBase, UpdateLease, tests::follow_round},
     pool::{Round, RoundChange, Update},
 };
 
@@ -317,7 +317,7 @@ async fn change_ledger(ledger: &Ledger) {
         ..Round::default()
     };
     let change = RoundChange::between(ticket.running, round);
-    ledger.call(FollowRound { change }).await.unwrap();
+    follow_round(ledger, change).await;
     let drain = SetDraining {
         name: Name::new("a@x"),
         is_draining: true,

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{Context, Operation};
 use crate::pool::{
-    Findings, History, JobResult, Name, RoundChange, RunningJobs, TaskId, Undecided,
+    History, JobResult, Name, RoundChange, RoundProgress, RunningJobs, TaskId, Undecided,
 };
 
 /// What a round starts from.
@@ -35,8 +35,11 @@ impl Operation for RoundBase {
     }
 }
 
-/// Learns from one round that was answered. `None` if the change was made against a round that is
-/// no longer the newest: nothing changes then.
+/// The most steps of a round that one operation takes: about a tenth of a millisecond.
+const ROUND_STEPS_MAX: usize = 128;
+
+/// Begins to learn from one round that was answered. Replies how far, and how long ago it was sent. `None` if the change
+/// was made against a round that is no longer the newest: nothing changes then.
 #[derive(Debug)]
 pub struct FollowRound {
     /// What the round changes.
@@ -44,14 +47,34 @@ pub struct FollowRound {
 }
 
 impl Operation for FollowRound {
-    type Reply = Option<(Findings, Duration)>;
+    type Reply = Option<(RoundProgress, Duration)>;
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
-        let lag = context.now.saturating_sub(self.change.sent_at());
-        let findings = context
-            .pool
-            .follow_round(self.change, context.now, context.rng)?;
-        Some((findings, lag))
+        let sent_at = self.change.sent_at();
+        let Context { pool, now, rng, .. } = context;
+        let is_begun = pool.begin_round(self.change, now, rng);
+        let progress = is_begun.then(|| pool.follow_round(ROUND_STEPS_MAX, now, rng))??;
+        Some((progress, now.saturating_sub(sent_at)))
+    }
+}
+
+/// Learns some more from the round that has begun. `None` if another one has begun since.
+#[derive(Debug)]
+pub struct FollowRoundOn {
+    /// When the round was sent.
+    pub sent_at: Duration,
+}
+
+impl Operation for FollowRoundOn {
+    type Reply = Option<(RoundProgress, Duration)>;
+
+    fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
+        let Context { pool, now, rng, .. } = context;
+        if pool.followed_sent_at() != Some(self.sent_at) {
+            return None;
+        }
+        let progress = pool.follow_round(ROUND_STEPS_MAX, now, rng)?;
+        Some((progress, now.saturating_sub(self.sent_at)))
     }
 }
 

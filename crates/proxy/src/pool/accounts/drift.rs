@@ -2,19 +2,26 @@
 
 use std::mem;
 
-use super::{
-    super::{AccountKey, steps::Counted},
-    Accounts,
-};
+use super::{super::AccountKey, Accounts};
 
 impl Accounts {
-    /// Notes by how many slots the pool differs from the newest round.
-    pub(in crate::pool) fn note_drift(&mut self) {
-        for key in mem::take(&mut self.moved).into_iter().counted() {
-            if let Some(account) = self.slots.get_mut(key) {
-                account.is_moved = false;
-                account.note_drift();
-            }
+    /// Notes by how many slots the pool differs from the newest round, on one account whose slots changed. False if
+    /// there is no further one.
+    pub(in crate::pool) fn note_next_drift(&mut self) -> bool {
+        let Some(key) = self.moved.pop() else {
+            return false;
+        };
+        if let Some(account) = self.slots.get_mut(key) {
+            account.is_moved = false;
+            account.note_drift();
+        }
+        true
+    }
+
+    /// The same, on the accounts with this folded e-mail.
+    pub(in crate::pool) fn note_drift_of(&mut self, folded: &str) {
+        for key in self.named(folded) {
+            self.slots[key].note_drift();
         }
     }
 

@@ -98,7 +98,7 @@ impl Accounts {
     }
 
     /// The accounts whose e-mails are this one in lower case, in an order that depends on no hasher.
-    fn named(&self, folded: &str) -> Vec<AccountKey> {
+    pub(super) fn named(&self, folded: &str) -> Vec<AccountKey> {
         let mut keys: Vec<_> = self.of_name(folded).collect();
         keys.sort_unstable();
         keys

@@ -30,6 +30,9 @@ const OPERATION: &str = "/v";
 
 pub(in crate::pool) type Email = &'static str;
 
+/// How many jobs the upstream counts on an account beyond those that it lists.
+type Excess = Option<(Email, u32)>;
+
 fn prompt(body: u64) -> Digest {
     Digest::of(&(body % BODIES).to_string())
 }
@@ -51,13 +54,16 @@ pub(in crate::pool) struct World {
     hash_key: HashKey,
     /// The marks that rounds list jobs with.
     marks: BTreeMap<u64, Mark>,
-    /// How many jobs the upstream counts beyond those that it lists.
-    excess: Option<(Email, u32)>,
+    excess: Excess,
+    /// What the round shows that is being followed.
+    followed: Option<(BTreeMap<u64, Email>, Excess)>,
+    /// How many steps of it are taken at once.
+    round_steps: usize,
 }
 
 impl World {
-    /// The list is known, and a first round lists nothing.
-    pub(in crate::pool) fn new(limits: Limits) -> Self {
+    /// The list is known, and a first round lists nothing. Between `round_steps` steps of a round other events happen.
+    pub(in crate::pool) fn new(limits: Limits, round_steps: usize) -> Self {
         let mut bench = Bench::empty(limits, 3);
         let mut world = Self {
             place: bench.pool.take_place(START),
@@ -71,10 +77,13 @@ impl World {
             running: BTreeMap::new(),
             garbled: BTreeSet::new(),
             excess: None,
+            followed: None,
+            round_steps,
         };
         world.list(&[("Ann@x", 2), ("b@x", 1), ("c@x", 2)]);
         world.follow_list(usize::MAX);
         world.round(None);
+        world.finish_round();
         world
     }
 
@@ -221,10 +230,10 @@ impl World {
 
     /// A round that is sent and answered now, with the truth.
     fn round(&mut self, cap: Option<u32>) {
-        let Bench { pool, rng } = &mut self.bench;
-        if !pool.limits.reconciles {
+        if !self.bench.pool.limits.reconciles {
             return;
         }
+        self.finish_round();
         let running = self.running.iter();
         let (garbled, read): (Vec<_>, Vec<_>) =
             running.partition(|(id, _)| self.garbled.contains(id));
@@ -258,8 +267,41 @@ impl World {
             caps: caps.collect(),
             counts: counts.into_iter().collect(),
         };
-        pool.reconcile(&round, at(self.now), rng);
-        check_truth(pool, &self.running, self.excess);
+        let Bench { pool, rng } = &mut self.bench;
+        let change = RoundChange::between(pool.running(), round);
+        assert!(pool.begin_round(change, at(self.now), rng));
+        self.followed = Some((self.running.clone(), self.excess));
+        self.follow_round();
+    }
+
+    /// Takes steps of the round that has begun.
+    fn follow_round(&mut self) {
+        let Bench { pool, rng } = &mut self.bench;
+        let progress = pool.follow_round(self.round_steps, at(self.now), rng);
+        if let Some(RoundProgress::Whole(_)) = progress {
+            let (running, excess) = self.followed.take().unwrap();
+            check_truth(pool, &running, excess);
+        }
+    }
+
+    /// Takes all steps of the round that has begun.
+    pub(in crate::pool) fn finish_round(&mut self) {
+        while self.followed.is_some() {
+            self.follow_round();
+        }
+    }
+
+    /// The accounts and leases, in words. Since when accounts are as they are, and by how much they differed from a round,
+    /// is left out: that tells of times before other accounts were counted, too.
+    #[cfg(test)]
+    pub(in crate::pool) fn shown(&self) -> String {
+        let pool = &self.bench.pool;
+        let accounts = pool.accounts().map(|account| AccountView {
+            since: START,
+            drift: 0,
+            ..account
+        });
+        format!("{:?} {:?}", accounts.collect::<Vec<_>>(), pool.leases())
     }
 
     fn read_histories(&mut self, tasks: &[u64], is_whole: bool) {
@@ -294,6 +336,7 @@ impl World {
     pub(in crate::pool) fn happen(&mut self, event: Event) {
         self.pass(1);
         self.follow_list(1);
+        self.follow_round();
         self.follow();
         self.act(event);
         self.follow();
@@ -390,9 +433,7 @@ impl World {
                 || self.under_way.contains_key(&id)
         });
         assert_eq!(pool.waiters_count(), self.waiting.len());
-        if let Some(running) = pool.running() {
-            check_running(pool, &running);
-        }
+        check_running(pool);
     }
 }
 
@@ -402,15 +443,20 @@ impl World {
 /// If an index does not agree with its entries.
 pub fn run(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
-    let (Ok(is_alone), Ok(ties_picks)) = (bytes.ratio(1, 10), bytes.arbitrary()) else {
+    let (Ok(is_alone), Ok(ties_picks), Ok(round_steps)) = (
+        bytes.ratio(1, 10),
+        bytes.arbitrary(),
+        round_steps(&mut bytes),
+    ) else {
         return;
     };
-    let mut world = World::new(Limits {
+    let limits = Limits {
         waiters_max: 6,
         reconciles: !is_alone,
         ties_picks,
         ..RECONCILING
-    });
+    };
+    let mut world = World::new(limits, round_steps);
     for event in events(bytes) {
         world.happen(event);
     }

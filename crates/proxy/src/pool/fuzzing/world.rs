@@ -83,20 +83,31 @@ impl<'a> Arbitrary<'a> for Event {
     }
 }
 
+/// What runs, as far as rounds show it.
+#[derive(Clone, Default)]
+struct Shown {
+    running: BTreeMap<u64, String>,
+    /// The jobs whose ids they do not show.
+    garbled: BTreeSet<u64>,
+    /// The marks that the upstream keeps, with the leases that they are of.
+    marks: BTreeMap<u64, (Mark, LeaseId)>,
+}
+
 /// The true state of the upstream, and the book beside it.
 pub(in crate::pool) struct World {
     bench: Bench,
     now: u64,
     next_task: u64,
-    running: BTreeMap<u64, String>,
-    garbled: BTreeSet<u64>,
+    upstream: Shown,
+    /// What the round shows that is being followed.
+    followed: Option<Shown>,
+    /// How many steps of it are taken at once.
+    round_steps: usize,
     under_way: Vec<UnderWay>,
     picked: Vec<(LeaseId, Option<u64>)>,
     journal: Journal,
     key: HashKey,
     keeps_marks: bool,
-    /// The marks that the upstream keeps, with the leases that they are of.
-    marks: BTreeMap<u64, (Mark, LeaseId)>,
     keyed: BTreeSet<LeaseId>,
     /// Which jobs rounds have listed with their marks.
     shown: BTreeMap<LeaseId, u64>,
@@ -122,23 +133,23 @@ fn claim_of(lease: LeaseId) -> Claim {
 }
 
 impl World {
-    /// Two accounts on which nothing runs.
-    pub(in crate::pool) fn new() -> Self {
+    /// Two accounts on which nothing runs. Between `round_steps` steps of a round other events happen.
+    pub(in crate::pool) fn new(round_steps: usize) -> Self {
         let mut bench = Bench::empty(RECONCILING, 7);
         bench.pool.record_changes();
         bench.learn(&ACCOUNTS, START);
         Self {
             key: HashKey::random(&mut bench.rng),
             keeps_marks: true,
-            marks: BTreeMap::new(),
+            upstream: Shown::default(),
+            followed: None,
+            round_steps,
             keyed: BTreeSet::new(),
             shown: BTreeMap::new(),
             journal: Journal::default(),
             bench,
             now: 1,
             next_task: 0,
-            running: BTreeMap::new(),
-            garbled: BTreeSet::new(),
             under_way: Vec::new(),
             picked: Vec::new(),
         }
@@ -148,7 +159,9 @@ impl World {
     pub(in crate::pool) fn all(mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.happen(event);
+            self.follow_round();
         }
+        self.round_steps = usize::MAX;
         for submission in std::mem::take(&mut self.under_way) {
             let sent_ago = Duration::ZERO;
             let settlement = match submission.job {
@@ -157,7 +170,7 @@ impl World {
             };
             self.settle(&submission, settlement);
         }
-        self.running.clear();
+        self.upstream.running.clear();
         for _ in 0..8 {
             self.now += 60;
             self.round();
@@ -171,14 +184,16 @@ impl World {
 
     fn start_job(&mut self, email: &str) -> u64 {
         self.next_task += 1;
-        self.running.insert(self.next_task, email.to_owned());
+        self.upstream
+            .running
+            .insert(self.next_task, email.to_owned());
         self.next_task
     }
 
     fn start_submitted(&mut self, submission: &UnderWay) -> u64 {
         let job = self.start_job(&submission.email);
         if let Some(mark) = submission.mark.filter(|_| self.keeps_marks) {
-            self.marks.insert(job, (mark, submission.lease));
+            self.upstream.marks.insert(job, (mark, submission.lease));
         }
         job
     }
@@ -211,16 +226,17 @@ impl World {
         Some((id, lease.email.to_string()))
     }
 
-    /// A round that tells the truth, and the reaction of the sidecar.
+    /// A round that tells the truth.
     fn round(&mut self) {
         self.now += 1;
-        let running = self.running.iter();
+        let shown = self.upstream.clone();
+        let running = shown.running.iter();
         let (garbled, read): (Vec<_>, Vec<_>) =
-            running.partition(|(id, _)| self.garbled.contains(id));
+            running.partition(|(id, _)| shown.garbled.contains(id));
         let executing = read.into_iter().map(|(id, email)| RunningJob {
             task_id: task(*id),
             email: email.clone(),
-            mark: self.marks.get(id).map(|(mark, _)| *mark),
+            mark: shown.marks.get(id).map(|(mark, _)| *mark),
         });
         let unreadable = garbled.into_iter().map(|(_, email)| Some(email.clone()));
         let round = Round {
@@ -229,21 +245,34 @@ impl World {
             unreadable: unreadable.collect(),
             ..Round::default()
         };
+        while self.followed.is_some() {
+            self.follow_round();
+        }
         let Bench { pool, rng } = &mut self.bench;
-        let findings = pool.reconcile(&round, at(self.now), rng);
+        let change = RoundChange::between(pool.running(), round);
+        assert!(pool.begin_round(change, at(self.now), rng));
+        self.followed = Some(shown);
+        self.follow_round();
+    }
+
+    /// Takes steps of the round that has begun. Once it is whole, the sidecar reacts.
+    fn follow_round(&mut self) {
+        let (Bench { pool, rng }, now) = (&mut self.bench, at(self.now));
+        let Some(RoundProgress::Whole(findings)) = pool.follow_round(self.round_steps, now, rng)
+        else {
+            return;
+        };
         for job in findings.unlisted {
             let id: u64 = job.task_id.as_str().parse().unwrap();
-            if !self.running.contains_key(&id) {
-                self.bench.pool.job_over(&job.task_id, at(self.now));
+            if !self.upstream.running.contains_key(&id) {
+                pool.job_over(&job.task_id, now);
             }
         }
-        self.check_marks();
+        let shown = self.followed.take().unwrap();
+        self.check_marks(&shown);
         for email in ["a@x", "b@x"] {
-            let truth = self
-                .running
-                .values()
-                .filter(|running| *running == email)
-                .count();
+            let running = shown.running.values();
+            let truth = running.filter(|running| *running == email).count();
             let account = self.bench.pool.account(email).unwrap();
             assert!(
                 account.in_flight() as usize >= truth,
@@ -261,6 +290,7 @@ impl World {
         }
         // What a round showed may not have been written.
         self.shown.clear();
+        self.followed = None;
         let now = at(self.now);
         let (pool, key) = (&mut self.bench.pool, &self.key);
         let restored = self
@@ -275,12 +305,11 @@ impl World {
     }
 
     /// A job that the round lists with its mark is that submission's, and its key knows that for good.
-    fn check_marks(&mut self) {
+    fn check_marks(&mut self, shown: &Shown) {
         let pool = &self.bench.pool;
-        let listed = self
-            .marks
-            .iter()
-            .filter(|(job, _)| self.running.contains_key(*job) && !self.garbled.contains(*job));
+        let listed = shown.marks.iter();
+        let listed = listed
+            .filter(|(job, _)| shown.running.contains_key(job) && !shown.garbled.contains(job));
         for (job, (mark, lease)) in listed {
             let holder = pool.leases.of_task(&task(*job));
             assert!(
@@ -401,16 +430,16 @@ impl World {
                 self.start_job(if is_first { "a@x" } else { "b@x" });
             }
             Event::End(nth) => {
-                let nth = nth.checked_rem(self.running.len());
-                let id = nth.and_then(|nth| self.running.keys().nth(nth).copied());
-                id.and_then(|id| self.running.remove(&id));
+                let nth = nth.checked_rem(self.upstream.running.len());
+                let id = nth.and_then(|nth| self.upstream.running.keys().nth(nth).copied());
+                id.and_then(|id| self.upstream.running.remove(&id));
             }
             Event::Garble(nth) => {
-                let nth = nth.checked_rem(self.running.len());
-                if let Some(id) = nth.and_then(|nth| self.running.keys().nth(nth).copied())
-                    && !self.garbled.insert(id)
+                let nth = nth.checked_rem(self.upstream.running.len());
+                if let Some(id) = nth.and_then(|nth| self.upstream.running.keys().nth(nth).copied())
+                    && !self.upstream.garbled.insert(id)
                 {
-                    self.garbled.remove(&id);
+                    self.upstream.garbled.remove(&id);
                 }
             }
             Event::Round => self.round(),
@@ -434,5 +463,8 @@ impl World {
 /// # Panics
 /// If the book counts less than runs, or does not forget a slot that is free.
 pub fn run(data: &[u8]) {
-    World::new().all(events(Unstructured::new(data)));
+    let mut bytes = Unstructured::new(data);
+    if let Ok(round_steps) = round_steps(&mut bytes) {
+        World::new(round_steps).all(events(bytes));
+    }
 }

@@ -115,15 +115,53 @@ proptest! {
         events in prop::collection::vec(any_event(), 1..60),
         reconciles in prop::bool::weighted(0.9),
         ties_picks in any::<bool>(),
+        round_steps in any_round_steps(),
     ) {
-        let mut world = World::new(Limits {
+        let limits = Limits {
             waiters_max: 6,
             reconciles,
             ties_picks,
             ..RECONCILING
-        });
+        };
+        let mut world = World::new(limits, round_steps);
         for event in events {
             world.happen(event);
+        }
+    }
+}
+
+/// Which account a call draws, and which waiter gets a slot, depends on the order in which slots come back, and so does
+/// whether an account that left the list is forgotten. Nothing else does.
+fn without_draws(event: Event) -> Event {
+    if let Event::Call(call) = event {
+        return Event::Call(Call {
+            only: call.only.or(Some("Ann@x")),
+            waits: false,
+            ..call
+        });
+    }
+    let is_list = matches!(event, Event::List(_));
+    if is_list { Event::Pass(1) } else { event }
+}
+
+proptest! {
+    #[test]
+    fn a_round_in_steps_is_what_it_is_at_once(
+        events in prop::collection::vec(any_event().prop_map(without_draws), 1..60),
+        ties_picks in any::<bool>(),
+        round_steps in 1..16_usize,
+    ) {
+        let limits = Limits {
+            ties_picks,
+            ..RECONCILING
+        };
+        let mut at_once = World::new(limits, usize::MAX);
+        let mut in_steps = World::new(limits, round_steps);
+        for event in events {
+            at_once.happen(event.clone());
+            in_steps.happen(event);
+            in_steps.finish_round();
+            prop_assert_eq!(in_steps.shown(), at_once.shown());
         }
     }
 }

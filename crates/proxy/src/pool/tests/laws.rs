@@ -4,7 +4,7 @@
 mod lists;
 
 use super::{
-    rounds::{RECONCILING, at, learned, task},
+    rounds::{RECONCILING, at, learned, round_of, task},
     *,
 };
 use crate::pool::steps;
@@ -71,22 +71,15 @@ fn running_book(accounts: u32, jobs: u32) -> (Bench, Vec<(u64, String)>) {
 }
 
 fn change_of_round(bench: &Bench, seconds: u64, jobs: &[(u64, String)]) -> RoundChange {
-    let executing = jobs.iter().map(|(id, email)| RunningJob {
-        task_id: task(*id),
-        email: email.clone(),
-        mark: None,
-    });
-    let round = Round {
-        sent_at: at(seconds),
-        executing: executing.collect(),
-        ..Round::default()
-    };
-    RoundChange::between(bench.pool.running(), round)
+    let jobs: Vec<_> = jobs.iter().map(|(id, email)| (*id, &**email)).collect();
+    RoundChange::between(bench.pool.running(), round_of(seconds, &jobs))
 }
 
 fn round(bench: &mut Bench, seconds: u64, jobs: &[(u64, String)]) {
     let change = change_of_round(bench, seconds, jobs);
-    let findings = bench.pool.follow_round(change, at(seconds), &mut bench.rng);
+    let findings = bench
+        .pool
+        .follow_whole_round(change, at(seconds), &mut bench.rng);
     findings.expect("it is the newest");
 }
 
@@ -381,7 +374,9 @@ fn a_round_costs_what_it_changes() {
     };
     let follow = |(bench, change): &mut (Bench, Option<RoundChange>)| {
         let change = change.take().unwrap();
-        let findings = bench.pool.follow_round(change, at(10), &mut bench.rng);
+        let findings = bench
+            .pool
+            .follow_whole_round(change, at(10), &mut bench.rng);
         findings.expect("it is the newest");
     };
     // The first round has counted every account, so the next round shows what moved since.
@@ -402,6 +397,43 @@ fn a_round_costs_what_it_changes() {
         costs(set_up(|jobs| jobs.push((99_999, email(3)))), follow),
         12,
     );
+}
+
+#[test]
+fn a_part_of_a_round_costs_its_own_steps() {
+    const STEPS: usize = 50;
+    // Each account runs three jobs and has a lost submission and a pick whose time is up. The round lists other jobs.
+    let set_up = |size: u32| {
+        let (mut bench, mut jobs) = running_book(size, 3);
+        for account in 0..size {
+            let lost = take_of(&mut bench, account, 3, None);
+            bench.pool.mark_uncertain(lost, at(3), at(3));
+            take_of(&mut bench, account, 3, Some(at(9)));
+        }
+        round(&mut bench, 200, &jobs);
+        jobs.iter_mut().for_each(|(id, _)| *id += 100_000);
+        let change = change_of_round(&bench, 400, &jobs);
+        assert!(bench.pool.begin_round(change, at(400), &mut bench.rng));
+        bench
+    };
+    let most = |size| {
+        let mut bench = set_up(size);
+        let mut most = 0;
+        loop {
+            let mut progress = None;
+            let taken = steps::taken_by(|| {
+                progress = bench.pool.follow_round(STEPS, at(400), &mut bench.rng);
+            });
+            most = most.max(taken);
+            if let Some(RoundProgress::Whole(findings)) = progress {
+                assert_eq!(findings.unlisted.len(), 3 * size as usize);
+                return most;
+            }
+        }
+    };
+    let (small, large) = (most(SMALL), most(LARGE));
+    assert!(large <= 8 * STEPS as u64, "{small} and {large} entries");
+    assert!(large <= small + BITS, "{small} entries became {large}");
 }
 
 #[test]

@@ -9,6 +9,20 @@ pub(super) fn learned(limits: Limits, accounts: &[(&str, u32)]) -> Bench {
     Bench::learned(limits, accounts)
 }
 
+/// A round sent at `seconds` that lists these jobs.
+pub(super) fn round_of(seconds: u64, jobs: &[(u64, &str)]) -> Round {
+    let executing = jobs.iter().map(|(id, email)| RunningJob {
+        task_id: task(*id),
+        email: (*email).to_owned(),
+        mark: None,
+    });
+    Round {
+        sent_at: at(seconds),
+        executing: executing.collect(),
+        ..Round::default()
+    }
+}
+
 impl Bench {
     /// A round sent and answered at `seconds` that lists these jobs.
     pub(super) fn round(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Vec<RunningJob> {
@@ -16,19 +30,7 @@ impl Bench {
     }
 
     pub(super) fn findings(&mut self, seconds: u64, jobs: &[(u64, &str)]) -> Findings {
-        let executing = jobs
-            .iter()
-            .map(|(id, email)| RunningJob {
-                task_id: task(*id),
-                email: (*email).to_owned(),
-                mark: None,
-            })
-            .collect();
-        let round = Round {
-            sent_at: at(seconds),
-            executing,
-            ..Round::default()
-        };
+        let round = round_of(seconds, jobs);
         self.pool.reconcile(&round, at(seconds), &mut self.rng)
     }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::any_round_steps;
 use crate::pool::fuzzing::world::{Event, World};
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -34,7 +35,8 @@ proptest! {
     #[test]
     fn the_book_never_counts_less_than_runs_and_forgets_no_slot(
         events in prop::collection::vec(any_event(), 1..100),
+        round_steps in any_round_steps(),
     ) {
-        World::new().all(events);
+        World::new(round_steps).all(events);
     }
 }

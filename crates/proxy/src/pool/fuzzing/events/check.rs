@@ -45,7 +45,7 @@ fn check_slots(pool: &Pool) {
             "{unseen} unseen: {account:?}"
         );
         let name = Name::new(&account.listed.email);
-        let shown = pool.running().map_or(0, |running| {
+        let shown = pool.shown(name.folded()).map_or(0, |running| {
             let unnamed = running.unnamed(name.folded());
             let here = unnamed.filter(|(name, _)| pool.accounts.find(name) == Some(key));
             here.map(|(_, count)| count).sum()
@@ -64,12 +64,13 @@ fn check_waiters(pool: &Pool) {
     }
 }
 
-/// The book and the newest round agree about what is listed.
-pub(in crate::pool::fuzzing) fn check_running(pool: &Pool, running: &RunningJobs) {
-    for (task_id, name) in running.jobs() {
+/// The book and the newest round agree about what is listed. On each account that is the one which is followed there.
+pub(in crate::pool::fuzzing) fn check_running(pool: &Pool) {
+    let running = pool.shown_jobs();
+    for (task_id, name) in &running {
         check_listed_job(pool, task_id, name);
     }
-    check_marks(pool, running);
+    check_marks(pool, &running);
 }
 
 /// A job that the newest round lists is counted, where it runs, by one that knows that it is listed.
@@ -101,31 +102,26 @@ fn check_listed_job(pool: &Pool, task_id: &TaskId, name: &Name) {
 }
 
 /// The newest round lists every job that is marked as listed.
-fn check_marks(pool: &Pool, running: &RunningJobs) {
-    let listed: BTreeSet<_> = running.jobs().map(|(task_id, _)| task_id).collect();
+fn check_marks(pool: &Pool, running: &BTreeMap<TaskId, Name>) {
     for (_, lease) in pool.leases.after(None) {
         let bound_to = lease.binding().filter(|binding| binding.is_listed);
         let bound_to = bound_to.map(|binding| &binding.task_id);
         let stands_for = lease.stands_for().filter(|job| job.is_listed);
         let stands_for = stands_for.map(|job| &job.task_id);
         for task_id in bound_to.into_iter().chain(stands_for) {
-            assert!(listed.contains(task_id), "no round lists {lease:?}");
+            assert!(running.contains_key(task_id), "no round lists {lease:?}");
         }
     }
     for task_id in pool.foreign_jobs.said_listed() {
         assert!(
-            listed.contains(task_id),
+            running.contains_key(task_id),
             "no round lists the foreign job {task_id:?}"
         );
     }
 }
 
 /// After a round that was sent now, no account has fewer slots in use than jobs run on it.
-pub(super) fn check_truth(
-    pool: &Pool,
-    running: &BTreeMap<u64, Email>,
-    excess: Option<(Email, u32)>,
-) {
+pub(super) fn check_truth(pool: &Pool, running: &BTreeMap<u64, Email>, excess: Excess) {
     let mut truth: BTreeMap<AccountKey, u32> = BTreeMap::new();
     let excess = excess.map(|(email, excess)| (pool.accounts.find(&Name::new(email)), excess));
     if let Some((Some(key), excess)) = excess {

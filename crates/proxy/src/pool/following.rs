@@ -1,0 +1,397 @@
+//! Follows a round in steps, between which other operations may come.
+//!
+//! All that a round changes on an account is one step: its jobs, their marks, the leases that they are matched to, and its
+//! cap. So at any time an account counts every job that one of two rounds lists on it: the one that is being followed, or
+//! the one before. What the round shows to be absent is looked at last, once all that it lists is counted.
+
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    iter, mem,
+    sync::Arc,
+    time::Duration,
+    vec,
+};
+
+use foldhash::fast::RandomState;
+use rand::Rng;
+
+use super::{
+    AccountKey, Cause, LeaseId, Name, Pool, RoundChange, RunningJob, RunningJobs, TaskId,
+    leases::TimedPlace,
+    rounds::{ABSENCES_MIN, Findings},
+    running_jobs::RoundPart,
+    steps,
+};
+
+/// A round that is being followed.
+#[derive(Debug)]
+pub(super) struct Following {
+    running: Arc<RunningJobs>,
+    /// What it changes that is not followed yet.
+    parts: vec::IntoIter<RoundPart>,
+    /// The folded e-mails that these parts concern.
+    pending: HashSet<Arc<str>, RandomState>,
+    stage: Stage,
+    /// Accounts with a job that a submission under way has hidden until now.
+    unhidden: BTreeSet<AccountKey>,
+    findings: Findings,
+}
+
+/// What is looked at, and what of it was the last.
+#[derive(Debug)]
+enum Stage {
+    /// The caps of accounts that joined the list.
+    Joined,
+    /// By how many slots accounts without changes differ.
+    Drift,
+    /// The jobs that leases stand for.
+    StandIns(Option<TaskId>),
+    /// What the round changes.
+    Parts,
+    /// The leases that are older than it.
+    Older,
+    /// The jobs of others that it does not list.
+    Gone(Option<TaskId>),
+    /// The accounts on which a job was hidden.
+    Unhidden,
+    /// The jobs that it lists and that are not counted.
+    Uncounted(Option<TaskId>),
+    /// The marks of accepted submissions.
+    Marks(Option<LeaseId>),
+    /// The bound leases whose jobs it does not list.
+    Bound(Option<LeaseId>),
+    /// The picks whose ttl is over.
+    Due,
+    /// The lost submissions.
+    Lost(Option<TimedPlace>),
+    /// The picks whose ttl was over when it was sent.
+    Overdue(Option<TimedPlace>),
+    /// Nothing: it is followed.
+    Done,
+}
+
+/// How far a round is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoundProgress {
+    /// Steps are left.
+    Partial,
+    /// It is the newest round now. It leaves this to do.
+    Whole(Findings),
+}
+
+impl Pool {
+    /// Begins to follow a round. False if the change was made against a round that is no longer the newest: nothing
+    /// changes then, except that a round which another call has begun is followed to its end.
+    pub fn begin_round(&mut self, change: RoundChange, now: Duration, rng: &mut impl Rng) -> bool {
+        self.follow_round(usize::MAX, now, rng);
+        let RoundChange {
+            base,
+            running,
+            parts,
+        } = change;
+        if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
+            return false;
+        }
+        self.first_round_at.get_or_insert(running.sent_at);
+        let names = parts.iter().flat_map(|part| &part.names);
+        self.following = Some(Following {
+            running,
+            pending: names.cloned().collect(),
+            parts: parts.into_iter(),
+            stage: Stage::Joined,
+            unhidden: BTreeSet::new(),
+            findings: Findings::default(),
+        });
+        true
+    }
+
+    /// When the round was sent that is being followed.
+    pub fn followed_sent_at(&self) -> Option<Duration> {
+        Some(self.following.as_ref()?.running.sent_at)
+    }
+
+    /// Takes about `steps_max` steps of the round that has begun: one for each job that it changes, and for each lease
+    /// that it is compared with. `None` if there is none.
+    pub fn follow_round(
+        &mut self,
+        steps_max: usize,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Option<RoundProgress> {
+        let mut steps = 0;
+        let progress = loop {
+            let following = self.following.as_mut()?;
+            let stage = mem::replace(&mut following.stage, Stage::Done);
+            if matches!(stage, Stage::Done) {
+                let Following {
+                    running, findings, ..
+                } = self.following.take()?;
+                self.running = Some(running);
+                break RoundProgress::Whole(Findings {
+                    is_release_due: self.leases.has_releasing(),
+                    ..findings
+                });
+            }
+            if steps >= steps_max {
+                following.stage = stage;
+                break RoundProgress::Partial;
+            }
+            let part = following.parts.as_slice().first();
+            let part = part.filter(|_| matches!(stage, Stage::Parts));
+            steps += part.map_or(1, RoundPart::len);
+            let running = Arc::clone(&following.running);
+            let next = self.follow_step(&running, stage, now);
+            self.following.as_mut()?.stage = next;
+        };
+        self.finish_drawn(now, rng);
+        Some(progress)
+    }
+
+    /// The newest round that is followed on the accounts with this folded e-mail.
+    pub(super) fn shown(&self, folded: &str) -> Option<&Arc<RunningJobs>> {
+        match &self.following {
+            Some(following) if !following.pending.contains(folded) => Some(&following.running),
+            Some(_) | None => self.running.as_ref(),
+        }
+    }
+
+    /// The account that the newest round lists a job on, and that round.
+    pub(super) fn listing(&self, task_id: &TaskId) -> Option<(&Name, &Arc<RunningJobs>)> {
+        let following = self.following.as_ref().map(|following| &following.running);
+        let mut rounds = following.into_iter().chain(&self.running);
+        rounds.find_map(|round| {
+            let name = round.account_of(task_id)?;
+            let is_shown = self
+                .shown(name.folded())
+                .is_some_and(|it| Arc::ptr_eq(it, round));
+            is_shown.then_some((name, round))
+        })
+    }
+
+    /// Every job that is listed, as [`Self::listing`] tells.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn shown_jobs(&self) -> std::collections::BTreeMap<TaskId, Name> {
+        let following = self.following.as_ref().map(|following| &following.running);
+        let rounds = following.into_iter().chain(&self.running);
+        let jobs = rounds.flat_map(|round| round.jobs());
+        let shown =
+            jobs.filter(|(task_id, name)| self.listing(task_id).is_some_and(|(on, _)| on == *name));
+        shown
+            .map(|(task_id, name)| (task_id.clone(), name.clone()))
+            .collect()
+    }
+
+    /// Takes one step, or finds that none is left of this stage. Returns the stage of the next one.
+    fn follow_step(&mut self, running: &Arc<RunningJobs>, stage: Stage, now: Duration) -> Stage {
+        let sent_at = running.sent_at;
+        match stage {
+            Stage::Joined => self.learn_next_cap(running).unwrap_or(Stage::Drift),
+            Stage::Drift if self.accounts.note_next_drift() => Stage::Drift,
+            Stage::Drift => Stage::StandIns(None),
+            Stage::StandIns(last) => self.unhide_next(running, last).unwrap_or(Stage::Parts),
+            Stage::Parts => self.follow_next_part(running, now).unwrap_or(Stage::Older),
+            Stage::Older if self.leases.pass_older(sent_at) => Stage::Older,
+            Stage::Older => {
+                self.leases.note_round(sent_at);
+                self.foreign_jobs.note_round(sent_at);
+                Stage::Gone(None)
+            }
+            Stage::Gone(last) => self
+                .remove_next_gone(sent_at, last)
+                .unwrap_or(Stage::Unhidden),
+            Stage::Unhidden => {
+                let next = self.match_next_unhidden(sent_at);
+                next.unwrap_or(Stage::Uncounted(None))
+            }
+            Stage::Uncounted(last) => {
+                let next = self.count_next_again(running, last, now);
+                next.unwrap_or(Stage::Marks(None))
+            }
+            Stage::Marks(last) => self.judge_next_mark(last).unwrap_or(Stage::Bound(None)),
+            Stage::Bound(last) => {
+                let next = self.look_for_next_bound(running, last, now);
+                next.unwrap_or(Stage::Due)
+            }
+            Stage::Due if self.leases.set_next_overdue(sent_at) => Stage::Due,
+            Stage::Due => Stage::Lost(None),
+            Stage::Lost(last) => {
+                let next = self.count_next_absence(running, last, now);
+                next.unwrap_or(Stage::Overdue(None))
+            }
+            Stage::Overdue(last) => {
+                let next = self.end_next_overdue(running, last, now);
+                next.unwrap_or(Stage::Done)
+            }
+            Stage::Done => Stage::Done,
+        }
+    }
+
+    /// The cap of an account that joined the list counts if it is another than the list's.
+    fn learn_next_cap(&mut self, running: &RunningJobs) -> Option<Stage> {
+        let key = self.accounts.next_joined()?;
+        let account = self.accounts.get(key);
+        let name = account.map(|account| Name::sharing(Arc::clone(&account.listed.email)));
+        if let Some(cap) = name.and_then(|name| running.cap(&name)) {
+            self.observe_cap(key, cap);
+        }
+        Some(Stage::Joined)
+    }
+
+    /// A cap counts if a round changes it.
+    fn observe_cap(&mut self, key: AccountKey, cap: u32) {
+        self.accounts
+            .update(key, &mut self.outbox, |account| account.observe_cap(cap));
+    }
+
+    /// A submission under way hides a job for one round only. If the round still lists that job where it was, both
+    /// count from now on.
+    fn unhide_next(&mut self, running: &RunningJobs, last: Option<TaskId>) -> Option<Stage> {
+        let task_id = self.leases.next_stand_in(last)?;
+        let listed_on = running.account_of(&task_id);
+        if listed_on.is_some() && self.listed_on(&task_id).as_ref() == listed_on {
+            let id = self.leases.stand_in(&task_id)?;
+            let account = self.leases.get(id)?.account;
+            let job = self.leases.take_stood_for(&task_id)?;
+            self.add_foreign(job, account, running.sent_at);
+            self.following.as_mut()?.unhidden.insert(account);
+        }
+        Some(Stage::StandIns(Some(task_id)))
+    }
+
+    /// Follows all that the round changes on some accounts.
+    fn follow_next_part(&mut self, running: &RunningJobs, now: Duration) -> Option<Stage> {
+        let following = self.following.as_mut()?;
+        let RoundPart {
+            names,
+            appeared,
+            vanished,
+            caps,
+            marked,
+        } = following.parts.next()?;
+        for folded in &names {
+            following.pending.remove(folded);
+        }
+        let base = self.running.clone();
+        for (task_id, email) in vanished {
+            steps::step();
+            self.count_listed(&email, false);
+            if let Some(base) = &base {
+                self.learn_from_foreign(&task_id, base, running.sent_at);
+            }
+            self.note_vanished(&task_id);
+        }
+        for (_, email) in &appeared {
+            self.count_listed(email, true);
+        }
+        for folded in names {
+            self.count_unnamed(running, &folded);
+            self.accounts.note_drift_of(&folded);
+        }
+        let new = self.note_appeared(appeared.into_iter(), running.sent_at);
+        let new = self.follow_marks(running, marked, new, now);
+        self.match_new(new, running.sent_at, now);
+        for (name, cap) in caps {
+            steps::step();
+            if let Some(key) = self.accounts.find(&name) {
+                self.observe_cap(key, cap);
+            }
+        }
+        Some(Stage::Parts)
+    }
+
+    /// A job of others that the round does not list is gone, unless it is known only since the round was sent.
+    fn remove_next_gone(&mut self, sent_at: Duration, last: Option<TaskId>) -> Option<Stage> {
+        let task_id = self.foreign_jobs.next_unlisted(last)?;
+        if self.foreign_jobs.is_gone(&task_id, sent_at) {
+            self.take_foreign(&task_id);
+        }
+        Some(Stage::Gone(Some(task_id)))
+    }
+
+    fn match_next_unhidden(&mut self, sent_at: Duration) -> Option<Stage> {
+        let account = self.following.as_mut()?.unhidden.pop_first()?;
+        self.match_on(account, VecDeque::new(), sent_at);
+        Some(Stage::Unhidden)
+    }
+
+    /// A job that was not counted counts if the round lists it.
+    fn count_next_again(
+        &mut self,
+        running: &RunningJobs,
+        last: Option<TaskId>,
+        now: Duration,
+    ) -> Option<Stage> {
+        let sent_at = running.sent_at;
+        let task_id = self.foreign_jobs.next_uncounted(last)?;
+        if let Some(email) = self.foreign_jobs.take_uncounted(&task_id, sent_at) {
+            let new = self.note_appeared(iter::once((task_id.clone(), email)), sent_at);
+            let new = self.follow_marks(running, Vec::new(), new, now);
+            self.match_new(new, sent_at, now);
+        }
+        Some(Stage::Uncounted(Some(task_id)))
+    }
+
+    fn judge_next_mark(&mut self, last: Option<LeaseId>) -> Option<Stage> {
+        let id = self.marks.next_unjudged(last)?;
+        self.judge_mark(id);
+        Some(Stage::Marks(Some(id)))
+    }
+
+    /// Decides about a bound job that the round does not list.
+    fn look_for_next_bound(
+        &mut self,
+        running: &RunningJobs,
+        last: Option<LeaseId>,
+        now: Duration,
+    ) -> Option<Stage> {
+        let id = self.leases.next_unlisted(last)?;
+        let lease = self.leases.get(id)?;
+        let binding = lease.binding()?;
+        let sent_at = running.sent_at;
+        let is_over = binding.over_at.is_some_and(|over_at| over_at < sent_at);
+        if binding.since >= sent_at {
+            // The round was sent before the job was known.
+        } else if is_over && self.shows_absence(running, lease.account) {
+            self.end_lease(id, Cause::Finished, now);
+        } else if binding.since + self.limits.job_ttl <= sent_at {
+            self.end_lease(id, Cause::Unverified, now);
+        } else if !is_over {
+            let unlisted = RunningJob {
+                task_id: binding.task_id.clone(),
+                email: self.accounts[lease.account].listed.email.to_string(),
+                mark: None,
+            };
+            self.following.as_mut()?.findings.unlisted.push(unlisted);
+        }
+        Some(Stage::Bound(Some(id)))
+    }
+
+    /// The round lists no job of a lost submission.
+    fn count_next_absence(
+        &mut self,
+        running: &RunningJobs,
+        last: Option<TimedPlace>,
+        now: Duration,
+    ) -> Option<Stage> {
+        let (at, id) = self.leases.next_settled(last, running.sent_at)?;
+        let account = self.leases.get(id)?.account;
+        if self.shows_absence(running, account) && self.leases.count_absence(id) >= ABSENCES_MIN {
+            self.end_lease(id, Cause::Absent, now);
+        }
+        Some(Stage::Lost(Some((at, id))))
+    }
+
+    /// The time of a pick is up, unless its job may be one that cannot be read.
+    fn end_next_overdue(
+        &mut self,
+        running: &RunningJobs,
+        last: Option<TimedPlace>,
+        now: Duration,
+    ) -> Option<Stage> {
+        let (at, id) = self.leases.next_overdue(last, running.sent_at)?;
+        if self.shows_absence(running, self.leases.get(id)?.account) {
+            self.end_lease(id, Cause::Expired, now);
+        }
+        Some(Stage::Overdue(Some((at, id))))
+    }
+}
