@@ -88,16 +88,16 @@ impl Pool {
             base,
             running,
             parts,
+            names,
         } = change;
         if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return false;
         }
         self.first_round_at.get_or_insert(running.sent_at);
-        let names = parts.iter().flat_map(|part| &part.names);
         self.following = Some(Following {
             running,
-            pending: names.cloned().collect(),
             parts: parts.into_iter(),
+            pending: names,
             stage: Stage::Joined,
             unhidden: BTreeSet::new(),
             findings: Findings::default(),

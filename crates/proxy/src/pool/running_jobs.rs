@@ -4,7 +4,7 @@
 //! on what changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub struct RoundChange {
     pub(super) base: Option<Arc<RunningJobs>>,
     pub(super) running: Arc<RunningJobs>,
     pub(super) parts: Vec<RoundPart>,
+    /// The folded e-mails that the parts concern.
+    pub(super) names: HashSet<Arc<str>, RandomState>,
 }
 
 /// What a round changes on the accounts of one name, or of some between which jobs moved. No other part concerns them.
@@ -138,8 +140,11 @@ impl RoundChange {
         }
         running.caps = Caps::of(round.caps);
         running.note_unnamed(&round.unreadable, &round.counts);
+        let parts = running.parts_since(old);
+        let names = parts.iter().flat_map(|part| &part.names);
         Self {
-            parts: running.parts_since(old),
+            names: names.cloned().collect(),
+            parts,
             running: Arc::new(running),
             base,
         }
