@@ -90,12 +90,14 @@ impl KeptAnswers {
         }
     }
 
-    /// Keeps an answer for as long as its key is remembered, if there is memory for it.
+    /// Keeps an answer for as long as its key is remembered, if there is memory for it. It takes the place of one that was
+    /// kept before.
     pub(crate) fn keep(&self, lease: LeaseId, headers: &HeaderMap, body: &[u8]) {
         let answer = KeptAnswer::of(headers, body);
         let now = Instant::now();
         let mut kept = self.kept.lock();
         kept.forget_before(now);
+        kept.forget(lease);
         let bytes = answer.bytes();
         if kept.bytes + bytes <= self.bytes_max {
             let place = kept.arrived_count;
@@ -180,6 +182,7 @@ mod tests {
         let answers = KeptAnswers::new();
         for _ in 0..9 {
             let lease = id();
+            answers.keep(lease, &HeaderMap::new(), b"{}");
             answers.keep(lease, &HeaderMap::new(), b"{}");
             answers.forget(lease);
         }
