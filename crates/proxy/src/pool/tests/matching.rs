@@ -64,6 +64,32 @@ fn a_submission_that_is_lost_after_its_job_was_counted_has_it_all_the_same() {
 }
 
 #[test]
+fn a_job_that_a_submission_stood_for_goes_with_the_round_that_no_longer_lists_it() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    bench.forward(1);
+    bench.round(10, &[(7, "a@x")]);
+    assert_eq!(bench.in_use(), Slots::held(1));
+    bench.round(20, &[]);
+    assert_eq!(bench.in_use(), Slots::held(1), "it is nobody else's either");
+}
+
+#[test]
+fn a_lost_submission_takes_no_job_that_the_round_shows_to_be_gone() {
+    let mut bench = learned(RECONCILING, &[("a@x", 5)]);
+    let (first, second) = (bench.forward(1), bench.forward(2));
+    bench.pool.mark_uncertain(first, at(3), at(3));
+    bench.pool.mark_uncertain(second, at(3), at(3));
+    bench.round(10, &[(7, "a@x")]);
+    assert_eq!(bench.job_of(first).as_deref(), Some("7"));
+    bench.round(20, &[]);
+    // Its answer comes late: the job was another one, and belongs to nobody.
+    bench.pool.bind(first, task(8), at(25)).unwrap();
+    bench.round(30, &[(8, "a@x"), (9, "a@x")]);
+    assert_eq!(bench.job_of(second).as_deref(), Some("9"));
+    assert_eq!(bench.in_use(), Slots::held(2));
+}
+
+#[test]
 fn a_lease_made_after_a_round_was_sent_stands_for_nothing_in_it() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     bench.forward(10);

@@ -204,6 +204,67 @@ fn a_lower_cap_counts_at_once_where_a_round_brings_the_news() {
 }
 
 #[test]
+fn a_cap_counts_on_an_account_that_joins_while_the_first_round_is_followed() {
+    let mut bench = Bench::empty(RECONCILING, 7);
+    bench.apply(&[("a@x", 3)], START);
+    let tell = |seconds| Round {
+        sent_at: at(seconds),
+        caps: vec![AccountCap {
+            email: "b@x".to_owned(),
+            max_jobs: 1,
+        }],
+        ..Round::default()
+    };
+    let change = RoundChange::between(None, tell(1));
+    let Bench { pool, rng } = &mut bench;
+    assert!(pool.begin_round(change, at(1), rng));
+    let progress = pool.follow_round(1, at(1), rng);
+    assert_eq!(progress, Some(RoundProgress::Partial));
+    bench.apply(&[("a@x", 3), ("b@x", 3)], at(2));
+    let Bench { pool, rng } = &mut bench;
+    pool.reconcile(&tell(3), at(3), rng);
+    let known = pool.reconcile(&tell(4), at(4), rng);
+    assert_eq!(known, Findings::default());
+    assert_eq!(pool.account("b@x").unwrap().max_jobs, 1);
+}
+
+#[test]
+fn a_round_is_overtaken_by_one_that_begins_meanwhile() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    let Bench { pool, rng } = &mut bench;
+    let base = pool.running();
+    let change =
+        |seconds, id| RoundChange::between(base.clone(), round_of(seconds, &[(id, "a@x")]));
+    assert!(pool.begin_round(change(1, 7), at(1), rng));
+    assert_eq!(
+        pool.follow_round(1, at(1), rng),
+        Some(RoundProgress::Partial)
+    );
+    assert_eq!(pool.followed_sent_at(), Some(at(1)));
+    // The other one was compared with what is not the newest any more.
+    assert!(!pool.begin_round(change(2, 8), at(2), rng));
+    assert_eq!(pool.followed_sent_at(), None, "the first one is whole");
+    assert_eq!(pool.follow_round(1, at(2), rng), None);
+    assert_eq!(bench.in_use(), Slots::foreign(1));
+}
+
+#[test]
+fn nothing_is_granted_before_the_first_round_is_whole() {
+    let mut bench = Bench::empty(RECONCILING, 7);
+    bench.apply(&[("a@x", 3)], START);
+    let change = RoundChange::between(None, round_of(1, &[(7, "a@x")]));
+    let Bench { pool, rng } = &mut bench;
+    assert!(pool.begin_round(change, at(1), rng));
+    let mut steps = 0;
+    while pool.follow_round(1, at(1), rng) == Some(RoundProgress::Partial) {
+        assert_eq!(pool.unavailable_reason(), Some(Refusal::Learning));
+        steps += 1;
+    }
+    assert!(steps > 1, "it is followed in {steps} steps");
+    assert_eq!(pool.unavailable_reason(), None);
+}
+
+#[test]
 fn the_end_of_a_ttl_makes_a_round_due_once() {
     let mut bench = learned(RECONCILING, &[("a@x", 2)]);
     let id = bench.take(1, Some(at(60)));
