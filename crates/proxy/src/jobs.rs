@@ -4,7 +4,7 @@
 //! What rounds no longer list is asked about beside them (`checks`), and so are histories.
 //!
 //! Invariants: one round at a time, and its `sent_at` is taken before anything is sent, so that the
-//! ledger never believes an answer to be newer than it is; a round that fails changes nothing.
+//! ledger never believes an answer to be newer than it is; a round that is not answered changes nothing.
 //!
 //! The ledger decides what a round means for a slot.
 
@@ -84,7 +84,7 @@ impl Rounds {
     /// Runs rounds until dropped: one at once, then one every `interval` while slots are in use or
     /// callers wait, sooner after a job ended, and rarer otherwise. A second call waits for the end of the first.
     ///
-    /// Cancel-safe: a round that is cut off changes nothing.
+    /// Cancel-safe: what a round that is cut off leaves to follow is followed when the next one is answered.
     pub async fn run(&self, interval: Duration) {
         let _single = self.single.lock().await;
         join!(self.ask_on(interval), self.checks.run(|| self.wake()));

@@ -15,7 +15,7 @@
 //! Each part owns its fields and their indexes: `accounts`, `leases`, `foreign_jobs`, `waiters`,
 //! `resolutions`, `marks`, `forecast`, `outbox`. A rule over several of them has a file of its own: `choice`
 //! grants and hands over, `roster` follows the account list, `matching` finds the lease of a job,
-//! `marked_jobs` by its mark, `rounds` follows the upstream, `unnamed` counts its jobs without ids. The cost of a rule depends on what changed, never on the size of
+//! `marked_jobs` by its mark, `following` follows the upstream's list of jobs, `rounds` what else is learnt of them, `unnamed` counts jobs without ids. The cost of a rule depends on what changed, never on the size of
 //! the pool.
 
 mod account;
@@ -435,7 +435,7 @@ impl Pool {
         Some(key)
     }
 
-    /// A job is not counted any more. If the newest round lists it, the next one may count it again.
+    /// A job is not counted any more. If the newest round lists it, the next one that begins may count it again.
     fn note_uncounted(&mut self, task_id: &TaskId) {
         if let Some(email) = self.listed_on(task_id) {
             self.foreign_jobs.note_uncounted(task_id.clone(), email);

@@ -13,7 +13,13 @@ mod recorded;
 mod states;
 mod tallies;
 
-use std::{cmp::Ordering, collections::BTreeSet, mem, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::Rng;
 use slotmap::SlotMap;
@@ -67,7 +73,7 @@ pub(super) struct Accounts {
     /// Accounts that joined the list since the newest round.
     joined: Vec<AccountKey>,
     /// Accounts whose slots changed since the newest round, each once.
-    moved: Vec<AccountKey>,
+    moved: VecDeque<AccountKey>,
     /// Accounts whose state may be another than was shown.
     restated: Vec<AccountKey>,
     tallying: Tallying,

@@ -2,10 +2,11 @@
 //!
 //! All that a round changes on an account is one step: its jobs, their marks, the leases that they are matched to, and its
 //! cap. So at any time an account counts every job that one of two rounds lists on it: the one that is being followed, or
-//! the one before. What the round shows to be absent is looked at last, once all that it lists is counted.
+//! the one before. Jobs that both list, and that did not count until now, count before any slot comes back. What the round
+//! shows to be absent is looked at last, once all that it lists is counted.
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     iter, mem,
     sync::Arc,
     time::Duration,
@@ -17,6 +18,7 @@ use rand::Rng;
 
 use super::{
     AccountKey, Cause, LeaseId, Name, Pool, RoundChange, RunningJob, RunningJobs, TaskId,
+    lease::Listed,
     leases::TimedPlace,
     rounds::{ABSENCES_MIN, Findings},
     running_jobs::RoundPart,
@@ -32,8 +34,9 @@ pub(super) struct Following {
     /// The folded e-mails that these parts concern.
     pending: HashSet<Arc<str>, RandomState>,
     stage: Stage,
-    /// Accounts with a job that a submission under way has hidden until now.
-    unhidden: BTreeSet<AccountKey>,
+    /// Accounts on which more is counted than before, though the round changes nothing there. Once all is counted, leases
+    /// are matched there, too: to these jobs, and lost submissions to those that were hidden.
+    unmatched: BTreeMap<AccountKey, Vec<TaskId>>,
     findings: Findings,
 }
 
@@ -42,20 +45,20 @@ pub(super) struct Following {
 enum Stage {
     /// The caps of accounts that joined the list.
     Joined,
-    /// By how many slots accounts without changes differ.
-    Drift,
+    /// By how many slots accounts differ whose slots changed: of so many more.
+    Drift(usize),
     /// The jobs that leases stand for.
     StandIns(Option<TaskId>),
+    /// The jobs that are listed and not counted.
+    Uncounted(Option<TaskId>),
     /// What the round changes.
     Parts,
     /// The leases that are older than it.
     Older,
     /// The jobs of others that it does not list.
     Gone(Option<TaskId>),
-    /// The accounts on which a job was hidden.
-    Unhidden,
-    /// The jobs that it lists and that are not counted.
-    Uncounted(Option<TaskId>),
+    /// The accounts that are matched though it changes nothing there.
+    Unmatched,
     /// The marks of accepted submissions.
     Marks(Option<LeaseId>),
     /// The bound leases whose jobs it does not list.
@@ -68,6 +71,12 @@ enum Stage {
     Overdue(Option<TimedPlace>),
     /// Nothing: it is followed.
     Done,
+}
+
+impl Following {
+    pub(super) fn running(&self) -> &Arc<RunningJobs> {
+        &self.running
+    }
 }
 
 /// How far a round is followed.
@@ -99,7 +108,7 @@ impl Pool {
             parts: parts.into_iter(),
             pending: names,
             stage: Stage::Joined,
-            unhidden: BTreeSet::new(),
+            unmatched: BTreeMap::new(),
             findings: Findings::default(),
         });
         true
@@ -170,7 +179,7 @@ impl Pool {
 
     /// Every job that is listed, as [`Self::listing`] tells.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn shown_jobs(&self) -> std::collections::BTreeMap<TaskId, Name> {
+    pub(super) fn shown_jobs(&self) -> BTreeMap<TaskId, Name> {
         let following = self.following.as_ref().map(|following| &following.running);
         let rounds = following.into_iter().chain(&self.running);
         let jobs = rounds.flat_map(|round| round.jobs());
@@ -185,10 +194,23 @@ impl Pool {
     fn follow_step(&mut self, running: &Arc<RunningJobs>, stage: Stage, now: Duration) -> Stage {
         let sent_at = running.sent_at;
         match stage {
-            Stage::Joined => self.learn_next_cap(running).unwrap_or(Stage::Drift),
-            Stage::Drift if self.accounts.note_next_drift() => Stage::Drift,
-            Stage::Drift => Stage::StandIns(None),
-            Stage::StandIns(last) => self.unhide_next(running, last).unwrap_or(Stage::Parts),
+            Stage::Joined => {
+                let next = self.learn_next_cap(running);
+                next.unwrap_or_else(|| Stage::Drift(self.accounts.moved_count()))
+            }
+            Stage::Drift(left) if left > 0 => {
+                self.accounts.note_next_drift();
+                Stage::Drift(left - 1)
+            }
+            Stage::Drift(_) => Stage::StandIns(None),
+            Stage::StandIns(last) => {
+                let next = self.unhide_next(running, last);
+                next.unwrap_or(Stage::Uncounted(None))
+            }
+            Stage::Uncounted(last) => {
+                let next = self.count_next_again(running, last, now);
+                next.unwrap_or(Stage::Parts)
+            }
             Stage::Parts => self.follow_next_part(running, now).unwrap_or(Stage::Older),
             Stage::Older if self.leases.pass_older(sent_at) => Stage::Older,
             Stage::Older => {
@@ -196,15 +218,12 @@ impl Pool {
                 self.foreign_jobs.note_round(sent_at);
                 Stage::Gone(None)
             }
-            Stage::Gone(last) => self
-                .remove_next_gone(sent_at, last)
-                .unwrap_or(Stage::Unhidden),
-            Stage::Unhidden => {
-                let next = self.match_next_unhidden(sent_at);
-                next.unwrap_or(Stage::Uncounted(None))
+            Stage::Gone(last) => {
+                let next = self.remove_next_gone(sent_at, last);
+                next.unwrap_or(Stage::Unmatched)
             }
-            Stage::Uncounted(last) => {
-                let next = self.count_next_again(running, last, now);
+            Stage::Unmatched => {
+                let next = self.match_next_unmatched(sent_at);
                 next.unwrap_or(Stage::Marks(None))
             }
             Stage::Marks(last) => self.judge_next_mark(last).unwrap_or(Stage::Bound(None)),
@@ -253,9 +272,38 @@ impl Pool {
             let account = self.leases.get(id)?.account;
             let job = self.leases.take_stood_for(&task_id)?;
             self.add_foreign(job, account, running.sent_at);
-            self.following.as_mut()?.unhidden.insert(account);
+            self.following
+                .as_mut()?
+                .unmatched
+                .entry(account)
+                .or_default();
         }
         Some(Stage::StandIns(Some(task_id)))
+    }
+
+    /// A job that did not count until now does if the round still lists it where it was. Else the part of its account
+    /// tells.
+    fn count_next_again(
+        &mut self,
+        running: &RunningJobs,
+        last: Option<TaskId>,
+        now: Duration,
+    ) -> Option<Stage> {
+        let sent_at = running.sent_at;
+        let task_id = self.foreign_jobs.next_uncounted(last)?;
+        let listed_on = running.account_of(&task_id);
+        if let Some(email) = self
+            .foreign_jobs
+            .take_uncounted(&task_id, listed_on, sent_at)
+        {
+            let new = self.note_appeared(iter::once((task_id.clone(), email)), sent_at);
+            for (task_id, account) in self.follow_marks(running, Vec::new(), new, now) {
+                let unmatched = &mut self.following.as_mut()?.unmatched;
+                unmatched.entry(account).or_default().push(task_id.clone());
+                self.add_foreign(Listed::new(task_id, sent_at), account, sent_at);
+            }
+        }
+        Some(Stage::Uncounted(Some(task_id)))
     }
 
     /// Follows all that the round changes on some accounts.
@@ -308,27 +356,16 @@ impl Pool {
         Some(Stage::Gone(Some(task_id)))
     }
 
-    fn match_next_unhidden(&mut self, sent_at: Duration) -> Option<Stage> {
-        let account = self.following.as_mut()?.unhidden.pop_first()?;
-        self.match_on(account, VecDeque::new(), sent_at);
-        Some(Stage::Unhidden)
-    }
-
-    /// A job that was not counted counts if the round lists it.
-    fn count_next_again(
-        &mut self,
-        running: &RunningJobs,
-        last: Option<TaskId>,
-        now: Duration,
-    ) -> Option<Stage> {
-        let sent_at = running.sent_at;
-        let task_id = self.foreign_jobs.next_uncounted(last)?;
-        if let Some(email) = self.foreign_jobs.take_uncounted(&task_id, sent_at) {
-            let new = self.note_appeared(iter::once((task_id.clone(), email)), sent_at);
-            let new = self.follow_marks(running, Vec::new(), new, now);
-            self.match_new(new, sent_at, now);
+    fn match_next_unmatched(&mut self, sent_at: Duration) -> Option<Stage> {
+        let (account, task_ids) = self.following.as_mut()?.unmatched.pop_first()?;
+        let mut new = VecDeque::new();
+        for task_id in task_ids {
+            if self.foreign_jobs.is_new(&task_id, account, sent_at) {
+                new.extend(self.take_foreign(&task_id));
+            }
         }
-        Some(Stage::Uncounted(Some(task_id)))
+        self.match_on(account, new, sent_at);
+        Some(Stage::Unmatched)
     }
 
     fn judge_next_mark(&mut self, last: Option<LeaseId>) -> Option<Stage> {

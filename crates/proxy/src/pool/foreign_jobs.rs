@@ -141,6 +141,13 @@ impl ForeignJobs {
         }
     }
 
+    /// Whether a job counts on `account`, first listed by the round sent at `sent_at` and named by none since.
+    pub(super) fn is_new(&self, task_id: &TaskId, account: AccountKey, sent_at: Duration) -> bool {
+        let job = self.jobs.get(task_id);
+        job.is_some_and(|job| job.first_at == Some(sent_at))
+            && self.account(task_id) == Some(account)
+    }
+
     /// Some jobs that count on accounts, at most `count`: those that we have not heard of for longest. Each with its
     /// account, and since when we know of it.
     pub(super) fn sample(
@@ -376,14 +383,22 @@ impl ForeignJobs {
         uncounted.next().map(|(task_id, _)| task_id.clone())
     }
 
-    /// An uncounted job counts from the round on that was sent at `sent_at`. Returns the account that the newest round
-    /// lists it on, if it lists it.
-    pub(super) fn take_uncounted(&mut self, task_id: &TaskId, sent_at: Duration) -> Option<Name> {
-        let untracked_at = self.uncounted.get(task_id)?.untracked_at;
-        if untracked_at.is_some_and(|at| at >= sent_at) {
-            return None;
+    /// An uncounted job counts from the round on that was sent at `sent_at`, if that one lists it, on `listed_on`, where
+    /// the newest one did. Returns that name. A job that the newest one did not list is forgotten.
+    pub(super) fn take_uncounted(
+        &mut self,
+        task_id: &TaskId,
+        listed_on: Option<&Name>,
+        sent_at: Duration,
+    ) -> Option<Name> {
+        let job = self.uncounted.get(task_id)?;
+        let is_due = job.untracked_at.is_none_or(|at| at < sent_at);
+        let is_where_it_was = job.listed_on.is_none() || job.listed_on.as_ref() == listed_on;
+        if is_due && is_where_it_was {
+            self.uncounted.remove(task_id)?.listed_on
+        } else {
+            None
         }
-        self.uncounted.remove(task_id)?.listed_on
     }
 
     /// Whether a listed job is remembered as uncounted.

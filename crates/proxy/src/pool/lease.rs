@@ -199,6 +199,15 @@ pub(super) struct Listed {
 }
 
 impl Listed {
+    /// A job that the round sent at `first_at` lists, and none before.
+    pub(super) fn new(task_id: TaskId, first_at: Duration) -> Self {
+        Self {
+            task_id,
+            first_at: Some(first_at),
+            is_listed: true,
+        }
+    }
+
     /// A job that is listed, and that no lease may take over by its turn.
     pub(super) fn unclaimable(task_id: TaskId) -> Self {
         Self {

@@ -369,7 +369,8 @@ impl Leases {
         None
     }
 
-    /// The ttl of a pick was over `at` this time, which is not noted yet: a round decides. False if there is none.
+    /// The ttl of a pick was over `at` this time, which is not noted yet: a round decides. False if the
+    /// first deadline that has come is no such one, or none has.
     pub(super) fn set_next_overdue(&mut self, at: Duration) -> bool {
         let due = self.next_due(at).filter(|id| {
             let lease = &self.by_id[id];

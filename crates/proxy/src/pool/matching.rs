@@ -108,11 +108,7 @@ impl Pool {
         let mut by_account: BTreeMap<AccountKey, VecDeque<Listed>> = BTreeMap::new();
         for (task_id, account) in new {
             self.resolutions.note_task(account, &task_id, now);
-            let job = Listed {
-                task_id,
-                first_at: Some(sent_at),
-                is_listed: true,
-            };
+            let job = Listed::new(task_id, sent_at);
             by_account.entry(account).or_default().push_back(job);
         }
         for (account, jobs) in by_account {
@@ -137,7 +133,7 @@ impl Pool {
                 continue;
             }
             let earlier = (rank == MatchRank::Uncertain)
-                .then(|| self.adopt_foreign(id, Some(sent_at)))
+                .then(|| self.adopt_foreign(id))
                 .flatten();
             let Some(job) = earlier.or_else(|| jobs.pop_front()) else {
                 continue;
@@ -208,19 +204,15 @@ impl Pool {
     }
 
     /// Takes a foreign job that may belong to a lost submission: it was first listed after the
-    /// lease was made, and the round sent at `shown_at`, if one is being followed, does not show that it is gone.
-    pub(super) fn adopt_foreign(
-        &mut self,
-        lost: LeaseId,
-        shown_at: Option<Duration>,
-    ) -> Option<Listed> {
+    /// lease was made, and the round that is being followed, if there is one, does not show that it is gone.
+    pub(super) fn adopt_foreign(&mut self, lost: LeaseId) -> Option<Listed> {
         if self.has_proven_mark(lost) {
             return None;
         }
         let lease = self.leases.get(lost)?;
-        let task_id = self
-            .foreign_jobs
-            .adoptable(lease.account, lease.created_at(), shown_at)?;
+        let (account, since) = (lease.account, lease.created_at());
+        let shown_at = self.followed_sent_at();
+        let task_id = self.foreign_jobs.adoptable(account, since, shown_at)?;
         self.take_foreign(&task_id)
     }
 
@@ -324,7 +316,7 @@ impl Pool {
     /// is one.
     pub(super) fn adopt_another(&mut self, id: LeaseId) {
         if self.leases.get(id).map(Lease::state) == Some(LeaseState::Uncertain)
-            && let Some(job) = self.adopt_foreign(id, None)
+            && let Some(job) = self.adopt_foreign(id)
         {
             self.tie(id, job);
         }

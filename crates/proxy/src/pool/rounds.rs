@@ -1,4 +1,4 @@
-//! Compares the pool with the upstream's own list of running jobs.
+//! What the upstream's own list of running jobs tells, and what else is learnt of jobs.
 //!
 //! Invariant: after a round, an account has at least as many slots in use as the round listed jobs
 //! on it, with or without ids. Every job that is listed with an id is bound to a lease, matched to a
@@ -12,6 +12,7 @@ use rand::Rng;
 use super::{
     AccountCap, AccountCount, AccountKey, Cause, History, LeaseId, Name, Pool, RoundChange,
     RoundProgress, RunningJob, RunningJobs, TaskId, Undecided,
+    following::Following,
     lease::{Listed, Phase},
     resolutions::Asked,
     steps::{self, Counted},
@@ -71,9 +72,10 @@ pub struct Findings {
 }
 
 impl Pool {
-    /// What the newest round showed.
+    /// What the newest round showed, or shows that is being followed: another one is compared with that.
     pub fn running(&self) -> Option<Arc<RunningJobs>> {
-        self.running.clone()
+        let following = self.following.as_ref().map(Following::running);
+        following.or(self.running.as_ref()).cloned()
     }
 
     /// Learns from one round that was answered.
@@ -116,7 +118,7 @@ impl Pool {
         } else {
             (stood_for, None)
         };
-        let job = own.or_else(|| self.adopt_foreign(id, None));
+        let job = own.or_else(|| self.adopt_foreign(id));
         self.set_phase(id, Phase::uncertain(sent_at));
         if let Some(job) = job {
             self.tie(id, job);

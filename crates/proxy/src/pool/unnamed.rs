@@ -2,7 +2,7 @@
 //! upstream counts beyond its own rows.
 //!
 //! Invariant: after every operation, an account has at least as many slots in use for such jobs as the newest
-//! round shows. Each may be the job of a lease that is older than the round and of which the round lists no
+//! round that is followed there shows. Each may be the job of a lease that is older than the round and of which the round lists no
 //! job; only the surplus is foreign, until the next round. What was granted since comes on top.
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -39,7 +39,8 @@ impl Operation for RoundBase {
 const ROUND_STEPS_MAX: usize = 128;
 
 /// Begins to learn from one round that was answered. Replies how far, and how long ago it was sent. `None` if the change
-/// was made against a round that is no longer the newest: nothing changes then.
+/// was made against a round that is no longer the newest: nothing changes then, except that one which has begun is
+/// followed to its end.
 #[derive(Debug)]
 pub struct FollowRound {
     /// What the round changes.
@@ -58,7 +59,7 @@ impl Operation for FollowRound {
     }
 }
 
-/// Learns some more from the round that has begun. `None` if another one has begun since.
+/// Learns some more from the round that has begun. `None` if it was followed to its end meanwhile.
 #[derive(Debug)]
 pub struct FollowRoundOn {
     /// When the round was sent.

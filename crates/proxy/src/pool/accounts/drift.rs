@@ -5,17 +5,19 @@ use std::mem;
 use super::{super::AccountKey, Accounts};
 
 impl Accounts {
-    /// Notes by how many slots the pool differs from the newest round, on one account whose slots changed. False if
-    /// there is no further one.
-    pub(in crate::pool) fn note_next_drift(&mut self) -> bool {
-        let Some(key) = self.moved.pop() else {
-            return false;
-        };
-        if let Some(account) = self.slots.get_mut(key) {
+    /// On how many accounts slots changed.
+    pub(in crate::pool) fn moved_count(&self) -> usize {
+        self.moved.len()
+    }
+
+    /// Notes by how many slots the pool differs from the newest round, on the account whose slots have changed for
+    /// longest.
+    pub(in crate::pool) fn note_next_drift(&mut self) {
+        let key = self.moved.pop_front();
+        if let Some(account) = key.and_then(|key| self.slots.get_mut(key)) {
             account.is_moved = false;
             account.note_drift();
         }
-        true
     }
 
     /// The same, on the accounts with this folded e-mail.
@@ -33,7 +35,7 @@ impl Accounts {
         if self.moved.len() > 2 * self.slots.len() {
             self.moved.retain(|key| self.slots.contains_key(*key));
         }
-        self.moved.push(key);
+        self.moved.push_back(key);
     }
 
     /// The newest round lists another number of jobs on an account.

@@ -245,14 +245,19 @@ impl World {
             unreadable: unreadable.collect(),
             ..Round::default()
         };
-        while self.followed.is_some() {
-            self.follow_round();
-        }
+        self.finish_round();
         let Bench { pool, rng } = &mut self.bench;
         let change = RoundChange::between(pool.running(), round);
         assert!(pool.begin_round(change, at(self.now), rng));
         self.followed = Some(shown);
         self.follow_round();
+    }
+
+    /// Takes all steps of the round that has begun.
+    fn finish_round(&mut self) {
+        while self.followed.is_some() {
+            self.follow_round();
+        }
     }
 
     /// Takes steps of the round that has begun. Once it is whole, the sidecar reacts.

@@ -228,6 +228,97 @@ fn a_cap_counts_on_an_account_that_joins_while_the_first_round_is_followed() {
     assert_eq!(pool.account("b@x").unwrap().max_jobs, 1);
 }
 
+/// Two slots of `a@x` in use: by job 9, which is ours, and by job 8 of another tool, which ends. The round lists job 7,
+/// too, which did not count, since the upstream was said not to track it any more. Somebody waits.
+fn beside_an_untracked_job() -> (Bench, Round) {
+    let mut bench = learned(RECONCILING, &[("a@x", 2)]);
+    bench.round(10, &[(7, "a@x"), (8, "a@x")]);
+    bench.pool.job_untracked(&task(7), at(11));
+    let lease = bench.forward(11);
+    bench.pool.bind(lease, task(9), at(11)).unwrap();
+    let ask = bench.ask(None, &[]);
+    let admitted = bench.pool.pick_or_wait(ask, at(11), &mut bench.rng);
+    assert!(matches!(admitted, Ok(Admission::Queued(_))), "{admitted:?}");
+    (bench, round_of(12, &[(7, "a@x"), (9, "a@x")]))
+}
+
+/// Follows a round one step after the other.
+fn follow_by_steps(bench: &mut Bench, round: Round) {
+    let (Bench { pool, rng }, now) = (bench, round.sent_at);
+    let change = RoundChange::between(pool.running(), round);
+    assert!(pool.begin_round(change, now, rng));
+    while pool.follow_round(1, now, rng) == Some(RoundProgress::Partial) {}
+}
+
+#[test]
+fn no_slot_is_handed_over_before_a_job_counts_again() {
+    let (mut bench, round) = beside_an_untracked_job();
+    follow_by_steps(&mut bench, round);
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
+    assert!(bench.pool.next_handover().is_none());
+}
+
+#[test]
+fn no_cap_is_raised_before_a_job_counts_again() {
+    let (mut bench, round) = beside_an_untracked_job();
+    let tell = |round: Round, max_jobs| Round {
+        caps: vec![AccountCap {
+            email: "a@x".to_owned(),
+            max_jobs,
+        }],
+        ..round
+    };
+    follow_by_steps(&mut bench, tell(round.clone(), 2));
+    // The next one shows a lower cap, and tracks the job no more.
+    let round = Round {
+        sent_at: at(20),
+        ..round
+    };
+    follow_by_steps(&mut bench, tell(round.clone(), 1));
+    bench.pool.job_untracked(&task(7), at(21));
+    let round = Round {
+        sent_at: at(22),
+        ..round
+    };
+    follow_by_steps(&mut bench, tell(round, 2));
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
+    assert!(bench.pool.next_handover().is_none());
+}
+
+#[test]
+fn a_job_that_its_holder_named_while_it_did_not_count_stays_nobodys() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    bench.round(10, &[(7, "a@x")]);
+    bench.pool.job_untracked(&task(7), at(11));
+    let holder = bench.forward(11);
+    bench.pool.bind(holder, task(7), at(11)).unwrap();
+    bench.pool.release(holder, at(11));
+    let lost = bench.forward(11);
+    bench.pool.mark_uncertain(lost, at(11), at(11));
+    bench.round(12, &[(7, "a@x")]);
+    assert_eq!(bench.job_of(lost), None);
+    assert_eq!(bench.in_use(), Slots::uncertain(1) + Slots::foreign(1));
+}
+
+#[test]
+fn accounts_that_move_all_the_time_hold_up_no_round() {
+    let mut bench = learned(RECONCILING, &[("a@x", 2), ("b@x", 2)]);
+    let Bench { pool, rng } = &mut bench;
+    let change = RoundChange::between(pool.running(), round_of(10, &[(7, "a@x")]));
+    assert!(pool.begin_round(change, at(10), rng));
+    for _ in 0..50 {
+        let Bench { pool, rng } = &mut bench;
+        if pool.follow_round(1, at(10), rng) != Some(RoundProgress::Partial) {
+            return;
+        }
+        let leases = [bench.forward(11), bench.forward(11)];
+        for lease in leases {
+            bench.pool.end(lease, Cause::Released, at(11));
+        }
+    }
+    panic!("it is followed for ever");
+}
+
 #[test]
 fn a_round_is_overtaken_by_one_that_begins_meanwhile() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
@@ -241,7 +332,7 @@ fn a_round_is_overtaken_by_one_that_begins_meanwhile() {
         Some(RoundProgress::Partial)
     );
     assert_eq!(pool.followed_sent_at(), Some(at(1)));
-    // The other one was compared with what is not the newest any more.
+    // The other one was compared with what was not the newest any more.
     assert!(!pool.begin_round(change(2, 8), at(2), rng));
     assert_eq!(pool.followed_sent_at(), None, "the first one is whole");
     assert_eq!(pool.follow_round(1, at(2), rng), None);
