@@ -443,9 +443,9 @@ impl Accounts {
         self.joined.push(key);
     }
 
-    /// An account that joined the list. It may come several times, or be forgotten.
-    pub(super) fn next_joined(&mut self) -> Option<AccountKey> {
-        self.joined.pop()
+    /// The accounts that joined the list since the last call. An account may come several times, or be forgotten.
+    pub(super) fn take_joined(&mut self) -> Vec<AccountKey> {
+        mem::take(&mut self.joined)
     }
 
     /// The account may be forgotten now, for a reason that is not its own.

@@ -43,8 +43,8 @@ pub(super) struct Following {
 /// What is looked at, and what of it was the last.
 #[derive(Debug)]
 enum Stage {
-    /// The caps of accounts that joined the list.
-    Joined,
+    /// The caps of these accounts, which joined the list since the round before.
+    Joined(vec::IntoIter<AccountKey>),
     /// By how many slots accounts differ whose slots changed: of so many more.
     Drift(usize),
     /// The jobs that leases stand for.
@@ -107,7 +107,7 @@ impl Pool {
             running,
             parts: parts.into_iter(),
             pending: names,
-            stage: Stage::Joined,
+            stage: Stage::Joined(self.accounts.take_joined().into_iter()),
             unmatched: BTreeMap::new(),
             findings: Findings::default(),
         });
@@ -194,8 +194,8 @@ impl Pool {
     fn follow_step(&mut self, running: &Arc<RunningJobs>, stage: Stage, now: Duration) -> Stage {
         let sent_at = running.sent_at;
         match stage {
-            Stage::Joined => {
-                let next = self.learn_next_cap(running);
+            Stage::Joined(joined) => {
+                let next = self.learn_next_cap(running, joined);
                 next.unwrap_or_else(|| Stage::Drift(self.accounts.moved_count()))
             }
             Stage::Drift(left) if left > 0 => {
@@ -246,14 +246,19 @@ impl Pool {
     }
 
     /// The cap of an account that joined the list counts if it is another than the list's.
-    fn learn_next_cap(&mut self, running: &RunningJobs) -> Option<Stage> {
-        let key = self.accounts.next_joined()?;
+    fn learn_next_cap(
+        &mut self,
+        running: &RunningJobs,
+        mut joined: vec::IntoIter<AccountKey>,
+    ) -> Option<Stage> {
+        let key = joined.next()?;
+        steps::step();
         let account = self.accounts.get(key);
         let name = account.map(|account| Name::sharing(Arc::clone(&account.listed.email)));
         if let Some(cap) = name.and_then(|name| running.cap(&name)) {
             self.observe_cap(key, cap);
         }
-        Some(Stage::Joined)
+        Some(Stage::Joined(joined))
     }
 
     /// A cap counts if a round changes it.
