@@ -286,6 +286,17 @@ fn no_cap_is_raised_before_a_job_counts_again() {
 }
 
 #[test]
+fn a_job_that_did_not_count_is_counted_where_the_round_lists_it_or_nowhere() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3), ("b@x", 3)]);
+    bench.round(10, &[(7, "a@x"), (8, "a@x")]);
+    bench.pool.job_untracked(&task(7), at(11));
+    bench.pool.job_untracked(&task(8), at(11));
+    bench.round(12, &[(8, "b@x")]);
+    assert_eq!(bench.in_use(), Slots::default());
+    assert_eq!(bench.pool.account("b@x").unwrap().foreign, 1);
+}
+
+#[test]
 fn a_job_that_its_holder_named_while_it_did_not_count_stays_nobodys() {
     let mut bench = learned(RECONCILING, &[("a@x", 3)]);
     bench.round(10, &[(7, "a@x")]);
