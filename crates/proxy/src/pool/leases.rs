@@ -329,9 +329,7 @@ impl Leases {
     /// False if there is no further one.
     pub(super) fn pass_older(&mut self, sent_at: Duration) -> bool {
         let border = self.unseen.border();
-        let mut behind = self
-            .by_age
-            .behind(|(made, id)| (*made, Some(*id)) <= border);
+        let mut behind = self.by_age.behind(|place| Some(*place) <= border);
         let next = behind.next().filter(|(made, _)| *made < nanos(sent_at));
         let Some(lease) = next.and_then(|(_, id)| Some((*id, self.by_id.get(id)?))) else {
             return false;
@@ -344,7 +342,6 @@ impl Leases {
     /// [passed](Self::pass_older).
     pub(super) fn note_round(&mut self, sent_at: Duration) {
         self.round_sent_at = Some(sent_at);
-        self.unseen.note_round(nanos(sent_at));
     }
 
     /// How many leases of an account are older than the newest round, which lists no job of theirs.

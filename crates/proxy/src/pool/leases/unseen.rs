@@ -9,20 +9,19 @@ use super::super::{AccountKey, LeaseId, deadlines::Nanos, lease::Lease};
 
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
-    /// Behind it by age are the leases that are not older than the newest round.
-    border: Border,
+    /// The youngest lease that was older than a round. Behind it by age are those that are not older than the newest one.
+    border: Option<Border>,
     counts: SecondaryMap<AccountKey, u32>,
     changed: Vec<AccountKey>,
 }
 
-/// A place in the order of leases by age: behind the one that was made then and has this id, or before all that were
-/// made then.
-type Border = (Nanos, Option<LeaseId>);
+/// When a lease was made, and which.
+type Border = (Nanos, LeaseId);
 
 impl Unseen {
     /// Whether a lease is older than the newest round, which lists no job of it.
     pub(super) fn is_unseen(&self, id: LeaseId, lease: &Lease) -> bool {
-        (lease.created_at, Some(id)) <= self.border && !lease.has_listed_job()
+        Some((lease.created_at, id)) <= self.border && !lease.has_listed_job()
     }
 
     pub(super) fn count(&self, account: AccountKey) -> u32 {
@@ -51,21 +50,16 @@ impl Unseen {
         }
     }
 
-    pub(super) fn border(&self) -> Border {
+    pub(super) fn border(&self) -> Option<Border> {
         self.border
     }
 
     /// The next lease behind the border is older than the newest round.
     pub(super) fn pass(&mut self, id: LeaseId, lease: &Lease) {
-        self.border = (lease.created_at, Some(id));
+        self.border = Some((lease.created_at, id));
         if self.is_unseen(id, lease) {
             self.change(lease.account, true);
         }
-    }
-
-    /// All leases that were made before `sent_at`, and no others, are older than the newest round.
-    pub(super) fn note_round(&mut self, sent_at: Nanos) {
-        self.border = self.border.max((sent_at, None));
     }
 
     /// An account whose count changed. An account may come several times.

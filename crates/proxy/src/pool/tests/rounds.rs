@@ -312,6 +312,26 @@ fn a_job_that_its_holder_named_while_it_did_not_count_stays_nobodys() {
 }
 
 #[test]
+fn a_job_that_is_named_before_leases_are_matched_is_matched_to_none() {
+    let mut bench = learned(RECONCILING, &[("a@x", 3)]);
+    bench.round(10, &[(7, "a@x")]);
+    bench.pool.job_untracked(&task(7), at(11));
+    bench.forward(11);
+    let Bench { pool, rng } = &mut bench;
+    let change = RoundChange::between(pool.running(), round_of(12, &[(7, "a@x")]));
+    assert!(pool.begin_round(change, at(12), rng));
+    while pool.account("a@x").unwrap().foreign == 0 {
+        assert_eq!(
+            pool.follow_round(1, at(12), rng),
+            Some(RoundProgress::Partial)
+        );
+    }
+    pool.job_started(task(7), &Name::new("a@x"), at(13));
+    pool.follow_round(usize::MAX, at(13), rng);
+    assert_eq!(bench.in_use(), Slots::held(1) + Slots::foreign(1));
+}
+
+#[test]
 fn accounts_that_move_all_the_time_hold_up_no_round() {
     let mut bench = learned(RECONCILING, &[("a@x", 2), ("b@x", 2)]);
     let Bench { pool, rng } = &mut bench;
