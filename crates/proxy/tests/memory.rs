@@ -79,8 +79,9 @@ fn accounts_and_leases_take_few_bytes() {
     let account = |nth| Account::new(&email(nth), 2 * LEASES / ACCOUNTS);
     // As the fetcher does, it stays.
     let fetched: Arc<Snapshot> = Arc::new((0..ACCOUNTS).map(account).collect());
-    pool.apply(&fetched, now, &mut rng);
+    // Then the next round is to look at all that joined.
     follow_round(&mut pool, now, &mut rng);
+    pool.apply(&fetched, now, &mut rng);
     let account_bytes = each_since(before, ACCOUNTS);
 
     let before = HEAP.allocated();

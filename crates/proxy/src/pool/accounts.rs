@@ -70,8 +70,9 @@ pub(super) struct Accounts {
     idle: Vec<AccountKey>,
     /// Folded e-mails that mean other accounts now, until the rules have followed them.
     renamed: Vec<Arc<str>>,
-    /// Accounts that joined the list since the newest round.
+    /// Accounts that joined the list since the newest round, unless most did.
     joined: Vec<AccountKey>,
+    have_most_joined: bool,
     /// Accounts whose slots changed since the newest round, each once.
     moved: VecDeque<AccountKey>,
     /// Accounts whose state may be another than was shown.
@@ -434,18 +435,24 @@ impl Accounts {
 
     /// An account joined the list: the next round's cap is to be compared with the list's.
     pub(super) fn note_joined(&mut self, key: AccountKey) {
-        // While no round is answered, accounts that come and go must not pile up.
-        if self.joined.len() > 2 * self.slots.len() {
-            self.joined.retain(|key| self.slots.contains_key(*key));
-            self.joined.sort_unstable();
-            self.joined.dedup();
+        // Then to look at all is as much work, and takes no memory until that round.
+        self.have_most_joined |= self.joined.len() > self.slots.len() / 2;
+        if self.have_most_joined {
+            self.joined = Vec::new();
+        } else {
+            self.joined.push(key);
         }
-        self.joined.push(key);
     }
 
-    /// The accounts that joined the list since the last call. An account may come several times, or be forgotten.
+    /// The accounts that joined the list since the last call, and perhaps others: to compare theirs again changes
+    /// nothing. An account may come several times, or be forgotten.
     pub(super) fn take_joined(&mut self) -> Vec<AccountKey> {
-        mem::take(&mut self.joined)
+        let joined = mem::take(&mut self.joined);
+        if mem::take(&mut self.have_most_joined) {
+            self.order.iter().copied().collect()
+        } else {
+            joined
+        }
     }
 
     /// The account may be forgotten now, for a reason that is not its own.

@@ -92,3 +92,20 @@ fn a_cap_counts_for_an_account_that_is_spelled_in_another_case() {
     bench.tell_caps(3, &[("ANN@x", 2)]);
     assert_eq!(bench.cap("ann@x"), 2);
 }
+
+#[test]
+fn caps_count_for_all_accounts_that_joined_however_many() {
+    let mut bench = learned(RECONCILING, &[("old@x", 5)]);
+    // No news: the list stands.
+    bench.tell_caps(1, &[("old@x", 2)]);
+    let emails: Vec<_> = (0..20).map(|nth| format!("{nth}@x")).collect();
+    for joining in [1, 20] {
+        let joining = || emails[..joining].iter().map(String::as_str);
+        let list: Vec<_> = joining().chain(["old@x"]).map(|email| (email, 5)).collect();
+        bench.apply(&list, at(2));
+        let caps: Vec<_> = joining().chain(["old@x"]).map(|email| (email, 2)).collect();
+        bench.tell_caps(3, &caps);
+        assert!(joining().all(|email| bench.cap(email) == 2));
+        assert_eq!(bench.cap("old@x"), 5);
+    }
+}
