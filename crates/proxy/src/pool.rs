@@ -267,11 +267,13 @@ impl Pool {
             return false;
         };
         self.accounts.update(key, &mut self.outbox, |account| {
-            if blame == Blame::Request {
-                account.health.record_success(leased_at);
-            } else {
-                account.health.record_failure(blame, now);
-            }
+            account.change_health(|health| {
+                if blame == Blame::Request {
+                    health.record_success(leased_at);
+                } else {
+                    health.record_failure(blame, now);
+                }
+            });
         });
         self.finish(now);
         true

@@ -2,7 +2,7 @@
 
 mod view;
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use slotmap::new_key_type;
 
@@ -109,13 +109,15 @@ pub struct StateChange {
 pub(super) struct Account {
     pub(super) listed: Arc<accounts_fetcher::Account>,
     pub(super) rank: Rank,
-    /// The cap that the newest round showed.
-    observed_cap: Option<u32>,
+    /// The cap that the newest round showed, if one did.
+    observed_cap: u32,
+    is_cap_observed: bool,
     /// A round changed the cap, and the list does not show it yet.
     pub(super) is_cap_lowered: bool,
     pub(super) is_in_list: bool,
     pub(super) is_draining: bool,
-    pub(super) health: AccountHealth,
+    /// Something is known of its health. Then it lies in its past, where no pick of another account looks.
+    is_troubled: bool,
     /// Leased slots whose jobs, if any, are known.
     pub(super) held: u32,
     /// Leased slots of submissions whose outcome is unknown.
@@ -124,8 +126,6 @@ pub(super) struct Account {
     pub(super) foreign: u32,
     /// How many jobs the newest round listed on it.
     pub(super) jobs_in_round: u32,
-    /// Slots of jobs that the newest round shows without their ids, beyond the leases they may belong to.
-    pub(super) unnamed_foreign: u32,
     /// By how many slots the pool and the newest round differed, before the round corrected the
     /// pool.
     drift: i32,
@@ -147,8 +147,11 @@ struct Past {
     /// What became of its submissions and jobs. Counted by [`Accounts`](super::accounts::Accounts).
     tally: Tally,
     last_refusal: Option<Arc<LastRefusal>>,
+    health: AccountHealth,
     /// How many jobs the newest round shows on it without telling their ids.
     unnamed: u32,
+    /// How many of the foreign slots those jobs take: they may also be those of leases.
+    unnamed_foreign: u32,
 }
 
 /// An account's place in the order of all accounts. Listed accounts come first: by their places in the list. Those
@@ -184,16 +187,16 @@ impl Account {
         Self {
             listed,
             rank,
-            observed_cap: None,
+            observed_cap: 0,
+            is_cap_observed: false,
             is_cap_lowered: false,
             is_in_list: true,
             is_draining: false,
-            health: AccountHealth::default(),
+            is_troubled: false,
             held: 0,
             uncertain: 0,
             foreign: 0,
             jobs_in_round: 0,
-            unnamed_foreign: 0,
             drift: 0,
             is_moved: false,
             shown: None,
@@ -205,7 +208,7 @@ impl Account {
 
     /// The one eligibility function: the account can be picked right now.
     pub(super) fn is_eligible(&self) -> bool {
-        self.is_usable() && self.health.is_ready() && self.has_free_slot()
+        self.is_usable() && self.health().is_ready() && self.has_free_slot()
     }
 
     pub(super) fn has_free_slot(&self) -> bool {
@@ -214,21 +217,47 @@ impl Account {
 
     pub(super) fn max_jobs(&self) -> u32 {
         let listed = self.listed.max_jobs;
-        let lowered = self.observed_cap.filter(|_| self.is_cap_lowered);
-        lowered.map_or(listed, |cap| cap.min(listed))
+        if self.is_cap_lowered {
+            self.observed_cap.min(listed)
+        } else {
+            listed
+        }
     }
 
     /// It joins the list while rounds are held: the next round's cap counts if it differs from the
     /// list's.
     pub(super) fn reset_cap(&mut self) {
-        self.observed_cap = Some(self.listed.max_jobs);
+        self.observed_cap = self.listed.max_jobs;
+        self.is_cap_observed = true;
         self.is_cap_lowered = false;
     }
 
     /// A round shows a cap. It counts only if it changed: then it is newer than the list.
     pub(super) fn observe_cap(&mut self, cap: u32) {
-        let before = self.observed_cap.replace(cap);
-        self.is_cap_lowered |= before.is_some_and(|before| before != cap);
+        let before = mem::replace(&mut self.observed_cap, cap);
+        let was_observed = mem::replace(&mut self.is_cap_observed, true);
+        self.is_cap_lowered |= was_observed && before != cap;
+    }
+
+    pub(super) fn health(&self) -> &AccountHealth {
+        let past = self.past.as_ref().filter(|_| self.is_troubled);
+        past.map_or(AccountHealth::GOOD, |past| &past.health)
+    }
+
+    /// Changes what is known of its health. It takes memory only if that is something.
+    pub(super) fn change_health<T>(&mut self, change: impl FnOnce(&mut AccountHealth) -> T) -> T {
+        let mut health = self.health().clone();
+        let changed = change(&mut health);
+        self.is_troubled = health.is_troubled();
+        if self.is_troubled || self.past.is_some() {
+            self.past.get_or_insert_default().health = health;
+        }
+        changed
+    }
+
+    /// A slot was granted. True if its job is the one that probes whether the account is healthy again.
+    pub(super) fn note_grant(&mut self, lease: LeaseId) -> bool {
+        self.is_troubled && self.change_health(|health| health.note_grant(lease))
     }
 
     /// What became of its submissions and jobs.
@@ -261,6 +290,17 @@ impl Account {
         is_other
     }
 
+    /// How many foreign slots are of jobs whose ids the newest round does not tell.
+    pub(super) fn unnamed_foreign(&self) -> u32 {
+        self.past.as_ref().map_or(0, |past| past.unnamed_foreign)
+    }
+
+    pub(super) fn set_unnamed_foreign(&mut self, count: u32) {
+        let past = self.past.get_or_insert_default();
+        let old = mem::replace(&mut past.unnamed_foreign, count);
+        self.foreign = self.foreign + count - old;
+    }
+
     /// Notes by how many slots the pool differs from the newest round.
     pub(super) fn note_drift(&mut self) {
         let shown = i64::from(self.jobs_in_round) + i64::from(self.unnamed());
@@ -271,7 +311,7 @@ impl Account {
 
     /// Slots in use: leased, or taken by foreign jobs.
     pub(super) fn in_flight(&self) -> u32 {
-        self.held + self.uncertain + self.foreign + self.unnamed_foreign
+        self.held + self.uncertain + self.foreign
     }
 
     /// The account could be picked if all its slots were free.
@@ -280,7 +320,7 @@ impl Account {
             && !self.is_draining
             && self.listed.error().is_none()
             && self.listed.max_jobs > 0
-            && self.health.ejected().is_none()
+            && self.health().ejected().is_none()
     }
 
     pub(super) fn names(&self) -> AccountNames {
@@ -304,8 +344,8 @@ impl Account {
     /// The slot of a lease comes back.
     pub(super) fn give_back(&mut self, lease: LeaseId, is_uncertain: bool) {
         // The probing job ended without a result. The next job probes.
-        if self.health.is_probation_of(lease) {
-            self.health.restart_probation();
+        if self.health().is_probation_of(lease) {
+            self.change_health(AccountHealth::restart_probation);
         }
         if is_uncertain {
             self.uncertain -= 1;
@@ -316,7 +356,7 @@ impl Account {
 
     /// Until when it cools, if cooling is the only reason not to pick it.
     pub(super) fn only_cooling_until(&self) -> Option<Duration> {
-        let until = self.health.cooling_until()?;
+        let until = self.health().cooling_until()?;
         (self.is_usable() && self.has_free_slot()).then_some(until)
     }
 
@@ -334,12 +374,12 @@ impl Account {
             AccountState::Draining
         } else if self.listed.error().is_some() {
             AccountState::Error
-        } else if let Some((ejection, _)) = self.health.ejected() {
+        } else if let Some((ejection, _)) = self.health().ejected() {
             match ejection {
                 Ejection::Quarantined => AccountState::Quarantined,
                 Ejection::Parked => AccountState::Parked,
             }
-        } else if self.health.cooling_until().is_some() {
+        } else if self.health().cooling_until().is_some() {
             AccountState::Cooling
         } else if !self.is_eligible() {
             AccountState::Full
@@ -359,9 +399,9 @@ impl Account {
     /// Until when it is in this state, if that is known.
     fn until(&self, state: AccountState) -> Option<Duration> {
         match state {
-            AccountState::Cooling => self.health.cooling_until(),
+            AccountState::Cooling => self.health().cooling_until(),
             AccountState::Quarantined | AccountState::Parked => {
-                self.health.ejected().map(|(_, until)| until)
+                self.health().ejected().map(|(_, until)| until)
             }
             AccountState::Available
             | AccountState::Full
@@ -394,7 +434,7 @@ impl Account {
             max_jobs: self.max_jobs(),
             held: self.held,
             uncertain: self.uncertain,
-            foreign: self.foreign + self.unnamed_foreign,
+            foreign: self.foreign,
             drift: i64::from(self.drift),
             is_eligible: self.is_eligible(),
             state,

@@ -31,6 +31,7 @@ use super::{
     changes::Changes,
     deadlines::{Deadlines, Nanos},
     free::FreeAccounts,
+    health::AccountHealth,
     outbox::Outbox,
     page::AccountPlace,
     sorted::Sorted,
@@ -108,7 +109,7 @@ impl Indexed {
             in_flight: account.in_flight(),
             cooling_until: account.only_cooling_until(),
             is_unverified: account.is_unverified(),
-            health_deadline: account.health.next_deadline(),
+            health_deadline: account.health().next_deadline(),
         }
     }
 }
@@ -220,7 +221,7 @@ impl Accounts {
         let account = &mut self.slots[key];
         let before = account.in_flight();
         account.held += 1;
-        if account.health.note_grant(lease) {
+        if account.note_grant(lease) {
             self.changes.note(|| Arc::clone(&account.listed.email));
         }
         let after = account.is_eligible().then_some(before + 1);
@@ -244,7 +245,8 @@ impl Accounts {
         outbox: &mut Outbox,
     ) {
         let account = &mut self.slots[key];
-        let is_plain = account.uncertain == 0 && account.is_usable() && account.health.is_healthy();
+        let is_plain =
+            account.uncertain == 0 && account.is_usable() && account.health().is_healthy();
         if !is_plain {
             self.update(key, outbox, |account| {
                 account.give_back(lease, is_uncertain)
@@ -414,7 +416,9 @@ impl Accounts {
     /// Ends coolings and ejections whose time is over.
     pub(super) fn expire(&mut self, now: Duration, outbox: &mut Outbox) {
         while let Some((_, key)) = self.health_deadlines.first_due(now) {
-            self.update(key, outbox, |account| account.health.expire(now));
+            self.update(key, outbox, |account| {
+                account.change_health(|health| health.expire(now))
+            });
         }
     }
 
@@ -468,11 +472,13 @@ impl Accounts {
     /// All leases are there again after a restart, as `is_held` tells.
     pub(super) fn end_restore(&mut self, outbox: &mut Outbox, is_held: impl Fn(LeaseId) -> bool) {
         let probed = self.slots.iter().filter_map(|(key, account)| {
-            let lease = account.health.probing()?;
+            let lease = account.health().probing()?;
             (!is_held(lease)).then_some(key)
         });
         for key in probed.collect::<Vec<_>>() {
-            self.update(key, outbox, |account| account.health.restart_probation());
+            self.update(key, outbox, |account| {
+                account.change_health(AccountHealth::restart_probation)
+            });
         }
     }
 

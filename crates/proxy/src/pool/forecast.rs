@@ -208,7 +208,7 @@ impl Pool {
         }
         let end = self.forecast.firsts.get(&key).copied();
         // It takes no job before it has cooled.
-        let at = end?.max(account.health.cooling_until().unwrap_or_default());
+        let at = end?.max(account.health().cooling_until().unwrap_or_default());
         Some(at.saturating_sub(now))
     }
 

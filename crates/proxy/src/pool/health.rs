@@ -74,7 +74,7 @@ enum Probation {
     Running(LeaseId),
 }
 
-/// What is known of the health of an account. Of most there is nothing to know, and it takes no memory.
+/// What is known of the health of an account. Of most there is nothing to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Troubles", into = "Troubles")]
 pub(super) struct AccountHealth(Option<Box<Troubles>>);
@@ -129,6 +129,14 @@ impl Troubles {
 }
 
 impl AccountHealth {
+    /// Nothing is known of it.
+    pub(super) const GOOD: &Self = &Self(None);
+
+    /// Whether anything is known of it.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn troubles(&self) -> &Troubles {
         self.0.as_deref().unwrap_or(&Troubles::NONE)
     }

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     AccountKey, Kind, Lease, LeaseError, LeaseId, LeaseState, Name, Pool, TaskId,
+    health::AccountHealth,
     lease::{Binding, Listed, Phase},
     leases::MatchRank,
 };
@@ -70,7 +71,7 @@ impl Pool {
     /// An account takes jobs.
     fn note_success(&mut self, account: AccountKey, leased_at: Duration) {
         self.accounts.update(account, &mut self.outbox, |account| {
-            account.health.record_success(leased_at);
+            account.change_health(|health| health.record_success(leased_at));
         });
     }
 
@@ -197,8 +198,8 @@ impl Pool {
         }
         // The probing job was accepted. A client that picked may never report it.
         self.accounts.update(account, &mut self.outbox, |account| {
-            if account.health.is_probation_of(id) {
-                account.health.clear();
+            if account.health().is_probation_of(id) {
+                account.change_health(AccountHealth::clear);
             }
         });
     }

@@ -308,11 +308,11 @@ impl Pool {
             since,
         });
         let seen: Vec<_> = seen.collect();
-        let is_healthy = account.health == AccountHealth::default();
+        let is_healthy = account.health() == AccountHealth::GOOD;
         let is_notable = account.is_draining || !is_healthy || !seen.is_empty();
         (is_notable && *account.listed.email == *email).then(|| AccountRecord {
             is_draining: account.is_draining,
-            health: account.health.clone(),
+            health: account.health().clone(),
             seen,
         })
     }

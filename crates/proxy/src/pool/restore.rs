@@ -114,8 +114,8 @@ impl Pool {
             }
             self.accounts.update(key, &mut self.outbox, |account| {
                 account.is_draining = record.is_draining;
-                account.health = record.health;
-                account.health.pass(away, now);
+                account.change_health(|health| *health = record.health);
+                account.change_health(|health| health.pass(away, now));
             });
         }
         for (operation, record) in operations {

@@ -9,6 +9,7 @@ use super::{
     AccountKey, AccountView, Constraint, Excluded, List, ListChange, Name, Pool, TaskId,
     UnknownAccount,
     account::{Account, Rank},
+    health::AccountHealth,
     lease::Listed,
     list::{ListEntry, ListStep},
     steps::{self, Counted},
@@ -186,7 +187,7 @@ impl Pool {
         let key = self.accounts.find(name).ok_or(UnknownAccount)?;
         self.accounts.update(key, &mut self.outbox, |account| {
             if !is_draining {
-                account.health.clear();
+                account.change_health(AccountHealth::clear);
             }
             account.is_draining = is_draining;
         });
@@ -232,7 +233,7 @@ impl Pool {
             self.accounts.forget_name(key);
         }
         self.accounts.update(key, &mut self.outbox, |account| {
-            account.health.record_repair();
+            account.change_health(AccountHealth::record_repair);
             account.is_cap_lowered &= account.listed.max_jobs == listed.max_jobs;
             account.listed = listed;
             account.is_in_list = true;

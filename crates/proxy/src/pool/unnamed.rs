@@ -47,9 +47,9 @@ impl Pool {
             };
             let unseen_count = self.leases.unseen_count(key);
             let foreign = account.unnamed().saturating_sub(unseen_count);
-            if foreign != account.unnamed_foreign {
+            if foreign != account.unnamed_foreign() {
                 self.accounts.update(key, &mut self.outbox, |account| {
-                    account.unnamed_foreign = foreign;
+                    account.set_unnamed_foreign(foreign);
                 });
             }
         }

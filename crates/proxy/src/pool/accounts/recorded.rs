@@ -17,7 +17,7 @@ impl Recorded {
         Self {
             email: Arc::clone(&account.listed.email),
             is_draining: account.is_draining,
-            health: account.health.clone(),
+            health: account.health().clone(),
         }
     }
 

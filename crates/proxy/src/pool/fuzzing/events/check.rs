@@ -18,10 +18,16 @@ pub(in crate::pool::fuzzing) fn check_parts(pool: &Pool, is_live: impl Fn(LeaseI
 
 /// The accounts count the slots that leases and foreign jobs take, and no others.
 fn check_slots(pool: &Pool) {
-    let counted = pool
-        .accounts
-        .all()
-        .map(|(key, account)| (key, [account.held, account.uncertain, account.foreign]));
+    let counted = pool.accounts.all().map(|(key, account)| {
+        (
+            key,
+            [
+                account.held,
+                account.uncertain,
+                account.foreign - account.unnamed_foreign(),
+            ],
+        )
+    });
     let counted: BTreeMap<_, _> = counted.collect();
     let none = pool.accounts.all().map(|(key, _)| (key, [0; 3]));
     let mut taken: BTreeMap<AccountKey, [u32; 3]> = none.collect();
@@ -41,7 +47,8 @@ fn check_slots(pool: &Pool) {
         let unseen = pool.leases.unseen_count(key);
         let foreign = account.unnamed().saturating_sub(unseen);
         assert_eq!(
-            account.unnamed_foreign, foreign,
+            account.unnamed_foreign(),
+            foreign,
             "{unseen} unseen: {account:?}"
         );
         let name = Name::new(&account.listed.email);
