@@ -20,8 +20,16 @@ const RANK_STEP: u64 = 1 << 20;
 pub struct List {
     /// Those of the list that was fetched, in its order.
     accounts: Arc<[Arc<Account>]>,
-    /// The rank of each.
-    ranks: Box<[u64]>,
+    /// Their ranks. Those of a list that only grew at its end are one run.
+    runs: Box<[Run]>,
+}
+
+/// The ranks of accounts that follow each other, [`RANK_STEP`] apart.
+#[derive(Debug)]
+struct Run {
+    first: u64,
+    /// At least 1.
+    count: u64,
 }
 
 /// One account of a list.
@@ -90,7 +98,7 @@ impl ListChange {
             befores.push(before);
             named.insert(identity);
         }
-        let is_ranked_anew = rank(&mut ranks, old.ranks.last().copied().unwrap_or(0));
+        let is_ranked_anew = rank(&mut ranks, old.last_rank());
         let left = old.accounts.iter();
         let left = left.filter(|account| !named.contains(&account.identity()));
         let mut steps: Vec<_> = left.cloned().map(ListStep::Leaves).collect();
@@ -117,7 +125,7 @@ impl ListChange {
         Self {
             list: Arc::new(List {
                 accounts: Arc::clone(accounts),
-                ranks: ranks.into(),
+                runs: runs(&ranks),
             }),
             steps,
             joins_count,
@@ -167,8 +175,34 @@ impl List {
 
     /// The accounts in order, with their ranks.
     fn entries(&self) -> impl Iterator<Item = (&Arc<Account>, u64)> {
-        self.accounts.iter().zip(self.ranks.iter().copied())
+        self.accounts.iter().zip(self.ranks())
     }
+
+    fn ranks(&self) -> impl Iterator<Item = u64> {
+        self.runs.iter().flat_map(Run::ranks)
+    }
+
+    /// 0 if it names no account.
+    fn last_rank(&self) -> u64 {
+        let last = self.runs.last();
+        last.map_or(0, |run| run.first + (run.count - 1) * RANK_STEP)
+    }
+}
+
+impl Run {
+    fn ranks(&self) -> impl Iterator<Item = u64> + use<> {
+        let first = self.first;
+        (0..self.count).map(move |nth| first + nth * RANK_STEP)
+    }
+}
+
+fn runs(ranks: &[u64]) -> Box<[Run]> {
+    let runs = ranks.chunk_by(|rank, next| *next == rank + RANK_STEP);
+    let runs = runs.map(|run| Run {
+        first: run[0],
+        count: run.len() as u64,
+    });
+    runs.collect()
 }
 
 /// Ranks the accounts of a list in their order. Those that have a rank, which is not 0, keep it as long as a free one fits
@@ -239,8 +273,7 @@ mod tests {
             let change = ListChange::between(Some(list), &snapshot(&emails));
             assert_eq!(changed(&change), expected, "{emails:?}");
             list = change.list;
-            let ranks = &list.ranks;
-            assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+            assert!(list.ranks().is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
 
@@ -254,8 +287,7 @@ mod tests {
                 ["a@x", "b@x"]
             };
             list = ListChange::between(Some(list), &snapshot(&emails)).list;
-            let ranks = &list.ranks;
-            assert!(ranks[0] < ranks[1], "{ranks:?}");
+            assert!(list.ranks().is_sorted_by(|a, b| a < b), "{list:?}");
         }
         // Twenty accounts fit between two neighbours, one after the other.
         let mut emails = vec!["a@x".to_owned(), "z@x".to_owned()];
@@ -263,8 +295,7 @@ mod tests {
             emails.insert(1, format!("{count}@x"));
             let names: Vec<_> = emails.iter().map(String::as_str).collect();
             list = ListChange::between(Some(list), &snapshot(&names)).list;
-            let ranks = &list.ranks;
-            assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+            assert!(list.ranks().is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
 }
