@@ -17,9 +17,9 @@ const ACCOUNTS: u32 = 10_000;
 const LEASES: u32 = 100_000;
 /// An account, with its e-mail of 26 bytes, its place in the list that was fetched and in the one in force, and its
 /// cap of the newest round.
-const ACCOUNT_BYTES_MAX: usize = 320;
+const ACCOUNT_BYTES_MAX: usize = 268;
 /// A lease of a pick, with a request id of 16 bytes, and what the indexes take for it.
-const LEASE_BYTES_MAX: usize = 275;
+const LEASE_BYTES_MAX: usize = 255;
 
 fn email(account: u32) -> String {
     format!("account-{account:06}@example.com")

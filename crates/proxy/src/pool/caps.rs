@@ -1,14 +1,16 @@
-//! The caps that a round shows, by account: for every account of the upstream, and kept from round to round. So the
-//! e-mails lie behind each other in one text, and take no memory beside it.
+//! The caps that a round shows, by account: for every account of the upstream. The next round is compared with them, for
+//! which a hash of each suffices.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, hash::BuildHasher};
+
+use foldhash::quality::FixedState;
 
 use super::{AccountCap, name::Name};
 
 /// Caps by e-mail.
 #[derive(Debug, Default)]
 pub(super) struct Caps {
-    /// The e-mails.
+    /// The e-mails, behind each other.
     text: Box<str>,
     /// In the order of names: those that differ in ASCII case only are neighbours.
     rows: Box<[Row]>,
@@ -19,6 +21,25 @@ struct Row {
     /// Where its e-mail ends in the text. It begins where that of the row before ends.
     end: u32,
     cap: u32,
+}
+
+/// Which caps a round showed of which e-mails.
+#[derive(Debug, Default)]
+pub(super) struct ShownCaps {
+    /// The hashes of all e-mails with their caps, in ascending order.
+    hashes: Box<[u64]>,
+}
+
+impl ShownCaps {
+    fn have(&self, email: &str, cap: u32) -> bool {
+        self.hashes.binary_search(&hash(email, cap)).is_ok()
+    }
+}
+
+/// The same in every run. One of a hundred thousand caps that were shown has the hash of another one once in 10^14 changes.
+/// Then that one does not count before the upstream or the list changes it again.
+fn hash(email: &str, cap: u32) -> u64 {
+    FixedState::default().hash_one((email, cap))
 }
 
 impl Caps {
@@ -59,17 +80,20 @@ impl Caps {
         others
     }
 
-    /// Those that `old` does not show.
+    /// Those that were not shown before.
     pub(super) fn changed_since<'a>(
         &'a self,
-        old: &'a Self,
+        before: &'a ShownCaps,
     ) -> impl Iterator<Item = (&'a str, u32)> {
-        let mut old = old.from(0).peekable();
-        self.from(0).filter(move |row| {
-            let is_before = |(email, _): &(&str, u32)| compare(email, row.0).is_lt();
-            while old.next_if(is_before).is_some() {}
-            old.peek() != Some(row)
-        })
+        self.from(0)
+            .filter(|(email, cap)| !before.have(email, *cap))
+    }
+
+    /// What is to be kept to compare the next round with.
+    pub(super) fn shown(&self) -> ShownCaps {
+        let mut hashes: Box<[u64]> = self.from(0).map(|(email, cap)| hash(email, cap)).collect();
+        hashes.sort_unstable();
+        ShownCaps { hashes }
     }
 
     /// The rows from one on.
@@ -135,7 +159,7 @@ mod tests {
             let (known, new) = (map(&one), map(&other));
             let changed: Vec<_> = new.iter().filter(|(name, cap)| known.get(name) != Some(cap)).collect();
             let (one, other) = (caps(&one), caps(&other));
-            let told: Vec<_> = other.changed_since(&one).map(|(email, cap)| (Name::new(email), cap)).collect();
+            let told: Vec<_> = other.changed_since(&one.shown()).map(|(email, cap)| (Name::new(email), cap)).collect();
             prop_assert!(told.iter().map(|(name, cap)| (name, cap)).eq(changed));
             let asked = Name::new(&asked);
             let alike: Vec<_> = new.iter()

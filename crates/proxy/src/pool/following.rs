@@ -18,6 +18,7 @@ use rand::Rng;
 
 use super::{
     AccountKey, Cause, LeaseId, Name, Pool, RoundChange, RunningJob, RunningJobs, TaskId,
+    caps::Caps,
     lease::Listed,
     leases::TimedPlace,
     rounds::{ABSENCES_MIN, Findings},
@@ -33,6 +34,7 @@ pub(super) struct Following {
     parts: vec::IntoIter<RoundPart>,
     /// The folded e-mails that these parts concern.
     pending: HashSet<Arc<str>, RandomState>,
+    caps: Caps,
     stage: Stage,
     /// Accounts on which more is counted than before, though the round changes nothing there. Once all is counted, leases
     /// are matched there, too: to these jobs, and lost submissions to those that were hidden.
@@ -98,6 +100,7 @@ impl Pool {
             running,
             parts,
             names,
+            caps,
         } = change;
         if self.running.as_ref().map(Arc::as_ptr) != base.as_ref().map(Arc::as_ptr) {
             return false;
@@ -107,6 +110,7 @@ impl Pool {
             running,
             parts: parts.into_iter(),
             pending: names,
+            caps,
             stage: Stage::Joined(self.accounts.take_joined().into_iter()),
             unmatched: BTreeMap::new(),
             findings: Findings::default(),
@@ -195,7 +199,7 @@ impl Pool {
         let sent_at = running.sent_at;
         match stage {
             Stage::Joined(joined) => {
-                let next = self.learn_next_cap(running, joined);
+                let next = self.learn_next_cap(joined);
                 next.unwrap_or_else(|| Stage::Drift(self.accounts.moved_count()))
             }
             Stage::Drift(left) if left > 0 => {
@@ -246,16 +250,13 @@ impl Pool {
     }
 
     /// The cap of an account that joined the list counts if it is another than the list's.
-    fn learn_next_cap(
-        &mut self,
-        running: &RunningJobs,
-        mut joined: vec::IntoIter<AccountKey>,
-    ) -> Option<Stage> {
+    fn learn_next_cap(&mut self, mut joined: vec::IntoIter<AccountKey>) -> Option<Stage> {
         let key = joined.next()?;
         steps::step();
         let account = self.accounts.get(key);
         let name = account.map(|account| Name::sharing(Arc::clone(&account.listed.email)));
-        if let Some(cap) = name.and_then(|name| running.cap(&name)) {
+        let caps = &self.following.as_ref()?.caps;
+        if let Some(cap) = name.and_then(|name| caps.of_name(&name)) {
             self.observe_cap(key, cap);
         }
         Some(Stage::Joined(joined))

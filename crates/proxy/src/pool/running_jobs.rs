@@ -12,7 +12,11 @@ use std::{
 use foldhash::fast::RandomState;
 use indexmap::{IndexMap, IndexSet, map::Entry};
 
-use super::{AccountCount, Mark, Round, TaskId, caps::Caps, name::Name};
+use super::{
+    AccountCount, Mark, Round, TaskId,
+    caps::{Caps, ShownCaps},
+    name::Name,
+};
 
 /// The jobs, caps and counts that one round listed.
 #[derive(Debug, Default)]
@@ -28,7 +32,7 @@ pub struct RunningJobs {
     by_mark: HashMap<Mark, Option<TaskId>, RandomState>,
     /// The jobs by the folded e-mail that they are listed on.
     by_name: HashMap<Arc<str>, Vec<TaskId>, RandomState>,
-    caps: Caps,
+    caps: ShownCaps,
     /// How many jobs run without an id that can be read, by the folded e-mail of their account.
     unnamed: BTreeMap<Arc<str>, BTreeMap<Name, u32>>,
     /// The accounts that are listed with a job whose id cannot be read, by their folded e-mails.
@@ -46,6 +50,8 @@ pub struct RoundChange {
     pub(super) parts: Vec<RoundPart>,
     /// The folded e-mails that the parts concern.
     pub(super) names: HashSet<Arc<str>, RandomState>,
+    /// All caps that the round shows.
+    pub(super) caps: Caps,
 }
 
 /// What a round changes on the accounts of one name, or of some between which jobs moved. No other part concerns them.
@@ -138,15 +144,17 @@ impl RoundChange {
             let of_name = running.by_name.entry(Arc::clone(name.folded()));
             of_name.or_default().push(task_id.clone());
         }
-        running.caps = Caps::of(round.caps);
+        let caps = Caps::of(round.caps);
+        running.caps = caps.shown();
         running.note_unnamed(&round.unreadable, &round.counts);
-        let parts = running.parts_since(old);
+        let parts = running.parts_since(old, &caps);
         let names = parts.iter().flat_map(|part| &part.names);
         Self {
             names: names.cloned().collect(),
             parts,
             running: Arc::new(running),
             base,
+            caps,
         }
     }
 }
@@ -157,8 +165,8 @@ impl RunningJobs {
         self.jobs.get(task_id)
     }
 
-    /// What is listed otherwise than in `old`.
-    fn parts_since(&self, old: &Self) -> Vec<RoundPart> {
+    /// What is listed otherwise than in `old`, with caps that it does not show.
+    fn parts_since(&self, old: &Self, caps: &Caps) -> Vec<RoundPart> {
         // Accounts may differ in case only.
         let is_other = |(task_id, name): &(&TaskId, &Name), other: &Self| {
             other.jobs.get(*task_id) != Some(*name)
@@ -181,7 +189,7 @@ impl RunningJobs {
             let part = parts.of(name.folded());
             part.vanished.push((task_id.clone(), name.clone()));
         }
-        for (email, cap) in self.caps.changed_since(&old.caps) {
+        for (email, cap) in caps.changed_since(&old.caps) {
             let name = Name::new(email);
             parts.of(name.folded()).caps.push((name, cap));
         }
@@ -230,12 +238,6 @@ impl RunningJobs {
     pub(super) fn of_name(&self, folded: &str) -> impl Iterator<Item = (&TaskId, &Name)> {
         let task_ids = self.by_name.get(folded).into_iter().flatten();
         task_ids.filter_map(|task_id| self.jobs.get_key_value(task_id))
-    }
-
-    /// The cap of the account `name`: of exactly this spelling, else the only one that differs just
-    /// in ASCII case.
-    pub(super) fn cap(&self, name: &Name) -> Option<u32> {
-        self.caps.of_name(name)
     }
 
     /// How many jobs without ids run on each of the names with this folded e-mail.
