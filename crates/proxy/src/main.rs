@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use clap::ArgMatches;
@@ -29,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 /// It gives memory back after a burst.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// How long a thread for work that blocks is kept without any. It keeps blocks of memory that were freed on it, too: after
+/// a list of 10,000 accounts was read, 0.25 MB.
+const BLOCKING_THREAD_KEPT_FOR: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let matches = match cli::command().try_get_matches() {
@@ -122,7 +127,11 @@ fn on_runtime<T>(
         1 => runtime::Builder::new_current_thread(),
         _ => runtime::Builder::new_multi_thread(),
     };
-    let runtime = builder.worker_threads(workers).enable_all().build()?;
+    let runtime = builder
+        .worker_threads(workers)
+        .thread_keep_alive(BLOCKING_THREAD_KEPT_FOR)
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(task);
     // A name look-up or a file that hangs must not hold the exit.
     runtime.shutdown_background();
