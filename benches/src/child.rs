@@ -97,6 +97,11 @@ impl Server {
         machine::rss(self.pid)
     }
 
+    /// Resident memory without pages of files, in bytes.
+    pub(crate) fn anonymous(&self) -> io::Result<u64> {
+        machine::anonymous(self.pid)
+    }
+
     /// Kills it, as `kill -9` does, and waits until it is gone.
     pub(crate) fn kill(self) -> Result<(), Fault> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);

@@ -13,8 +13,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// The index of the user time in `/proc/<pid>/stat`, counted after the name; the system time
 /// follows it. See proc(5).
 const USER_TIME_IDX: usize = 11;
-/// The resident memory in `/proc/<pid>/status`, in kB of 1,024 bytes. See proc(5).
+/// The resident memory in `/proc/<pid>/status`, in kB of 1,024 bytes, and what of it are no pages of files. See proc(5).
 const RSS_FIELD: &str = "VmRSS:";
+const ANONYMOUS_FIELD: &str = "RssAnon:";
 
 /// The day, the machine and the kernel, in two lines.
 pub(crate) fn describe() -> String {
@@ -60,8 +61,18 @@ pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
 
 /// The resident memory of the process `pid`, in bytes.
 pub(crate) fn rss(pid: u32) -> io::Result<u64> {
+    memory(pid, RSS_FIELD)
+}
+
+/// The resident memory of the process `pid` without pages of files, such as the program, in bytes.
+pub(crate) fn anonymous(pid: u32) -> io::Result<u64> {
+    memory(pid, ANONYMOUS_FIELD)
+}
+
+fn memory(pid: u32, field: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    resident(&status).ok_or_else(|| io::Error::other("no VmRSS in /proc/<pid>/status"))
+    let absent = || io::Error::other(format!("no {field} in /proc/<pid>/status"));
+    bytes_of(&status, field).ok_or_else(absent)
 }
 
 fn ticks(stat: &str) -> Option<u32> {
@@ -73,8 +84,8 @@ fn ticks(stat: &str) -> Option<u32> {
     Some(user + system)
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(RSS_FIELD));
+fn bytes_of(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib: u64 = line?.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -93,13 +104,14 @@ mod tests {
     #[test]
     fn resident_memory_is_read_in_bytes() {
         let status = "Name:\tx\nVmHWM:\t    9999 kB\nVmRSS:\t    8012 kB\nThreads:\t2\n";
-        assert_eq!(resident(status), Some(8012 * 1024));
-        assert_eq!(resident("Name:\tx\n"), None);
+        assert_eq!(bytes_of(status, RSS_FIELD), Some(8012 * 1024));
+        assert_eq!(bytes_of("Name:\tx\n", RSS_FIELD), None);
     }
 
     #[test]
     fn this_process_is_there() {
-        assert!(rss(std::process::id()).unwrap() > 0);
+        let pid = std::process::id();
+        assert!(rss(pid).unwrap() >= anonymous(pid).unwrap());
         assert!(cpu_time(std::process::id()).is_ok());
     }
 }

@@ -1,4 +1,7 @@
 //! Resident memory: idle, and per account, lease, idle connection and waiter. Each is the difference of two sizes.
+//!
+//! For accounts they are sizes of two processes, of which other pages of the program are resident, 0.2 MB more or less. So
+//! the difference without pages of files is told, too.
 
 use std::{thread, time::Duration};
 
@@ -46,6 +49,7 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
     let sidecar = settings(&few).ready()?;
     let answers = first_grant(sidecar.addr())?;
     let idle = settled(&sidecar)?;
+    let idle_anonymous = sidecar.anonymous()?;
     let connection = per_connection(&sidecar, idle, count)?;
     sidecar.stop()?;
     let floor = bare::start(&answers, 1)?;
@@ -65,6 +69,9 @@ pub(super) fn measure(bench: &Bench) -> Result<(), Fault> {
     let accounts = MANY_ACCOUNTS - FEW_ACCOUNTS;
     let account = each(idle, before, accounts);
     let name = format!("account (of {MANY_ACCOUNTS})");
+    tell(bench, &name, "bytes", account, None)?;
+    let account = each(idle_anonymous, server.anonymous()?, accounts);
+    let name = format!("{name}, no pages of files");
     tell(bench, &name, "bytes", account, None)?;
     let leases = bench.plan.leases();
     fill(&server, leases)?;
