@@ -131,14 +131,13 @@ impl Pool {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Option<RoundProgress> {
+        let running = Arc::clone(&self.following.as_ref()?.running);
         let mut steps = 0;
         let progress = loop {
             let following = self.following.as_mut()?;
             let stage = mem::replace(&mut following.stage, Stage::Done);
             if matches!(stage, Stage::Done) {
-                let Following {
-                    running, findings, ..
-                } = self.following.take()?;
+                let findings = self.following.take()?.findings;
                 self.running = Some(running);
                 break RoundProgress::Whole(Findings {
                     is_release_due: self.leases.has_releasing(),
@@ -152,7 +151,6 @@ impl Pool {
             let part = following.parts.as_slice().first();
             let part = part.filter(|_| matches!(stage, Stage::Parts));
             steps += part.map_or(1, RoundPart::len);
-            let running = Arc::clone(&following.running);
             let next = self.follow_step(&running, stage, now);
             self.following.as_mut()?.stage = next;
         };

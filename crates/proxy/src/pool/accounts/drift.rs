@@ -38,7 +38,8 @@ impl Accounts {
         self.moved.push_back(key);
     }
 
-    /// The newest round lists another number of jobs on an account.
+    /// The newest round lists another number of jobs on an account. [By how many slots it differs](Self::note_drift_of) is
+    /// noted once all are counted.
     pub(in crate::pool) fn count_listed(&mut self, key: AccountKey, is_added: bool) {
         if let Some(account) = self.slots.get_mut(key) {
             account.jobs_in_round = if is_added {
@@ -46,7 +47,6 @@ impl Accounts {
             } else {
                 account.jobs_in_round.saturating_sub(1)
             };
-            self.note_moved(key);
         }
     }
 }
