@@ -153,6 +153,16 @@ impl RoundIndexes {
     }
 }
 
+/// The first place behind `after`, if it is not later than `until`.
+fn next_until(
+    places: &BTreeSet<TimedPlace>,
+    after: Option<TimedPlace>,
+    until: Duration,
+) -> Option<TimedPlace> {
+    let next = places.range(behind(after)).counted().next();
+    next.filter(|(at, _)| *at <= until).copied()
+}
+
 impl Leases {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
@@ -394,8 +404,7 @@ impl Leases {
         after: Option<TimedPlace>,
         sent_at: Duration,
     ) -> Option<TimedPlace> {
-        let mut overdue = self.rounds.overdue.range(behind(after)).counted();
-        overdue.next().filter(|(at, _)| *at <= sent_at).copied()
+        next_until(&self.rounds.overdue, after, sent_at)
     }
 
     /// The first lost submission behind `after` of which no job could turn up any more when a round was sent at
@@ -405,8 +414,7 @@ impl Leases {
         after: Option<TimedPlace>,
         sent_at: Duration,
     ) -> Option<TimedPlace> {
-        let mut settled = self.rounds.settling.range(behind(after)).counted();
-        settled.next().filter(|(at, _)| *at <= sent_at).copied()
+        next_until(&self.rounds.settling, after, sent_at)
     }
 
     /// A round lists no job of a lost submission. Returns how many in a row did not.

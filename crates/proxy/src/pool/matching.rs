@@ -117,7 +117,7 @@ impl Pool {
         }
     }
 
-    /// The same on one account. Its lost submissions take earlier jobs that nobody has claimed first.
+    /// The same on one account. Its lost submissions take earlier jobs first, which no lease has.
     ///
     /// What the first round lists may have started while no process ran: it is given to no lost submission, and both
     /// count.

@@ -312,11 +312,7 @@ impl Pool {
         }
         let job = (task_id.clone(), name.clone());
         for (task_id, key) in self.note_appeared(iter::once(job), sent_at) {
-            let job = Listed {
-                task_id,
-                first_at: None,
-                is_listed: true,
-            };
+            let job = Listed::unclaimable(task_id);
             self.add_foreign(job, key, sent_at);
         }
     }

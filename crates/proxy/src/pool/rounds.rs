@@ -251,11 +251,7 @@ impl Pool {
             if !self.foreign_jobs.may_count(&task_id, &email, sent_at) {
                 continue;
             }
-            let job = Listed {
-                task_id,
-                first_at: None,
-                is_listed: true,
-            };
+            let job = Listed::unclaimable(task_id);
             let holder = self.leases.of_task(&job.task_id);
             if let Some(id) = holder {
                 self.leases.set_listed(id, true);

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{Context, Operation};
 use crate::pool::{
-    History, JobResult, Name, RoundChange, RoundProgress, RunningJobs, TaskId, Undecided,
+    History, JobResult, Name, Pool, RoundChange, RoundProgress, RunningJobs, TaskId, Undecided,
 };
 
 /// What a round starts from.
@@ -54,8 +54,7 @@ impl Operation for FollowRound {
         let sent_at = self.change.sent_at();
         let Context { pool, now, rng, .. } = context;
         let is_begun = pool.begin_round(self.change, now, rng);
-        let progress = is_begun.then(|| pool.follow_round(ROUND_STEPS_MAX, now, rng))??;
-        Some((progress, now.saturating_sub(sent_at)))
+        is_begun.then(|| follow_on(pool, sent_at, now, rng))?
     }
 }
 
@@ -71,12 +70,22 @@ impl Operation for FollowRoundOn {
 
     fn apply<R: Rng>(self, context: Context<'_, R>) -> Self::Reply {
         let Context { pool, now, rng, .. } = context;
-        if pool.followed_sent_at() != Some(self.sent_at) {
-            return None;
-        }
-        let progress = pool.follow_round(ROUND_STEPS_MAX, now, rng)?;
-        Some((progress, now.saturating_sub(self.sent_at)))
+        follow_on(pool, self.sent_at, now, rng)
     }
+}
+
+/// Follows the round that was sent at `sent_at`, if it is the one that has begun. Returns how long ago that was, too.
+fn follow_on(
+    pool: &mut Pool,
+    sent_at: Duration,
+    now: Duration,
+    rng: &mut impl Rng,
+) -> Option<(RoundProgress, Duration)> {
+    if pool.followed_sent_at() != Some(sent_at) {
+        return None;
+    }
+    let progress = pool.follow_round(ROUND_STEPS_MAX, now, rng)?;
+    Some((progress, now.saturating_sub(sent_at)))
 }
 
 /// Learns that a job is over. False if the pool does not count it: then no round need look for it.

@@ -82,7 +82,7 @@ fn a_lost_submission_takes_no_job_that_the_round_shows_to_be_gone() {
     bench.round(10, &[(7, "a@x")]);
     assert_eq!(bench.job_of(first).as_deref(), Some("7"));
     bench.round(20, &[]);
-    // Its answer comes late: the job was another one, and belongs to nobody.
+    // Its answer comes late: it names another job, and no lease has this one.
     bench.pool.bind(first, task(8), at(25)).unwrap();
     bench.round(30, &[(8, "a@x"), (9, "a@x")]);
     assert_eq!(bench.job_of(second).as_deref(), Some("9"));
